@@ -1,0 +1,143 @@
+"""Recordings to waveforms: decode anything, mix to mono, resample properly, cut into windows."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+import soxr
+
+from clara_search.errors import AudioError
+
+Waveform = npt.NDArray[np.float32]
+
+AUDIO_SUFFIXES = frozenset(
+    ".wav .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .caf .w64 .rf64 .m4a .aac .mp4 .mkv .webm .mka .mov .wma .ac3 .amr".split()
+)
+"""Suffixes that count as audio when a folder is listed (lower case, dot included)."""
+
+TRUNCATION_TOLERANCE_S = 0.25
+"""A file may decode to this much less than its header declares: encoder delay and padding are within it."""
+
+
+class Window(NamedTuple):
+    """A stretch of a recording, in seconds from its beginning."""
+
+    start_s: float
+    end_s: float
+
+
+def load_audio(source: str | Path | bytes | BinaryIO, sample_rate: int) -> Waveform:
+    """Return the whole recording as mono float32 at `sample_rate` Hz, shape (samples,).
+
+    `source` is a path, the bytes of a file, or a binary file object. Channels are averaged. Raises AudioError, naming
+    the source, where it cannot be read, is empty, ends before its header says, or holds values that are not finite.
+    """
+    waveform, native_rate = decode(source)
+    return resample(waveform, native_rate, sample_rate)
+
+
+def decode(source: str | Path | bytes | BinaryIO) -> tuple[Waveform, int]:
+    """Return the recording as mono float32 at its own rate, and that rate in Hz. Raises as `load_audio` does."""
+    name = _name(source)
+    content = _read_bytes(source, name)
+    if not content:
+        raise AudioError(f"{name}: the file is empty (0 bytes)")
+    try:
+        samples, rate = _decode_soundfile(content, name)
+    except soundfile.LibsndfileError as error:
+        samples, rate = _decode_av(content, name, reason=error.error_string)
+    if samples.shape[0] == 0:
+        raise AudioError(f"{name}: holds no samples")
+    waveform = samples.mean(axis=1, dtype=np.float32) if samples.ndim == 2 else samples
+    if not np.isfinite(waveform).all():
+        raise AudioError(f"{name}: holds samples that are not finite")
+    return np.ascontiguousarray(waveform, dtype=np.float32), rate
+
+
+def resample(waveform: Waveform, from_rate: int, to_rate: int) -> Waveform:
+    """Return `waveform`, shape (samples,), brought from `from_rate` to `to_rate` Hz with soxr at high quality."""
+    if from_rate == to_rate:
+        return waveform
+    resampled = soxr.resample(waveform, from_rate, to_rate, quality="HQ")
+    # A recording of a few samples can round to none: it keeps its first one.
+    return np.asarray(resampled if len(resampled) else waveform[:1], dtype=np.float32)
+
+
+def windows(duration_s: float, window_s: float, hop_s: float) -> Iterator[Window]:
+    """Yield windows that cover `duration_s` seconds: `window_s` long, `hop_s` apart.
+
+    The last one is moved back so that it ends where the recording ends, and is as long as the others; a recording
+    no longer than a window is one window.
+    """
+    if not (window_s > 0 and 0 < hop_s <= window_s):
+        raise ValueError(f"need 0 < hop <= window, got window {window_s} s and hop {hop_s} s")
+    if duration_s <= window_s:
+        yield Window(0.0, duration_s)
+        return
+    start_s, count = 0.0, 0
+    while start_s + window_s < duration_s:
+        yield Window(start_s, start_s + window_s)
+        count += 1
+        start_s = count * hop_s
+    yield Window(duration_s - window_s, duration_s)
+
+
+def cut(waveform: Waveform, window: Window, sample_rate: int) -> Waveform:
+    """Return the samples of `waveform` inside `window`, at least one."""
+    start = min(round(window.start_s * sample_rate), len(waveform) - 1)
+    return waveform[start : max(round(window.end_s * sample_rate), start + 1)]
+
+
+def _name(source: object) -> str:
+    if isinstance(source, bytes):
+        return f"<{len(source)} bytes>"
+    return str(getattr(source, "name", source))
+
+
+def _read_bytes(source: str | Path | bytes | BinaryIO, name: str) -> bytes:
+    if isinstance(source, bytes):
+        return source
+    try:
+        return Path(source).read_bytes() if isinstance(source, (str, Path)) else source.read()
+    except OSError as error:
+        raise AudioError(f"{name}: {error.strerror or error}") from error
+
+
+def _decode_soundfile(content: bytes, name: str) -> tuple[Waveform, int]:
+    with soundfile.SoundFile(io.BytesIO(content)) as file:
+        declared, rate = file.frames, file.samplerate
+        samples = file.read(dtype="float32", always_2d=False)
+    _check_whole(len(samples) / rate, declared / rate, name)
+    return samples, rate
+
+
+def _decode_av(content: bytes, name: str, reason: str) -> tuple[Waveform, int]:
+    """Decode what libsndfile does not know (m4a, webm, mp4, wma ...) with FFmpeg's libraries."""
+    import av  # 40 ms, and only for these formats
+
+    try:
+        with av.open(io.BytesIO(content), metadata_errors="ignore") as container:
+            if not container.streams.audio:
+                raise AudioError(f"{name}: has no audio track")
+            stream = container.streams.audio[0]
+            resampler = av.AudioResampler(format="fltp", layout="mono")
+            rate = int(stream.rate)
+            frames = [out for frame in container.decode(stream) for out in resampler.resample(frame)]
+            frames += resampler.resample(None)
+            declared_s = float(stream.duration * stream.time_base) if stream.duration else 0.0
+    except (av.error.FFmpegError, ValueError) as error:
+        raise AudioError(f"{name}: not a recording that can be decoded ({reason.rstrip('. ')})") from error
+    samples = np.concatenate([frame.to_ndarray()[0] for frame in frames]) if frames else np.zeros(0, np.float32)
+    _check_whole(len(samples) / rate, declared_s, name)
+    return samples, rate
+
+
+def _check_whole(decoded_s: float, declared_s: float, name: str) -> None:
+    if decoded_s < declared_s - TRUNCATION_TOLERANCE_S:
+        raise AudioError(f"{name}: truncated, {decoded_s:.2f} s decoded of the {declared_s:.2f} s its header declares")

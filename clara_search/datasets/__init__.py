@@ -1,0 +1,1 @@
+"""Datasets as declarations, and one reader a layout."""

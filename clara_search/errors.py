@@ -1,0 +1,29 @@
+"""The exceptions of clara-search. Everything it raises on purpose is a `ClaraError`; this module imports nothing."""
+
+
+class ClaraError(Exception):
+    """Base of all errors that a caller can act on. Its message is one line that says what, where, and what to do."""
+
+
+class AudioError(ClaraError):
+    """A recording that cannot be used: unreadable, empty, truncated, or not finite."""
+
+
+class FormatError(ClaraError):
+    """A file with a broken structure: a manifest, a model folder, a checkpoint, a recipe."""
+
+
+class UnknownModel(ClaraError):
+    """A model name that is neither bundled, nor a folder, nor in the local hub cache."""
+
+
+class DatabaseError(ClaraError):
+    """A database or table that is missing or cannot be opened."""
+
+
+class EncoderMismatch(DatabaseError):
+    """A table opened with another encoder than the one that built it."""
+
+
+class QueryError(ClaraError):
+    """A query that cannot be answered: empty, malformed filter, no labels."""

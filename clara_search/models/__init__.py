@@ -1,0 +1,1 @@
+"""The towers, their layers and their folder format."""

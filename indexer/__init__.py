@@ -1,0 +1,1 @@
+"""Corpora into tables: sources, pipeline, ledger."""

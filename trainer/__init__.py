@@ -1,0 +1,1 @@
+"""Contrastive pretraining of CLARA; runs from a checkout as `python -m trainer`."""
