@@ -16,9 +16,9 @@ from clara_search.errors import AudioError
 
 Waveform = npt.NDArray[np.float32]
 
-AUDIO_SUFFIXES = frozenset(
-    ".wav .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .caf .w64 .rf64 .m4a .aac .mp4 .mkv .webm .mka .mov .wma .ac3 .amr".split()
-)
+LIBSNDFILE_SUFFIXES = frozenset(".wav .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .caf .w64 .rf64".split())
+FFMPEG_SUFFIXES = frozenset(".m4a .aac .mp4 .mkv .webm .mka .mov .wma .ac3 .amr".split())
+AUDIO_SUFFIXES = LIBSNDFILE_SUFFIXES | FFMPEG_SUFFIXES
 """Suffixes that count as audio when a folder is listed (lower case, dot included)."""
 
 TRUNCATION_TOLERANCE_S = 0.25
@@ -50,8 +50,8 @@ def decode(source: str | Path | bytes | BinaryIO) -> tuple[Waveform, int]:
         raise AudioError(f"{name}: the file is empty (0 bytes)")
     try:
         samples, rate = _decode_soundfile(content, name)
-    except soundfile.LibsndfileError as error:
-        samples, rate = _decode_av(content, name, reason=error.error_string)
+    except soundfile.LibsndfileError:
+        samples, rate = _decode_av(content, name)
     if samples.shape[0] == 0:
         raise AudioError(f"{name}: holds no samples")
     waveform = samples.mean(axis=1, dtype=np.float32) if samples.ndim == 2 else samples
@@ -117,22 +117,23 @@ def _decode_soundfile(content: bytes, name: str) -> tuple[Waveform, int]:
     return samples, rate
 
 
-def _decode_av(content: bytes, name: str, reason: str) -> tuple[Waveform, int]:
+def _decode_av(content: bytes, name: str) -> tuple[Waveform, int]:
     """Decode what libsndfile does not know (m4a, webm, mp4, wma ...) with FFmpeg's libraries."""
     import av  # 40 ms, and only for these formats
 
     try:
-        with av.open(io.BytesIO(content), metadata_errors="ignore") as container:
+        with av.open(io.BytesIO(content), mode="r", metadata_errors="ignore") as container:
             if not container.streams.audio:
                 raise AudioError(f"{name}: has no audio track")
             stream = container.streams.audio[0]
+            declared_s = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
             resampler = av.AudioResampler(format="fltp", layout="mono")
             rate = int(stream.rate)
             frames = [out for frame in container.decode(stream) for out in resampler.resample(frame)]
             frames += resampler.resample(None)
-            declared_s = float(stream.duration * stream.time_base) if stream.duration else 0.0
     except (av.error.FFmpegError, ValueError) as error:
-        raise AudioError(f"{name}: not a recording that can be decoded ({reason.rstrip('. ')})") from error
+        reason = getattr(error, "strerror", None) or error
+        raise AudioError(f"{name}: not a recording that can be decoded ({reason})") from error
     samples = np.concatenate([frame.to_ndarray()[0] for frame in frames]) if frames else np.zeros(0, np.float32)
     _check_whole(len(samples) / rate, declared_s, name)
     return samples, rate

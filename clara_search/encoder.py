@@ -40,3 +40,14 @@ class Encoder(Protocol):
 
     def encode_text(self, texts: Sequence[str], language: str | None = None) -> Embeddings:
         """Return unit vectors, shape (n, dim), of `texts`, all in `language` (a code such as "en") where given."""
+
+
+def load_encoder(model: str | Path = DEFAULT_MODEL) -> Encoder:
+    """Return the encoder of a bundled model's name or of a model folder.
+
+    Raises UnknownModel where there is none of that name, FormatError where its folder is broken.
+    """
+    from clara_search.models import catalog
+    from clara_search.models.clara_encoder import ClaraEncoder
+
+    return ClaraEncoder(catalog.find(model))

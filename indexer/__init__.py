@@ -1,1 +1,1 @@
-"""Corpora into tables: sources, pipeline, ledger."""
+"""Corpora to tables: recordings and texts are decoded, cut, embedded and written, once each."""

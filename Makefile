@@ -1,0 +1,61 @@
+# Everything runs in .venv, which is made on the first call and reused while pyproject.toml stands unchanged.
+#
+#   make demo                 search, classify and score a small real corpus (AUDIO=folder: your own recordings)
+#   make test                 lint, types and tests, as the continuous integration runs them
+#   make lint                 lint and types only
+#   make bench                the benchmarks, on the demo's recordings (make demo first) or DATA="DIR/*.tar"
+#   make clean                remove .venv, demo-data and all caches
+#
+# PYTHON=python3.12 chooses the interpreter, PIP_ARGS="..." is handed to pip (an index of CPU builds of torch, say).
+
+PYTHON ?= python3
+PIP_ARGS ?=
+AUDIO ?=
+DATA ?= demo-data/*/manifest.csv
+PYTEST_ARGS ?=
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS)
+DEFINITION := pyproject.toml constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench clean
+
+help:
+	@sed -n 's/^#   make/make/p' Makefile
+
+demo: .venv/demo.stamp
+	@$(BIN)/python -m benchmarks demo $(if $(AUDIO),--audio "$(AUDIO)")
+
+test: lint
+	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+
+lint: .venv/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/dev.stamp
+	$(BIN)/python -m benchmarks search
+	$(BIN)/python -m benchmarks throughput --data "$(DATA)"
+	$(BIN)/python -m benchmarks retrieval --data "$(DATA)"
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "clara-search needs Python 3.11 or newer; $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12" >&2; exit 1; }
+	@echo "Making .venv with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv .venv
+
+.venv/demo.stamp: $(DEFINITION) | $(BIN)/python
+	@echo "Installing clara-search into .venv (about 1.6 GB; a minute or more the first time)"
+	@$(PIP) --editable '.[demo]'
+	@touch $@
+
+.venv/dev.stamp: $(DEFINITION) | $(BIN)/python
+	@echo "Installing clara-search and its tools into .venv (about 2.3 GB; a minute or more the first time)"
+	@$(PIP) --editable '.[dev]'
+	@touch .venv/demo.stamp $@
+
+clean:
+	rm -rf .venv demo-data build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

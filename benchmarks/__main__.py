@@ -1,0 +1,28 @@
+"""`python -m benchmarks`: the demo, and benchmarks that print a Markdown table and write one JSON object with --out."""
+
+from __future__ import annotations
+
+import click
+
+from clara_search.commands.lazy import LazyGroup
+
+
+class Benchmarks(LazyGroup):
+    """The benchmarks and where they are."""
+
+    homes = {  # noqa: RUF012 - a constant
+        "demo": "benchmarks.demo:demo",
+        "retrieval": "benchmarks.retrieval:retrieval",
+        "zero-shot": "benchmarks.zero_shot:zero_shot",
+        "throughput": "benchmarks.throughput:throughput",
+        "search": "benchmarks.search_latency:search",
+    }
+
+
+@click.group(cls=Benchmarks)
+def main() -> None:
+    """Measure how well the model finds and how fast everything runs."""
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m benchmarks")

@@ -1,0 +1,275 @@
+"""The demo: get a corpus, index it, search it by text and by sound, name it by prompts, and score all that."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+import shutil
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from benchmarks.demo_corpus import NO_SPEECH, prepare
+from benchmarks.demo_output import heading, interval, print_hits, print_rows
+from clara_search.encoder import DEFAULT_MODEL, load_encoder
+from clara_search.errors import ClaraError, EncoderMismatch
+
+if TYPE_CHECKING:
+    from benchmarks.demo_corpus import Corpus, Recording
+    from clara_search.encoder import Embeddings, Encoder
+    from clara_search.metrics import RetrievalScores
+    from clara_search.search import Index
+    from indexer.pipeline import Summary
+
+FOLDER = Path("demo-data")
+HITS = 5
+RECALL_AT = (1, 5, 10)
+
+
+class Query(NamedTuple):
+    """A text to search for and its language; `category` names the recordings that it makes sense for."""
+
+    text: str
+    language: str
+    needs: str = ""
+
+
+QUERIES = (
+    Query("a jet plane takes off", "en", needs="opensfx"),
+    Query("please enter your password", "en", needs="asterisk"),
+    Query("the dog is barking", "en", needs="espeak"),
+    Query("buenas noches", "es", needs="espeak"),
+    Query("Wo ist der Bahnhof?", "de", needs="espeak"),
+)
+OWN_QUERIES = (Query("a person talking", "en"), Query("music", "en"), Query("an engine running", "en"))
+AUDIO_QUERIES = ("effects/28-old-bus-start.wav", "wav/en-10-")
+"""Beginnings of paths: the first recording that has one of them is the query."""
+
+OWN_LABELS = ("speech", "music", "sound effect")
+
+
+@click.command()
+@click.option("--audio", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Your own recordings.")
+@click.option("--model", default=DEFAULT_MODEL, show_default=True, help="Name or folder of the model.")
+@click.option("--folder", type=click.Path(file_okay=False, path_type=Path), default=FOLDER, show_default=True)
+def demo(audio: Path | None, model: str, folder: Path) -> None:
+    """Search, classify and score a small real corpus, or search your own recordings."""
+    started = time.perf_counter()
+    try:
+        encoder = load_encoder(model)
+        if audio is None:
+            demo_on_corpus(folder, encoder)
+        else:
+            demo_on_own(audio, folder, encoder)
+    except ClaraError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"\nDone in {time.perf_counter() - started:.0f} s.")
+
+
+def demo_on_corpus(folder: Path, encoder: Encoder) -> None:
+    """Run every step on the demo corpus, kept in `folder`."""
+    heading("1. The corpus")
+    corpora = prepare(folder, click.echo)
+    for corpus in corpora:
+        size = f"{len(corpus.recordings)} recordings, {minutes(corpus):.1f} minutes"
+        click.echo(f"{size}: {corpus.origin} ({corpus.folder})")
+    heading("2. The index")
+    database = folder / "database"
+    index = build_index([corpus.manifest for corpus in corpora], database, encoder)
+    sources = {recording.source for corpus in corpora for recording in corpus.recordings}
+    heading("3. Search by text")
+    search_texts(index, [query for query in QUERIES if query.needs in sources])
+    heading("4. Search by sound")
+    search_audio(index, audio_query(corpora))
+    heading("5. Zero-shot classification: which digit is spoken?")
+    classify_digits(index, corpora[-1])
+    heading("6. Text -> audio on texts that the model never trained on")
+    score_unseen_texts(index)
+    heading("Try next")
+    click.echo(f'.venv/bin/clara-search search "a bird is singing" --db {database}')
+    click.echo("make demo AUDIO=folder-of-your-own-recordings")
+
+
+def demo_on_own(audio: Path, folder: Path, encoder: Encoder) -> None:
+    """Index the recordings below `audio` into a database in `folder`; search and classify them."""
+    from indexer.sources import items
+
+    digest = hashlib.sha256(str(audio.resolve()).encode()).hexdigest()[:6]
+    database = folder / f"database-{audio.resolve().name}-{digest}"
+    heading(f"1. The index of {audio}")
+    index = build_index([audio], database, encoder)
+    if not index.table.count():
+        raise ClaraError(f"{audio}: no recording in it could be indexed")
+    heading("2. Search by text")
+    search_texts(index, OWN_QUERIES)
+    heading("3. Search by sound")
+    indexed = {row["uri"] for row in index.table.scan(["uri"]).to_pylist()}
+    search_audio(index, next(Path(item.uri) for item in items([audio]) if item.uri in indexed))
+    heading("4. Zero-shot classification (there are no labels to score it by)")
+    classify_own(index)
+    heading("Try next")
+    click.echo(f'.venv/bin/clara-search search "rain on a roof" --db {shlex.quote(str(database))}')
+
+
+def build_index(sources: Sequence[Path], folder: Path, encoder: Encoder) -> Index:
+    """Index `sources` into the database in `folder` and open it; it is built anew where the model has changed."""
+    from clara_search.search import open as open_index
+
+    try:
+        summary = run_indexer(sources, folder, encoder)
+    except EncoderMismatch:
+        click.echo("The model has changed since the last run: indexing anew.")
+        shutil.rmtree(folder)
+        summary = run_indexer(sources, folder, encoder)
+    click.echo(
+        f"{encoder.name}: {summary.indexed} indexed, {summary.unchanged} unchanged, {summary.failed} failed; "
+        f"{summary.rows} rows; {summary.seconds:.1f} s"
+    )
+    index = open_index(folder, encoder=encoder)
+    for failure in index.table.database.failures()[:HITS]:
+        click.echo(f"  {failure['uri']}: {failure['reason']}")
+    return index
+
+
+def run_indexer(sources: Sequence[Path], folder: Path, encoder: Encoder) -> Summary:
+    """Index `sources` into the database in `folder`, with a bar on a terminal, and return what was done."""
+    from tqdm import tqdm
+
+    from clara_search.store import Database
+    from indexer import pipeline
+    from indexer.sources import survey
+
+    surveyed = survey(sources)
+    with tqdm(total=surveyed.items, disable=None, leave=False, unit=" recordings") as bar:
+        return pipeline.index(
+            sources,
+            Database(folder, create=True),
+            encoder,
+            surveyed=surveyed,
+            progress=lambda item, status: bar.update(),
+        )
+
+
+def search_texts(index: Index, queries: Iterable[Query]) -> None:
+    """Print the best hits of each query."""
+    for query in queries:
+        click.echo(f'\n"{query.text}" ({query.language})')
+        print_hits(index.search(query.text, k=HITS, language=query.language, to="audio"))
+
+
+def audio_query(corpora: Sequence[Corpus]) -> Path:
+    """Return the recording to search by: the first that one of AUDIO_QUERIES names."""
+    for beginning in AUDIO_QUERIES:
+        for corpus in corpora:
+            for recording in corpus.recordings:
+                if recording.path.startswith(beginning):
+                    return corpus.folder / recording.path
+    return corpora[0].folder / corpora[0].recordings[0].path
+
+
+def search_audio(index: Index, recording: Path) -> None:
+    """Print what sounds like `recording`, which is itself kept out of the answer."""
+    from clara_search.store import sql_string
+
+    click.echo(f"\n{recording.name}, itself left out")
+    others = f"uri <> {sql_string(str(recording.absolute()))}"
+    print_hits(index.search(audio=recording, k=HITS, where=others, to="audio"))
+
+
+def classify_digits(index: Index, corpus: Corpus) -> None:
+    """Print, language by language, how many spoken digits their nearest digit word names."""
+    from clara_search.metrics import accuracy
+
+    expected = {str((corpus.folder / r.path).absolute()): r for r in corpus.recordings if r.label.startswith("digit:")}
+    by_language: dict[str, list[Recording]] = defaultdict(list)
+    for recording in expected.values():
+        by_language[recording.language].append(recording)
+    answers: list[tuple[str, list[str], list[str]]] = []
+    for language, recordings in by_language.items():
+        words = list(dict.fromkeys(recording.text for recording in sorted(recordings, key=lambda r: r.label)))
+        where = f"language = '{language}' AND source = '{recordings[0].source}' AND label LIKE 'digit:%'"
+        named = list(index.classify(words, where=where, language=language))
+        answers.append((language, [one.label for one in named], [expected[one.uri].text for one in named]))
+    everything = ("all", *([word for row in answers for word in row[side]] for side in (1, 2)))
+    click.echo("Voices of espeak-ng that training never used; ten words to choose from in each language.")
+    columns = {"language": "left", "clips": "right", "accuracy": "right", "95 % interval": "right", "chance": "right"}
+    scores = [(str(language), accuracy(given, true, 10)) for language, given, true in [*answers, everything]]
+    print_rows(
+        columns,
+        [(name, str(s.n), f"{s.accuracy:.2f}", interval(s.interval), f"{s.chance:.2f}") for name, s in scores],
+    )
+
+
+def classify_own(index: Index, limit: int = 10) -> None:
+    """Print the nearest of OWN_LABELS for the first windows of the table."""
+    from itertools import islice
+
+    from clara_search.commands.common import short_name, stretch
+
+    columns = {"file": "left", "time": "left", "label": "left", "score": "right"}
+    named = islice(index.classify(OWN_LABELS, ("{}", "the sound of {}")), limit)
+    print_rows(
+        columns,
+        [(short_name(one.uri), stretch(one.start_s, one.end_s), one.label, f"{one.score:.3f}") for one in named],
+    )
+
+
+def score_unseen_texts(index: Index) -> None:
+    """Print recall@k of each source's unseen texts against all windows of unseen texts, with chance beside it."""
+    names = ("texts of", "texts", "windows", "k", "recall@k", "95 % interval", "chance")
+    rows = []
+    for source, scores in unseen_retrieval(index).items():
+        for k in scores.recall:
+            group = (source, str(scores.n_queries), str(scores.n_gallery)) if k == RECALL_AT[0] else ("", "", "")
+            bounds = interval(scores.recall_interval[k])
+            rows.append((*group, str(k), f"{scores.recall[k]:.2f}", bounds, f"{scores.chance_recall[k]:.2f}"))
+    click.echo("Speakers and instruments may be known to the model; the sentences and captions are not.")
+    print_rows({name: "left" if name == "texts of" else "right" for name in names}, rows)
+
+
+def unseen_retrieval(index: Index) -> dict[str, RetrievalScores]:
+    """Return text -> audio scores by source of the texts, over all windows whose text is outside the training split."""
+    import numpy as np
+
+    from clara_search.datasets.split import normalise, text_split
+    from clara_search.metrics import retrieval
+
+    ids, vectors = index.table.ids_and_vectors()
+    rows = index.table.rows(ids.tolist(), ["text", "language", "source"])
+    unseen = [position for position, row in enumerate(rows) if text_split(row["text"]) != "train"]
+    groups = [f"{rows[position]['language']} {normalise(rows[position]['text'])}" for position in unseen]
+    texts = {group: rows[position] for group, position in zip(groups, unseen, strict=True)}
+    queries = dict(zip(texts, embed_texts(index.encoder, list(texts.values())), strict=True))
+    scores = {}
+    for source in sorted({rows[position]["source"] for position in unseen}):
+        asked = sorted({g for g, position in zip(groups, unseen, strict=True) if rows[position]["source"] == source})
+        scores[source] = retrieval(np.stack([queries[g] for g in asked]), vectors[unseen], asked, groups, RECALL_AT)
+    return scores
+
+
+def embed_texts(encoder: Encoder, rows: Sequence[dict[str, Any]]) -> Embeddings:
+    """Return the unit vectors of the rows' texts, shape (rows, dim), each as text of its language."""
+    import numpy as np
+
+    vectors = np.empty((len(rows), encoder.dim), dtype=np.float32)
+    languages = [text_language(row) for row in rows]
+    for language in set(languages):
+        positions = [position for position, of_row in enumerate(languages) if of_row == language]
+        vectors[positions] = encoder.encode_text([rows[position]["text"] for position in positions], language)
+    return vectors
+
+
+def text_language(row: dict[str, Any]) -> str:
+    """Return the language of a row's text: captions of sounds are English."""
+    return "en" if row["language"] == NO_SPEECH else str(row["language"])
+
+
+def minutes(corpus: Corpus) -> float:
+    """Return how long all recordings of a corpus take, out of their headers."""
+    import soundfile
+
+    return float(sum(soundfile.info(corpus.folder / recording.path).duration for recording in corpus.recordings)) / 60

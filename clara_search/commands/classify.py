@@ -1,0 +1,110 @@
+"""`clara-search classify`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from clara_search.commands.common import (
+    json_option,
+    print_json,
+    print_table,
+    short_name,
+    stretch,
+    where_option,
+)
+from clara_search.errors import AudioError
+
+if TYPE_CHECKING:
+    from clara_search.classify import Classification
+
+
+@click.command()
+@click.argument("files", nargs=-1, metavar="FILE...")
+@click.option("--db", metavar="DIR", help="Classify the recordings of a database, instead of files.")
+@click.option("--table", default="corpus", show_default=True, help="Table within the database.")
+@click.option("--labels", required=True, metavar="A,B,...|FILE", help="The labels, or a file with one a line.")
+@click.option(
+    "--template", "templates", multiple=True, default=("{}",), help="Sentence with {} for the label; can be repeated."
+)
+@click.option("--language", help='Language of the labels, such as "en", where the model knows languages.')
+@click.option("--model", help="Name or folder of the model.")
+@where_option
+@click.option("--window", "window_s", type=float, default=10.0, show_default=True, help="Seconds a window, for files.")
+@click.option("--hop", "hop_s", type=float, default=5.0, show_default=True, help="Seconds between windows, for files.")
+@json_option
+def classify(
+    files: tuple[str, ...],
+    db: str | None,
+    table: str,
+    labels: str,
+    templates: tuple[str, ...],
+    language: str | None,
+    model: str | None,
+    where: str | None,
+    window_s: float,
+    hop_s: float,
+    as_json: bool,
+) -> None:
+    r"""Name each stretch of recordings by the nearest of some labels.
+
+    \b
+    clara-search classify *.wav --labels dog,rain,engine --template "the sound of a {}"
+    clara-search classify --db DIR --labels happy,sad --template "a person talking in a {} voice"
+    """
+    if bool(files) == (db is not None):
+        raise click.UsageError("Give either FILE... or --db DIR.")
+    if where is not None and db is None:
+        raise click.UsageError("--where needs --db.")
+    if not 0 < hop_s <= window_s:
+        raise click.UsageError("--hop must be above 0 and no longer than --window.")
+    from clara_search.classify import classify_file
+    from clara_search.encoder import DEFAULT_MODEL, load_encoder
+    from clara_search.prompts import class_embeddings
+    from clara_search.search import open as open_index
+
+    names = read_labels(labels)
+    if db is not None:
+        index = open_index(db, table=table, model=model)
+        print_classifications(index.classify(names, templates, where=where, language=language), as_json)
+        return
+    encoder = load_encoder(model or DEFAULT_MODEL)
+    classes = class_embeddings(encoder, names, templates, language)
+    failed = []
+
+    def usable() -> Iterator[Classification]:
+        for file in files:
+            try:
+                yield from classify_file(file, encoder, names, classes, window_s, hop_s)
+            except AudioError as error:
+                failed.append(file)
+                click.echo(f"Error: {error}", err=True)
+
+    print_classifications(usable(), as_json)
+    if failed:
+        raise click.exceptions.Exit(1)
+
+
+def read_labels(labels: str) -> list[str]:
+    """Return the labels of a comma-separated list, or the lines of the file that `labels` names."""
+    path = Path(labels)
+    if path.is_file():
+        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [label.strip() for label in labels.split(",")]
+
+
+def print_classifications(classifications: Iterator[Classification], as_json: bool) -> None:
+    """Print JSON lines or a table."""
+    if as_json:
+        print_json(one.as_dict() for one in classifications)
+        return
+    print_table(
+        {"file": "left", "time": "left", "label": "fill", "score": "right"},
+        (
+            (short_name(one.uri), stretch(one.start_s, one.end_s), one.label, f"{one.score:.3f}")
+            for one in classifications
+        ),
+    )

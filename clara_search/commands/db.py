@@ -1,0 +1,70 @@
+"""`clara-search db`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from clara_search.commands.common import db_option, json_option, print_facts, print_json
+
+if TYPE_CHECKING:
+    from clara_search.store import Table
+
+
+@click.group()
+def db() -> None:
+    """Show what a database holds."""
+
+
+@db.command()
+@db_option
+@click.option("--table", help="Only this table.")
+@click.option("--failures", is_flag=True, help="List what could not be indexed, and why.")
+@json_option
+def info(db: str, table: str | None, failures: bool, as_json: bool) -> None:
+    """Show the tables of a database: rows, windows, and the model that built them."""
+    from clara_search.store import Database
+
+    database = Database(db)
+    tables = [database.table(name) for name in ([table] if table is not None else database.table_names())]
+    if failures:
+        failed = [{"table": one.name, **failure} for one in tables for failure in database.failures(one.name)]
+        if as_json:
+            print_json(failed)
+        else:
+            for one in failed:
+                click.echo(f"{one['uri']}: {one['reason']}")
+        return
+    described = [{**describe(one), "failures": len(database.failures(one.name))} for one in tables]
+    if as_json:
+        print_json(described)
+        return
+    for number, facts in enumerate(described):
+        if number:
+            click.echo()
+        print_facts(facts)
+    if not described:
+        click.echo("The database has no tables.", err=True)
+
+
+def describe(table: Table) -> dict[str, Any]:
+    """Return what is known of a table."""
+    from clara_search import ann
+
+    index = ann.stamp(table)
+    return {
+        "table": table.name,
+        "rows": table.count(),
+        "audio_rows": table.count("kind = 'audio'"),
+        "text_rows": table.count("kind = 'text'"),
+        "encoder": table.info.encoder,
+        "fingerprint": table.info.fingerprint,
+        "dim": table.info.dim,
+        "window_s": table.info.window_s,
+        "hop_s": table.info.hop_s,
+        "format_version": table.info.format_version,
+        "version": table.version,
+        "columns": [name for name in table.schema.names if name != "vector"],
+        "ann": index is not None,
+    }

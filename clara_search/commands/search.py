@@ -1,0 +1,76 @@
+"""`clara-search search`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import click
+
+from clara_search.commands.common import (
+    db_option,
+    json_option,
+    model_option,
+    print_json,
+    print_table,
+    short_name,
+    stretch,
+    table_option,
+    where_option,
+)
+
+
+@click.command()
+@click.argument("text", required=False)
+@click.option("--audio", metavar="FILE", help="A recording to search by, instead of TEXT.")
+@db_option
+@table_option
+@model_option
+@click.option("-k", "--limit", "k", type=click.IntRange(min=1), default=10, show_default=True, help="How many hits.")
+@click.option("--to", type=click.Choice(["audio", "text"]), help="Only rows of this kind.")
+@where_option
+@click.option("--language", help='Language of TEXT, such as "en", where the model knows languages.')
+@click.option("--exact", is_flag=True, help="Compare with every row, even where there is an ANN index.")
+@json_option
+def search(
+    text: str | None,
+    audio: str | None,
+    db: str,
+    table: str,
+    model: str | None,
+    k: int,
+    to: Literal["audio", "text"] | None,
+    where: str | None,
+    language: str | None,
+    exact: bool,
+    as_json: bool,
+) -> None:
+    r"""Find the moments nearest to TEXT, or to the sound of a recording.
+
+    \b
+    clara-search search "a dog barks in the rain" --db DIR
+    clara-search search --audio bark.wav --db DIR --where "language = 'de'"
+    """
+    if (text is None) == (audio is None):
+        raise click.UsageError("Give either TEXT or --audio FILE.")
+    from clara_search.search import open as open_index
+
+    index = open_index(db, table=table, model=model)
+    hits = index.search(text, audio=audio, k=k, to=to, where=where, language=language, exact=exact)
+    if as_json:
+        print_json(hit.as_dict() for hit in hits)
+    elif not hits:
+        click.echo("No rows match.", err=True)
+    else:
+        print_table(
+            {"": "right", "score": "right", "file": "left", "time": "left", "text": "fill"},
+            (
+                (
+                    str(hit.rank),
+                    f"{hit.score:.3f}",
+                    short_name(hit.uri),
+                    stretch(hit.start_s, hit.end_s),
+                    " ".join((hit.text or "").split()),
+                )
+                for hit in hits
+            ),
+        )

@@ -1,0 +1,56 @@
+"""Configuration as frozen dataclasses: built from plain mappings, strictly."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from clara_search.errors import FormatError
+
+T = TypeVar("T")
+
+
+def from_mapping(cls: type[T], values: Mapping[str, Any], where: str) -> T:
+    """Build the dataclass `cls` from `values`, nested dataclasses from nested mappings, tuples from lists.
+
+    Raises FormatError, naming `where` and the key, for an unknown key (with the nearest known one), a missing one, or
+    a value of another type.
+    """
+    hints = typing.get_type_hints(cls)
+    known = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for key in values:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            raise FormatError(f"{where}: unknown key {key!r}" + (f", did you mean {near[0]!r}?" if near else ""))
+    built = {key: _convert(hints[key], value, f"{where}.{key}") for key, value in values.items()}
+    try:
+        return cls(**built)
+    except (TypeError, ValueError) as error:
+        raise FormatError(f"{where}: {str(error).replace(cls.__name__ + '.__init__()', '').strip()}") from error
+
+
+def _convert(expected: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(expected) and isinstance(expected, type):
+        if not isinstance(value, Mapping):
+            raise FormatError(f"{where}: expected a table of settings, got {value!r}")
+        return from_mapping(expected, value, where)
+    origin, arguments = typing.get_origin(expected), typing.get_args(expected)
+    if origin is tuple and isinstance(value, (list, tuple)):
+        return tuple(_convert(arguments[0], item, where) for item in value)
+    if origin is typing.Literal:
+        if value not in arguments:
+            raise FormatError(f"{where}: expected one of {', '.join(map(repr, arguments))}, got {value!r}")
+        return value
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        return _convert(next(a for a in arguments if a is not type(None)), value, where)
+    if expected is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(expected, type) or not isinstance(value, expected) or (expected is int and value is True):
+        raise FormatError(f"{where}: expected {getattr(expected, '__name__', expected)}, got {value!r}")
+    return value

@@ -1,0 +1,102 @@
+"""Waveform to log-mel spectrogram: the same code in training, indexing and querying.
+
+The mel scale and its area-normalised filters are Slaney's (Auditory Toolbox, 1998), as librosa's default has them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from clara_search.audio import Waveform
+from clara_search.errors import AudioError
+
+POWER_FLOOR = 1e-10
+"""Powers below this count as this, before the logarithm."""
+
+
+@dataclass(frozen=True)
+class MelConfig:
+    """How a log-mel is made. The defaults are those of the released CLARA models.
+
+    Attributes:
+        sample_rate: Hz of the waveform.
+        n_fft: samples in a transform.
+        window: samples in a Hann window, centred in the transform.
+        hop: samples from frame to frame.
+        n_mels: mel bands.
+        f_max: upper edge of the highest band, Hz; the lowest begins at 0.
+        floor_db: lowest level, relative to the loudest band of the clip.
+    """
+
+    sample_rate: int = 48000
+    n_fft: int = 1024
+    window: int = 1024
+    hop: int = 512
+    n_mels: int = 80
+    f_max: float = 8000.0
+    floor_db: float = -80.0
+
+
+def log_mel(waveform: Waveform, config: MelConfig) -> torch.Tensor:
+    """Return the log-mel of `waveform`, shape (frames, n_mels), dB relative to the clip's peak, scaled (x + 40) / 40.
+
+    Expects mono float32 of shape (samples,) at `config.sample_rate` Hz; gives 1 + samples // hop frames, centred and
+    zero-padded. Raises AudioError if it is empty.
+    """
+    if len(waveform) == 0:
+        raise AudioError("cannot make a log-mel of an empty waveform")
+    window, filters = _window(config), _filters(config)
+    spectrum = torch.stft(
+        torch.from_numpy(np.ascontiguousarray(waveform)),
+        config.n_fft,
+        hop_length=config.hop,
+        win_length=config.window,
+        window=window,
+        pad_mode="constant",
+        return_complex=True,
+    )
+    power = spectrum.real.square() + spectrum.imag.square()
+    decibels = 10.0 * torch.log10((power.T @ filters).clamp_min(POWER_FLOOR))
+    relative = (decibels - decibels.max()).clamp_min(config.floor_db)
+    return (relative + 40.0) / 40.0
+
+
+@cache
+def _window(config: MelConfig) -> torch.Tensor:
+    return torch.hann_window(config.window)
+
+
+@cache
+def _filters(config: MelConfig) -> torch.Tensor:
+    return torch.from_numpy(mel_filters(config))
+
+
+def mel_filters(config: MelConfig) -> npt.NDArray[np.float32]:
+    """Return triangular filters of unit area per Hz, shape (1 + n_fft // 2, n_mels)."""
+    bins_hz = np.linspace(0.0, config.sample_rate / 2, 1 + config.n_fft // 2)
+    edges_hz = _mel_to_hz(np.linspace(0.0, _hz_to_mel(config.f_max), config.n_mels + 2))
+    low, centre, high = edges_hz[:-2], edges_hz[1:-1], edges_hz[2:]
+    rising = (bins_hz[:, None] - low) / (centre - low)
+    falling = (high - bins_hz[:, None]) / (high - centre)
+    triangles = np.maximum(0.0, np.minimum(rising, falling))
+    return (triangles * (2.0 / (high - low))).astype(np.float32)
+
+
+# Slaney's scale: linear below 1 kHz (3 mels each 200 Hz), then 27 mels for each factor of 6.4.
+_LINEAR_HZ = 200.0 / 3.0
+_BREAK_HZ = 1000.0
+_BREAK_MEL = _BREAK_HZ / _LINEAR_HZ
+_LOG_STEP = np.log(6.4) / 27.0
+
+
+def _hz_to_mel(hz: float) -> float:
+    return float(hz / _LINEAR_HZ if hz < _BREAK_HZ else _BREAK_MEL + np.log(hz / _BREAK_HZ) / _LOG_STEP)
+
+
+def _mel_to_hz(mels: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.where(mels < _BREAK_MEL, mels * _LINEAR_HZ, _BREAK_HZ * np.exp(_LOG_STEP * (mels - _BREAK_MEL)))

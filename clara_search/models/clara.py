@@ -1,0 +1,199 @@
+"""CLARA (arXiv 2310.11830): an audio tower and a text tower that share one space.
+
+The defaults of the configuration compute what the released code computes; the options beside them (masks, sinusoidal
+positions, frame layers, pooling over latents) are what our own weights use.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from clara_search.features import MelConfig
+from clara_search.models.layers import ConvStem, LatentBlock, Positions, mean_plus_max, positions, transformer
+
+INITIAL_LOG_SCALE = 2.6592600369327783  # log(1 / 0.07), as CLIP and CLARA begin
+
+
+@dataclass(frozen=True)
+class AudioTowerConfig:
+    """Log-mel to hidden vector. Defaults: `clara-100m`.
+
+    Attributes:
+        width: channels of the convolutions and of the frames behind them.
+        conv_strides: a convolution for each, with its stride.
+        positions: kind of positions added to the frames.
+        max_positions: size of the table, where they are learned.
+        frame_layers: pre-norm transformer layers over the frames, before the latents look at them.
+        frame_heads: their heads.
+        frame_feed_forward: their inner width.
+        latents: how many latents the Perceiver has.
+        latent_dim: their width.
+        cross_heads: heads of the cross-attention from latents to frames.
+        cross_head_dim: width of each.
+        latent_layers: self-attention layers over the latents.
+        latent_heads: their heads.
+        latent_head_dim: width of each.
+        pooling: mean + max over the features of each latent (the released code; needs latents = latent_dim) or over
+            the latents.
+        hidden: width of the pooled vector after its linear layer.
+        dropout: in training, after each attention and feed-forward.
+    """
+
+    width: int = 512
+    conv_strides: tuple[int, ...] = (1, 2)
+    positions: Positions = "learned"
+    max_positions: int = 4096
+    frame_layers: int = 0
+    frame_heads: int = 4
+    frame_feed_forward: int = 1024
+    latents: int = 512
+    latent_dim: int = 512
+    cross_heads: int = 2
+    cross_head_dim: int = 64
+    latent_layers: int = 10
+    latent_heads: int = 16
+    latent_head_dim: int = 64
+    pooling: Literal["features", "latents"] = "features"
+    hidden: int = 512
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.pooling == "features" and self.latents != self.latent_dim:
+            raise ValueError("pooling over features leaves one number a latent: it needs latents = latent_dim")
+
+
+@dataclass(frozen=True)
+class TextTowerConfig:
+    """Token ids to hidden vector. Defaults: `clara-100m`.
+
+    Attributes:
+        vocab_size: tokens, specials included.
+        positions: kind of positions added to the tokens.
+        max_positions: the longest text, in tokens.
+        width: of tokens and layers.
+        layers: transformer layers.
+        heads: their heads.
+        feed_forward: their inner width.
+        pre_norm: pre-norm and GELU instead of post-norm and ReLU.
+        out: width after the layers.
+        hidden: width of the pooled vector after its linear layer.
+        dropout: in training, after each attention and feed-forward.
+    """
+
+    vocab_size: int = 50373
+    positions: Positions = "learned"
+    max_positions: int = 4096
+    width: int = 512
+    layers: int = 10
+    heads: int = 8
+    feed_forward: int = 1024
+    pre_norm: bool = False
+    out: int = 512
+    hidden: int = 512
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class ClaraConfig:
+    """Both towers, the space they share and the log-mel they hear. `name` is for people."""
+
+    name: str = "clara-100m"
+    dim: int = 512
+    mel: MelConfig = field(default_factory=MelConfig)
+    audio: AudioTowerConfig = field(default_factory=AudioTowerConfig)
+    text: TextTowerConfig = field(default_factory=TextTowerConfig)
+
+
+class AudioTower(nn.Module):
+    """Convolutions, positions, (frame layers,) a Perceiver-IO encoder, pooling, linear."""
+
+    def __init__(self, config: AudioTowerConfig, n_mels: int) -> None:
+        super().__init__()
+        self.pooling = config.pooling
+        self.stem = ConvStem(n_mels, config.width, config.conv_strides)
+        self.positions = positions(config.positions, config.max_positions, config.width)
+        self.frame_layers = (
+            transformer(
+                config.width, config.frame_heads, config.frame_feed_forward, config.frame_layers, True, config.dropout
+            )
+            if config.frame_layers
+            else None
+        )
+        self.latents = nn.Parameter(torch.randn(config.latents, config.latent_dim))
+        self.cross = LatentBlock(
+            config.latent_dim,
+            config.cross_heads,
+            config.cross_head_dim,
+            context_dim=config.width,
+            dropout=config.dropout,
+        )
+        self.layers = nn.ModuleList(
+            LatentBlock(config.latent_dim, config.latent_heads, config.latent_head_dim, dropout=config.dropout)
+            for _ in range(config.latent_layers)
+        )
+        self.norm = nn.LayerNorm(config.latent_dim)
+        self.output = nn.Linear(config.latent_dim, config.hidden)
+
+    def forward(self, log_mels: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(batch, frames, n_mels), mask (batch, frames) -> (batch, hidden)."""
+        frames, mask = self.stem(log_mels, mask)
+        frames = frames + self.positions(frames.shape[1])
+        if self.frame_layers is not None:
+            frames = self.frame_layers(frames, src_key_padding_mask=None if mask is None else ~mask)
+        latents = self.cross(self.latents.expand(len(frames), -1, -1), frames, mask)
+        for layer in self.layers:
+            latents = layer(latents)
+        latents = self.norm(latents)
+        if self.pooling == "features":
+            latents = latents.transpose(1, 2)
+        return F.leaky_relu(self.output(mean_plus_max(latents)))
+
+
+class TextTower(nn.Module):
+    """Token embeddings, positions, transformer layers, two norms around a linear layer, pooling, linear."""
+
+    def __init__(self, config: TextTowerConfig) -> None:
+        super().__init__()
+        self.tokens = nn.Embedding(config.vocab_size, config.width)
+        self.positions = positions(config.positions, config.max_positions, config.width)
+        self.layers = transformer(
+            config.width, config.heads, config.feed_forward, config.layers, config.pre_norm, config.dropout
+        )
+        self.out = nn.Linear(config.width, config.out)
+        self.out_norm = nn.LayerNorm(config.out)
+        self.norm = nn.LayerNorm(config.out)
+        self.output = nn.Linear(config.out, config.hidden)
+
+    def forward(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(batch, tokens) of ids, mask of the same shape -> (batch, hidden)."""
+        x = self.tokens(ids) + self.positions(ids.shape[1])
+        x = self.layers(x, src_key_padding_mask=None if mask is None else ~mask)
+        x = self.norm(self.out_norm(self.out(x)))
+        return F.leaky_relu(self.output(mean_plus_max(x, mask)))
+
+
+class Clara(nn.Module):
+    """Both towers, a projection for each, and the two learned temperatures."""
+
+    def __init__(self, config: ClaraConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.audio = AudioTower(config.audio, config.mel.n_mels)
+        self.text = TextTower(config.text)
+        self.audio_projection = nn.Linear(config.audio.hidden, config.dim)
+        self.text_projection = nn.Linear(config.text.hidden, config.dim)
+        self.audio_log_scale = nn.Parameter(torch.tensor(INITIAL_LOG_SCALE))
+        self.text_log_scale = nn.Parameter(torch.tensor(INITIAL_LOG_SCALE))
+
+    def embed_log_mels(self, log_mels: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(batch, frames, n_mels), mask (batch, frames), true where a frame stands -> (batch, dim), unit norm."""
+        return F.normalize(self.audio_projection(self.audio(log_mels, mask)), dim=-1)
+
+    def embed_tokens(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(batch, tokens) of ids, mask of the same shape, true where a token stands -> (batch, dim), unit norm."""
+        return F.normalize(self.text_projection(self.text(ids, mask)), dim=-1)

@@ -1,0 +1,153 @@
+"""The layers of the towers: attention, gated feed-forward, masked convolutions, positions, pooling.
+
+Masks are boolean, true where something stands; what they hide never reaches an output.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Positions = Literal["learned", "sinusoidal"]
+
+
+class Attention(nn.Module):
+    """Multi-head attention of queries over a context, through the fused kernel of torch."""
+
+    def __init__(self, query_dim: int, context_dim: int, heads: int, head_dim: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.to_q = nn.Linear(query_dim, heads * head_dim, bias=False)
+        self.to_kv = nn.Linear(context_dim, 2 * heads * head_dim, bias=False)
+        self.to_out = nn.Linear(heads * head_dim, query_dim)
+
+    def forward(self, queries: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(batch, n, query_dim), (batch, m, context_dim), mask (batch, m) -> (batch, n, query_dim)."""
+        q = self._split(self.to_q(queries))
+        k, v = map(self._split, self.to_kv(context).chunk(2, dim=-1))
+        attended = F.scaled_dot_product_attention(q, k, v, None if mask is None else mask[:, None, None, :])
+        output: Tensor = self.to_out(attended.transpose(1, 2).flatten(2))
+        return output
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
+
+
+class FeedForward(nn.Module):
+    """GEGLU (Shazeer, 2020): half of a linear layer gates the other."""
+
+    def __init__(self, dim: int, expansion: int = 4) -> None:
+        super().__init__()
+        self.expand = nn.Linear(dim, 2 * expansion * dim)
+        self.contract = nn.Linear(expansion * dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., dim) -> (..., dim)."""
+        values, gates = self.expand(x).chunk(2, dim=-1)
+        return self.contract(values * F.gelu(gates))  # type: ignore[no-any-return]
+
+
+class LatentBlock(nn.Module):
+    """Pre-norm attention and feed-forward of a Perceiver: over a context where it has one, else over the latents."""
+
+    def __init__(
+        self, dim: int, heads: int, head_dim: int, context_dim: int | None = None, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(dim)
+        self.context_norm = nn.LayerNorm(context_dim) if context_dim else None
+        self.attention = Attention(dim, context_dim or dim, heads, head_dim)
+        self.feed_forward_norm = nn.LayerNorm(dim)
+        self.feed_forward = FeedForward(dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, latents: Tensor, context: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """(batch, latents, dim) and, for a cross-attention, (batch, n, context_dim) with its mask (batch, n)."""
+        queries = self.attention_norm(latents)
+        attended = queries if context is None or self.context_norm is None else self.context_norm(context)
+        latents = latents + self.dropout(self.attention(queries, attended, mask))
+        return latents + self.dropout(self.feed_forward(self.feed_forward_norm(latents)))  # type: ignore[no-any-return]
+
+
+class ConvStem(nn.Module):
+    """Convolutions of kernel 3 with GELU over log-mel frames, each with its stride."""
+
+    def __init__(self, n_mels: int, dim: int, strides: tuple[int, ...]) -> None:
+        super().__init__()
+        widths = [n_mels] + [dim] * len(strides)
+        self.convolutions = nn.ModuleList(
+            nn.Conv1d(before, after, kernel_size=3, stride=stride, padding=1)
+            for before, after, stride in zip(widths, widths[1:], strides, strict=False)
+        )
+
+    def forward(self, frames: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """(batch, frames, n_mels) with its mask -> (batch, fewer, dim) with its own.
+
+        Hidden frames are zeroed before each convolution: they look like the zeros beyond the end of a lone clip.
+        """
+        x = frames.transpose(1, 2)
+        for convolution in self.convolutions:
+            if mask is not None:
+                x = x * mask[:, None, :]
+            x = F.gelu(convolution(x))
+            if mask is not None:
+                mask = mask[:, :: convolution.stride[0]]  # type: ignore[index]
+        return x.transpose(1, 2), mask
+
+
+def transformer(dim: int, heads: int, feed_forward: int, layers: int, pre_norm: bool, dropout: float) -> nn.Module:
+    """A stack of standard layers with a closing norm: post-norm with ReLU as in CLARA, or pre-norm with GELU."""
+    layer = nn.TransformerEncoderLayer(
+        dim,
+        heads,
+        feed_forward,
+        dropout=dropout,
+        activation="gelu" if pre_norm else "relu",
+        batch_first=True,
+        norm_first=pre_norm,
+    )
+    # Nested tensors take another path, with other rounding, for padded batches.
+    return nn.TransformerEncoder(layer, layers, norm=nn.LayerNorm(dim), enable_nested_tensor=False)
+
+
+class PositionTable(nn.Embedding):
+    """Positions 0 ... count - 1, learned."""
+
+    def forward(self, length: int) -> Tensor:  # type: ignore[override]
+        """Return positions of shape (length, dim)."""
+        if length > self.num_embeddings:
+            raise ValueError(f"{length} positions asked of a table of {self.num_embeddings}")
+        return self.weight[:length]
+
+
+class SinusoidalPositions(nn.Module):
+    """Positions without an end (Vaswani et al., 2017)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        frequencies = torch.exp(torch.arange(0, dim, 2) * (-math.log(10000.0) / dim))
+        self.register_buffer("frequencies", frequencies, persistent=False)
+
+    def forward(self, length: int) -> Tensor:
+        """Return positions of shape (length, dim)."""
+        assert isinstance(self.frequencies, Tensor)
+        angles = torch.arange(length, device=self.frequencies.device)[:, None] * self.frequencies
+        return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+
+def positions(kind: Positions, count: int, dim: int) -> nn.Module:
+    """Return a module that gives the positions of a sequence by its length."""
+    return PositionTable(count, dim) if kind == "learned" else SinusoidalPositions(dim)
+
+
+def mean_plus_max(x: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Return mean + max of x, (batch, n, dim), over n where the mask (batch, n) allows: (batch, dim)."""
+    if mask is None:
+        return x.mean(dim=1) + x.amax(dim=1)
+    there = mask[:, :, None]
+    mean = (x * there).sum(dim=1) / there.sum(dim=1)
+    return mean + x.masked_fill(~there, -torch.inf).amax(dim=1)

@@ -1,0 +1,376 @@
+"""LanceDB tables of embeddings: create, open, upsert, read. A table says in its schema which encoder built it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from clara_search.errors import DatabaseError, EncoderMismatch, QueryError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from clara_search.encoder import Encoder
+
+FORMAT_VERSION = 1
+DEFAULT_TABLE = "corpus"
+CORE_COLUMNS = ("id", "kind", "uri", "start_s", "end_s", "text", "language", "content_hash", "vector")
+
+_METADATA_PREFIX = "clara."
+_LEDGER_PREFIX = "_ledger_"
+_TABLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_IDS_PER_FILTER = 1000
+_COMMIT_ATTEMPTS = 6
+_FIRST_RETRY_S = 0.05
+
+
+@dataclass(frozen=True)
+class TableInfo:
+    """What built a table: the encoder, and the windows that recordings are cut into, in seconds."""
+
+    encoder: str
+    fingerprint: str
+    dim: int
+    window_s: float
+    hop_s: float
+    format_version: int = FORMAT_VERSION
+
+
+def row_id(uri: str, start_s: float | None, end_s: float | None) -> str:
+    """Return the id of the row for a window of `uri`: 32 hex digits, the same in every run."""
+    window = "" if start_s is None or end_s is None else f"{start_s:.6f}-{end_s:.6f}"
+    return hashlib.sha256(f"{uri}\n{window}".encode()).hexdigest()[:32]
+
+
+class Database:
+    """A folder of LanceDB tables."""
+
+    def __init__(self, path: str | Path, create: bool = False):
+        """Open the database at `path`. Raises DatabaseError where there is none, unless `create` is true."""
+        self.path = Path(os.path.normpath(Path(path).absolute()))
+        if create:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise DatabaseError(f"{self.path}: cannot be made a database ({error.strerror})") from error
+        elif not self.path.is_dir():
+            raise DatabaseError(f"{self.path}: no database here; `clara-search index SOURCE --db {path}` makes one")
+
+    def table_names(self) -> list[str]:
+        """Return the names of the corpus tables, sorted."""
+        return [name for name in self._all_names() if _TABLE_NAME.fullmatch(name)]
+
+    def table(self, name: str = DEFAULT_TABLE) -> Table:
+        """Open the corpus table `name`. Raises DatabaseError, listing those there are, where it is missing."""
+        names = self.table_names()
+        if name not in names:
+            there = f"it has {', '.join(names)}" if names else "it has no tables"
+            raise DatabaseError(f"{self.path}: no table '{name}'; {there}")
+        return Table(self, name)
+
+    def create_table(self, name: str, info: TableInfo, extra_fields: Sequence[pa.Field] = ()) -> Table:
+        """Create the corpus table `name`, empty. Raises DatabaseError where the name is taken or cannot be one."""
+        if not _TABLE_NAME.fullmatch(name):
+            raise DatabaseError(f"'{name}' cannot name a table: use letters, digits, '_', '-' and '.', a letter first")
+        self.create_keyed_table(name, _corpus_schema(info, extra_fields), key="id")
+        return Table(self, name)
+
+    def create_keyed_table(self, name: str, schema: pa.Schema, key: str) -> KeyedTable:
+        """Create a table of any schema whose rows the non-null column `key` tells apart."""
+        with self.lock(name):
+            if name in self._all_names():
+                raise DatabaseError(f"{self.path}: table '{name}' is there already")
+            # Row ids then outlive updates and compaction, so that an index in memory can refer to rows by them.
+            options = {"new_table_enable_stable_row_ids": "true"}
+            created = self.connection.create_table(name, schema=schema, storage_options=options)
+            created.set_unenforced_primary_key(key)
+        return KeyedTable(self, name, key)
+
+    def drop_table(self, name: str) -> None:
+        """Delete the table `name` with all its versions, where there is one."""
+        with self.lock(name):
+            self.connection.drop_table(name, ignore_missing=True)
+
+    def ledger(self, table: str) -> KeyedTable | None:
+        """Return the record of what was indexed into `table`, one row per item, or None where there is none yet."""
+        name = ledger_name(table)
+        return KeyedTable(self, name, key="key") if name in self._all_names() else None
+
+    def failures(self, table: str = DEFAULT_TABLE) -> list[dict[str, Any]]:
+        """Return what could not be indexed into `table`: dicts of uri, reason and the time `at`, sorted by uri."""
+        ledger = self.ledger(table)
+        if ledger is None:
+            return []
+        failed = ledger.scan(["uri", "reason", "at"], where="status = 'failed'")
+        return failed.sort_by("uri").to_pylist()  # type: ignore[no-any-return]
+
+    @cached_property
+    def connection(self) -> Any:
+        """The LanceDB connection. Every read sees the newest version."""
+        import lancedb  # takes seconds
+
+        return lancedb.connect(str(self.path), read_consistency_interval=timedelta(0))
+
+    @contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Hold the right to commit to table `name`, among all processes of this machine."""
+        from filelock import FileLock
+
+        with FileLock(self.path / f".{name}.lock"):
+            yield
+
+    def _all_names(self) -> list[str]:
+        names: list[str] = []
+        page = self.connection.list_tables()
+        names += page.tables
+        while page.page_token:
+            page = self.connection.list_tables(page_token=page.page_token)
+            names += page.tables
+        return sorted(names)
+
+
+def ledger_name(table: str) -> str:
+    """Return the name of the LanceDB table that records what was indexed into `table`."""
+    return _LEDGER_PREFIX + table
+
+
+class KeyedTable:
+    """A LanceDB table whose rows are told apart by one non-null column, so that writing a row twice keeps one."""
+
+    def __init__(self, database: Database, name: str, key: str):
+        self.database = database
+        self.name = name
+        self.key = key
+        try:
+            self._lance = database.connection.open_table(name)
+        except (ValueError, RuntimeError, OSError) as error:
+            raise DatabaseError(f"{database.path}: table '{name}' cannot be opened ({_reason(error)})") from error
+
+    @property
+    def version(self) -> int:
+        """The newest Lance version: it rises with every commit."""
+        return int(self._lance.version)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The Arrow schema, further columns included."""
+        return self._lance.schema
+
+    def count(self, where: str | None = None) -> int:
+        """Return the number of rows, of those that pass the SQL filter `where`. Raises QueryError if it is bad."""
+        with _filter_errors(where):
+            return int(self._lance.count_rows(where))
+
+    def scan(self, columns: Sequence[str], where: str | None = None) -> pa.Table:
+        """Return `columns` of the rows that pass the SQL filter `where`. Raises QueryError if it is bad."""
+        return self._scan(columns, where, row_ids=False)
+
+    def upsert(self, rows: pa.Table) -> None:
+        """Write `rows`: those whose key is there replace the old ones, the others are added.
+
+        Of rows with the same key the last one counts. Columns that the table lacks are added to it, those that `rows`
+        lacks are null. Safe to repeat, and safe beside other processes. Raises DatabaseError where a column's type
+        does not fit.
+        """
+        if rows.num_rows == 0:
+            return
+        with self.database.lock(self.name):
+            self._add_missing_columns(rows.schema)
+            fitted = self._fit(_last_of_each(rows, self.key))
+            self._commit(
+                lambda: (
+                    self._lance.merge_insert(self.key)
+                    .when_matched_update_all()
+                    .when_not_matched_insert_all()
+                    .execute(fitted)
+                )
+            )
+
+    def delete_keys(self, keys: Sequence[str]) -> int:
+        """Delete the rows with these keys and return how many there were."""
+        if not keys:
+            return 0
+        with self.database.lock(self.name):
+            before = self.count()
+            for start in range(0, len(keys), _IDS_PER_FILTER):
+                listed = ", ".join(sql_string(key) for key in keys[start : start + _IDS_PER_FILTER])
+                self._commit(lambda listed=listed: self._lance.delete(f"{self.key} IN ({listed})"))
+            return before - self.count()
+
+    def compact(self) -> None:
+        """Join the small files that many commits leave, so that reading stays fast. Row ids stay the same."""
+        with self.database.lock(self.name):
+            self._commit(self._lance.optimize)
+
+    def _scan(self, columns: Sequence[str], where: str | None, row_ids: bool) -> pa.Table:
+        query = self._lance.search().select(list(columns)).limit(None)
+        if where is not None:
+            query = query.where(where)
+        if row_ids:
+            query = query.with_row_id(True)
+        with _filter_errors(where):
+            return query.to_arrow()
+
+    def _add_missing_columns(self, schema: pa.Schema) -> None:
+        import pyarrow as pa
+
+        there = set(self.schema.names)
+        # A column of nulls alone says nothing of its type: it waits for its first value.
+        missing = [pa.field(f.name, f.type) for f in schema if f.name not in there and not pa.types.is_null(f.type)]
+        if missing:
+            self._commit(lambda: self._lance.add_columns(missing))
+
+    def _fit(self, rows: pa.Table) -> pa.Table:
+        import pyarrow as pa
+
+        columns = []
+        for field in self.schema:
+            if field.name not in rows.schema.names:
+                columns.append(pa.nulls(rows.num_rows, field.type))
+                continue
+            try:
+                columns.append(rows[field.name].cast(field.type))
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+                message = f"table '{self.name}': column '{field.name}' takes {field.type} ({error})"
+                raise DatabaseError(message) from error
+        return pa.Table.from_arrays(columns, schema=self.schema)
+
+    def _commit(self, write: Any) -> None:
+        """Run `write`, again where a writer outside our lock committed in between."""
+        for attempt in range(_COMMIT_ATTEMPTS):
+            try:
+                write()
+                return
+            except (RuntimeError, OSError, ValueError) as error:
+                if "conflict" not in str(error).lower() or attempt == _COMMIT_ATTEMPTS - 1:
+                    raise DatabaseError(f"table '{self.name}' cannot be written ({_reason(error)})") from error
+                time.sleep(_FIRST_RETRY_S * 2**attempt)
+
+
+class Table(KeyedTable):
+    """A corpus table: one row per window of a recording or per text, with its unit vector.
+
+    Row ids are Lance's stable ones: a row keeps its own when it is updated and when the table is compacted.
+    """
+
+    info: TableInfo
+
+    def __init__(self, database: Database, name: str):
+        super().__init__(database, name, key="id")
+        self.info = _read_info(self.schema, f"{database.path}: table '{name}'")
+
+    def check_encoder(self, encoder: Encoder) -> None:
+        """Raise EncoderMismatch, naming both, unless `encoder` is the one that built the table."""
+        if encoder.fingerprint != self.info.fingerprint:
+            raise EncoderMismatch(
+                f"table '{self.name}' was built by {self.info.encoder} ({self.info.fingerprint[:8]}...); "
+                f"you opened it with {encoder.name} ({encoder.fingerprint[:8]}...)"
+            )
+
+    def delete_ids(self, ids: Sequence[str]) -> int:
+        """Delete the rows with these `id`s and return how many there were."""
+        return self.delete_keys(ids)
+
+    def ids_and_vectors(self, where: str | None = None) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """Return the row ids, shape (n,), and vectors, shape (n, dim), of the rows that pass the filter `where`."""
+        found = self._scan(["vector"], where, row_ids=True)
+        # A chunk becomes numpy without a copy; joining several takes one.
+        chunks = [chunk.flatten().to_numpy().reshape(-1, self.info.dim) for chunk in found["vector"].chunks]
+        vectors = chunks[0] if len(chunks) == 1 else np.concatenate([np.empty((0, self.info.dim), np.float32), *chunks])
+        return _row_id_array(found), vectors
+
+    def row_ids(self, where: str | None = None) -> npt.NDArray[np.int64]:
+        """Return the row ids of the rows that pass the SQL filter `where`. Raises QueryError if it is bad."""
+        return _row_id_array(self._scan(["start_s"], where, row_ids=True))
+
+    def rows(self, row_ids: Sequence[int], columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """Return the rows with these row ids, in this order, as dicts of `columns` (default: all but the vector).
+
+        Raises DatabaseError where one was deleted since its id was read.
+        """
+        if columns is None:
+            columns = [name for name in self.schema.names if name != "vector"]
+        wanted = [int(row) for row in row_ids]
+        if not wanted:
+            return []
+        # LanceDB answers in its own order and leaves out what it does not know.
+        taken = self._lance.take_row_ids(sorted(set(wanted))).select(list(columns)).with_row_id().to_arrow()
+        by_id = {row.pop("_rowid"): row for row in taken.to_pylist()}
+        try:
+            return [dict(by_id[row]) for row in wanted]
+        except KeyError as error:
+            message = f"table '{self.name}': row {error} was deleted while it was searched; search again"
+            raise DatabaseError(message) from None
+
+
+def sql_string(value: str) -> str:
+    """Return `value` as a string literal for a filter."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _corpus_schema(info: TableInfo, extra_fields: Sequence[pa.Field]) -> pa.Schema:
+    import pyarrow as pa
+
+    types = {"start_s": pa.float64(), "end_s": pa.float64(), "vector": pa.list_(pa.float32(), info.dim)}
+    required = {"id", "kind", "uri", "content_hash", "vector"}
+    core = [pa.field(name, types.get(name, pa.string()), nullable=name not in required) for name in CORE_COLUMNS]
+    metadata = {_METADATA_PREFIX + name: str(value) for name, value in asdict(info).items()}
+    return pa.schema([*core, *extra_fields], metadata=metadata)
+
+
+def _read_info(schema: pa.Schema, where: str) -> TableInfo:
+    entries = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
+    try:
+        version = int(entries[_METADATA_PREFIX + "format_version"])
+        if version > FORMAT_VERSION:
+            raise DatabaseError(
+                f"{where} has format {version}, this clara-search reads up to {FORMAT_VERSION}: update it"
+            )
+        return TableInfo(
+            encoder=entries[_METADATA_PREFIX + "encoder"],
+            fingerprint=entries[_METADATA_PREFIX + "fingerprint"],
+            dim=int(entries[_METADATA_PREFIX + "dim"]),
+            window_s=float(entries[_METADATA_PREFIX + "window_s"]),
+            hop_s=float(entries[_METADATA_PREFIX + "hop_s"]),
+            format_version=version,
+        )
+    except (KeyError, ValueError) as error:
+        raise DatabaseError(f"{where} was not made by clara-search (its schema says no {error})") from error
+
+
+def _last_of_each(rows: pa.Table, key: str) -> pa.Table:
+    last = {value: index for index, value in enumerate(rows[key].to_pylist())}
+    return rows if len(last) == rows.num_rows else rows.take(sorted(last.values()))
+
+
+def _row_id_array(found: pa.Table) -> npt.NDArray[np.int64]:
+    return found["_rowid"].to_numpy().astype(np.int64)  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _filter_errors(where: str | None) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        if where is None:
+            raise
+        raise QueryError(f"the filter {where!r} cannot be used: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """Return what LanceDB says, on one line, without its wrappings and the place in its source."""
+    first = " ".join(str(error).split("This issue was likely")[0].split())
+    first = re.sub(r",? ?/\S+\.rs:\d+:\d+.*", "", first)
+    return re.sub(r"^(Invalid input, |lance error: |LanceError\(\w+\): )+", "", first)

@@ -1,0 +1,99 @@
+"""Texts to token ids and a mask: a byte-level BPE that is saved with its model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import tokenizers
+
+from clara_search.errors import FormatError
+
+PAD = "<|pad|>"
+ANY_LANGUAGE = "<|und|>"
+
+
+class Tokenizer:
+    """A Hugging Face `tokenizer.json`; every text becomes a language token and its byte pairs.
+
+    A language that the tokenizer has no token for, or none, is `<|und|>`. Codes are matched in any letter case.
+    """
+
+    def __init__(self, bpe: tokenizers.Tokenizer) -> None:
+        self._bpe = bpe
+        self._special = {token.content.lower(): index for index, token in bpe.get_added_tokens_decoder().items()}
+        if PAD not in self._special or ANY_LANGUAGE not in self._special:
+            raise FormatError(f"the tokenizer has no {PAD} or {ANY_LANGUAGE} token")
+
+    @classmethod
+    def train(cls, texts: Iterable[str], vocab_size: int, languages: Iterable[str]) -> Tokenizer:
+        """Learn a BPE of at most `vocab_size` tokens from `texts`, with a token for each of `languages`.
+
+        Case is folded and forms are unified (NFKC): a query is found however it is typed.
+        """
+        bpe = tokenizers.Tokenizer(tokenizers.models.BPE())
+        bpe.normalizer = tokenizers.normalizers.Sequence(
+            [tokenizers.normalizers.NFKC(), tokenizers.normalizers.Lowercase()]
+        )
+        bpe.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=True)
+        bpe.decoder = tokenizers.decoders.ByteLevel()
+        trainer = tokenizers.trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            special_tokens=[PAD, ANY_LANGUAGE, *(f"<|{code}|>" for code in sorted(set(languages)))],
+            initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        bpe.train_from_iterator(texts, trainer)
+        return cls(bpe)
+
+    @classmethod
+    def load(cls, path: Path) -> Tokenizer:
+        """Read a `tokenizer.json`. Raises FormatError where it is missing or broken."""
+        try:
+            return cls(tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8")))
+        except (OSError, UnicodeDecodeError) as error:
+            raise FormatError(f"{path}: cannot be read ({error})") from error
+        except Exception as error:  # tokenizers raises nothing narrower
+            raise FormatError(f"{path}: not a tokenizer ({error})") from error
+
+    def save(self, path: Path) -> None:
+        """Write `tokenizer.json`."""
+        self._bpe.save(str(path))
+
+    @property
+    def vocab_size(self) -> int:
+        """How many tokens there are, specials included."""
+        return int(self._bpe.get_vocab_size())
+
+    def encode(
+        self, texts: Sequence[str], languages: Sequence[str | None], max_tokens: int
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """Return token ids, shape (n, longest), and a mask of the same shape that is true where a token stands.
+
+        A text of more than `max_tokens` is cut there.
+        """
+        any_language = self._special[ANY_LANGUAGE]
+        rows = [
+            [self._special.get(f"<|{(language or 'und').lower()}|>", any_language), *encoding.ids][:max_tokens]
+            for language, encoding in zip(
+                languages, self._bpe.encode_batch(list(texts), add_special_tokens=False), strict=True
+            )
+        ]
+        ids = np.full((len(rows), max(map(len, rows), default=0)), self._special[PAD], dtype=np.int64)
+        mask = np.zeros(ids.shape, dtype=bool)
+        for index, row in enumerate(rows):
+            ids[index, : len(row)] = row
+            mask[index, : len(row)] = True
+        return ids, mask
+
+    @contextmanager
+    def dropout(self, probability: float) -> Iterator[None]:
+        """Within, drop each merge with `probability`: BPE dropout (Provilkov et al., 2020), for training."""
+        self._bpe.model.dropout = probability or None
+        try:
+            yield
+        finally:
+            self._bpe.model.dropout = None

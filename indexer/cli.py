@@ -1,0 +1,116 @@
+"""The command `clara-search index`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from clara_search.store import Database
+    from indexer.pipeline import Summary
+
+_FAILURES_SHOWN = 20
+
+
+@click.command()
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.option("--db", required=True, metavar="DIR", help="The database; made where there is none.")
+@click.option("--table", default="corpus", show_default=True, help="Table within the database.")
+@click.option("--model", help="Name or folder of the model.  [default: the bundled one]")
+@click.option("--window", "window_s", type=float, metavar="SECONDS", help="Length of a window.  [default: 10]")
+@click.option("--hop", "hop_s", type=float, metavar="SECONDS", help="From one window to the next.  [default: 5]")
+@click.option("--text-column", metavar="NAME", help="Column of a manifest that holds the text.  [default: text]")
+@click.option("--prune", is_flag=True, help="Remove the rows of what is no longer in the sources.")
+@click.option("--strict", is_flag=True, help="Exit with 1 where any file could not be used.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as one line of JSON.")
+def index(
+    sources: tuple[str, ...],
+    db: str,
+    table: str,
+    model: str | None,
+    window_s: float | None,
+    hop_s: float | None,
+    text_column: str | None,
+    prune: bool,
+    strict: bool,
+    as_json: bool,
+) -> None:
+    r"""Embed recordings and texts into a database, or bring it up to date.
+
+    A SOURCE is a folder, a recording, a text file (each line a text) or a manifest: a CSV, TSV, JSON-lines or Parquet
+    file with a column "path" or "text", and any further columns to filter by. What did not change since the last time
+    is left alone. A file that cannot be used is stepped over and listed.
+
+    \b
+    clara-search index recordings/ --db DIR
+    clara-search index clips.csv --db DIR --table clips --window 5 --hop 2.5
+    """
+    if any(seconds is not None and seconds <= 0 for seconds in (window_s, hop_s)):
+        raise click.UsageError("--window and --hop must be above 0.")
+    if window_s is not None and hop_s is not None and hop_s > window_s:
+        raise click.UsageError("--hop must be no longer than --window.")
+    from tqdm import tqdm
+
+    from clara_search.encoder import load_encoder
+    from clara_search.store import Database
+    from indexer import pipeline
+    from indexer.sources import survey
+
+    surveyed = survey(sources, text_column)
+    encoder = load_encoder(model or _default_model(db, table))
+    database = Database(db, create=True)
+    with tqdm(total=surveyed.items, unit="item", disable=not sys.stderr.isatty(), file=sys.stderr) as bar:
+        summary = pipeline.index(
+            sources,
+            database,
+            encoder,
+            table,
+            window_s=window_s,
+            hop_s=hop_s,
+            prune=prune,
+            text_column=text_column,
+            surveyed=surveyed,
+            progress=lambda item, status: bar.update(),
+        )
+    if as_json:
+        click.echo(json.dumps(asdict(summary)))
+    else:
+        _print(summary, database, table)
+    if summary.failed and (strict or not summary.indexed + summary.unchanged):
+        sys.exit(1)
+
+
+def _default_model(db: str, table: str) -> str:
+    """Return the name of the model that built the table, or of the bundled one where there is no table yet."""
+    from clara_search.encoder import DEFAULT_MODEL
+    from clara_search.store import Database
+
+    if not Path(db).is_dir():
+        return DEFAULT_MODEL
+    database = Database(db)
+    return database.table(table).info.encoder if table in database.table_names() else DEFAULT_MODEL
+
+
+def _print(summary: Summary, database: Database, table: str) -> None:
+    """Tell people what was done, and on stderr what was not."""
+    minutes, seconds = divmod(round(summary.audio_s), 60)
+    click.echo(
+        f"{summary.indexed:,} indexed ({minutes:,} min {seconds} s of audio), {summary.unchanged:,} unchanged, "
+        f"{summary.failed:,} failed, {summary.removed:,} rows removed; table '{table}' has {summary.rows:,} rows "
+        f"({summary.seconds:.1f} s)"
+    )
+    if not summary.failed:
+        return
+    failures = database.failures(table)
+    for failure in failures[:_FAILURES_SHOWN]:
+        click.echo(f"  failed: {failure['uri']}: {failure['reason']}", err=True)
+    if len(failures) > _FAILURES_SHOWN:
+        rest = len(failures) - _FAILURES_SHOWN
+        command = f"clara-search db info --db {shlex.quote(str(database.path))} --table {table} --failures"
+        click.echo(f"  and {rest:,} more: {command}", err=True)

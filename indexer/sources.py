@@ -1,0 +1,155 @@
+"""What is to be indexed: folders, recordings, text files and manifests become a stream of items."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from clara_search.errors import FormatError
+
+TEXT_SUFFIXES = frozenset({".txt"})
+MANIFEST_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson", ".parquet"})
+
+ColumnType = Literal["bool", "int", "float", "text"]
+"""What a further column of a manifest holds, from the narrowest to the widest."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One recording, one stretch of a recording, or one text, as a source lists it.
+
+    `start_s` and `end_s` bound the stretch in seconds (None: the beginning, the end). `problem` says why the item
+    cannot be used, where its listing already shows that.
+    """
+
+    source: str
+    kind: Literal["audio", "text"]
+    uri: str
+    line: int | None = None
+    text: str | None = None
+    language: str | None = None
+    start_s: float | None = None
+    end_s: float | None = None
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    problem: str | None = None
+
+    @property
+    def key(self) -> str:
+        """What tells items apart: the uri, with the stretch where one is given."""
+        if self.kind == "text" or (self.start_s is None and self.end_s is None):
+            return self.uri
+        return f"{self.uri}#t={self.start_s or 0:g},{'' if self.end_s is None else f'{self.end_s:g}'}"
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a first look at the sources finds: how many items, and the further columns with their types."""
+
+    items: int
+    columns: Mapping[str, ColumnType]
+
+
+def survey(sources: Sequence[str | Path], text_column: str | None = None) -> Survey:
+    """Count the items of `sources` and type their columns, reading every manifest to its end.
+
+    Raises FormatError, with file and line, where a source is missing or broken: before any work is spent on it.
+    """
+    from indexer import manifests
+
+    count, columns = 0, dict[str, ColumnType]()
+    for source in sources:
+        path = absolute(source)
+        if _is_manifest(path):
+            found = manifests.survey(path, text_column)
+            count += found.items
+            for name, kind in found.columns.items():
+                columns[name] = manifests.wider(columns.get(name), kind)
+        else:
+            count += sum(1 for _ in items([path]))
+    return Survey(count, columns)
+
+
+def items(sources: Sequence[str | Path], text_column: str | None = None) -> Iterator[Item]:
+    """Yield the items of `sources` in order: folders (recursively), recordings, text files and manifests.
+
+    Of a folder come the files with an audio suffix, sorted; hidden ones are left out and symbolic links not followed.
+    A text file gives one item per line that is not blank, a manifest one per row. Raises FormatError as `survey` does.
+    """
+    from clara_search.audio import AUDIO_SUFFIXES
+    from indexer import manifests
+
+    for source in sources:
+        path = absolute(source)
+        if path.is_dir():
+            yield from _folder(path, AUDIO_SUFFIXES)
+        elif not path.exists():
+            raise FormatError(f"{path}: no such file or folder")
+        elif path.suffix.lower() in AUDIO_SUFFIXES:
+            yield Item(str(path), "audio", str(path))
+        elif path.suffix.lower() in TEXT_SUFFIXES:
+            yield from _text_file(path)
+        elif _is_manifest(path):
+            yield from manifests.items(path, text_column)
+        else:
+            kinds = ", ".join(sorted(MANIFEST_SUFFIXES | TEXT_SUFFIXES))
+            raise FormatError(f"{path}: neither a folder, nor audio, nor a text file or manifest ({kinds})")
+
+
+def absolute(path: str | Path) -> Path:
+    """Return `path` absolute and without "..", symbolic links as they are."""
+    return Path(os.path.normpath(Path(path).absolute()))
+
+
+def text_lines(path: Path) -> Iterator[str]:
+    """Yield the lines of a UTF-8 file, line ends included. Raises FormatError with the line that is not UTF-8."""
+    try:
+        with path.open("rb") as file:
+            for number, raw in enumerate(file, start=1):
+                try:
+                    yield raw.decode("utf-8-sig" if number == 1 else "utf-8")
+                except UnicodeDecodeError as error:
+                    raise FormatError(f"{path}, line {number}: not UTF-8 ({error.reason})") from error
+    except OSError as error:
+        raise FormatError(f"{path}: {error.strerror}") from error
+
+
+def _is_manifest(path: Path) -> bool:
+    return path.suffix.lower() in MANIFEST_SUFFIXES and path.is_file()
+
+
+def _folder(folder: Path, suffixes: frozenset[str]) -> Iterator[Item]:
+    unreadable: list[OSError] = []
+    for parent, folders, names in os.walk(folder, onerror=unreadable.append):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = Path(parent, name)
+            if name.startswith(".") or path.suffix.lower() not in suffixes or path.is_symlink():
+                continue
+            yield _listed(folder, str(path))
+        while unreadable:
+            error = unreadable.pop()
+            yield Item(
+                str(folder), "audio", str(error.filename), problem=f"the folder cannot be read: {error.strerror}"
+            )
+
+
+def _listed(folder: Path, uri: str) -> Item:
+    try:
+        uri.encode()
+    except UnicodeEncodeError:
+        readable = os.fsencode(uri).decode(errors="backslashreplace")
+        return Item(str(folder), "audio", readable, problem="its name is not UTF-8: rename it")
+    return Item(str(folder), "audio", uri)
+
+
+def _text_file(path: Path) -> Iterator[Item]:
+    found = False
+    for number, line in enumerate(text_lines(path), start=1):
+        if text := line.strip():
+            found = True
+            yield Item(str(path), "text", f"{path}#L{number}", number, text)
+    if not found:
+        raise FormatError(f"{path}: holds no text")

@@ -1,0 +1,157 @@
+"""Embedded items to committed rows, in portions, and the ledger after them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from clara_search.audio import Window
+from clara_search.store import Table, row_id
+from indexer.embedding import Embedded
+from indexer.ledger import Entry, Ledger, Record, is_missing
+from indexer.manifests import convert
+from indexer.sources import ColumnType, Item
+
+Status = Literal["indexed", "unchanged", "failed"]
+Progress = Callable[[Item, Status], None]
+"""Called for every item once it is settled."""
+
+_COMMIT_ROWS = 512
+_COMMIT_ROWS_AT_MOST = 16_384
+_COMMIT_AFTER_S = 30.0
+_COMMIT_SHARE = 0.1
+"""Of the time that commits may take: as a table grows they become slower, and so rarer and larger."""
+
+_ARROW_TYPES = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "text": pa.string()}
+
+
+def arrow_columns(columns: Mapping[str, ColumnType]) -> dict[str, pa.DataType]:
+    """Return the further columns of a manifest with the types they have in a table."""
+    return {name: _ARROW_TYPES[kind] for name, kind in columns.items()}
+
+
+class Writer:
+    """Gathers embedded items and commits them: rows first, the ledger after, so that a cut between is harmless."""
+
+    def __init__(
+        self,
+        table: Table,
+        ledger: Ledger,
+        columns: Mapping[str, ColumnType],
+        prune: bool = False,
+        progress: Progress | None = None,
+    ):
+        self.counts: dict[Status, int] = {"indexed": 0, "unchanged": 0, "failed": 0}
+        self.audio_s = 0.0
+        self.removed = 0
+        self.commits = 0
+        self._table = table
+        self._ledger = ledger
+        self._columns = columns
+        self._prune = prune
+        self._progress = progress
+        self._held: list[Embedded] = []
+        self._held_rows = 0
+        self._committed_at = time.monotonic()
+        self._commit_s = 0.0
+
+    def add(self, embedded: Embedded) -> None:
+        """Take an item, and commit where enough has come together."""
+        if embedded.loaded.state == "unchanged":
+            self._settle(embedded, "unchanged")
+            return
+        self._held.append(embedded)
+        self._held_rows += max(1, len(embedded.windows))
+        waited_s = time.monotonic() - self._committed_at
+        is_due = self._held_rows >= _COMMIT_ROWS and waited_s * _COMMIT_SHARE >= self._commit_s
+        if is_due or self._held_rows >= _COMMIT_ROWS_AT_MOST or waited_s >= _COMMIT_AFTER_S:
+            self.commit()
+
+    def commit(self) -> None:
+        """Write what is held."""
+        held, self._held, self._held_rows = self._held, [], 0
+        if not held:
+            return
+        began = time.monotonic()
+        known = self._ledger.entries(one.item for one in held)
+        done = [one for one in held if _status(one) == "indexed"]
+        if done:
+            self._table.upsert(_rows(done, self._columns, self._table.info.dim))
+        stale = [id_ for one in held for id_ in self._stale_ids(one, known.get(one.item.key))]
+        self.removed += self._table.delete_ids(stale)
+        self._ledger.record([self._record(one, known.get(one.item.key)) for one in held])
+        self.commits += 1
+        self._committed_at = time.monotonic()
+        self._commit_s = self._committed_at - began
+        for one in held:
+            self._settle(one, _status(one))
+
+    def _settle(self, embedded: Embedded, status: Status) -> None:
+        self.counts[status] += 1
+        start_s, end_s = _covered(embedded.windows)
+        if status == "indexed" and start_s is not None and end_s is not None:
+            self.audio_s += end_s - start_s
+        if self._progress is not None:
+            self._progress(embedded.item, status)
+
+    def _stale_ids(self, embedded: Embedded, entry: Entry | None) -> Sequence[str]:
+        """Return the ids of the rows that the item had before and has no longer."""
+        if entry is None or self._keeps_rows(embedded):
+            return []
+        kept = _row_ids(embedded) if _status(embedded) == "indexed" else []
+        return sorted(set(entry.row_ids).difference(kept))
+
+    def _keeps_rows(self, embedded: Embedded) -> bool:
+        """Tell whether the item's rows stay as they are: its content is the same, or out of reach for now."""
+        if embedded.loaded.state == "touched":
+            return True
+        out_of_reach = embedded.loaded.content_hash is None and embedded.item.problem is None
+        return out_of_reach and not (self._prune and is_missing(embedded.item.uri))
+
+    def _record(self, embedded: Embedded, entry: Entry | None) -> Record:
+        start_s, end_s = _covered(embedded.windows) if _status(embedded) == "indexed" else (None, None)
+        if entry is not None and self._keeps_rows(embedded):
+            start_s, end_s = entry.start_s, entry.end_s
+        loaded = embedded.loaded
+        return Record(loaded.item, loaded.content_hash, loaded.stamp, embedded.reason, start_s, end_s)
+
+
+def _status(embedded: Embedded) -> Status:
+    if embedded.reason is not None:
+        return "failed"
+    return "indexed" if embedded.loaded.state == "fresh" else "unchanged"
+
+
+def _covered(windows: Sequence[Window | None]) -> tuple[float | None, float | None]:
+    """Return where the first window begins and the last one ends, in seconds; None for a text."""
+    first, last = (windows[0], windows[-1]) if windows else (None, None)
+    return (first.start_s if first else None), (last.end_s if last else None)
+
+
+def _row_ids(embedded: Embedded) -> list[str]:
+    return [row_id(embedded.item.uri, *(window or (None, None))) for window in embedded.windows]
+
+
+def _rows(embedded: Sequence[Embedded], columns: Mapping[str, ColumnType], dim: int) -> pa.Table:
+    """Return the rows of all windows, or the one of a text, as the corpus table has them."""
+    items = [one.item for one in embedded for _ in one.windows]
+    windows = [window for one in embedded for window in one.windows]
+    rows: dict[str, Any] = {
+        "id": [id_ for one in embedded for id_ in _row_ids(one)],
+        "kind": [item.kind for item in items],
+        "uri": [item.uri for item in items],
+        "start_s": pa.array([w.start_s if w else i.start_s for w, i in zip(windows, items, strict=True)], pa.float64()),
+        "end_s": pa.array([w.end_s if w else i.end_s for w, i in zip(windows, items, strict=True)], pa.float64()),
+        "text": pa.array([item.text for item in items], pa.string()),
+        "language": pa.array([item.language for item in items], pa.string()),
+        "content_hash": [one.loaded.content_hash for one in embedded for _ in one.windows],
+        "vector": pa.FixedSizeListArray.from_arrays(np.concatenate([one.vectors for one in embedded]).ravel(), dim),
+    }
+    for name, kind in columns.items():
+        values = [item.columns.get(name) for item in items]
+        rows[name] = pa.array([None if v is None else convert(v, kind) for v in values], _ARROW_TYPES[kind])
+    return pa.table(rows)

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from clara_search.store import Database
+from tests.helpers import ToneEncoder, write_tone
+
+
+@pytest.fixture
+def encoder() -> ToneEncoder:
+    return ToneEncoder()
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    return Database(tmp_path / "db", create=True)
+
+
+@pytest.fixture
+def recordings(tmp_path: Path) -> Path:
+    """A folder with three tones of one second: low.wav, middle.flac and high/high.ogg."""
+    folder = tmp_path / "recordings"
+    write_tone(folder / "low.wav", 200)
+    write_tone(folder / "middle.flac", 1000)
+    write_tone(folder / "high" / "high.ogg", 5000)
+    return folder

@@ -1,0 +1,366 @@
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import astuple
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from clara_search.audio import cut, load_audio, windows
+from clara_search.errors import AudioError, DatabaseError, EncoderMismatch, FormatError
+from clara_search.store import Database
+from indexer import writing
+from indexer.pipeline import Summary, index
+from indexer.sources import Item
+from tests.helpers import ToneEncoder, band_energies, write_tone
+
+
+def counts(summary: Summary) -> tuple[int, int, int, int, int]:
+    """Indexed, unchanged, failed, removed, rows."""
+    return astuple(summary)[:5]
+
+
+def age(folder: Path) -> None:
+    """Make all files look written a minute ago: a file as young as a test's is never taken for untouched."""
+    for path in folder.rglob("*.*"):
+        status = path.stat()
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns - 60 * 10**9))
+
+
+def rows_by_name(database: Database, table: str = "corpus") -> dict[str, list[tuple[float, float]]]:
+    found: dict[str, list[tuple[float, float]]] = {}
+    for row in database.table(table).scan(["uri", "start_s", "end_s"]).to_pylist():
+        found.setdefault(Path(row["uri"]).name, []).append((row["start_s"], row["end_s"]))
+    return {name: sorted(spans) for name, spans in sorted(found.items())}
+
+
+def test_every_window_has_the_vector_of_its_own_sound(tmp_path: Path, database: Database, encoder: ToneEncoder) -> None:
+    for number, duration_s in enumerate((0.3, 4.0, 25.0, 9.0, 12.5)):
+        write_tone(tmp_path / "a" / f"{number}.wav", 200.0 * (number + 1), duration_s)
+    summary = index([tmp_path / "a"], database, encoder)
+    table = database.table()
+    ids, vectors = table.ids_and_vectors()
+    rows = table.rows(ids)
+    assert counts(summary) == (5, 0, 0, 0, len(rows))
+    assert summary.audio_s == pytest.approx(0.3 + 4 + 25 + 9 + 12.5, abs=0.01)
+    for row, vector in zip(rows, vectors, strict=True):
+        waveform = load_audio(row["uri"], encoder.sample_rate)
+        spans = list(windows(len(waveform) / encoder.sample_rate, 10, 5))
+        (span,) = [span for span in spans if span == (row["start_s"], row["end_s"])]
+        np.testing.assert_allclose(vector, band_energies(cut(waveform, span, encoder.sample_rate)), atol=1e-5)
+    assert rows_by_name(database)["2.wav"] == [(0, 10), (5, 15), (10, 20), (15, 25)]
+
+
+def test_the_same_command_twice_embeds_nothing(recordings: Path, database: Database, encoder: ToneEncoder) -> None:
+    assert counts(index([recordings], database, encoder)) == (3, 0, 0, 0, 3)
+    version = database.table().version
+    assert counts(index([recordings], database, encoder)) == (0, 3, 0, 0, 3)
+    age(recordings)
+    assert counts(index([recordings], database, encoder)) == (0, 3, 0, 0, 3)
+    assert encoder.clips_encoded == 3
+    assert database.table().version == version
+
+
+def test_an_untouched_file_is_not_even_read(
+    recordings: Path, database: Database, encoder: ToneEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    age(recordings)
+    index([recordings], database, encoder)
+    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"read {path}"))
+    assert counts(index([recordings], database, encoder)) == (0, 3, 0, 0, 3)
+
+
+def test_a_changed_file_replaces_its_rows(tmp_path: Path, database: Database, encoder: ToneEncoder) -> None:
+    path = write_tone(tmp_path / "a" / "x.wav", 300, duration_s=22)
+    write_tone(tmp_path / "a" / "y.wav", 300)
+    index([tmp_path / "a"], database, encoder)
+    assert len(rows_by_name(database)["x.wav"]) == 4
+    write_tone(path, 4000, duration_s=12)
+    assert counts(index([tmp_path / "a"], database, encoder)) == (1, 1, 0, 3, 3)
+    assert rows_by_name(database)["x.wav"] == [(0, 10), (2, 12)]
+    _, vectors = database.table().ids_and_vectors("uri LIKE '%x.wav'")
+    np.testing.assert_allclose(vectors[0], band_energies(load_audio(path, 16_000)), atol=0.02)
+
+
+def test_a_file_that_became_unusable_loses_its_rows(recordings: Path, database: Database, encoder: ToneEncoder) -> None:
+    index([recordings], database, encoder)
+    (recordings / "low.wav").write_text("no longer sound")
+    assert counts(index([recordings], database, encoder)) == (0, 2, 1, 1, 2)
+    write_tone(recordings / "low.wav", 200)
+    assert counts(index([recordings], database, encoder)) == (1, 2, 0, 0, 3)
+    assert database.failures() == []
+
+
+def test_pruning_removes_what_is_gone_or_renamed_and_nothing_else(
+    tmp_path: Path, recordings: Path, database: Database, encoder: ToneEncoder
+) -> None:
+    elsewhere = write_tone(tmp_path / "elsewhere" / "kept.wav", 800)
+    index([recordings, elsewhere.parent], database, encoder)
+    (recordings / "low.wav").rename(recordings / "renamed.wav")
+    (recordings / "middle.flac").unlink()
+    shutil.rmtree(elsewhere.parent)
+    assert counts(index([recordings], database, encoder)) == (1, 1, 0, 0, 5)
+    assert counts(index([recordings], database, encoder, prune=True)) == (0, 2, 0, 3 - 1, 3)
+    assert list(rows_by_name(database)) == ["high.ogg", "kept.wav", "renamed.wav"]
+
+
+def test_pruning_follows_a_manifest(tmp_path: Path, recordings: Path, database: Database, encoder: ToneEncoder) -> None:
+    manifest = recordings / "clips.csv"
+    manifest.write_text("path\nlow.wav\nmiddle.flac\nhigh/high.ogg\n")
+    index([manifest], database, encoder)
+    manifest.write_text("path\nlow.wav\nhigh/high.ogg\n")
+    (recordings / "low.wav").unlink()
+    summary = index([manifest], database, encoder, prune=True)
+    assert counts(summary) == (0, 1, 1, 2, 1)
+    assert [Path(failure["uri"]).name for failure in database.failures()] == ["low.wav"]
+
+
+def test_bad_files_are_stepped_over_with_reasons(tmp_path: Path, database: Database, encoder: ToneEncoder) -> None:
+    folder = tmp_path / "mixed"
+    write_tone(folder / "good.wav")
+    truncated = write_tone(folder / "truncated.mp3", duration_s=20)
+    truncated.write_bytes(truncated.read_bytes()[: truncated.stat().st_size // 3])
+    (folder / "empty.wav").write_bytes(b"")
+    (folder / "text.wav").write_text("this is no sound")
+    not_finite = np.array([0.0, np.nan], np.float32)
+    import soundfile
+
+    soundfile.write(folder / "nan.wav", not_finite, 16_000, subtype="FLOAT")
+    soundfile.write(folder / "silent.wav", np.zeros(0, np.float32), 16_000)
+    summary = index([folder], database, encoder)
+    assert counts(summary) == (1, 0, 5, 0, 1)
+    reasons = {Path(failure["uri"]).name: failure["reason"] for failure in database.failures()}
+    assert "truncated" in reasons["truncated.mp3"]
+    assert "empty" in reasons["empty.wav"]
+    assert "not a recording" in reasons["text.wav"]
+    assert "not finite" in reasons["nan.wav"]
+    assert "no samples" in reasons["silent.wav"]
+    assert not any(str(folder) in reason for reason in reasons.values())
+    assert counts(index([folder], database, encoder)) == (0, 1, 5, 0, 1)
+    (folder / "text.wav").unlink()
+    index([folder], database, encoder)
+    assert "text.wav" not in {Path(failure["uri"]).name for failure in database.failures()}
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_permission_is_stepped_over_and_keeps_its_rows(
+    recordings: Path, database: Database, encoder: ToneEncoder
+) -> None:
+    index([recordings], database, encoder)
+    (recordings / "low.wav").chmod(0)
+    os.utime(recordings / "low.wav")
+    assert counts(index([recordings], database, encoder, prune=True)) == (0, 2, 1, 0, 3)
+
+
+def test_a_file_that_cannot_be_read_for_now_keeps_its_rows(
+    recordings: Path, database: Database, encoder: ToneEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index([recordings], database, encoder)
+    read_bytes = Path.read_bytes
+
+    def refuse(path: Path) -> bytes:
+        if path.name == "low.wav":
+            raise PermissionError(13, "Permission denied", str(path))
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    assert counts(index([recordings], database, encoder, prune=True)) == (0, 2, 1, 0, 3)
+    assert [failure["reason"] for failure in database.failures()] == ["Permission denied"]
+    monkeypatch.undo()
+    assert counts(index([recordings], database, encoder)) == (1, 2, 0, 0, 3)
+
+
+def test_a_decoder_that_crashes_costs_one_file(
+    recordings: Path, database: Database, encoder: ToneEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(source: object, sample_rate: int) -> npt.NDArray[np.float32]:
+        if str(getattr(source, "name", "")).endswith("low.wav"):
+            raise ZeroDivisionError("a bug")
+        return load_audio(source, sample_rate)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("indexer.decoding.load_audio", crash)
+    assert counts(index([recordings], database, encoder)) == (2, 0, 1, 0, 2)
+    assert [failure["reason"] for failure in database.failures()] == ["ZeroDivisionError: a bug"]
+
+
+def test_an_encoder_that_refuses_a_clip_costs_one_file(recordings: Path, database: Database) -> None:
+    class Fastidious(ToneEncoder):
+        def encode_audio(self, waveforms: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+            vectors = super().encode_audio(waveforms)
+            if (vectors.argmax(axis=1) > 12).any():
+                raise AudioError("too shrill")
+            return vectors
+
+    assert counts(index([recordings], database, Fastidious())) == (2, 0, 1, 0, 2)
+    assert [(Path(one["uri"]).name, one["reason"]) for one in database.failures()] == [("high.ogg", "too shrill")]
+
+
+def test_a_vector_that_is_not_finite_never_reaches_the_table(recordings: Path, database: Database) -> None:
+    class Broken(ToneEncoder):
+        def encode_audio(self, waveforms: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+            return super().encode_audio(waveforms) * np.float32(np.nan)
+
+    assert counts(index([recordings], database, Broken())) == (0, 0, 3, 0, 0)
+
+
+def test_manifest_columns_reach_the_table_with_their_types(
+    recordings: Path, database: Database, encoder: ToneEncoder
+) -> None:
+    manifest = recordings / "clips.csv"
+    manifest.write_text(
+        "path,text,language,speaker,age\nlow.wav,a low hum,en,Bea,31\n,nur Text,de,,\nnowhere.wav,,en,Sam,40\n"
+    )
+    assert counts(index([manifest], database, encoder)) == (2, 0, 1, 0, 2)
+    columns = ["kind", "uri", "start_s", "end_s", "text", "language", "speaker", "age"]
+    audio, text = sorted(database.table().scan(columns).to_pylist(), key=lambda row: row["kind"])
+    low = {"kind": "audio", "uri": str(recordings / "low.wav"), "start_s": 0.0, "end_s": 1.0}
+    assert audio == {**low, "text": "a low hum", "language": "en", "speaker": "Bea", "age": 31}
+    assert (text["uri"], text["text"], text["start_s"], text["speaker"]) == (f"{manifest}#L3", "nur Text", None, None)
+    assert database.table().count("age > 30 AND speaker = 'Bea'") == 1
+    assert [Path(failure["uri"]).name for failure in database.failures()] == ["nowhere.wav"]
+
+
+def test_a_corrected_manifest_updates_the_row(recordings: Path, database: Database, encoder: ToneEncoder) -> None:
+    manifest = recordings / "clips.csv"
+    manifest.write_text("path,speaker\nlow.wav,Bae\nmiddle.flac,Sam\n")
+    index([manifest], database, encoder)
+    manifest.write_text("path,speaker\nlow.wav,Bea\nmiddle.flac,Sam\n")
+    assert counts(index([manifest], database, encoder)) == (1, 1, 0, 0, 2)
+    assert database.table().count("speaker = 'Bea'") == 1
+
+
+def test_a_column_that_fits_no_longer_is_named_before_any_work(
+    recordings: Path, database: Database, encoder: ToneEncoder
+) -> None:
+    manifest = recordings / "clips.csv"
+    manifest.write_text("path,age\nlow.wav,31\n")
+    index([manifest], database, encoder)
+    manifest.write_text("path,age\nmiddle.flac,old\n")
+    with pytest.raises(FormatError, match="column 'age' holds string now, but int64 in table 'corpus'"):
+        index([manifest], database, encoder)
+
+
+def test_stretches_of_one_recording_are_items_of_their_own(
+    tmp_path: Path, database: Database, encoder: ToneEncoder
+) -> None:
+    write_tone(tmp_path / "long.wav", duration_s=30)
+    manifest = tmp_path / "turns.csv"
+    manifest.write_text("path,start_s,end_s,speaker\nlong.wav,2,5,A\nlong.wav,8,20,B\nlong.wav,40,45,C\n")
+    assert counts(index([manifest], database, encoder)) == (2, 0, 1, 0, 3)
+    assert rows_by_name(database) == {"long.wav": [(2, 5), (8, 18), (10, 20)]}
+    assert "lasts 30.00 s" in database.failures()[0]["reason"]
+    manifest.write_text("path,start_s,end_s,speaker\nlong.wav,2,5,A\n")
+    assert counts(index([manifest], database, encoder, prune=True)) == (0, 1, 0, 2, 1)
+
+
+def test_a_recording_listed_twice_is_kept_once(recordings: Path, database: Database, encoder: ToneEncoder) -> None:
+    assert counts(index([recordings, recordings / "low.wav"], database, encoder)) == (3, 0, 0, 0, 3)
+    manifest = recordings / "clips.csv"
+    manifest.write_text("path,text\nlow.wav,first\nlow.wav,second\n")
+    assert counts(index([manifest], database, encoder, table="twice")) == (1, 0, 1, 0, 1)
+    assert database.table("twice").scan(["text"]).to_pylist() == [{"text": "first"}]
+    assert "listed before" in database.failures("twice")[0]["reason"]
+
+
+def test_texts_are_embedded_in_their_language_and_only_once(
+    tmp_path: Path, database: Database, encoder: ToneEncoder
+) -> None:
+    lines = tmp_path / "captions.txt"
+    lines.write_text("a dog barks\nrain on a roof\n")
+    manifest = tmp_path / "captions.csv"
+    manifest.write_text("text,language\na dog barks,en\n")
+    assert counts(index([lines, manifest], database, encoder)) == (3, 0, 0, 0, 3)
+    ids, vectors = database.table().ids_and_vectors()
+    for row, vector in zip(database.table().rows(ids), vectors, strict=True):
+        np.testing.assert_allclose(vector, encoder.encode_text([row["text"]], row["language"])[0], atol=1e-6)
+    encoder.texts_encoded = 0
+    lines.write_text("a dog barks\nrain on a tent\n")
+    assert counts(index([lines, manifest], database, encoder)) == (1, 2, 0, 0, 3)
+    assert encoder.texts_encoded == 1
+    lines.write_text("a dog barks\n")
+    assert counts(index([lines, manifest], database, encoder, prune=True)) == (0, 2, 0, 1, 2)
+
+
+def test_another_encoder_or_other_windows_are_refused(
+    recordings: Path, database: Database, encoder: ToneEncoder
+) -> None:
+    index([recordings], database, encoder, window_s=4, hop_s=2)
+    assert counts(index([recordings], database, encoder)) == (0, 3, 0, 0, 3)
+    with pytest.raises(DatabaseError, match="windows of 4 s every 2 s; you asked for 10 s every 2 s"):
+        index([recordings], database, encoder, window_s=10)
+    with pytest.raises(EncoderMismatch, match="'corpus' was built by tone"):
+        index([recordings], database, ToneEncoder(version="2"))
+    with pytest.raises(ValueError, match="hop"):
+        index([recordings], database, encoder, table="other", window_s=2, hop_s=3)
+
+
+def test_an_empty_folder_is_an_error(tmp_path: Path, database: Database, encoder: ToneEncoder) -> None:
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(FormatError, match="nothing: no recordings found"):
+        index([tmp_path / "nothing"], database, encoder)
+
+
+def test_a_deleted_table_is_built_again(recordings: Path, database: Database, encoder: ToneEncoder) -> None:
+    index([recordings], database, encoder)
+    database.connection.drop_table("corpus")
+    assert counts(index([recordings], database, encoder)) == (3, 0, 0, 0, 3)
+
+
+def test_an_interrupted_run_keeps_what_was_embedded_and_the_next_does_the_rest(
+    tmp_path: Path, database: Database, encoder: ToneEncoder
+) -> None:
+    class Interrupted(ToneEncoder):
+        def encode_audio(self, waveforms: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+            if len(self.batch_sizes) == 2:
+                raise KeyboardInterrupt
+            return super().encode_audio(waveforms)
+
+    for number in range(100):
+        write_tone(tmp_path / "many" / f"{number:03}.wav", 100 + 50 * number, duration_s=0.1)
+    interrupted = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        index([tmp_path / "many"], database, interrupted)
+    kept = database.table().count()
+    assert kept == interrupted.clips_encoded == 64
+    assert counts(index([tmp_path / "many"], database, encoder)) == (100 - kept, kept, 0, 0, 100)
+    assert encoder.clips_encoded == 100 - kept
+
+
+def test_windows_of_like_length_are_encoded_together(tmp_path: Path, database: Database) -> None:
+    class Measuring(ToneEncoder):
+        padding, audio = 0, 0
+
+        def encode_audio(self, waveforms: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+            lengths = [len(waveform) for waveform in waveforms]
+            self.audio += sum(lengths)
+            self.padding += max(lengths) * len(lengths) - sum(lengths)
+            return super().encode_audio(waveforms)
+
+    for number in range(96):
+        write_tone(tmp_path / "many" / f"{number:03}.wav", duration_s=4.0 if number % 2 else 0.5)
+    encoder = Measuring()
+    index([tmp_path / "many"], database, encoder)
+    assert encoder.clips_encoded == 96
+    assert max(encoder.batch_sizes) <= 32
+    assert encoder.padding < 0.4 * encoder.audio  # in the order of the files it would be 0.78
+
+
+def test_progress_is_told_of_every_item_once(
+    recordings: Path, database: Database, encoder: ToneEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "_COMMIT_ROWS", 2)
+    (recordings / "bad.wav").write_text("bad")
+    told: list[tuple[str, str]] = []
+
+    def note(item: Item, status: str) -> None:
+        told.append((Path(item.uri).name, status))
+
+    index([recordings], database, encoder, progress=note)
+    index([recordings], database, encoder, progress=note)
+    names = ["high.ogg", "low.wav", "middle.flac"]
+    expected = [("bad.wav", "failed")] * 2 + [(name, status) for status in ("indexed", "unchanged") for name in names]
+    assert sorted(told) == sorted(expected)

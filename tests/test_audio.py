@@ -1,0 +1,120 @@
+import io
+import itertools
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clara_search.audio import Window, cut, decode, load_audio, resample, windows
+from clara_search.errors import AudioError
+
+RATE = 44100
+
+
+def tone(seconds: float, hz: float = 440.0, rate: int = RATE) -> np.ndarray:
+    return (0.5 * np.sin(2 * np.pi * hz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
+
+
+def encoded(waveform: np.ndarray, kind: str, rate: int = RATE, subtype: str | None = None) -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, waveform, rate, format=kind, subtype=subtype)
+    return buffer.getvalue()
+
+
+def m4a(waveform: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        stream = container.add_stream("aac", rate=RATE, layout="mono")
+        frame = av.AudioFrame.from_ndarray(waveform[None], format="fltp", layout="mono")
+        frame.sample_rate = RATE
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["WAV", "FLAC", "AIFF", "MP3", "OGG"])
+def test_a_tone_is_decoded_at_its_pitch_and_length(kind: str) -> None:
+    waveform = load_audio(encoded(tone(2.0), kind), 16000)
+    assert abs(len(waveform) / 16000 - 2.0) < 0.06
+    assert waveform.dtype == np.float32
+    assert abs(int(np.abs(np.fft.rfft(waveform)).argmax()) / len(waveform) * 16000 - 440) < 2
+
+
+def test_formats_unknown_to_libsndfile_are_decoded_too() -> None:
+    waveform, rate = decode(m4a(tone(2.0)))
+    assert rate == RATE
+    assert abs(int(np.abs(np.fft.rfft(waveform)).argmax()) / len(waveform) * rate - 440) < 2
+
+
+def test_channels_are_averaged() -> None:
+    left, right = tone(0.1), np.zeros(RATE // 10, np.float32)
+    waveform, _ = decode(encoded(np.stack([left, right], axis=1), "WAV", subtype="FLOAT"))
+    np.testing.assert_allclose(waveform, left / 2, atol=1e-6)
+
+
+def test_resampling_lets_nothing_alias() -> None:
+    above = resample(tone(1.0, hz=9000.0, rate=48000), 48000, 16000)
+    below = resample(tone(1.0, hz=7000.0, rate=48000), 48000, 16000)
+    assert np.std(above[800:-800]) < 1e-4
+    assert abs(np.std(below[800:-800]) - 0.5 / np.sqrt(2)) < 0.01
+
+
+@pytest.mark.parametrize("kind", ["MP3", "FLAC"])
+def test_a_truncated_file_is_an_error_that_names_it(kind: str, tmp_path: Path) -> None:
+    whole = encoded(np.random.default_rng(0).uniform(-0.5, 0.5, 3 * RATE).astype(np.float32), kind)
+    path = tmp_path / f"cut.{kind.lower()}"
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(AudioError, match=rf"cut\.{kind.lower()}"):
+        load_audio(path, 16000)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "empty"),
+        (b"this is a text, not a recording\n" * 9, "not a recording"),
+        (encoded(np.zeros(0, np.float32), "WAV"), "no samples"),
+        (encoded(np.array([0.0, np.nan], np.float32), "WAV", subtype="FLOAT"), "not finite"),
+    ],
+)
+def test_bad_recordings_are_errors_with_a_reason(content: bytes, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "bad.wav"
+    path.write_bytes(content)
+    with pytest.raises(AudioError, match=rf"bad\.wav: .*{reason}"):
+        load_audio(path, 16000)
+
+
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match=r"none\.wav: No such file"):
+        load_audio(tmp_path / "none.wav", 16000)
+
+
+@settings(deadline=None)
+@given(
+    duration_s=st.floats(0.01, 200),
+    window_s=st.floats(0.1, 30),
+    overlap=st.floats(0, 0.9),
+)
+def test_windows_cover_everything_and_are_equally_long(duration_s: float, window_s: float, overlap: float) -> None:
+    hop_s = window_s * (1 - overlap)
+    found = list(windows(duration_s, window_s, hop_s))
+    assert found[0].start_s == 0
+    assert found[-1].end_s == pytest.approx(duration_s)
+    for before, after in itertools.pairwise(found):
+        assert before.start_s < after.start_s <= before.end_s + 1e-9
+    assert all(end - start == pytest.approx(min(window_s, duration_s)) for start, end in found)
+
+
+def test_windows_are_a_hop_apart_and_the_last_ends_at_the_end() -> None:
+    assert list(windows(23.0, 10.0, 5.0)) == [(0, 10), (5, 15), (10, 20), (13, 23)]
+    assert list(windows(20.0, 10.0, 5.0)) == [(0, 10), (5, 15), (10, 20)]
+    assert list(windows(3.0, 10.0, 5.0)) == [(0, 3)]
+
+
+def test_a_cut_holds_the_samples_of_its_window() -> None:
+    np.testing.assert_array_equal(cut(np.arange(10, dtype=np.float32), Window(0.2, 0.5), 10), [2, 3, 4])
+    assert len(cut(np.arange(10, dtype=np.float32), Window(1.0, 1.0), 10)) == 1

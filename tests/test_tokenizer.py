@@ -1,0 +1,61 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clara_search.errors import FormatError
+from clara_search.tokenizer import Tokenizer
+
+TEXTS = ["a dog barks", "ein Hund bellt laut", "собака лает", "un chien aboie", "犬が吠える"] * 20
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer.train(TEXTS, vocab_size=400, languages=["en", "de", "pt-BR"])
+
+
+def test_a_saved_tokenizer_gives_the_same_ids(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    tokenizer.save(tmp_path / "tokenizer.json")
+    loaded = Tokenizer.load(tmp_path / "tokenizer.json")
+    ids, mask = tokenizer.encode(["a dog barks 🐕", "x"], ["en", None], 99)
+    again, mask_again = loaded.encode(["a dog barks 🐕", "x"], ["en", None], 99)
+    np.testing.assert_array_equal(ids, again)
+    np.testing.assert_array_equal(mask, mask_again)
+
+
+def test_every_text_has_ids_whatever_its_script(tokenizer: Tokenizer) -> None:
+    _, mask = tokenizer.encode(["ქართული", "\u0000\n", ""], [None] * 3, 99)
+    assert mask.sum(axis=1).tolist()[2] == 1  # nothing but the language token
+    assert (mask.sum(axis=1)[:2] > 1).all()
+
+
+def test_case_does_not_matter(tokenizer: Tokenizer) -> None:
+    ids, _ = tokenizer.encode(["A DOG barks", "a dog barks"], [None, None], 99)
+    np.testing.assert_array_equal(ids[0], ids[1])
+
+
+def test_a_language_has_its_token_in_any_letter_case(tokenizer: Tokenizer) -> None:
+    ids, _ = tokenizer.encode(["x"] * 4, ["pt-BR", "PT-br", "xx", None], 99)
+    assert ids[0, 0] == ids[1, 0]
+    assert ids[2, 0] == ids[3, 0] != ids[0, 0]
+
+
+def test_long_texts_are_cut(tokenizer: Tokenizer) -> None:
+    ids, mask = tokenizer.encode(["a dog barks " * 50], [None], 16)
+    assert ids.shape == mask.shape == (1, 16)
+
+
+def test_dropout_cuts_texts_into_smaller_pieces_and_ends(tokenizer: Tokenizer) -> None:
+    plain, _ = tokenizer.encode(["a dog barks"], [None], 99)
+    with tokenizer.dropout(1.0):
+        letters, _ = tokenizer.encode(["a dog barks"], [None], 99)
+    after, _ = tokenizer.encode(["a dog barks"], [None], 99)
+    assert letters.shape[1] == 1 + len(" a dog barks")
+    np.testing.assert_array_equal(plain, after)
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"model": 3}'])
+def test_a_broken_file_is_named(content: str, tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text(content)
+    with pytest.raises(FormatError, match=r"tokenizer\.json"):
+        Tokenizer.load(tmp_path / "tokenizer.json")

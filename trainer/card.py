@@ -1,0 +1,96 @@
+"""The model card: what the author wrote beside the recipe, and below it the data and the scores, as measured."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+
+from clara_search.metrics import Accuracy, RetrievalScores
+from trainer.data import Corpus, Sides
+from trainer.evaluate import Report
+from trainer.recipe import RECIPES, Recipe
+
+
+def model_card(recipe: Recipe, corpus: Corpus, sides: Sides, report: Report, parameters: int) -> str:
+    """Return the card as Markdown with the front matter that the Hugging Face hub reads.
+
+    The author's part is `recipes/NAME.md`, where there is one.
+    """
+    path = RECIPES / f"{recipe.name}.md"
+    written = path.read_text(encoding="utf-8").strip() if path.is_file() else f"# {recipe.name}"
+    scores = [_sizes(recipe, corpus, sides, parameters), _retrieval(report), _digits(report)]
+    parts = [_front_matter(corpus, sides), written, "## Scores", *scores, "## Recordings", _sources(corpus, sides)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _front_matter(corpus: Corpus, sides: Sides) -> str:
+    languages = sorted({corpus.examples[index].language for index in sides.train} - {"zxx", "und"})
+    listed = "\n".join(f"- {language}" for language in languages)
+    return (
+        "---\nlicense: apache-2.0\nlibrary_name: clara-search\npipeline_tag: feature-extraction\n"
+        f"tags:\n- audio\n- retrieval\n- CLARA\nlanguage:\n{listed}\n---"
+    )
+
+
+def _sizes(recipe: Recipe, corpus: Corpus, sides: Sides, parameters: int) -> str:
+    hours = sum(corpus.duration_s(index) for index in sides.train) / 3600
+    speakers = ", ".join(recipe.data.held_out_speakers)
+    return (
+        f"{parameters / 1e6:.2f} M parameters, {recipe.model.dim} dimensions, {recipe.model.mel.sample_rate} Hz. "
+        f"Trained for {recipe.optimiser.epochs} epochs on {len(sides.train):,} recordings ({hours:.1f} h). Held out: "
+        f"{len(sides.valid):,} recordings to choose the epoch by, {len(sides.test):,} for the scores below, all with "
+        f"texts (normalised, by hash) that were never trained on; {len(sides.new_speaker)} of speakers that were never "
+        f"trained on ({speakers}), with texts that were not either; {len(sides.digits)} recorded digits. "
+        "Brackets: 95 % bootstrap interval (digits: Wilson). Chance is the expectation of a random order."
+    )
+
+
+def _retrieval(report: Report) -> str:
+    lines = [
+        "| asked for | way | queries | gallery | R@1 | R@5 | R@10 | chance R@10 | mAP@10 | median rank |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for test in report.retrieval:
+        for way, scores in (("text to audio", test.text_to_audio), ("audio to text", test.audio_to_text)):
+            lines.append(f"| {test.name} | {way} | {_scores(scores)} |")
+    return "\n".join(lines)
+
+
+def _scores(scores: RetrievalScores) -> str:
+    low, high = scores.recall_interval[10]
+    return " | ".join(
+        [
+            str(scores.n_queries),
+            str(scores.n_gallery),
+            f"{scores.recall[1]:.3f}",
+            f"{scores.recall[5]:.3f}",
+            f"{scores.recall[10]:.3f} [{low:.3f}, {high:.3f}]",
+            f"{scores.chance_recall[10]:.4f}",
+            f"{scores.map10:.3f}",
+            f"{scores.median_rank:.0f}",
+        ]
+    )
+
+
+def _digits(report: Report) -> str:
+    def row(language: str, score: Accuracy) -> str:
+        low, high = score.interval
+        return f"| {language} | {score.n} | {score.accuracy:.2f} [{low:.2f}, {high:.2f}] | {score.chance:.2f} |"
+
+    return "\n".join(
+        [
+            "Recorded digits 0 to 9, named by the nearest of the ten words of their language:",
+            "",
+            "| language | recordings | accuracy | chance |",
+            "|---|---|---|---|",
+            *(row(language, score) for language, score in report.digits.items()),
+        ]
+    )
+
+
+def _sources(corpus: Corpus, sides: Sides) -> str:
+    counts = Counter(corpus.examples[index].source for index in sides.train)
+    licences: defaultdict[str, set[str]] = defaultdict(set)
+    for index in sides.train:
+        licences[corpus.examples[index].source].add(corpus.examples[index].licence)
+    rows = [f"| {source} | {count} | {'; '.join(sorted(licences[source]))} |" for source, count in counts.most_common()]
+    return "\n".join(["| source | recordings trained on | licence |", "|---|---|---|", *rows])
