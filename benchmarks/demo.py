@@ -20,7 +20,7 @@ from clara_search.errors import ClaraError, EncoderMismatch
 
 if TYPE_CHECKING:
     from benchmarks.demo_corpus import Corpus, Recording
-    from clara_search.encoder import Embeddings, Encoder
+    from clara_search.encoder import Encoder
     from clara_search.metrics import RetrievalScores
     from clara_search.search import Index
     from indexer.pipeline import Summary
@@ -90,7 +90,8 @@ def demo_on_corpus(folder: Path, encoder: Encoder) -> None:
     heading("6. Text -> audio on texts that the model never trained on")
     score_unseen_texts(index)
     heading("Try next")
-    click.echo(f'.venv/bin/clara-search search "a bird is singing" --db {database}')
+    query = "a bird is singing" if "opensfx" in sources else "good night"
+    click.echo(f'.venv/bin/clara-search search "{query}" --db {shlex.quote(str(database))}')
     click.echo("make demo AUDIO=folder-of-your-own-recordings")
 
 
@@ -237,30 +238,20 @@ def unseen_retrieval(index: Index) -> dict[str, RetrievalScores]:
 
     from clara_search.datasets.split import normalise, text_split
     from clara_search.metrics import retrieval
+    from clara_search.scoring import embed_texts
 
     ids, vectors = index.table.ids_and_vectors()
     rows = index.table.rows(ids.tolist(), ["text", "language", "source"])
     unseen = [position for position, row in enumerate(rows) if text_split(row["text"]) != "train"]
     groups = [f"{rows[position]['language']} {normalise(rows[position]['text'])}" for position in unseen]
     texts = {group: rows[position] for group, position in zip(groups, unseen, strict=True)}
-    queries = dict(zip(texts, embed_texts(index.encoder, list(texts.values())), strict=True))
+    spoken, languages = [row["text"] for row in texts.values()], [text_language(row) for row in texts.values()]
+    queries = dict(zip(texts, embed_texts(index.encoder, spoken, languages), strict=True))
     scores = {}
     for source in sorted({rows[position]["source"] for position in unseen}):
         asked = sorted({g for g, position in zip(groups, unseen, strict=True) if rows[position]["source"] == source})
         scores[source] = retrieval(np.stack([queries[g] for g in asked]), vectors[unseen], asked, groups, RECALL_AT)
     return scores
-
-
-def embed_texts(encoder: Encoder, rows: Sequence[dict[str, Any]]) -> Embeddings:
-    """Return the unit vectors of the rows' texts, shape (rows, dim), each as text of its language."""
-    import numpy as np
-
-    vectors = np.empty((len(rows), encoder.dim), dtype=np.float32)
-    languages = [text_language(row) for row in rows]
-    for language in set(languages):
-        positions = [position for position, of_row in enumerate(languages) if of_row == language]
-        vectors[positions] = encoder.encode_text([rows[position]["text"] for position in positions], language)
-    return vectors
 
 
 def text_language(row: dict[str, Any]) -> str:

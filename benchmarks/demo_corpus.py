@@ -168,13 +168,16 @@ def download_packages(folder: Path) -> None:
     quick = ["-qq", "-o", "Acquire::Retries=1", "-o", "Acquire::http::Timeout=20", "-o", "APT::Sandbox::User="]
     try:
         _run(["apt-get", *quick, "download", *PACKAGES], folder)
-    except CorpusError:
+    except CorpusError as first:
         state = (folder / "apt").absolute()
         (state / "lists" / "partial").mkdir(parents=True, exist_ok=True)
         (state / "archives" / "partial").mkdir(parents=True, exist_ok=True)
         private = [*quick, "-o", f"Dir::State::Lists={state / 'lists'}", "-o", f"Dir::Cache={state}"]
-        _run(["apt-get", *private, "update"], folder)
-        _run(["apt-get", *private, "download", *PACKAGES], folder)
+        try:
+            _run(["apt-get", *private, "update"], folder)
+            _run(["apt-get", *private, "download", *PACKAGES], folder)
+        except CorpusError:
+            raise first from None
 
 
 def parse_catalogue(content: bytes) -> Iterator[Effect]:

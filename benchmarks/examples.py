@@ -73,16 +73,6 @@ def embed_examples(encoder: Encoder, examples: Iterable[Example]) -> tuple[list[
     return kept, np.stack(means), failures
 
 
-def embed_texts(encoder: Encoder, texts: Sequence[str], languages: Sequence[str]) -> Embeddings:
-    """Return the vectors of `texts`, shape (n, dim), each encoded in its language ("und": in none)."""
-    vectors = np.empty((len(texts), encoder.dim), dtype=np.float32)
-    for language in sorted(set(languages)):
-        positions = [position for position, other in enumerate(languages) if other == language]
-        known = None if language in ("und", "") else language
-        vectors[positions] = encoder.encode_text([texts[position] for position in positions], known)
-    return vectors
-
-
 def _condition(condition: str) -> tuple[str, str]:
     name, equals, value = condition.partition("=")
     if not equals or name not in METADATA_FIELDS:

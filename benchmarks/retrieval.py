@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
-import numpy.typing as npt
 
-from benchmarks.examples import data_option, embed_examples, embed_texts, model_option, select, where_option
+from benchmarks.examples import data_option, embed_examples, model_option, select, where_option
 from benchmarks.report import markdown, out_option, publish
 from clara_search import metrics
-from clara_search.datasets.spec import Example
-from clara_search.datasets.split import normalise
-from clara_search.encoder import Embeddings, Encoder, load_encoder
-
-_KS = (1, 5, 10)
+from clara_search.encoder import load_encoder
+from clara_search.scoring import KS, Scores, score
 
 
 @click.command()
@@ -51,53 +45,16 @@ def retrieval(data: str, model: str, split: str, where: tuple[str, ...], out: Pa
     publish(result, table(scores), out)
 
 
-def score(
-    encoder: Encoder, examples: Sequence[Example], audio: Embeddings
-) -> dict[str, dict[str, metrics.RetrievalScores]]:
-    """Return the scores of all examples and of each kind, both ways.
-
-    A kind is scored twice: in a gallery of its own ("sound"), and as queries to the gallery of all ("sound in all").
-    """
-    keys = [normalise(example.text) for example in examples]
-    firsts = {key: position for position, key in reversed(list(enumerate(keys)))}
-    unique = sorted(firsts)
-    described = [examples[firsts[key]] for key in unique]
-    texts = embed_texts(encoder, [e.text for e in described], [e.text_language for e in described])
-    number = {key: position for position, key in enumerate(unique)}
-    text_groups = np.arange(len(unique))
-    audio_groups = np.array([number[key] for key in keys])
-    kinds = np.array([example.kind for example in examples])
-
-    def both_ways(asked: npt.NDArray[np.bool_], gallery: npt.NDArray[np.bool_]) -> dict[str, metrics.RetrievalScores]:
-        asked_texts, gallery_texts = (np.isin(text_groups, audio_groups[clips]) for clips in (asked, gallery))
-        return {
-            "text_to_audio": metrics.retrieval(
-                texts[asked_texts], audio[gallery], text_groups[asked_texts], audio_groups[gallery], _KS
-            ),
-            "audio_to_text": metrics.retrieval(
-                audio[asked], texts[gallery_texts], audio_groups[asked], text_groups[gallery_texts], _KS
-            ),
-        }
-
-    everything = np.ones(len(examples), dtype=bool)
-    scores = {"all": both_ways(everything, everything)}
-    present = sorted(set(kinds.tolist()))
-    for kind in present if len(present) > 1 else []:
-        scores[kind] = both_ways(kinds == kind, kinds == kind)
-        scores[f"{kind} in all"] = both_ways(kinds == kind, everything)
-    return scores
-
-
-def table(scores: dict[str, dict[str, metrics.RetrievalScores]]) -> str:
+def table(scores: Scores) -> str:
     """Return the scores as a Markdown table, in percent, with 95 % intervals and chance levels."""
     rows = []
     for name, ways in scores.items():
         for way, one in ways.items():
             cells: list[Any] = [name, way.replace("_", " "), str(one.n_queries), str(one.n_gallery)]
-            cells += [_cell(one.recall[k], one.recall_interval[k], one.chance_recall[k]) for k in _KS]
+            cells += [_cell(one.recall[k], one.recall_interval[k], one.chance_recall[k]) for k in KS]
             cells += [_cell(one.map10, one.map10_interval, one.chance_map10), f"{one.median_rank:g}"]
             rows.append(cells)
-    headings = ["examples", "way", "queries", "gallery", *(f"R@{k} (chance)" for k in _KS), "mAP@10 (chance)", "median"]
+    headings = ["examples", "way", "queries", "gallery", *(f"R@{k} (chance)" for k in KS), "mAP@10 (chance)", "median"]
     return markdown(headings, rows) + "\n\nIn percent, with 95 % intervals; median: of the rank of the first positive."
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,8 @@ AUDIO_SUFFIXES = LIBSNDFILE_SUFFIXES | FFMPEG_SUFFIXES
 
 TRUNCATION_TOLERANCE_S = 0.25
 """A file may decode to this much less than its header declares: encoder delay and padding are within it."""
+
+_ENDLESS_BYTES = 0x7FFF_0000  # programs that write to a pipe declare about this, or twice as much
 
 
 class Window(NamedTuple):
@@ -113,8 +115,20 @@ def _decode_soundfile(content: bytes, name: str) -> tuple[Waveform, int]:
     with soundfile.SoundFile(io.BytesIO(content)) as file:
         declared, rate = file.frames, file.samplerate
         samples = file.read(dtype="float32", always_2d=False)
-    _check_whole(len(samples) / rate, declared / rate, name)
+    decoded_s = len(samples) / rate
+    # Of a cut WAV or AIFF libsndfile declares what is there; what was to be there stands in the outermost chunk.
+    declared_s = max(declared / rate, decoded_s * _chunk_bytes(content) / len(content))
+    _check_whole(decoded_s, declared_s, name)
     return samples, rate
+
+
+def _chunk_bytes(content: bytes) -> int:
+    """Return the size in bytes that a RIFF or AIFF file declares; 0 for other formats and for streams of any length."""
+    order: dict[bytes, Literal["little", "big"]] = {b"RIFF": "little", b"FORM": "big"}
+    if content[:4] not in order:
+        return 0
+    size = 8 + int.from_bytes(content[4:8], order[content[:4]])
+    return 0 if size >= _ENDLESS_BYTES else size
 
 
 def _decode_av(content: bytes, name: str) -> tuple[Waveform, int]:

@@ -43,9 +43,9 @@ class Hit:
     """The further columns of the table."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what `search --json` prints: the further columns stand beside the others."""
+        """Return what `search --json` prints: the further columns follow the others."""
         own = {name: getattr(self, name) for name in ("rank", "id", "score", *_HIT_COLUMNS[1:])}
-        return {**self.extra, **own}
+        return {**own, **{name: value for name, value in self.extra.items() if name not in own}}
 
 
 def open(  # noqa: A001 - reads as `clara_search.open(db)`

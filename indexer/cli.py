@@ -41,7 +41,7 @@ def index(
     strict: bool,
     as_json: bool,
 ) -> None:
-    r"""Embed recordings and texts into a database, or bring it up to date.
+    """Embed recordings and texts into a database, or bring it up to date.
 
     A SOURCE is a folder, a recording, a text file (each line a text) or a manifest: a CSV, TSV, JSON-lines or Parquet
     file with a column "path" or "text", and any further columns to filter by. What did not change since the last time
@@ -50,7 +50,7 @@ def index(
     \b
     clara-search index recordings/ --db DIR
     clara-search index clips.csv --db DIR --table clips --window 5 --hop 2.5
-    """
+    """  # noqa: D301 - click wants the \b itself
     if any(seconds is not None and seconds <= 0 for seconds in (window_s, hop_s)):
         raise click.UsageError("--window and --hop must be above 0.")
     if window_s is not None and hop_s is not None and hop_s > window_s:

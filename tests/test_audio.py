@@ -63,13 +63,19 @@ def test_resampling_lets_nothing_alias() -> None:
     assert abs(np.std(below[800:-800]) - 0.5 / np.sqrt(2)) < 0.01
 
 
-@pytest.mark.parametrize("kind", ["MP3", "FLAC"])
+@pytest.mark.parametrize("kind", ["MP3", "FLAC", "WAV", "AIFF"])
 def test_a_truncated_file_is_an_error_that_names_it(kind: str, tmp_path: Path) -> None:
     whole = encoded(np.random.default_rng(0).uniform(-0.5, 0.5, 3 * RATE).astype(np.float32), kind)
     path = tmp_path / f"cut.{kind.lower()}"
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(AudioError, match=rf"cut\.{kind.lower()}"):
         load_audio(path, 16000)
+
+
+def test_a_wav_that_was_written_to_a_pipe_is_whole() -> None:
+    content = bytearray(encoded(tone(1.0), "WAV"))
+    content[4:8] = content[40:44] = b"\xff\xff\xff\xff"
+    assert len(decode(bytes(content))[0]) == RATE
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 
@@ -134,13 +133,14 @@ def test_every_command_is_where_it_is_said_to_be():
 
 
 def test_help_answers_at_once():
-    def seconds():
-        began = time.perf_counter()
+    def cpu_seconds():
+        before = os.times()
         python("-m", "clara_search.cli", "--help")
-        return time.perf_counter() - began
+        after = os.times()
+        return after.children_user + after.children_system - before.children_user - before.children_system
 
-    # The best of five: what the code costs, whatever else this machine does.
-    assert min(seconds() for _ in range(5)) < 0.3
+    # Of the processor, and the best of five: what the code costs, whatever else this machine does.
+    assert min(cpu_seconds() for _ in range(5)) < 0.3
 
 
 def test_the_wheel_holds_the_library_and_the_indexer_and_nothing_else(tmp_path):

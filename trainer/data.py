@@ -250,7 +250,7 @@ class LengthBuckets(Sampler[tuple[int, list[int]]]):
 
     def __iter__(self) -> Iterator[tuple[int, list[int]]]:
         rng = np.random.default_rng((self.seed, self.epoch))
-        jitter = rng.uniform(0.85, 1.2, len(self.indices)) if self.shuffle else 1.0
+        jitter = rng.uniform(0.5, 2.0, len(self.indices)) if self.shuffle else 1.0
         order = self.indices[np.argsort(self.durations * jitter, kind="stable")]
         starts = np.arange(0, len(order), self.batch_size)
         if self.shuffle:

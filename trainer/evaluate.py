@@ -3,92 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from clara_search.datasets.digits import DIGITS
-from clara_search.datasets.split import normalise
 from clara_search.encoder import Encoder
-from clara_search.metrics import Accuracy, RetrievalScores, accuracy, retrieval
+from clara_search.metrics import Accuracy, accuracy
 from clara_search.prompts import class_embeddings
+from clara_search.scoring import Scores, score
 from trainer.data import Corpus, Sides
-
-KINDS = ("speech", "sound", "music")
-
-
-@dataclass(frozen=True)
-class RetrievalTest:
-    """Scores of one set of held-out recordings, both ways.
-
-    Attributes:
-        name: what is asked for, and where it is looked for.
-        text_to_audio: every distinct text as a query; all recordings of it are right.
-        audio_to_text: every recording as a query.
-    """
-
-    name: str
-    text_to_audio: RetrievalScores
-    audio_to_text: RetrievalScores
 
 
 @dataclass(frozen=True)
 class Report:
-    """All scores of a model: retrieval over several galleries, digits by language ("all" is all of them)."""
+    """All scores of a model: retrieval by queries and gallery, digits by language ("all" is all of them)."""
 
-    retrieval: list[RetrievalTest]
+    retrieval: Scores
     digits: dict[str, Accuracy]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the scores as JSON takes them."""
         return {
-            "retrieval": [
-                {"name": x.name, "text_to_audio": x.text_to_audio.as_dict(), "audio_to_text": x.audio_to_text.as_dict()}
-                for x in self.retrieval
-            ],
-            "digits": {name: asdict(score) for name, score in self.digits.items()},
+            "retrieval": {
+                name: {way: scores.as_dict() for way, scores in ways.items()} for name, ways in self.retrieval.items()
+            },
+            "digits": {name: score.as_dict() for name, score in self.digits.items()},
         }
 
 
 def evaluate(encoder: Encoder, corpus: Corpus, sides: Sides, max_audio_s: float) -> Report:
     """Score `encoder` on the test, new-speaker and digit sides of `corpus`.
 
-    A recording is cut after `max_audio_s`, as in training. Full galleries; captions that repeat are right for each
-    other.
+    A recording is cut after `max_audio_s`, as in training.
     """
-    test = _Gallery(encoder, corpus, sides.test, max_audio_s)
-    tests = [test.score(f"{kind}, among all held-out recordings", kind) for kind in KINDS]
-    for kind in KINDS:
-        of_kind = [index for index in sides.test if corpus.examples[index].kind == kind]
-        tests.append(_Gallery(encoder, corpus, of_kind, max_audio_s).score(f"{kind}, among held-out {kind} alone"))
-    new_speaker = _Gallery(encoder, corpus, sides.new_speaker, max_audio_s)
-    tests.append(new_speaker.score("speech of new speakers, among their recordings"))
-    return Report(tests, _digits(encoder, corpus, sides.digits, max_audio_s))
 
+    def scores(indices: Sequence[int]) -> Scores:
+        examples = [corpus.examples[index] for index in indices]
+        return score(encoder, examples, _embed_audio(encoder, corpus, indices, max_audio_s))
 
-class _Gallery:
-    """Held-out recordings and their texts, embedded."""
-
-    def __init__(self, encoder: Encoder, corpus: Corpus, indices: Sequence[int], max_audio_s: float) -> None:
-        self.examples = [corpus.examples[index] for index in indices]
-        self.audio = _embed_audio(encoder, corpus, indices, max_audio_s)
-        texts: dict[str, int] = {}
-        self.groups = np.array([texts.setdefault(normalise(x.text), len(texts)) for x in self.examples])
-        _, self.first = np.unique(self.groups, return_index=True)
-        self.text = encoder.encode_text([self.examples[i].text for i in self.first])
-
-    def score(self, name: str, kind: str | None = None) -> RetrievalTest:
-        """Score the queries of `kind`, or all, over the whole gallery."""
-        asked = np.array([kind in (None, example.kind) for example in self.examples])
-        asked_text = asked[self.first]
-        groups_of_text = self.groups[self.first]
-        return RetrievalTest(
-            name,
-            retrieval(self.text[asked_text], self.audio, groups_of_text[asked_text], self.groups),
-            retrieval(self.audio[asked], self.text, self.groups[asked], groups_of_text),
-        )
+    found = scores(sides.test)
+    if sides.new_speaker:
+        found["new speakers"] = scores(sides.new_speaker)["all"]
+    return Report(found, _digits(encoder, corpus, sides.digits, max_audio_s))
 
 
 def _embed_audio(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
-from typing import Any, TypeVar
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import click
 
-F = TypeVar("F", bound=Callable[..., Any])
+Align = Literal["left", "right", "fill"]
+
+_GAP = 2
+_NARROWEST = 8
 
 db_option = click.option("--db", "db", required=True, metavar="DIR", help="Folder of the database.")
 table_option = click.option("--table", default="corpus", show_default=True, help="Table within the database.")
@@ -25,34 +28,36 @@ def print_json(rows: Iterable[Mapping[str, Any]]) -> None:
         click.echo(json.dumps(row, ensure_ascii=False, default=str))
 
 
-def print_table(columns: Mapping[str, str], rows: Iterable[tuple[str, ...]]) -> None:
-    """Print `rows` under the headings `columns`, whose values say "left", "right", or "fill": cut where too wide."""
-    from rich.cells import cell_len
+def print_table(columns: Mapping[str, Align], rows: Iterable[tuple[str, ...]]) -> None:
+    """Print `rows` under the headings `columns`, one line a row; the column that fills is cut where it is too wide."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    cells = list(rows)
-    for number, (heading, style) in enumerate(columns.items()):
-        table.add_column(
-            heading,
-            justify="right" if style == "right" else "left",
-            no_wrap=True,
-            overflow="ellipsis",
-            ratio=1 if style == "fill" else None,
-            min_width=None if style == "fill" else max((cell_len(row[number]) for row in cells), default=None),
-        )
-    for row in cells:
-        table.add_row(*map(Text, row))
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+    lines = [list(map(Text, row)) for row in rows]
+    for number, (heading, align) in enumerate(columns.items()):
+        table.add_column(heading, justify="right" if align == "right" else "left", no_wrap=True)
+        if align == "fill":
+            others = (
+                max(len(name), *(line[other].cell_len for line in lines), 0)
+                for other, name in enumerate(columns)
+                if other != number
+            )
+            left = console.width - sum(others) - _GAP * len(columns)
+            for line in lines:
+                line[number].truncate(max(left, _NARROWEST), overflow="ellipsis")
+    for line in lines:
+        table.add_row(*line)
+    console.print(table)
 
 
 def print_facts(facts: Mapping[str, Any]) -> None:
     """Print a name and its value a line, aligned; a value of several lines starts below its name."""
     width = max(len(name) for name in facts)
     for name, value in facts.items():
-        text = str(value)
+        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
         click.echo(f"{name}:\n{text}" if "\n" in text else f"{name:<{width}}  {text}")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from clara_search.commands.common import json_option, print_facts, print_json, print_table
+from clara_search.commands.common import Align, json_option, print_facts, print_json, print_table
 
 
 @click.group()
@@ -22,7 +22,13 @@ def list_models(as_json: bool) -> None:
     if as_json:
         print_json(described)
         return
-    columns = {"name": "left", "dim": "right", "sample_rate": "right", "parameters": "right", "licence": "fill"}
+    columns: dict[str, Align] = {
+        "name": "left",
+        "dim": "right",
+        "sample_rate": "right",
+        "parameters": "right",
+        "licence": "fill",
+    }
     print_table(columns, (tuple(str(model.get(column, "")) for column in columns) for model in described))
 
 

@@ -45,7 +45,9 @@ def read_shard(path: Path) -> Iterator[Example]:
             for member in archive:
                 if not member.isfile():
                     continue
-                key, _, suffix = member.name.partition(".")
+                folder, slash, base = member.name.rpartition("/")
+                stem, _, suffix = base.partition(".")  # as WebDataset has it: everything behind the first dot
+                key = folder + slash + stem
                 if key != pending[0]:
                     if pending[1]:
                         yield _example(path, *pending)
@@ -81,6 +83,8 @@ def _example(path: Path, key: str, members: dict[str, bytes]) -> Example:
         metadata = json.loads(members[".json"])
     except ValueError as error:
         raise FormatError(f"{path}: {key}.json is broken ({error})") from error
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("text"), str):
+        raise FormatError(f"{path}: {key}.json has no text")
     return Example(key=key, audio=audio[0], **_metadata(metadata))
 
 

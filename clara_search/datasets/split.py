@@ -16,8 +16,8 @@ TEST_PERCENT = 10
 
 
 def normalise(text: str) -> str:
-    """Return `text` without case, punctuation, diacritical variants of the same letter, or double spaces."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
+    """Return `text` without case, punctuation, compatibility forms of the same letter, or double spaces."""
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     return " ".join(re.sub(r"[\W_]+", " ", folded).split()) or folded.strip()
 
 

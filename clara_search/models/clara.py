@@ -124,7 +124,8 @@ class AudioTower(nn.Module):
             if config.frame_layers
             else None
         )
-        self.latents = nn.Parameter(torch.randn(config.latents, config.latent_dim))
+        # Small at first, so that what the latents hear outweighs what they are.
+        self.latents = nn.Parameter(0.02 * torch.randn(config.latents, config.latent_dim))
         self.cross = LatentBlock(
             config.latent_dim,
             config.cross_heads,

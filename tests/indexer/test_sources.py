@@ -96,7 +96,7 @@ def test_the_text_can_be_in_a_column_of_any_name(tmp_path: Path) -> None:
     path = write(tmp_path / "clotho.csv", "caption,rank_in_file\na dog,1\n")
     (item,) = listed(path, text_column="caption")
     assert (item.kind, item.text, item.columns) == ("text", "a dog", {"rank_in_file": "1"})
-    with pytest.raises(FormatError, match="no column 'sentence' .*it has caption, rank_in_file"):
+    with pytest.raises(FormatError, match=r"no column 'sentence' .*it has caption, rank_in_file"):
         survey([path], text_column="sentence")
 
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_clara import MASKED
 
 from clara_search.errors import FormatError
 from clara_search.models.checkpoint import fingerprint, load_model, load_released, save_model
 from clara_search.models.clara import Clara
 from clara_search.tokenizer import Tokenizer
+from tests.models.test_clara import MASKED
 
 RELEASED = Path(__file__).parents[1] / "fixtures" / "parity" / "clara-small-random.ckpt"
 

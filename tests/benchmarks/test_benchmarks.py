@@ -1,0 +1,178 @@
+"""The benchmarks on a few tones: what they write, what they select, and that their figures are right."""
+
+from __future__ import annotations
+
+import csv
+import json
+from importlib import import_module
+
+import click
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from benchmarks import throughput
+from benchmarks.__main__ import main
+from benchmarks.examples import embed_examples, select
+from benchmarks.zero_shot import prompts
+from clara_search.datasets.spec import Example
+from clara_search.datasets.split import text_split
+from clara_search.errors import QueryError
+from clara_search.scoring import embed_texts, score
+from tests.helpers import DIM, SAMPLE_RATE, ToneEncoder, tone, write_tone
+
+
+class NotesEncoder(ToneEncoder):
+    """A tone encoder that reads: "note 3 of a scale" lies where the tone of `NOTES[3]` lies."""
+
+    def encode_text(self, texts, language=None):
+        numbers = [int(next(word for word in text.split() if word.isdigit())) for text in texts]
+        return self.encode_audio([tone(NOTES[number]) for number in numbers])
+
+
+NOTES = [100.0, 250.0, 600.0, 1500.0, 3000.0, 7000.0]
+
+
+@pytest.fixture
+def encoder(monkeypatch):
+    encoder = NotesEncoder()
+    for name in ("retrieval", "zero_shot", "throughput"):
+        monkeypatch.setattr(import_module(f"benchmarks.{name}"), "load_encoder", lambda model: encoder)
+    return encoder
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    """Two recordings of each note, the first called speech and the second sound, and a file that is no recording."""
+    path = tmp_path / "manifest.csv"
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["path", "text", "kind", "label", "language"])
+        for number, frequency in enumerate(NOTES):
+            for take, kind in enumerate(["speech", "sound"]):
+                name = f"{number}-{take}.wav"
+                write_tone(tmp_path / name, frequency, duration_s=1.0 + take / 4)
+                spelling = f"Note {number} of a scale." if take else f"note {number} of a scale"
+                rows.writerow([name, spelling, kind, f"n{number}", "en" if number < 3 else "de"])
+        (tmp_path / "broken.wav").write_text("no sound")
+        rows.writerow(["broken.wav", "note 0 of a scale", "sound", "n0", "en"])
+    return path
+
+
+def run(tmp_path, *arguments):
+    out = tmp_path / "out" / "result.json"
+    result = CliRunner().invoke(main, [*map(str, arguments), "--out", str(out)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    written = json.loads(out.read_text())
+    assert written["machine"]["cores"] >= 1
+    return result.stdout, written
+
+
+def test_retrieval_scores_both_ways_overall_and_by_kind(tmp_path, manifest, encoder):
+    table, result = run(tmp_path, "retrieval", "--data", manifest, "--split", "all")
+    assert result["clips"] == 12
+    assert len(result["failures"]) == 1
+    assert set(result["scores"]) == {"all", "speech", "sound", "speech in all", "sound in all"}
+    everything = result["scores"]["all"]
+    # Two spellings are one text, with two recordings as its positives.
+    assert (everything["text_to_audio"]["n_queries"], everything["text_to_audio"]["n_gallery"]) == (6, 12)
+    assert (everything["audio_to_text"]["n_queries"], everything["audio_to_text"]["n_gallery"]) == (12, 6)
+    assert everything["text_to_audio"]["recall"]["1"] == 1.0
+    assert everything["text_to_audio"]["map10"] == 1.0
+    assert everything["text_to_audio"]["chance_recall"]["1"] == pytest.approx(2 / 12)
+    assert everything["audio_to_text"]["chance_recall"]["5"] == pytest.approx(5 / 6)
+    assert result["scores"]["speech"]["text_to_audio"]["n_gallery"] == 6
+    assert result["scores"]["speech in all"]["text_to_audio"]["n_gallery"] == 12
+    assert table.startswith("| examples | way | queries | gallery | R@1 (chance) |")
+    assert "| all | text to audio | 6 | 12 | 100.0 [100.0, 100.0] (16.67) |" in table
+
+
+def test_retrieval_of_an_encoder_that_knows_nothing_is_at_chance():
+    generator = np.random.default_rng(0)
+    examples = [Example(str(n), b"", f"text {n}", kind="sound") for n in range(300)]
+    audio = generator.normal(size=(300, DIM)).astype(np.float32)
+    scores = score(ToneEncoder(), examples, audio / np.linalg.norm(audio, axis=1, keepdims=True))
+    assert set(scores) == {"all"}
+    low, high = scores["all"]["text_to_audio"].recall_interval[10]
+    assert low - 0.02 <= scores["all"]["text_to_audio"].chance_recall[10] <= high + 0.02
+
+
+def test_zero_shot_states_accuracy_chance_and_interval(tmp_path, manifest, encoder):
+    labels = "n0=note 0,n1=note 1,n2=note 2,n5=note 5"
+    table, result = run(tmp_path, "zero-shot", "--data", manifest, "--labels", labels, "--template", "the {}")
+    assert result["scores"]["accuracy"] == 1.0
+    assert (result["scores"]["n"], result["scores"]["chance"]) == (8, 0.25)
+    assert result["scores"]["interval"][0] == pytest.approx(0.6756, abs=1e-3)
+    assert result["per_label"] == {"n0": 1.0, "n1": 1.0, "n2": 1.0, "n5": 1.0}
+    assert "| n5 (note 5) | 2 | 100.0% |" in table
+    _, german = run(tmp_path, "zero-shot", "--data", manifest, "--labels", labels, "--where", "language=de")
+    assert german["scores"]["n"] == 2
+
+
+def test_labels_are_those_of_the_data_unless_said():
+    assert prompts(None, {"dog", "cat"}) == {"cat": "cat", "dog": "dog"}
+    assert prompts("digit:7=seven, dog", set()) == {"digit:7": "seven", "dog": "dog"}
+    with pytest.raises(QueryError, match="twice"):
+        prompts("dog,dog=hound", set())
+
+
+def test_throughput_compares_indexing_with_the_encoder_alone_on_the_same_windows(tmp_path, manifest, encoder):
+    arguments = ("throughput", "--data", manifest, "--limit", 8, "--rounds", 1)
+    table, result = run(tmp_path, *arguments)
+    assert result["clips"] == 8
+    assert result["windows"] == 8
+    assert result["audio_s"] == pytest.approx(4 * 1.0 + 4 * 1.25)
+    assert result["ratio"] == pytest.approx(result["encoder_s"][0] / result["indexing_s"][0])
+    assert 0 < result["ratio"] < 1
+    assert "of the encoder's throughput" in table
+
+
+def test_what_is_kept_of_a_batch_does_not_change_afterwards():
+    keeping = throughput.KeepingEncoder(ToneEncoder())
+    waveform = tone(440)
+    keeping.encode_audio([waveform])
+    waveform[:] = 0
+    assert keeping.batches[0][0].any()
+
+
+def test_search_latency_stands_beside_lancedb(tmp_path):
+    table, result = run(tmp_path, "search", "--rows", 500, "--dim", 16, "--queries", 10)
+    assert set(result["latency_ms"]) == {"exact search", "LanceDB flat scan"}
+    assert all(0 < one["p50"] <= one["p95"] for one in result["latency_ms"].values())
+    assert "500 rows of 16" in table
+
+
+def test_examples_are_chosen_by_split_and_field(manifest):
+    chosen = list(select(str(manifest), "test", []))
+    assert all(text_split(example.text) == "test" for example in chosen)
+    everything = list(select(str(manifest), "all", []))
+    assert len(everything) == 13
+    speech = list(select(str(manifest), "all", ["kind=speech", "language=de"]))
+    assert [example.key for example in speech] == ["3-0.wav", "4-0.wav", "5-0.wav"]
+    with pytest.raises(click.UsageError, match="FIELD one of"):
+        list(select(str(manifest), "all", ["colour=red"]))
+
+
+def test_clips_of_any_length_get_the_vector_they_get_alone(tmp_path):
+    encoder = ToneEncoder()
+    lengths = [0.3, 24.0, 1.0, 61.0, 2.0]
+    examples = [
+        Example(str(n), write_tone(tmp_path / f"{n}.wav", 300 * (n + 1), duration_s=length), "")
+        for n, length in enumerate(lengths)
+    ]
+    kept, together, failures = embed_examples(encoder, examples)
+    assert (kept, failures) == (examples, [])
+    for example, vector in zip(examples, together, strict=True):
+        assert embed_examples(encoder, [example])[1][0] == pytest.approx(vector, abs=1e-6)
+    short = encoder.encode_audio([tone(300, 0.3, SAMPLE_RATE)])[0]
+    assert together[0] == pytest.approx(short, abs=1e-3)
+    with pytest.raises(QueryError, match="no example"):
+        embed_examples(encoder, [])
+
+
+def test_texts_are_encoded_in_their_language():
+    encoder = ToneEncoder()
+    found = embed_texts(encoder, ["ein Hund", "a dog", "ein Haus"], ["de", "und", "de"])
+    assert found[0] == pytest.approx(encoder.encode_text(["ein Hund"], "de")[0])
+    assert found[1] == pytest.approx(encoder.encode_text(["a dog"])[0])
+    assert found[2] == pytest.approx(encoder.encode_text(["ein Haus"], "de")[0])

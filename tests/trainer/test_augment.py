@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+import torch
+
+from trainer.augment import SILENCE, AugmentConfig, coloured_noise, gain, mask, mix
+
+RNG = np.random.default_rng
+
+
+def noise(samples: int, seed: int = 0) -> np.ndarray:
+    return (0.1 * RNG(seed).standard_normal(samples)).astype(np.float32)
+
+
+@pytest.mark.parametrize("snr_db", [0.0, 12.0])
+@pytest.mark.parametrize("background_samples", [500, 16000, 50000])
+def test_mixing_keeps_the_asked_for_ratio(snr_db: float, background_samples: int) -> None:
+    signal = noise(16000)
+    added = mix(signal, noise(background_samples, seed=1), snr_db, RNG(0)) - signal
+    assert 10 * np.log10(np.mean(signal**2) / np.mean(added**2)) == pytest.approx(snr_db, abs=0.01)
+
+
+def test_mixing_with_silence_changes_nothing() -> None:
+    signal = noise(100)
+    np.testing.assert_array_equal(mix(signal, np.zeros(50, np.float32), 0.0, RNG(0)), signal)
+
+
+def test_gain_stays_within_its_bounds_and_full_scale() -> None:
+    config = AugmentConfig(gain_db=12.0)
+    quiet = [np.abs(gain(np.full(8, 0.1, np.float32), config, RNG(seed))).max() for seed in range(200)]
+    assert min(quiet) >= 0.1 / 3.99
+    assert max(quiet) <= 0.1 * 3.99
+    assert max(quiet) > 0.3
+    assert np.abs(gain(np.full(8, 0.9, np.float32), config, RNG(2))).max() <= 1.0
+
+
+@pytest.mark.parametrize("samples", [1, 2, 3, 16001])
+def test_noise_has_the_asked_for_length_and_is_finite(samples: int) -> None:
+    made = coloured_noise(samples, RNG(0))
+    assert made.shape == (samples,)
+    assert np.isfinite(made).all()
+
+
+def test_masks_silence_bands_and_leave_the_rest() -> None:
+    config = AugmentConfig(time_masks=1, time_mask_share=0.2, frequency_masks=1, frequency_mask_bands=10)
+    log_mel = torch.rand(100, 80)
+    masked = mask(log_mel, config, RNG(3))
+    changed = masked != log_mel
+    assert (masked[changed] == SILENCE).all()
+    silent_frames, silent_bands = changed.all(dim=1).sum(), changed.all(dim=0).sum()
+    assert silent_frames <= 20
+    assert silent_bands <= 10
+    assert silent_frames + silent_bands > 0
+    assert changed.sum() == silent_frames * 80 + silent_bands * 100 - silent_frames * silent_bands
+
+
+def test_a_clip_of_one_frame_can_be_masked() -> None:
+    assert mask(torch.zeros(1, 80), AugmentConfig(), RNG(0)).shape == (1, 80)
