@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from benchmarks.demo_corpus import NO_SPEECH, prepare
-from benchmarks.demo_output import heading, interval, print_hits, print_rows
+from clara_search.commands.common import Align, print_hits, print_table, short_name, stretch
 from clara_search.encoder import DEFAULT_MODEL, load_encoder
 from clara_search.errors import ClaraError, EncoderMismatch
 
@@ -86,7 +86,7 @@ def demo_on_corpus(folder: Path, encoder: Encoder) -> None:
     heading("4. Search by sound")
     search_audio(index, audio_query(corpora))
     heading("5. Zero-shot classification: which digit is spoken?")
-    classify_digits(index, corpora[-1])
+    classify_digits(index, corpora)
     heading("6. Text -> audio on texts that the model never trained on")
     score_unseen_texts(index)
     heading("Try next")
@@ -181,39 +181,35 @@ def search_audio(index: Index, recording: Path) -> None:
     print_hits(index.search(audio=recording, k=HITS, where=others, to="audio"))
 
 
-def classify_digits(index: Index, corpus: Corpus) -> None:
-    """Print, language by language, how many spoken digits their nearest digit word names."""
+def classify_digits(index: Index, corpora: Sequence[Corpus]) -> None:
+    """Print, voice by voice and language by language, how many spoken digits their nearest digit word names."""
     from clara_search.metrics import accuracy
 
-    expected = {str((corpus.folder / r.path).absolute()): r for r in corpus.recordings if r.label.startswith("digit:")}
-    by_language: dict[str, list[Recording]] = defaultdict(list)
-    for recording in expected.values():
-        by_language[recording.language].append(recording)
-    answers: list[tuple[str, list[str], list[str]]] = []
-    for language, recordings in by_language.items():
-        words = list(dict.fromkeys(recording.text for recording in sorted(recordings, key=lambda r: r.label)))
-        where = f"language = '{language}' AND source = '{recordings[0].source}' AND label LIKE 'digit:%'"
+    digits: dict[tuple[str, str], dict[str, Recording]] = defaultdict(dict)
+    for corpus in corpora:
+        for recording in corpus.recordings:
+            if recording.label.startswith("digit:"):
+                uri = str((corpus.folder / recording.path).absolute())
+                digits[recording.source, recording.language][uri] = recording
+    rows = []
+    for (source, language), expected in digits.items():
+        words = list(dict.fromkeys(r.text for r in sorted(expected.values(), key=lambda r: r.label)))
+        where = f"language = '{language}' AND source = '{source}' AND label LIKE 'digit:%'"
         named = list(index.classify(words, where=where, language=language))
-        answers.append((language, [one.label for one in named], [expected[one.uri].text for one in named]))
-    everything = ("all", *([word for row in answers for word in row[side]] for side in (1, 2)))
-    click.echo("Voices of espeak-ng that training never used; ten words to choose from in each language.")
-    columns = {"language": "left", "clips": "right", "accuracy": "right", "95 % interval": "right", "chance": "right"}
-    scores = [(str(language), accuracy(given, true, 10)) for language, given, true in [*answers, everything]]
-    print_rows(
-        columns,
-        [(name, str(s.n), f"{s.accuracy:.2f}", interval(s.interval), f"{s.chance:.2f}") for name, s in scores],
-    )
+        s = accuracy([one.label for one in named], [expected[one.uri].text for one in named], len(words))
+        rows.append((source, language, str(s.n), f"{s.accuracy:.2f}", interval(s.interval), f"{s.chance:.2f}"))
+    click.echo("asterisk: recorded, by a speaker whose digits training never heard; espeak: synthetic, unheard voices.")
+    columns: dict[str, Align] = {"voice": "left", "language": "left", "clips": "right", "accuracy": "right"}
+    print_table({**columns, "95 % interval": "right", "chance": "right"}, rows)
 
 
 def classify_own(index: Index, limit: int = 10) -> None:
     """Print the nearest of OWN_LABELS for the first windows of the table."""
     from itertools import islice
 
-    from clara_search.commands.common import short_name, stretch
-
-    columns = {"file": "left", "time": "left", "label": "left", "score": "right"}
+    columns: dict[str, Align] = {"file": "left", "time": "left", "label": "left", "score": "right"}
     named = islice(index.classify(OWN_LABELS, ("{}", "the sound of {}")), limit)
-    print_rows(
+    print_table(
         columns,
         [(short_name(one.uri), stretch(one.start_s, one.end_s), one.label, f"{one.score:.3f}") for one in named],
     )
@@ -229,7 +225,8 @@ def score_unseen_texts(index: Index) -> None:
             bounds = interval(scores.recall_interval[k])
             rows.append((*group, str(k), f"{scores.recall[k]:.2f}", bounds, f"{scores.chance_recall[k]:.2f}"))
     click.echo("Speakers and instruments may be known to the model; the sentences and captions are not.")
-    print_rows({name: "left" if name == "texts of" else "right" for name in names}, rows)
+    columns: dict[str, Align] = {name: "left" if name == "texts of" else "right" for name in names}
+    print_table(columns, rows)
 
 
 def unseen_retrieval(index: Index) -> dict[str, RetrievalScores]:
@@ -257,6 +254,16 @@ def unseen_retrieval(index: Index) -> dict[str, RetrievalScores]:
 def text_language(row: dict[str, Any]) -> str:
     """Return the language of a row's text: captions of sounds are English."""
     return "en" if row["language"] == NO_SPEECH else str(row["language"])
+
+
+def heading(text: str) -> None:
+    """Print the title of a step."""
+    click.secho(f"\n{text}", bold=True)
+
+
+def interval(bounds: tuple[float, float]) -> str:
+    """Return a confidence interval as "0.41-0.58"."""
+    return f"{bounds[0]:.2f}-{bounds[1]:.2f}"
 
 
 def minutes(corpus: Corpus) -> float:

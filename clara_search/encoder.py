@@ -42,12 +42,13 @@ class Encoder(Protocol):
         """Return unit vectors, shape (n, dim), of `texts`, all in `language` (a code such as "en") where given."""
 
 
-def load_encoder(model: str | Path = DEFAULT_MODEL) -> Encoder:
+def load_encoder(model: str | Path = DEFAULT_MODEL, device: str | None = None) -> Encoder:
     """Return the encoder of a bundled model's name or of a model folder.
 
+    It computes on `device` ("cpu", "cuda", "cuda:1"), by default on the first GPU where torch finds one.
     Raises UnknownModel where there is none of that name, FormatError where its folder is broken.
     """
     from clara_search.models import catalog
     from clara_search.models.clara_encoder import ClaraEncoder
 
-    return ClaraEncoder(catalog.find(model))
+    return ClaraEncoder(catalog.find(model), device)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 import click
+
+if TYPE_CHECKING:
+    from clara_search.search import Hit
 
 Align = Literal["left", "right", "fill"]
 
@@ -51,6 +54,23 @@ def print_table(columns: Mapping[str, Align], rows: Iterable[tuple[str, ...]]) -
     for line in lines:
         table.add_row(*line)
     console.print(table)
+
+
+def print_hits(hits: Iterable[Hit]) -> None:
+    """Print what a search found, best first."""
+    print_table(
+        {"": "right", "score": "right", "file": "left", "time": "left", "text": "fill"},
+        (
+            (
+                str(hit.rank),
+                f"{hit.score:.3f}",
+                short_name(hit.uri),
+                stretch(hit.start_s, hit.end_s),
+                " ".join((hit.text or "").split()),
+            )
+            for hit in hits
+        ),
+    )
 
 
 def print_facts(facts: Mapping[str, Any]) -> None:

@@ -10,10 +10,8 @@ from clara_search.commands.common import (
     db_option,
     json_option,
     model_option,
+    print_hits,
     print_json,
-    print_table,
-    short_name,
-    stretch,
     table_option,
     where_option,
 )
@@ -61,16 +59,4 @@ def search(
     elif not hits:
         click.echo("No rows match.", err=True)
     else:
-        print_table(
-            {"": "right", "score": "right", "file": "left", "time": "left", "text": "fill"},
-            (
-                (
-                    str(hit.rank),
-                    f"{hit.score:.3f}",
-                    short_name(hit.uri),
-                    stretch(hit.start_s, hit.end_s),
-                    " ".join((hit.text or "").split()),
-                )
-                for hit in hits
-            ),
-        )
+        print_hits(hits)

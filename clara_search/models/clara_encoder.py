@@ -28,9 +28,9 @@ class ClaraEncoder:
     over features), only clips of equal length go together. Either way a vector does not depend on its batch.
     """
 
-    def __init__(self, folder: Path, device: str | torch.device = "cpu") -> None:
+    def __init__(self, folder: Path, device: str | None = None) -> None:
         model, self._tokenizer = checkpoint.load_model(folder)
-        self._device = torch.device(device)
+        self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._model = model.to(self._device)
         self._config = model.config
         self._fingerprint = checkpoint.fingerprint(folder)

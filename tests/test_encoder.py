@@ -1,0 +1,73 @@
+"""The bundled model as a user gets it."""
+
+import numpy as np
+import pytest
+
+from clara_search.encoder import DEFAULT_MODEL, Encoder, load_encoder
+from clara_search.errors import AudioError, FormatError, UnknownModel
+from clara_search.models import catalog
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    return load_encoder(DEFAULT_MODEL)
+
+
+def clips(*seconds: float) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [(0.1 * rng.standard_normal(round(s * 16000))).astype(np.float32) for s in seconds]
+
+
+def test_it_is_an_encoder(encoder: Encoder) -> None:
+    assert isinstance(encoder, Encoder)
+    assert encoder.name == DEFAULT_MODEL
+    assert len(encoder.fingerprint) == 64
+    assert encoder.sample_rate == 16000
+
+
+def test_a_clip_has_the_same_vector_alone_and_among_63_others(encoder: Encoder) -> None:
+    many = clips(*np.random.default_rng(1).uniform(0.01, 12.0, 64))
+    together = encoder.encode_audio(many)
+    assert together.shape == (64, encoder.dim)
+    np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-6)
+    for index in (0, 17, 63):
+        np.testing.assert_allclose(encoder.encode_audio([many[index]])[0], together[index], atol=1e-5)
+
+
+def test_a_text_has_the_same_vector_alone_and_among_others(encoder: Encoder) -> None:
+    texts = ["a dog barks", "x", "una mujer habla enfadada", "a very long sentence indeed " * 12] * 30
+    together = encoder.encode_text(texts)
+    for index in (0, 1, 2, 3, 119):
+        np.testing.assert_allclose(encoder.encode_text([texts[index]])[0], together[index], atol=1e-5)
+
+
+def test_a_language_is_heard_and_an_unknown_one_is_none(encoder: Encoder) -> None:
+    plain, known, unknown = (encoder.encode_text(["dos"], language) for language in (None, "es", "tlh"))
+    np.testing.assert_array_equal(plain, unknown)
+    assert not np.allclose(plain, known)
+
+
+def test_nothing_gives_nothing(encoder: Encoder) -> None:
+    assert encoder.encode_audio([]).shape == encoder.encode_text([]).shape == (0, encoder.dim)
+
+
+def test_an_empty_clip_is_an_error(encoder: Encoder) -> None:
+    with pytest.raises(AudioError, match="empty"):
+        encoder.encode_audio([np.zeros(0, np.float32)])
+
+
+def test_unknown_models_are_named_with_those_there_are(tmp_path) -> None:
+    with pytest.raises(UnknownModel, match="'clara-huge'.*clara-small"):
+        load_encoder("clara-huge")
+    with pytest.raises(FormatError, match=r"no readable config\.json"):
+        load_encoder(tmp_path)
+
+
+def test_the_bundled_model_fits_its_budget_and_says_what_it_is() -> None:
+    assert catalog.bundled() == [DEFAULT_MODEL]
+    described = catalog.describe(DEFAULT_MODEL)
+    folder = catalog.WEIGHTS / DEFAULT_MODEL
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 16 * 2**20
+    assert described["licence"] == "apache-2.0"
+    for heading in ("## Scores", "## Recordings", "## Limits", "chance"):
+        assert heading in described["card"]
