@@ -9,8 +9,7 @@ import click
 import numpy as np
 from tqdm import tqdm
 
-from clara_search.audio import cut, load_audio, windows
-from clara_search.classify import DEFAULT_HOP_S, DEFAULT_WINDOW_S
+from clara_search.audio import DEFAULT_HOP_S, DEFAULT_WINDOW_S, cut, load_audio, windows
 from clara_search.datasets.readers import read
 from clara_search.datasets.spec import METADATA_FIELDS, Example
 from clara_search.datasets.split import text_split

@@ -21,6 +21,10 @@ FFMPEG_SUFFIXES = frozenset(".m4a .aac .mp4 .mkv .webm .mka .mov .wma .ac3 .amr"
 AUDIO_SUFFIXES = LIBSNDFILE_SUFFIXES | FFMPEG_SUFFIXES
 """Suffixes that count as audio when a folder is listed (lower case, dot included)."""
 
+DEFAULT_WINDOW_S = 10.0
+DEFAULT_HOP_S = 5.0
+"""How recordings are cut into windows, unless said otherwise."""
+
 TRUNCATION_TOLERANCE_S = 0.25
 """A file may decode to this much less than its header declares: encoder delay and padding are within it."""
 

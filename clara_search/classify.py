@@ -9,11 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from clara_search.audio import Waveform, Window, cut, load_audio, windows
+from clara_search.audio import DEFAULT_HOP_S, DEFAULT_WINDOW_S, Waveform, Window, cut, load_audio, windows
 from clara_search.encoder import Embeddings, Encoder
-
-DEFAULT_WINDOW_S = 10.0
-DEFAULT_HOP_S = 5.0
 
 _WINDOWS_A_BATCH = 16
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from clara_search.audio import DEFAULT_HOP_S, DEFAULT_WINDOW_S
 from clara_search.encoder import Encoder
 from clara_search.errors import DatabaseError, FormatError
 from clara_search.store import DEFAULT_TABLE, Database, Table, TableInfo, ledger_name
@@ -19,9 +20,6 @@ from indexer.ledger import Digest, Ledger, digest
 from indexer.sources import ColumnType, Item, Survey, absolute, survey
 from indexer.sources import items as list_items
 from indexer.writing import Progress, Writer, arrow_columns
-
-DEFAULT_WINDOW_S = 10.0
-DEFAULT_HOP_S = 5.0
 
 _COMPACT_AFTER_COMMITS = 16
 

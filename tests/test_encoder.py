@@ -57,7 +57,7 @@ def test_an_empty_clip_is_an_error(encoder: Encoder) -> None:
 
 
 def test_unknown_models_are_named_with_those_there_are(tmp_path) -> None:
-    with pytest.raises(UnknownModel, match="'clara-huge'.*clara-small"):
+    with pytest.raises(UnknownModel, match=r"'clara-huge'.*clara-small"):
         load_encoder("clara-huge")
     with pytest.raises(FormatError, match=r"no readable config\.json"):
         load_encoder(tmp_path)

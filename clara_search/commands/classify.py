@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 @click.option("--language", help='Language of the labels, such as "en", where the model knows languages.')
 @click.option("--model", help="Name or folder of the model.")
 @where_option
-@click.option("--window", "window_s", type=float, default=10.0, show_default=True, help="Seconds a window, for files.")
-@click.option("--hop", "hop_s", type=float, default=5.0, show_default=True, help="Seconds between windows, for files.")
+@click.option("--window", "window_s", type=float, help="Seconds a window, for files.  [default: 10]")
+@click.option("--hop", "hop_s", type=float, help="Seconds between windows, for files.  [default: 5]")
 @json_option
 def classify(
     files: tuple[str, ...],
@@ -45,8 +45,8 @@ def classify(
     language: str | None,
     model: str | None,
     where: str | None,
-    window_s: float,
-    hop_s: float,
+    window_s: float | None,
+    hop_s: float | None,
     as_json: bool,
 ) -> None:
     r"""Name each stretch of recordings by the nearest of some labels.
@@ -59,13 +59,16 @@ def classify(
         raise click.UsageError("Give either FILE... or --db DIR.")
     if where is not None and db is None:
         raise click.UsageError("--where needs --db.")
-    if not 0 < hop_s <= window_s:
-        raise click.UsageError("--hop must be above 0 and no longer than --window.")
+    from clara_search.audio import DEFAULT_HOP_S, DEFAULT_WINDOW_S
     from clara_search.classify import classify_file
     from clara_search.encoder import DEFAULT_MODEL, load_encoder
     from clara_search.prompts import class_embeddings
     from clara_search.search import open as open_index
 
+    window_s = DEFAULT_WINDOW_S if window_s is None else window_s
+    hop_s = min(DEFAULT_HOP_S, window_s) if hop_s is None else hop_s
+    if not 0 < hop_s <= window_s:
+        raise click.UsageError("--hop must be above 0 and no longer than --window.")
     names = read_labels(labels)
     if db is not None:
         index = open_index(db, table=table, model=model)
