@@ -79,12 +79,21 @@ def _filters(config: MelConfig) -> torch.Tensor:
 def mel_filters(config: MelConfig) -> npt.NDArray[np.float32]:
     """Return triangular filters of unit area per Hz, shape (1 + n_fft // 2, n_mels)."""
     bins_hz = np.linspace(0.0, config.sample_rate / 2, 1 + config.n_fft // 2)
-    edges_hz = _mel_to_hz(np.linspace(0.0, _hz_to_mel(config.f_max), config.n_mels + 2))
+    edges_hz = _edges_hz(config)
     low, centre, high = edges_hz[:-2], edges_hz[1:-1], edges_hz[2:]
     rising = (bins_hz[:, None] - low) / (centre - low)
     falling = (high - bins_hz[:, None]) / (high - centre)
     triangles = np.maximum(0.0, np.minimum(rising, falling))
     return (triangles * (2.0 / (high - low))).astype(np.float32)
+
+
+def band_centres_hz(config: MelConfig) -> npt.NDArray[np.float64]:
+    """Return the centre of each mel band in Hz, shape (n_mels,)."""
+    return _edges_hz(config)[1:-1]
+
+
+def _edges_hz(config: MelConfig) -> npt.NDArray[np.float64]:
+    return _mel_to_hz(np.linspace(0.0, _hz_to_mel(config.f_max), config.n_mels + 2))
 
 
 # Slaney's scale: linear below 1 kHz (3 mels each 200 Hz), then 27 mels for each factor of 6.4.

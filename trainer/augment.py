@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from clara_search.audio import Waveform
+from clara_search.features import MelConfig, band_centres_hz
 
 SILENCE = -1.0
 """The lowest value of a log-mel: what a mask puts in."""
@@ -22,6 +23,8 @@ class AugmentConfig:
         noise_probability: how often coloured noise is added.
         mix_probability: how often another recording without speech is laid behind one of speech.
         snr_db: lowest and highest signal-to-noise ratio of both.
+        band_limit_probability: how often all above a cutoff is silenced, as a telephone or a low rate does.
+        band_limit_hz: lowest and highest cutoff.
         time_masks: masks of up to `time_mask_share` of the frames each.
         time_mask_share: see `time_masks`.
         frequency_masks: masks of up to `frequency_mask_bands` mel bands each.
@@ -32,14 +35,18 @@ class AugmentConfig:
     noise_probability: float = 0.3
     mix_probability: float = 0.2
     snr_db: tuple[float, ...] = (3.0, 30.0)
+    band_limit_probability: float = 0.0
+    band_limit_hz: tuple[float, ...] = (3000.0, 8000.0)
     time_masks: int = 2
     time_mask_share: float = 0.08
     frequency_masks: int = 2
     frequency_mask_bands: int = 10
 
     def __post_init__(self) -> None:
-        if len(self.snr_db) != 2 or self.snr_db[0] > self.snr_db[1]:
-            raise ValueError("snr_db takes a lowest and a highest ratio")
+        for name in ("snr_db", "band_limit_hz"):
+            bounds = getattr(self, name)
+            if len(bounds) != 2 or bounds[0] > bounds[1]:
+                raise ValueError(f"{name} takes a lowest and a highest value")
 
 
 def gain(waveform: Waveform, config: AugmentConfig, rng: np.random.Generator) -> Waveform:
@@ -65,6 +72,12 @@ def mix(waveform: Waveform, background: Waveform, snr_db: float, rng: np.random.
     if signal == 0.0 or noise == 0.0:
         return waveform
     return waveform + behind * np.float32(np.sqrt(signal / noise) * 10.0 ** (-snr_db / 20.0))
+
+
+def band_limit(log_mel: torch.Tensor, mel: MelConfig, cutoff_hz: float) -> torch.Tensor:
+    """Return `log_mel`, shape (frames, n_mels), with the bands silenced whose centre lies above `cutoff_hz`."""
+    above = torch.from_numpy(band_centres_hz(mel) > cutoff_hz)
+    return log_mel.masked_fill(above, SILENCE)
 
 
 def mask(log_mel: torch.Tensor, config: AugmentConfig, rng: np.random.Generator) -> torch.Tensor:

@@ -29,7 +29,7 @@ from clara_search.datasets.split import normalise, text_split
 from clara_search.errors import AudioError, FormatError
 from clara_search.features import MelConfig, log_mel
 from clara_search.tokenizer import Tokenizer
-from trainer.augment import AugmentConfig, coloured_noise, gain, mask, mix
+from trainer.augment import AugmentConfig, band_limit, coloured_noise, gain, mask, mix
 from trainer.captions import caption
 from trainer.recipe import DataConfig, Recipe
 
@@ -161,6 +161,17 @@ def split(corpus: Corpus, config: DataConfig) -> Sides:
     return Sides(**sides)
 
 
+def repeated(corpus: Corpus, indices: Sequence[int], config: DataConfig) -> list[int]:
+    """Return `indices`, each as often as an epoch has it."""
+
+    def times(example: Example) -> int:
+        if example.source == config.digits_source:
+            return config.digits_repeats
+        return 1 if example.kind == "speech" else config.sound_repeats
+
+    return [index for index in indices for _ in range(times(corpus.examples[index]))]
+
+
 class Batch(NamedTuple):
     """Pairs, padded: log_mels (batch, frames, n_mels), ids (batch, tokens), their masks, groups (batch,) of texts."""
 
@@ -229,7 +240,10 @@ class Pairs(Dataset[Batch]):
         ):
             background = self.corpus.waveform(self.backgrounds[rng.integers(len(self.backgrounds))])
             waveform = mix(waveform, background, snr_db, rng)
-        return mask(log_mel(gain(waveform, config, rng), mel), config, rng)
+        made = log_mel(gain(waveform, config, rng), mel)
+        if rng.random() < config.band_limit_probability:
+            made = band_limit(made, mel, rng.uniform(config.band_limit_hz[0], config.band_limit_hz[1]))
+        return mask(made, config, rng)
 
 
 class LengthBuckets(Sampler[tuple[int, list[int]]]):

@@ -23,9 +23,9 @@ MAX_LOG_SCALE = math.log(100.0)
 class Pretraining(pl.LightningModule):
     """Contrastive pretraining; validated by recall@k over the full gallery of held-out texts."""
 
-    def __init__(self, recipe: Recipe, steps: int) -> None:
+    def __init__(self, recipe: Recipe) -> None:
         super().__init__()
-        self.recipe, self.steps = recipe, steps
+        self.recipe = recipe
         self.model = Clara(recipe.model)
         self._validated: list[tuple[Tensor, Tensor, Tensor]] = []
 
@@ -79,10 +79,12 @@ class Pretraining(pl.LightningModule):
             betas=(0.9, 0.98),
         )
 
+        steps = int(self.trainer.estimated_stepping_batches)
+
         def factor(step: int) -> float:
             if step < config.warmup_steps:
                 return (step + 1) / config.warmup_steps
-            progress = (step - config.warmup_steps) / max(self.steps - config.warmup_steps, 1)
+            progress = (step - config.warmup_steps) / max(steps - config.warmup_steps, 1)
             return 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0)))
 
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,12 +14,13 @@ import torch
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.loggers import CSVLogger
 
-from clara_search.models.checkpoint import CARD_FILE, save_model
+from clara_search.models.catalog import find
+from clara_search.models.checkpoint import CARD_FILE, load_model, save_model
 from clara_search.models.clara_encoder import ClaraEncoder
 from clara_search.tokenizer import Tokenizer
 from trainer import curves
 from trainer.card import model_card
-from trainer.data import Corpus, Sides, load_corpus, loader, split
+from trainer.data import Corpus, Sides, load_corpus, loader, repeated, split
 from trainer.evaluate import evaluate
 from trainer.module import Pretraining
 from trainer.recipe import Recipe
@@ -28,18 +30,32 @@ log = logging.getLogger(__name__)
 MONITOR = "text_to_audio_map_at_10"
 
 
-def pretrain(recipe: Recipe, patterns: Sequence[str], run: Path, max_minutes: float | None = None) -> Path:
+def pretrain(
+    recipe: Recipe,
+    patterns: Sequence[str],
+    run: Path,
+    max_minutes: float | None = None,
+    init: str | Path | None = None,
+) -> Path:
     """Train `recipe` on the recordings that match `patterns`; return the model folder, in the folder `run`.
 
+    Training begins with the weights, and goes on with the configuration and tokenizer, of the model of name or folder
+    `init`, where one is given.
     A run that was stopped goes on after its last whole epoch when it is called again. The weights kept are those of
     the epoch with the best mAP@10 on held-out texts; the scores are of the stored weights.
     """
     pl.seed_everything(recipe.seed)
+    start = load_model(find(init)) if init is not None else None
+    if start is not None:
+        recipe = replace(recipe, model=replace(start[0].config, name=recipe.name))
     corpus = load_corpus(patterns, recipe.model.mel.sample_rate, run.parent / "cache")
     sides = split(corpus, recipe.data)
     log.info("%d recordings: %d to train on, %d to tune on", len(corpus), len(sides.train), len(sides.valid))
-    tokenizer = _tokenizer(recipe, corpus, sides, run)
-    module = _fit(recipe, corpus, sides, tokenizer, run, max_minutes)
+    tokenizer = start[1] if start is not None else _tokenizer(recipe, corpus, sides, run)
+    module = Pretraining(recipe)
+    if start is not None:
+        module.model.load_state_dict(start[0].state_dict())
+    _fit(module, corpus, sides, tokenizer, run, max_minutes)
 
     folder = run / "model"
     save_model(folder, module.model, tokenizer, card="")
@@ -54,13 +70,15 @@ def pretrain(recipe: Recipe, patterns: Sequence[str], run: Path, max_minutes: fl
 
 
 def _fit(
-    recipe: Recipe, corpus: Corpus, sides: Sides, tokenizer: Tokenizer, run: Path, max_minutes: float | None
-) -> Pretraining:
-    """Train, or go on with training; return the module with the best weights."""
-    batches = loader(corpus, sides.train, recipe, tokenizer, training=True)
+    module: Pretraining, corpus: Corpus, sides: Sides, tokenizer: Tokenizer, run: Path, max_minutes: float | None
+) -> None:
+    """Train `module`, or go on with training, and leave it with its best weights, in evaluation mode."""
+    recipe = module.recipe
+    batches = loader(corpus, repeated(corpus, sides.train, recipe.data), recipe, tokenizer, training=True)
     held_out = loader(corpus, sides.valid, recipe, tokenizer, training=False)
-    module = Pretraining(recipe, steps=len(batches) * recipe.optimiser.epochs)
-    checkpoints = ModelCheckpoint(run / "checkpoints", "best", monitor=MONITOR, mode="max", save_last=True)
+    checkpoints = ModelCheckpoint(
+        run / "checkpoints", "best", monitor=MONITOR, mode="max", save_last=True, save_on_train_epoch_end=True
+    )
     trainer = pl.Trainer(
         accelerator="auto",
         max_epochs=recipe.optimiser.epochs,
@@ -75,7 +93,7 @@ def _fit(
     trainer.fit(module, batches, held_out, ckpt_path=str(last) if last.exists() else None, weights_only=True)
     best = torch.load(checkpoints.best_model_path, map_location="cpu", weights_only=True)
     module.load_state_dict(best["state_dict"])
-    return module.eval()
+    module.eval()
 
 
 def _tokenizer(recipe: Recipe, corpus: Corpus, sides: Sides, run: Path) -> Tokenizer:

@@ -23,6 +23,8 @@ class DataConfig:
         batch_size: pairs in a step.
         max_audio_s: longer speech is left out (its text would not fit a part of it), longer sounds are cropped.
         held_out_speakers: speakers that are never trained on.
+        sound_repeats: how often an epoch has each recording without speech.
+        digits_repeats: how often an epoch has each digit of `digits_source`.
         digits_source: the only source whose spoken digits are trained on; all other recordings of a digit are a test.
         template_probability: how often a sound's name is put into a sentence ("the sound of ...").
         language_probability: how often a text carries the token of its language.
@@ -31,6 +33,8 @@ class DataConfig:
     batch_size: int = 128
     max_audio_s: float = 10.0
     held_out_speakers: tuple[str, ...] = ()
+    sound_repeats: int = 1
+    digits_repeats: int = 1
     digits_source: str = "espeak_digits"
     template_probability: float = 0.5
     language_probability: float = 0.5

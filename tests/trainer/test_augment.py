@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from trainer.augment import SILENCE, AugmentConfig, coloured_noise, gain, mask, mix
+from clara_search.features import MelConfig, log_mel
+from trainer.augment import SILENCE, AugmentConfig, band_limit, coloured_noise, gain, mask, mix
 
 RNG = np.random.default_rng
 
@@ -51,6 +52,15 @@ def test_masks_silence_bands_and_leave_the_rest() -> None:
     assert silent_bands <= 10
     assert silent_frames + silent_bands > 0
     assert changed.sum() == silent_frames * 80 + silent_bands * 100 - silent_frames * silent_bands
+
+
+def test_a_cutoff_silences_the_tone_above_it_and_not_the_one_below() -> None:
+    config = MelConfig(sample_rate=16000)
+    times = np.arange(16000) / 16000
+    low, high = (np.sin(2 * np.pi * hz * times).astype(np.float32) for hz in (1000, 6000))
+    limited = band_limit(log_mel(low + high, config), config, 4000.0)
+    torch.testing.assert_close(limited.max(), torch.tensor(1.0), atol=0.1, rtol=0)
+    assert band_limit(log_mel(high, config), config, 4000.0)[5:-5].max() < -0.2
 
 
 def test_a_clip_of_one_frame_can_be_masked() -> None:

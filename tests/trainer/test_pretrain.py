@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from clara_search.encoder import load_encoder
 from clara_search.features import MelConfig
 from clara_search.models.clara import AudioTowerConfig, ClaraConfig, TextTowerConfig
 from clara_search.tokenizer import Tokenizer
-from trainer.data import LengthBuckets, Pairs, load_corpus, split
+from trainer.data import LengthBuckets, Pairs, load_corpus, repeated, split
 from trainer.pretrain import pretrain
 from trainer.recipe import DataConfig, OptimiserConfig, Recipe, TokenizerConfig
 
@@ -107,6 +108,14 @@ def test_an_epoch_has_every_recording_once_but_a_remainder(shard: Path, tmp_path
     assert sorted(index for _, batch in in_order for index in batch) == list(range(150))
 
 
+def test_what_is_repeated_comes_as_often_as_asked(shard: Path, tmp_path: Path) -> None:
+    corpus = load_corpus([str(shard)], RATE, tmp_path)
+    config = replace(RECIPE.data, sound_repeats=3, digits_repeats=2)
+    counts = Counter(repeated(corpus, range(len(corpus)), config))
+    for index, example in enumerate(corpus.examples):
+        assert counts[index] == (2 if example.key == "009" else 1 if example.kind == "speech" else 3)
+
+
 def test_a_batch_can_be_made_again_and_differs_by_epoch(shard: Path, tmp_path: Path) -> None:
     corpus = load_corpus([str(shard)], RATE, tmp_path)
     tokenizer = Tokenizer.train(["tone number of hertz 0123456789"], 300, ["en"])
@@ -133,6 +142,8 @@ def test_a_run_gives_a_folder_that_loads_and_goes_on_where_it_stopped(shard: Pat
     assert "CC0-1.0" in card
     scores = json.loads((run / "scores.json").read_text())
     assert 0 <= scores["retrieval"]["speech in all"]["text_to_audio"]["recall"]["10"] <= 1
-    encoder = load_encoder(folder)
+    further = pretrain(RECIPE, [str(shard)], tmp_path / "further", init=folder)
+    assert (further / "tokenizer.json").read_bytes() == (folder / "tokenizer.json").read_bytes()
+    encoder = load_encoder(further)
     vectors = encoder.encode_audio([np.ones(5000, np.float32) * 0.1, np.ones(9000, np.float32) * 0.1])
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
