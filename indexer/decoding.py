@@ -15,8 +15,8 @@ from typing import Literal
 
 from clara_search.audio import Waveform, Window, cut, load_audio
 from clara_search.errors import ClaraError
+from indexer.items import Item
 from indexer.ledger import Ledger, stamp_of
-from indexer.sources import Item
 
 _MOST_FILES_AHEAD = 64
 _MOST_BYTES_AHEAD = 64 * 2**20

@@ -12,8 +12,8 @@ from clara_search.audio import Waveform, Window, cut
 from clara_search.encoder import Embeddings, Encoder
 from clara_search.errors import ClaraError
 from indexer.decoding import Loaded
+from indexer.items import Item
 from indexer.ledger import stretch_windows
-from indexer.sources import Item
 
 _BATCH_WINDOWS = 32
 _BATCH_AUDIO_S = 320

@@ -14,7 +14,7 @@ from typing import Any
 
 from clara_search.audio import Window, windows
 from clara_search.store import Database, KeyedTable, Table, ledger_name, row_id, sql_string
-from indexer.sources import Item
+from indexer.items import Item
 
 Digest = bytes
 """16 bytes."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast, get_args
 
 from clara_search.errors import FormatError
-from indexer.sources import ColumnType, Item, Survey, text_lines
+from indexer.items import ColumnType, Item, Survey, text_lines
 
 KNOWN_COLUMNS = frozenset({"path", "text", "language", "start_s", "end_s"})
 RESERVED_COLUMNS = frozenset({"id", "kind", "uri", "content_hash", "vector", "rank", "score"})

@@ -16,8 +16,9 @@ from clara_search.errors import DatabaseError, FormatError
 from clara_search.store import DEFAULT_TABLE, Database, Table, TableInfo, ledger_name
 from indexer.decoding import load
 from indexer.embedding import embed
+from indexer.items import ColumnType, Item, Survey
 from indexer.ledger import Digest, Ledger, digest
-from indexer.sources import ColumnType, Item, Survey, absolute, survey
+from indexer.sources import absolute, survey
 from indexer.sources import items as list_items
 from indexer.writing import Progress, Writer, arrow_columns
 

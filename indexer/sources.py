@@ -3,53 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
 
 from clara_search.errors import FormatError
+from indexer import manifests
+from indexer.items import ColumnType, Item, Survey, text_lines
 
 TEXT_SUFFIXES = frozenset({".txt"})
 MANIFEST_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson", ".parquet"})
-
-ColumnType = Literal["bool", "int", "float", "text"]
-"""What a further column of a manifest holds, from the narrowest to the widest."""
-
-
-@dataclass(frozen=True)
-class Item:
-    """One recording, one stretch of a recording, or one text, as a source lists it.
-
-    `start_s` and `end_s` bound the stretch in seconds (None: the beginning, the end). `problem` says why the item
-    cannot be used, where its listing already shows that.
-    """
-
-    source: str
-    kind: Literal["audio", "text"]
-    uri: str
-    line: int | None = None
-    text: str | None = None
-    language: str | None = None
-    start_s: float | None = None
-    end_s: float | None = None
-    columns: Mapping[str, Any] = field(default_factory=dict)
-    problem: str | None = None
-
-    @property
-    def key(self) -> str:
-        """What tells items apart: the uri, with the stretch where one is given."""
-        if self.kind == "text" or (self.start_s is None and self.end_s is None):
-            return self.uri
-        return f"{self.uri}#t={self.start_s or 0:g},{'' if self.end_s is None else f'{self.end_s:g}'}"
-
-
-@dataclass(frozen=True)
-class Survey:
-    """What a first look at the sources finds: how many items, and the further columns with their types."""
-
-    items: int
-    columns: Mapping[str, ColumnType]
 
 
 def survey(sources: Sequence[str | Path], text_column: str | None = None) -> Survey:
@@ -57,8 +19,6 @@ def survey(sources: Sequence[str | Path], text_column: str | None = None) -> Sur
 
     Raises FormatError, with file and line, where a source is missing or broken: before any work is spent on it.
     """
-    from indexer import manifests
-
     count, columns = 0, dict[str, ColumnType]()
     for source in sources:
         path = absolute(source)
@@ -79,7 +39,6 @@ def items(sources: Sequence[str | Path], text_column: str | None = None) -> Iter
     A text file gives one item per line that is not blank, a manifest one per row. Raises FormatError as `survey` does.
     """
     from clara_search.audio import AUDIO_SUFFIXES
-    from indexer import manifests
 
     for source in sources:
         path = absolute(source)
@@ -101,19 +60,6 @@ def items(sources: Sequence[str | Path], text_column: str | None = None) -> Iter
 def absolute(path: str | Path) -> Path:
     """Return `path` absolute and without "..", symbolic links as they are."""
     return Path(os.path.normpath(Path(path).absolute()))
-
-
-def text_lines(path: Path) -> Iterator[str]:
-    """Yield the lines of a UTF-8 file, line ends included. Raises FormatError with the line that is not UTF-8."""
-    try:
-        with path.open("rb") as file:
-            for number, raw in enumerate(file, start=1):
-                try:
-                    yield raw.decode("utf-8-sig" if number == 1 else "utf-8")
-                except UnicodeDecodeError as error:
-                    raise FormatError(f"{path}, line {number}: not UTF-8 ({error.reason})") from error
-    except OSError as error:
-        raise FormatError(f"{path}: {error.strerror}") from error
 
 
 def _is_manifest(path: Path) -> bool:

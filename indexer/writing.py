@@ -12,9 +12,9 @@ import pyarrow as pa
 from clara_search.audio import Window
 from clara_search.store import Table, row_id
 from indexer.embedding import Embedded
+from indexer.items import ColumnType, Item
 from indexer.ledger import Entry, Ledger, Record, is_missing
 from indexer.manifests import convert
-from indexer.sources import ColumnType, Item
 
 Status = Literal["indexed", "unchanged", "failed"]
 Progress = Callable[[Item, Status], None]

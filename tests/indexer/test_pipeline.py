@@ -14,8 +14,8 @@ from clara_search.audio import cut, load_audio, windows
 from clara_search.errors import AudioError, DatabaseError, EncoderMismatch, FormatError
 from clara_search.store import Database
 from indexer import writing
+from indexer.items import Item
 from indexer.pipeline import Summary, index
-from indexer.sources import Item
 from tests.helpers import ToneEncoder, band_energies, write_tone
 
 

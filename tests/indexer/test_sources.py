@@ -8,7 +8,8 @@ import pytest
 from pyarrow import parquet
 
 from clara_search.errors import FormatError
-from indexer.sources import Item, items, survey
+from indexer.items import Item
+from indexer.sources import items, survey
 
 
 def listed(*sources: Path, text_column: str | None = None) -> list[Item]:
