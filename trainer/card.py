@@ -36,7 +36,7 @@ def _sizes(recipe: Recipe, corpus: Corpus, sides: Sides, parameters: int) -> str
     speakers = ", ".join(recipe.data.held_out_speakers)
     return (
         f"{parameters / 1e6:.2f} M parameters, {recipe.model.dim} dimensions, {recipe.model.mel.sample_rate} Hz. "
-        f"Trained for {recipe.optimiser.epochs} epochs on {len(sides.train):,} recordings ({hours:.1f} h). Held out: "
+        f"Trained on {len(sides.train):,} recordings ({hours:.1f} h). Held out: "
         f"{len(sides.valid):,} recordings to choose the epoch by, {len(sides.test):,} for the scores below, all with "
         f"texts (normalised, by hash) that were never trained on; {len(sides.new_speaker)} of speakers that were never "
         f"trained on ({speakers}), with texts that were not either; {len(sides.digits)} recorded digits. "
