@@ -39,11 +39,11 @@ class Query(NamedTuple):
 
 
 QUERIES = (
+    Query("explosion", "en", needs="opensfx"),
     Query("a jet plane takes off", "en", needs="opensfx"),
     Query("please enter your password", "en", needs="asterisk"),
-    Query("the dog is barking", "en", needs="espeak"),
-    Query("buenas noches", "es", needs="espeak"),
-    Query("Wo ist der Bahnhof?", "de", needs="espeak"),
+    Query("siete", "es", needs="espeak"),
+    Query("otto", "it", needs="espeak"),
 )
 OWN_QUERIES = (Query("a person talking", "en"), Query("music", "en"), Query("an engine running", "en"))
 AUDIO_QUERIES = ("effects/28-old-bus-start.wav", "wav/en-10-")
