@@ -86,6 +86,7 @@ def test_a_wav_that_was_written_to_a_pipe_is_whole() -> None:
         (encoded(np.zeros(0, np.float32), "WAV"), "no samples"),
         (encoded(np.array([0.0, np.nan], np.float32), "WAV", subtype="FLOAT"), "not finite"),
     ],
+    ids=["empty", "text", "no samples", "not finite"],
 )
 def test_bad_recordings_are_errors_with_a_reason(content: bytes, reason: str, tmp_path: Path) -> None:
     path = tmp_path / "bad.wav"
