@@ -31,7 +31,7 @@ def write_table(rows: list[Row], path: Path) -> None:
 
 
 def draw(rows: list[Row], path: Path) -> None:
-    """Draw the loss, the recall of held-out texts beside chance, and the learning rate, over epochs, as a PNG."""
+    """Draw the loss, the recall of held-out texts beside chance, and the temperatures, over epochs, as a PNG."""
     import matplotlib as mpl
 
     mpl.use("Agg")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import glob
 import hashlib
 import json
 import logging
@@ -23,10 +22,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from clara_search.audio import Waveform, load_audio
 from clara_search.datasets.digits import DIGIT_WORDS
-from clara_search.datasets.readers import read
+from clara_search.datasets.readers import matching, read
 from clara_search.datasets.spec import Example
 from clara_search.datasets.split import normalise, text_split
-from clara_search.errors import AudioError, FormatError
+from clara_search.errors import AudioError
 from clara_search.features import MelConfig, log_mel
 from clara_search.tokenizer import Tokenizer
 from trainer.augment import AugmentConfig, band_limit, coloured_noise, gain, mask, mix
@@ -73,12 +72,8 @@ def load_corpus(patterns: Sequence[str], sample_rate: int, cache: Path) -> Corpu
 
 
 def _cache_key(patterns: Sequence[str], sample_rate: int) -> str:
-    stats = []
-    for pattern in patterns:
-        paths = sorted(glob.glob(pattern))  # noqa: PTH207 - an absolute pattern is allowed
-        if not paths:
-            raise FormatError(f"no file matches {pattern!r}")
-        stats += [(path, Path(path).stat().st_size, Path(path).stat().st_mtime_ns) for path in paths]
+    statuses = [(str(path), path.stat()) for pattern in patterns for path in matching(pattern)]
+    stats = [(name, status.st_size, status.st_mtime_ns) for name, status in statuses]
     return hashlib.sha256(repr((stats, sample_rate)).encode()).hexdigest()[:16]
 
 

@@ -41,6 +41,7 @@ def pretrain(
 
     Training begins with the weights, and goes on with the configuration and tokenizer, of the model of name or folder
     `init`, where one is given.
+
     A run that was stopped goes on after its last whole epoch when it is called again. The weights kept are those of
     the epoch with the best mAP@10 on held-out texts; the scores are of the stored weights.
     """

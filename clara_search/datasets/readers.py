@@ -21,16 +21,21 @@ def read(pattern: str | Path) -> Iterator[Example]:
     `pattern` is a path or a glob of `.tar` shards or `.csv` manifests. Raises FormatError where nothing matches or a
     file is broken.
     """
-    paths = sorted(glob.glob(str(pattern)))  # noqa: PTH207 - an absolute pattern is allowed
-    if not paths:
-        raise FormatError(f"no file matches {str(pattern)!r}")
-    for path in map(Path, paths):
+    for path in matching(pattern):
         if path.suffix == ".tar":
             yield from read_shard(path)
         elif path.suffix == ".csv":
             yield from read_manifest(path)
         else:
             raise FormatError(f"{path}: expected a .tar shard or a .csv manifest")
+
+
+def matching(pattern: str | Path) -> list[Path]:
+    """Return the files that match `pattern`, in order of name. Raises FormatError where there are none."""
+    paths = sorted(glob.glob(str(pattern)))  # noqa: PTH207 - an absolute pattern is allowed
+    if not paths:
+        raise FormatError(f"no file matches {str(pattern)!r}")
+    return [Path(path) for path in paths]
 
 
 def read_shard(path: Path) -> Iterator[Example]:
