@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from clara_search.audio import Waveform
+from clara_search.audio import Waveform, resample
 from clara_search.features import MelConfig, band_centres_hz
 
 SILENCE = -1.0
@@ -19,6 +19,8 @@ class AugmentConfig:
     """How often and how strongly; a probability of 0 leaves a change out.
 
     Attributes:
+        speed_probability: how often a recording is played faster or slower, which moves its pitch too.
+        speed: lowest and highest factor.
         gain_db: largest change of level, either way; what passes full scale is clipped, as in a recording.
         noise_probability: how often coloured noise is added.
         mix_probability: how often another recording without speech is laid behind one of speech.
@@ -31,6 +33,8 @@ class AugmentConfig:
         frequency_mask_bands: see `frequency_masks`.
     """
 
+    speed_probability: float = 0.0
+    speed: tuple[float, ...] = (0.85, 1.18)
     gain_db: float = 12.0
     noise_probability: float = 0.3
     mix_probability: float = 0.2
@@ -43,10 +47,15 @@ class AugmentConfig:
     frequency_mask_bands: int = 10
 
     def __post_init__(self) -> None:
-        for name in ("snr_db", "band_limit_hz"):
+        for name in ("speed", "snr_db", "band_limit_hz"):
             bounds = getattr(self, name)
             if len(bounds) != 2 or bounds[0] > bounds[1]:
                 raise ValueError(f"{name} takes a lowest and a highest value")
+
+
+def play_at(waveform: Waveform, speed: float) -> Waveform:
+    """Return `waveform`, shape (samples,), as a tape gives it at `speed` times its own: (samples / speed,)."""
+    return resample(waveform, 1000, round(1000 / speed))
 
 
 def gain(waveform: Waveform, config: AugmentConfig, rng: np.random.Generator) -> Waveform:

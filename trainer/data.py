@@ -28,8 +28,9 @@ from clara_search.datasets.split import normalise, text_split
 from clara_search.errors import AudioError
 from clara_search.features import MelConfig, log_mel
 from clara_search.tokenizer import Tokenizer
-from trainer.augment import AugmentConfig, band_limit, coloured_noise, gain, mask, mix
+from trainer.augment import AugmentConfig, band_limit, coloured_noise, gain, mask, mix, play_at
 from trainer.captions import caption
+from trainer.phones import Phones
 from trainer.recipe import DataConfig, Recipe
 
 log = logging.getLogger(__name__)
@@ -168,22 +169,34 @@ def repeated(corpus: Corpus, indices: Sequence[int], config: DataConfig) -> list
 
 
 class Batch(NamedTuple):
-    """Pairs, padded: log_mels (batch, frames, n_mels), ids (batch, tokens), their masks, groups (batch,) of texts."""
+    """Pairs, padded: log_mels (batch, frames, n_mels), ids (batch, tokens), their masks, groups (batch,) of texts.
+
+    And, where a recipe asks for them, phones (batch, longest) with their lengths (batch,).
+    """
 
     log_mels: Tensor
     audio_mask: Tensor
     ids: Tensor
     text_mask: Tensor
     groups: Tensor
+    phones: Tensor
+    phone_lengths: Tensor
 
 
 class Pairs(Dataset[Batch]):
     """Batches of pairs from a corpus, addressed by (epoch, indices); augmented when `training`."""
 
     def __init__(
-        self, corpus: Corpus, indices: list[int], recipe: Recipe, tokenizer: Tokenizer, training: bool
+        self,
+        corpus: Corpus,
+        indices: list[int],
+        recipe: Recipe,
+        tokenizer: Tokenizer,
+        training: bool,
+        phones: Phones | None = None,
     ) -> None:
         self.corpus, self.recipe, self.tokenizer, self.training = corpus, recipe, tokenizer, training
+        self.phones = phones
         self.backgrounds = [i for i in indices if corpus.examples[i].kind != "speech"]
         texts = sorted({normalise(corpus.examples[i].text) for i in indices})
         self.group_of = {text: group for group, text in enumerate(texts)}
@@ -198,12 +211,15 @@ class Pairs(Dataset[Batch]):
         maximum = self.recipe.model.text.max_positions
         with self.tokenizer.dropout(self.recipe.tokenizer.dropout if self.training else 0.0):
             ids, text_mask = self.tokenizer.encode(texts, languages, maximum)
+        said = [torch.tensor(self.phones.of(x) if self.phones else [], dtype=torch.long) for x in examples]
         return Batch(
             pad_sequence(log_mels, batch_first=True),
             pad_sequence([torch.ones(len(x), dtype=torch.bool) for x in log_mels], batch_first=True),
             torch.from_numpy(ids),
             torch.from_numpy(text_mask),
             torch.tensor([self.group_of[normalise(example.text)] for example in examples]),
+            pad_sequence(said, batch_first=True),
+            torch.tensor([len(x) for x in said]),
         )
 
     def _texts(self, examples: list[Example], rngs: list[np.random.Generator]) -> tuple[list[str], list[str | None]]:
@@ -227,6 +243,8 @@ class Pairs(Dataset[Batch]):
         if not self.training:
             return log_mel(waveform, mel)
         config: AugmentConfig = self.recipe.augment
+        if rng.random() < config.speed_probability:
+            waveform = play_at(waveform, rng.uniform(config.speed[0], config.speed[1]))
         snr_db = float(rng.uniform(config.snr_db[0], config.snr_db[1]))
         if rng.random() < config.noise_probability:
             waveform = mix(waveform, coloured_noise(len(waveform), rng), snr_db, rng)
@@ -272,8 +290,13 @@ class LengthBuckets(Sampler[tuple[int, list[int]]]):
 
 
 def loader(
-    corpus: Corpus, indices: list[int], recipe: Recipe, tokenizer: Tokenizer, training: bool
+    corpus: Corpus,
+    indices: list[int],
+    recipe: Recipe,
+    tokenizer: Tokenizer,
+    training: bool,
+    phones: Phones | None = None,
 ) -> DataLoader[Batch]:
     """Return batches over `indices`, made in the main process: on a CPU no core is idle that could make them."""
     sampler = LengthBuckets(corpus, indices, recipe.data.batch_size, recipe.seed, shuffle=training)
-    return DataLoader(Pairs(corpus, indices, recipe, tokenizer, training), sampler=sampler, batch_size=None)
+    return DataLoader(Pairs(corpus, indices, recipe, tokenizer, training, phones), sampler=sampler, batch_size=None)

@@ -1,10 +1,12 @@
-"""CLARA's contrastive loss."""
+"""CLARA's contrastive loss, and an auxiliary one that asks the frames what is said."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from trainer.phones import BLANK
 
 
 def contrastive_loss(audio: Tensor, text: Tensor, audio_scale: Tensor, text_scale: Tensor, groups: Tensor) -> Tensor:
@@ -20,3 +22,24 @@ def contrastive_loss(audio: Tensor, text: Tensor, audio_scale: Tensor, text_scal
     from_audio = F.cross_entropy(audio_scale * similarities, targets)
     from_text = F.cross_entropy(text_scale * similarities.T, targets)
     return torch.stack([from_audio, from_text]).mean()
+
+
+def phone_loss(logits: Tensor, mask: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
+    """Return the CTC loss of `logits` (batch, frames, phones) under `mask` (batch, frames), per phone.
+
+    `targets` (batch, longest) holds indices of phones, `lengths` (batch,) how many count. A recording without phones
+    has no part in it, nor has one that is too short for its phones.
+    """
+    spoken = lengths > 0
+    if not spoken.any():
+        return logits.sum() * 0.0
+    losses = F.ctc_loss(
+        logits[spoken].float().log_softmax(dim=-1).transpose(0, 1),
+        targets[spoken],
+        mask[spoken].sum(dim=1),
+        lengths[spoken],
+        blank=BLANK,
+        reduction="none",
+        zero_infinity=True,
+    )
+    return losses.sum() / lengths.sum()

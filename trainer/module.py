@@ -8,12 +8,12 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 
 from clara_search.metrics import retrieval
 from clara_search.models.clara import Clara
 from trainer.data import Batch
-from trainer.loss import contrastive_loss
+from trainer.loss import contrastive_loss, phone_loss
 from trainer.recipe import Recipe
 
 MAX_LOG_SCALE = math.log(100.0)
@@ -23,23 +23,32 @@ MAX_LOG_SCALE = math.log(100.0)
 class Pretraining(pl.LightningModule):
     """Contrastive pretraining; validated by recall@k over the full gallery of held-out texts."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, n_phones: int = 0) -> None:
         super().__init__()
         self.recipe = recipe
         self.model = Clara(recipe.model)
+        self.n_phones = n_phones
+        self.phones = nn.Linear(recipe.model.audio.width, recipe.phones.per_frame * n_phones) if n_phones else None
         self._validated: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def training_step(self, batch: Batch, _index: int) -> Tensor:
         """Return the loss of a batch."""
+        frames, mask = self.model.audio.hear(batch.log_mels, batch.audio_mask)
         loss = contrastive_loss(
-            self.model.embed_log_mels(batch.log_mels, batch.audio_mask),
+            self.model.embed_frames(frames, mask),
             self.model.embed_tokens(batch.ids, batch.text_mask),
             self.model.audio_log_scale.exp(),
             self.model.text_log_scale.exp(),
             batch.groups,
         )
         self.log("train_loss", loss, prog_bar=True, on_step=False, on_epoch=True, batch_size=len(batch.ids))
-        return loss
+        if self.phones is None or mask is None:
+            return loss
+        per_frame = self.recipe.phones.per_frame
+        logits = self.phones(frames).unflatten(-1, (per_frame, self.n_phones)).flatten(1, 2)
+        said = phone_loss(logits, mask.repeat_interleave(per_frame, dim=1), batch.phones, batch.phone_lengths)
+        self.log("phone_loss", said, prog_bar=True, on_step=False, on_epoch=True, batch_size=len(batch.ids))
+        return loss + self.recipe.phones.weight * said
 
     def on_train_batch_end(self, *_: object) -> None:
         """Keep the temperatures in bounds."""

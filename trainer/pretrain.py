@@ -23,6 +23,7 @@ from trainer.card import model_card
 from trainer.data import Corpus, Sides, load_corpus, loader, repeated, split
 from trainer.evaluate import evaluate
 from trainer.module import Pretraining
+from trainer.phones import Phones
 from trainer.recipe import Recipe
 
 log = logging.getLogger(__name__)
@@ -53,10 +54,11 @@ def pretrain(
     sides = split(corpus, recipe.data)
     log.info("%d recordings: %d to train on, %d to tune on", len(corpus), len(sides.train), len(sides.valid))
     tokenizer = start[1] if start is not None else _tokenizer(recipe, corpus, sides, run)
-    module = Pretraining(recipe)
+    phones = Phones(corpus.examples[index] for index in sides.train) if recipe.phones.weight else None
+    module = Pretraining(recipe, len(phones) if phones else 0)
     if start is not None:
         module.model.load_state_dict(start[0].state_dict())
-    _fit(module, corpus, sides, tokenizer, run, max_minutes)
+    _fit(module, corpus, sides, tokenizer, phones, run, max_minutes)
 
     folder = run / "model"
     save_model(folder, module.model, tokenizer, card="")
@@ -71,11 +73,17 @@ def pretrain(
 
 
 def _fit(
-    module: Pretraining, corpus: Corpus, sides: Sides, tokenizer: Tokenizer, run: Path, max_minutes: float | None
+    module: Pretraining,
+    corpus: Corpus,
+    sides: Sides,
+    tokenizer: Tokenizer,
+    phones: Phones | None,
+    run: Path,
+    max_minutes: float | None,
 ) -> None:
     """Train `module`, or go on with training, and leave it with its best weights, in evaluation mode."""
     recipe = module.recipe
-    batches = loader(corpus, repeated(corpus, sides.train, recipe.data), recipe, tokenizer, training=True)
+    batches = loader(corpus, repeated(corpus, sides.train, recipe.data), recipe, tokenizer, True, phones)
     held_out = loader(corpus, sides.valid, recipe, tokenizer, training=False)
     checkpoints = ModelCheckpoint(
         run / "checkpoints", "best", monitor=MONITOR, mode="max", save_last=True, save_on_train_epoch_end=True

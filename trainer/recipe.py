@@ -49,6 +49,19 @@ class TokenizerConfig:
 
 
 @dataclass(frozen=True)
+class PhonesConfig:
+    """An auxiliary loss: the frames of the audio tower are asked for the phones of what is said (CTC).
+
+    Attributes:
+        weight: of that loss beside the contrastive one; 0 leaves it out.
+        per_frame: how many phones a frame may hold; phones come faster than the frames of a strided tower.
+    """
+
+    weight: float = 0.0
+    per_frame: int = 1
+
+
+@dataclass(frozen=True)
 class OptimiserConfig:
     """AdamW with a linear warm-up and a cosine to zero over `epochs`; `clip` bounds the norm of the gradient."""
 
@@ -68,6 +81,7 @@ class Recipe:
     data: DataConfig = field(default_factory=DataConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    phones: PhonesConfig = field(default_factory=PhonesConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     model: ClaraConfig = field(default_factory=ClaraConfig)
 

@@ -55,6 +55,7 @@ UNHEARD_VARIANTS = ("Henrique", "Reed", "RicishayMax", "Storm", "Tweaky", "iven"
 
 _ESPEAK_RATE, _ESPEAK_PITCH = 1, 3  # espeak_PARAMETER
 _SYNCHRONOUS, _UTF8, _DONT_EXIT = 0x02, 0x01, 0x8000
+_IPA = 0x02  # a mode of espeak_TextToPhonemes
 _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
 
@@ -84,8 +85,7 @@ def speak(text: str, voice: str = "en", speed_wpm: int = 175, pitch: int = 50) -
     """
     with _lock:
         espeak = _start()
-        if not _knows(espeak, voice):
-            raise SpeechError(f"espeak-ng has no voice {voice!r}: try a language code such as 'en', or 'en+f3'")
+        _choose(espeak, voice)
         espeak.library.espeak_SetParameter(_ESPEAK_RATE, speed_wpm, 0)
         espeak.library.espeak_SetParameter(_ESPEAK_PITCH, pitch, 0)
         espeak.chunks.clear()
@@ -93,6 +93,18 @@ def speak(text: str, voice: str = "en", speed_wpm: int = 175, pitch: int = 50) -
         espeak.library.espeak_Synth(content, ctypes.c_size_t(len(content)), 0, 0, 0, _UTF8, None, None)
         samples = np.frombuffer(b"".join(espeak.chunks), dtype=np.int16)
     return samples.astype(np.float32) / 32768.0, espeak.sample_rate
+
+
+def pronounce(text: str, voice: str = "en") -> str:
+    """Return how the espeak-ng voice `voice` would say `text`, in the IPA. Raises SpeechError as `speak` does."""
+    with _lock:
+        espeak = _start()
+        _choose(espeak, voice)
+        rest = ctypes.c_char_p(text.encode("utf-8"))
+        clauses = []
+        while rest.value is not None:
+            clauses.append(espeak.library.espeak_TextToPhonemes(ctypes.byref(rest), _UTF8, _IPA).decode("utf-8"))
+    return " ".join(clauses)
 
 
 def voice_variants() -> list[str]:
@@ -181,6 +193,7 @@ def _start() -> _Espeak:
         raise SpeechError("speech synthesis needs espeak-ng: pip install espeakng-loader") from error
     library = ctypes.CDLL(str(espeakng_loader.get_library_path()))
     folder = Path(espeakng_loader.get_data_path())
+    library.espeak_TextToPhonemes.restype = ctypes.c_char_p
     rate = int(library.espeak_Initialize(_SYNCHRONOUS, 0, str(folder).encode(), _DONT_EXIT))
     if rate <= 0:
         raise SpeechError(f"espeak-ng did not start with the voices in {folder} (its limit for that path is 160 bytes)")
@@ -196,12 +209,12 @@ def _start() -> _Espeak:
     return _Espeak(library, folder / "voices", rate, chunks, callback)
 
 
-def _knows(espeak: _Espeak, voice: str) -> bool:
+def _choose(espeak: _Espeak, voice: str) -> None:
     """Set `voice`; an unknown variant is asked of the folder, since the library ignores it without a word."""
     name, _, variant = voice.partition("+")
-    if variant and not (espeak.voices / "!v" / variant).is_file():
-        return False
-    return bool(name) and espeak.library.espeak_SetVoiceByName(voice.encode()) == 0
+    known = bool(name) and (not variant or (espeak.voices / "!v" / variant).is_file())
+    if not known or espeak.library.espeak_SetVoiceByName(voice.encode()) != 0:
+        raise SpeechError(f"espeak-ng has no voice {voice!r}: try a language code such as 'en', or 'en+f3'")
 
 
 def _opus(waveform: Waveform) -> bytes:

@@ -142,10 +142,18 @@ class AudioTower(nn.Module):
 
     def forward(self, log_mels: Tensor, mask: Tensor | None = None) -> Tensor:
         """(batch, frames, n_mels), mask (batch, frames) -> (batch, hidden)."""
+        return self.pool(*self.hear(log_mels, mask))
+
+    def hear(self, log_mels: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """(batch, frames, n_mels), mask (batch, frames) -> (batch, fewer frames, width) with their mask."""
         frames, mask = self.stem(log_mels, mask)
-        frames = frames + self.positions(frames.shape[1])
+        frames = frames + self.positions(frames)
         if self.frame_layers is not None:
             frames = self.frame_layers(frames, src_key_padding_mask=None if mask is None else ~mask)
+        return frames, mask
+
+    def pool(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
+        """What `hear` returns -> (batch, hidden)."""
         latents = self.cross(self.latents.expand(len(frames), -1, -1), frames, mask)
         for layer in self.layers:
             latents = layer(latents)
@@ -172,8 +180,8 @@ class TextTower(nn.Module):
 
     def forward(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
         """(batch, tokens) of ids, mask of the same shape -> (batch, hidden)."""
-        x = self.tokens(ids) + self.positions(ids.shape[1])
-        x = self.layers(x, src_key_padding_mask=None if mask is None else ~mask)
+        x = self.tokens(ids)
+        x = self.layers(x + self.positions(x), src_key_padding_mask=None if mask is None else ~mask)
         x = self.norm(self.out_norm(self.out(x)))
         return F.leaky_relu(self.output(mean_plus_max(x, mask)))
 
@@ -193,7 +201,11 @@ class Clara(nn.Module):
 
     def embed_log_mels(self, log_mels: Tensor, mask: Tensor | None = None) -> Tensor:
         """(batch, frames, n_mels), mask (batch, frames), true where a frame stands -> (batch, dim), unit norm."""
-        return F.normalize(self.audio_projection(self.audio(log_mels, mask)), dim=-1)
+        return self.embed_frames(*self.audio.hear(log_mels, mask))
+
+    def embed_frames(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
+        """What `audio.hear` returns -> (batch, dim), unit norm."""
+        return F.normalize(self.audio_projection(self.audio.pool(frames, mask)), dim=-1)
 
     def embed_tokens(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
         """(batch, tokens) of ids, mask of the same shape, true where a token stands -> (batch, dim), unit norm."""

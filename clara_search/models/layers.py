@@ -117,31 +117,27 @@ def transformer(dim: int, heads: int, feed_forward: int, layers: int, pre_norm: 
 class PositionTable(nn.Embedding):
     """Positions 0 ... count - 1, learned."""
 
-    def forward(self, length: int) -> Tensor:  # type: ignore[override]
-        """Return positions of shape (length, dim)."""
-        if length > self.num_embeddings:
-            raise ValueError(f"{length} positions asked of a table of {self.num_embeddings}")
-        return self.weight[:length]
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the positions of x, (batch, n, dim): (n, dim)."""
+        if x.shape[1] > self.num_embeddings:
+            raise ValueError(f"{x.shape[1]} positions asked of a table of {self.num_embeddings}")
+        return self.weight[: x.shape[1]]
 
 
 class SinusoidalPositions(nn.Module):
     """Positions without an end (Vaswani et al., 2017)."""
 
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        frequencies = torch.exp(torch.arange(0, dim, 2) * (-math.log(10000.0) / dim))
-        self.register_buffer("frequencies", frequencies, persistent=False)
-
-    def forward(self, length: int) -> Tensor:
-        """Return positions of shape (length, dim)."""
-        assert isinstance(self.frequencies, Tensor)
-        angles = torch.arange(length, device=self.frequencies.device)[:, None] * self.frequencies
-        return torch.cat([angles.sin(), angles.cos()], dim=-1)
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the positions of x, (batch, n, dim): (n, dim)."""
+        length, dim = x.shape[1:]
+        frequencies = torch.exp(torch.arange(0, dim, 2, device=x.device) * (-math.log(10000.0) / dim))
+        angles = torch.arange(length, device=x.device)[:, None] * frequencies
+        return torch.cat([angles.sin(), angles.cos()], dim=-1).to(x.dtype)
 
 
 def positions(kind: Positions, count: int, dim: int) -> nn.Module:
-    """Return a module that gives the positions of a sequence by its length."""
-    return PositionTable(count, dim) if kind == "learned" else SinusoidalPositions(dim)
+    """Return a module that gives the positions of a sequence."""
+    return PositionTable(count, dim) if kind == "learned" else SinusoidalPositions()
 
 
 def mean_plus_max(x: Tensor, mask: Tensor | None = None) -> Tensor:

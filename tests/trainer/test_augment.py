@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from clara_search.features import MelConfig, log_mel
-from trainer.augment import SILENCE, AugmentConfig, band_limit, coloured_noise, gain, mask, mix
+from trainer.augment import SILENCE, AugmentConfig, band_limit, coloured_noise, gain, mask, mix, play_at
 
 RNG = np.random.default_rng
 
@@ -32,6 +32,15 @@ def test_gain_stays_within_its_bounds_and_full_scale() -> None:
     assert max(quiet) <= 0.1 * 3.99
     assert max(quiet) > 0.3
     assert np.abs(gain(np.full(8, 0.9, np.float32), config, RNG(2))).max() <= 1.0
+
+
+@pytest.mark.parametrize("speed", [0.8, 1.0, 1.25])
+def test_a_faster_tape_is_shorter_and_higher(speed: float) -> None:
+    hz, rate = 400, 16000
+    played = play_at(np.sin(2 * np.pi * hz * np.arange(rate) / rate).astype(np.float32), speed)
+    assert len(played) == pytest.approx(rate / speed, abs=2)
+    spectrum = np.abs(np.fft.rfft(played * np.hanning(len(played))))
+    assert np.argmax(spectrum) * rate / len(played) == pytest.approx(hz * speed, abs=2)
 
 
 @pytest.mark.parametrize("samples", [1, 2, 3, 16001])

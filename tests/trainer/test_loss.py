@@ -4,7 +4,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from trainer.loss import contrastive_loss
+from trainer.loss import contrastive_loss, phone_loss
 
 PARITY = Path(__file__).parents[1] / "fixtures" / "parity" / "clara-small-random.npz"
 
@@ -40,3 +40,27 @@ def test_right_pairs_cost_less_than_wrong_ones() -> None:
     scale, groups = torch.tensor(10.0), torch.arange(4)
     assert contrastive_loss(vectors, vectors, scale, scale, groups) < 0.001
     assert contrastive_loss(vectors, vectors.roll(1, dims=0), scale, scale, groups) > 9
+
+
+def test_the_loss_of_phones_is_the_likelihood_of_all_ways_to_say_them() -> None:
+    """By hand: three frames for the phones 1, 2; five paths spell them, 0 is the blank."""
+    torch.manual_seed(0)
+    logits = torch.randn(1, 4, 3)
+    mask = torch.tensor([[True, True, True, False]])
+    p = logits[0].softmax(dim=1)
+    paths = ((1, 2, 2), (1, 1, 2), (0, 1, 2), (1, 0, 2), (1, 2, 0))
+    likelihood = sum(p[0, a] * p[1, b] * p[2, c] for a, b, c in paths)
+    loss = phone_loss(logits, mask, torch.tensor([[1, 2]]), torch.tensor([2]))
+    torch.testing.assert_close(loss, -torch.as_tensor(likelihood).log() / 2, atol=1e-6, rtol=0)
+
+
+def test_recordings_without_phones_or_too_short_for_them_add_nothing_to_the_loss() -> None:
+    torch.manual_seed(0)
+    logits, mask = torch.randn(3, 4, 5), torch.ones(3, 4, dtype=torch.bool)
+    mask[2, 2:] = False
+    alone = phone_loss(logits[:1], mask[:1], torch.tensor([[1, 2, 3]]), torch.tensor([3]))
+    targets, lengths = torch.tensor([[1, 2, 3], [0, 0, 0], [1, 2, 3]]), torch.tensor([3, 0, 3])
+    torch.testing.assert_close(phone_loss(logits, mask, targets, lengths), alone / 2)  # per phone asked for
+    silent = phone_loss(logits.requires_grad_(), mask, targets[:, :0], torch.zeros(3, dtype=torch.long))
+    assert silent == 0
+    silent.backward()  # type: ignore[no-untyped-call]

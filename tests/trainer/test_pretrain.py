@@ -5,6 +5,7 @@ import json
 import tarfile
 from collections import Counter
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from clara_search.models.clara import AudioTowerConfig, ClaraConfig, TextTowerCo
 from clara_search.tokenizer import Tokenizer
 from trainer.data import LengthBuckets, Pairs, load_corpus, repeated, split
 from trainer.pretrain import pretrain
-from trainer.recipe import DataConfig, OptimiserConfig, Recipe, TokenizerConfig
+from trainer.recipe import DataConfig, OptimiserConfig, PhonesConfig, Recipe, TokenizerConfig
 
 RATE = 16000
 RECIPE = Recipe(
@@ -55,6 +56,7 @@ def shard(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "kind": ("speech", "sound", "music")[index % 3],
                 "speaker": "new" if index % 10 == 0 else "old",
                 "language": "en",
+                "text_language": "en",
                 "source": "tones",
                 "licence": "CC0-1.0",
             }
@@ -142,7 +144,9 @@ def test_a_run_gives_a_folder_that_loads_and_goes_on_where_it_stopped(shard: Pat
     assert "CC0-1.0" in card
     scores = json.loads((run / "scores.json").read_text())
     assert 0 <= scores["retrieval"]["speech in all"]["text_to_audio"]["recall"]["10"] <= 1
-    further = pretrain(RECIPE, [str(shard)], tmp_path / "further", init=folder)
+    phones = PhonesConfig(weight=1.0, per_frame=2) if find_spec("espeakng_loader") else PhonesConfig()
+    further = pretrain(replace(RECIPE, phones=phones), [str(shard)], tmp_path / "further", init=folder)
+    assert ("phone_loss" in (tmp_path / "further" / "log.csv").read_text()) == bool(phones.weight)
     assert (further / "tokenizer.json").read_bytes() == (folder / "tokenizer.json").read_bytes()
     encoder = load_encoder(further)
     vectors = encoder.encode_audio([np.ones(5000, np.float32) * 0.1, np.ones(9000, np.float32) * 0.1])
