@@ -37,7 +37,7 @@ lint: .venv/dev.stamp
 
 bench: .venv/dev.stamp
 	$(BIN)/python -m benchmarks search
-	$(BIN)/python -m benchmarks throughput --data "$(DATA)"
+	$(BIN)/python -m benchmarks indexing --data "$(DATA)"
 	$(BIN)/python -m benchmarks retrieval --data "$(DATA)"
 
 $(BIN)/python:

@@ -15,6 +15,7 @@ class Benchmarks(LazyGroup):
         "retrieval": "benchmarks.retrieval:retrieval",
         "zero-shot": "benchmarks.zero_shot:zero_shot",
         "throughput": "benchmarks.throughput:throughput",
+        "indexing": "benchmarks.indexing:indexing",
         "search": "benchmarks.search_latency:search",
     }
 

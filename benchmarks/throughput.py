@@ -1,106 +1,271 @@
-"""Indexing beside the encoder alone on the very same windows: what reading, cutting and writing cost."""
+"""Clips and texts a second of an encoder, beside a plain-PyTorch rendering of the released attention."""
 
 from __future__ import annotations
 
-import csv
+import copy
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
-import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
-from benchmarks.examples import data_option, model_option, select, where_option
+from benchmarks.examples import model_option
 from benchmarks.report import markdown, out_option, publish
-from clara_search.datasets.spec import Example
+from clara_search.audio import Waveform
 from clara_search.encoder import Embeddings, Encoder, load_encoder
-from clara_search.errors import QueryError
-from clara_search.store import Database
+from clara_search.features import log_mel
+from clara_search.models.catalog import find, model_type
+from clara_search.models.checkpoint import load_model, save_model
+from clara_search.models.clara import Clara
+from clara_search.models.inference import mask_of
+from clara_search.models.layers import Attention
+from clara_search.models.released import PRESETS
+from clara_search.tokenizer import Tokenizer
+
+PLAIN_BATCH = 16
+"""Clips that the plain rendering embeds at once, in the order they come, padded to the longest: the released batch."""
+
+DURATIONS_S = (1.0, 5.0, 10.0, 30.0)
+WORDS = "a dog barks in the rain while somebody talks about the weather and a car drives past slowly".split()
 
 
-class KeepingEncoder:
-    """Passes everything on to an encoder, and keeps the batches of waveforms that it was given."""
+class PlainAttention(Attention):
+    """Attention as the released code writes it: two einsums and a softmax over the whole matrix."""
 
-    def __init__(self, encoder: Encoder):
-        self._encoder = encoder
-        self.name = encoder.name
-        self.fingerprint = encoder.fingerprint
-        self.dim = encoder.dim
-        self.sample_rate = encoder.sample_rate
-        self.batches: list[list[npt.NDArray[np.float32]]] = []
+    def forward(self, queries: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
+        """As `Attention.forward`."""
+        q = self._split(self.to_q(queries)) * (self.to_q.out_features // self.heads) ** -0.5
+        k, v = map(self._split, self.to_kv(context).chunk(2, dim=-1))
+        similarity = torch.einsum("bhid,bhjd->bhij", q, k)
+        if mask is not None:
+            similarity = similarity.masked_fill(~mask[:, None, None, :], -torch.finfo(similarity.dtype).max)
+        attended = torch.einsum("bhij,bhjd->bhid", similarity.softmax(dim=-1), v)
+        return self.to_out(attended.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
-    def encode_audio(self, waveforms: Sequence[npt.NDArray[np.float32]]) -> Embeddings:
-        """Return what the encoder returns for `waveforms`."""
-        self.batches.append([waveform.copy() for waveform in waveforms])
-        return self._encoder.encode_audio(waveforms)
 
-    def encode_text(self, texts: Sequence[str], language: str | None = None) -> Embeddings:
-        """Return what the encoder returns for `texts`."""
-        return self._encoder.encode_text(texts, language)
+class PlainEncoder:
+    """The model in `folder` with `PlainAttention`, in fp32, batch after batch as they come."""
+
+    def __init__(self, folder: Path, device: str | None) -> None:
+        model, self.tokenizer = load_model(folder)
+        self.model = copy.deepcopy(model).to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        for module in self.model.modules():
+            if isinstance(module, Attention):
+                module.__class__ = PlainAttention
+        self.device = next(self.model.parameters()).device
+
+    @torch.inference_mode()
+    def encode_audio(self, waveforms: Sequence[Waveform]) -> Embeddings:
+        """As `Encoder.encode_audio`, of clips that the model has positions for."""
+        vectors = []
+        for start in range(0, len(waveforms), PLAIN_BATCH):
+            log_mels = [log_mel(x, self.model.config.mel) for x in waveforms[start : start + PLAIN_BATCH]]
+            mask = mask_of([len(x) for x in log_mels])
+            frames = pad_sequence(log_mels, batch_first=True)
+            vectors.append(self.model.embed_log_mels(frames.to(self.device), mask.to(self.device)).cpu())
+        return torch.cat(vectors).numpy()
+
+    @torch.inference_mode()
+    def encode_text(self, texts: Sequence[str]) -> Embeddings:
+        """As `Encoder.encode_text`."""
+        vectors = []
+        for start in range(0, len(texts), PLAIN_BATCH):
+            part = texts[start : start + PLAIN_BATCH]
+            ids, mask = self.tokenizer.encode(part, [None] * len(part), self.model.config.text.max_positions)
+            vectors.append(
+                self.model.embed_tokens(
+                    torch.from_numpy(ids).to(self.device), torch.from_numpy(mask).to(self.device)
+                ).cpu()
+            )
+        return torch.cat(vectors).numpy()
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is embedded: clips and their seconds of audio, or texts (of no seconds)."""
+
+    name: str
+    clips: Sequence[Waveform] = ()
+    texts: Sequence[str] = ()
+    audio_s: float = 0.0
+
+    def run(self, encoder: Encoder | PlainEncoder) -> Embeddings:
+        """Return the vectors of all of it."""
+        return encoder.encode_audio(self.clips) if self.clips else encoder.encode_text(self.texts)
+
+    def __len__(self) -> int:
+        return len(self.clips) + len(self.texts)
 
 
 @click.command()
-@data_option
 @model_option
-@where_option
-@click.option("--limit", type=click.IntRange(min=1), default=512, show_default=True, help="How many clips.")
+@click.option("--precision", "precisions", multiple=True, default=("fp32",), show_default=True, help="Repeatable.")
+@click.option("--device", help='Where to compute, such as "cpu" or "cuda:0".  [default: a GPU where there is one]')
+@click.option("--clips", type=click.IntRange(min=1), default=32, show_default=True, help="Clips of each length.")
+@click.option("--texts", type=click.IntRange(min=1), default=256, show_default=True, help="Texts of 3 to 18 words.")
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="Times each, taken in turn.")
+@click.option("--compile", "compile_model", is_flag=True, help="Compile the encoder (not the plain rendering).")
 @out_option
-def throughput(data: str, model: str, where: tuple[str, ...], limit: int, rounds: int, out: Path | None) -> None:
-    """Time the whole way from files to a table, and the encoder on the same batches; print the ratio of the medians."""
-    from indexer.pipeline import index
+def throughput(
+    model: str,
+    precisions: tuple[str, ...],
+    device: str | None,
+    clips: int,
+    texts: int,
+    rounds: int,
+    compile_model: bool,
+    out: Path | None,
+) -> None:
+    """Time an encoder alone on noise of 1, 5, 10 and 30 s, on mixed lengths and on texts.
 
-    encoder = load_encoder(model)
-    indexing_s, encoding_s = [], []
-    with tempfile.TemporaryDirectory() as folder:
-        manifest = write_manifest(islice(select(data, "all", where), limit), Path(folder))
-        # A round that is not timed: it warms the caches and keeps the batches.
-        keeping = KeepingEncoder(encoder)
-        summary = index([manifest], Database(Path(folder) / "warm", create=True), keeping)
-        for number in range(rounds):
-            began = time.perf_counter()
-            index([manifest], Database(Path(folder) / f"db{number}", create=True), encoder)
-            indexing_s.append(time.perf_counter() - began)
-            began = time.perf_counter()
-            for batch in keeping.batches:
-                encoder.encode_audio(batch)
-            encoding_s.append(time.perf_counter() - began)
-    if not keeping.batches:
-        raise QueryError("no clip could be indexed")
-    audio_s = sum(len(waveform) for batch in keeping.batches for waveform in batch) / encoder.sample_rate
-    medians = {"indexing": float(np.median(indexing_s)), "encoder alone": float(np.median(encoding_s))}
-    ratio = medians["encoder alone"] / medians["indexing"]
-    rows = [
-        [name, f"{seconds:.2f}", f"{summary.indexed / seconds:.1f}", f"{audio_s / seconds:.0f}"]
-        for name, seconds in medians.items()
-    ]
-    result = {
+    MODEL may also be clara-60m, clara-100m or clara-600m: a released size with random weights. CLARA models are timed
+    in turn with a plain rendering of the released attention that has the same weights, in fp32; the medians are
+    compared, and so are the vectors.
+    """
+    with _folder_of(model) as folder:
+        encoders: dict[str, Encoder | PlainEncoder] = {
+            precision: load_encoder(folder, device, precision, compile_model) for precision in precisions
+        }
+        first = encoders[precisions[0]]
+        assert isinstance(first, Encoder)
+        if model_type(Path(folder)) == "clara":
+            encoders["plain"] = PlainEncoder(Path(folder), device)
+        rows, results = [], []
+        for workload in workloads(first.sample_rate, clips, texts):
+            measured = measure(workload, encoders, rounds)
+            results.append({"workload": workload.name, "items": len(workload), **measured})
+            rows += [_row(workload, name, facts) for name, facts in measured.items()]
+    result: dict[str, Any] = {
         "benchmark": "throughput",
-        "model": encoder.name,
-        "fingerprint": encoder.fingerprint,
-        "data": data,
-        "clips": summary.indexed,
-        "windows": sum(map(len, keeping.batches)),
-        "audio_s": audio_s,
-        "indexing_s": indexing_s,
-        "encoder_s": encoding_s,
-        "ratio": ratio,
+        "model": model,
+        "device": _device_name(device),
+        "threads": torch.get_num_threads(),
+        "rounds": rounds,
+        "compiled": compile_model,
+        "results": results,
     }
-    table = markdown(["", "seconds", "clips/s", "seconds of audio a second"], rows)
-    publish(result, f"{table}\n\nIndexing keeps {ratio:.0%} of the encoder's throughput.", out)
+    if "plain" in encoders:
+        result["arithmetic"] = arithmetic(encoders["plain"], first, result)
+    headings = ["", "items/s", "seconds of audio a second", "of plain", "lowest cosine to plain"]
+    publish(result, f"{model} on {result['device']}\n\n{markdown(headings, rows)}\n{_sentence(result)}", out)
 
 
-def write_manifest(examples: Iterable[Example], folder: Path) -> Path:
-    """Write the recordings to files and list them in a manifest: the indexer shall read from the disk."""
-    manifest = folder / "manifest.csv"
-    with manifest.open("w", encoding="utf-8", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["path", "text"])
-        for number, example in enumerate(examples):
-            path = folder / f"{number:06d}.audio"
-            path.write_bytes(example.audio if isinstance(example.audio, bytes) else example.audio.read_bytes())
-            rows.writerow([path.name, example.text])
-    return manifest
+def workloads(sample_rate: int, clips: int, texts: int, seed: int = 0) -> Iterator[Workload]:
+    """Yield noise of each duration, noise of mixed durations (1 to 10 s, as they come), and texts of 3 to 18 words."""
+    rng = np.random.default_rng(seed)
+
+    def noise(seconds: float) -> Waveform:
+        return (0.1 * rng.standard_normal(round(seconds * sample_rate))).astype(np.float32)
+
+    for duration_s in DURATIONS_S:
+        yield Workload(f"{duration_s:.0f} s", [noise(duration_s) for _ in range(clips)], (), clips * duration_s)
+    durations_s = rng.uniform(1.0, 10.0, clips)
+    yield Workload("1 to 10 s", [noise(seconds) for seconds in durations_s], (), float(durations_s.sum()))
+    lengths = rng.integers(3, len(WORDS) + 1, texts)
+    yield Workload("texts", (), [" ".join(rng.permutation(WORDS)[:length]) for length in lengths])
+
+
+def measure(workload: Workload, encoders: dict[str, Encoder | PlainEncoder], rounds: int) -> dict[str, dict[str, Any]]:
+    """Return, by encoder, the seconds of each round, taken in turn, and how far vectors are from those of "plain"."""
+    seconds: dict[str, list[float]] = {name: [] for name in encoders}
+    vectors = {name: workload.run(encoder) for name, encoder in encoders.items()}  # warms up, too
+    for _ in range(rounds):
+        for name, encoder in encoders.items():
+            seconds[name].append(_timed(lambda encoder=encoder: workload.run(encoder)))  # type: ignore[misc]
+    measured: dict[str, dict[str, Any]] = {}
+    for name in encoders:
+        median = float(np.median(seconds[name]))
+        measured[name] = {
+            "seconds": seconds[name],
+            "items_per_s": len(workload) / median,
+            "audio_s_per_s": workload.audio_s / median,
+        }
+        if "plain" in encoders:
+            cosines = (vectors[name] * vectors["plain"]).sum(axis=1)
+            measured[name]["ratio"] = float(np.median(seconds["plain"])) / median
+            measured[name]["lowest_cosine"] = float(cosines.min())
+            measured[name]["largest_difference"] = float(np.abs(vectors[name] - vectors["plain"]).max())
+    return measured
+
+
+def arithmetic(plain: Encoder | PlainEncoder, encoder: Encoder, result: dict[str, Any]) -> dict[str, float]:
+    """Return how much the encoder computes a second on clips of 10 s, and what the machine multiplies in large."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    assert isinstance(plain, PlainEncoder)
+    frames = 1 + 10 * encoder.sample_rate // plain.model.config.mel.hop
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        plain.model.embed_log_mels(torch.zeros(1, frames, plain.model.config.mel.n_mels, device=plain.device))
+    per_clip = float(counter.get_total_flops())
+    ten_seconds = next(one for one in result["results"] if one["workload"] == "10 s")
+    rate = next(iter(value for name, value in ten_seconds.items() if name not in ("workload", "items")))["items_per_s"]
+    dtype = torch.bfloat16 if getattr(encoder, "precision", "fp32") == "bf16" else torch.float32
+    matmul = matmul_flops_per_s(plain.device, dtype)
+    return {"flops_per_clip": per_clip, "flops_per_s": per_clip * rate, "matmul_flops_per_s": matmul}
+
+
+def matmul_flops_per_s(device: torch.device, dtype: torch.dtype) -> float:
+    """Return the rate of the best of five products of two square matrices."""
+    size = 8192 if device.type == "cuda" else 2048
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    a @ b
+    return 2.0 * size**3 / min(_timed(lambda: a @ b) for _ in range(5))
+
+
+def _timed(call: Callable[[], object]) -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    began = time.perf_counter()
+    call()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+def _row(workload: Workload, name: str, facts: dict[str, Any]) -> list[str]:
+    compared = "ratio" in facts
+    return [
+        f"{workload.name}, {name}",
+        f"{facts['items_per_s']:.2f}",
+        f"{facts['audio_s_per_s']:.1f}" if workload.clips else "",
+        f"{facts['ratio']:.2f} x" if compared else "",
+        f"{facts['lowest_cosine']:.6f}" if compared else "",
+    ]
+
+
+def _sentence(result: dict[str, Any]) -> str:
+    if "arithmetic" not in result:
+        return ""
+    facts = result["arithmetic"]
+    return (
+        f"\nA clip of 10 s takes {facts['flops_per_clip'] / 1e9:.1f} GFLOP; the first precision computes "
+        f"{facts['flops_per_s'] / 1e9:,.0f} GFLOP/s, {facts['flops_per_s'] / facts['matmul_flops_per_s']:.0%} of what "
+        "this machine multiplies in large matrices of that precision."
+    )
+
+
+@contextmanager
+def _folder_of(model: str) -> Iterator[Path]:
+    """Yield the folder of `model`; of a released size, one with random weights and a tokenizer of a few bytes."""
+    if model not in PRESETS:
+        yield find(model)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        torch.manual_seed(0)
+        tokenizer = Tokenizer.train([" ".join(WORDS)], 1000, ["en"])
+        save_model(Path(folder), Clara(PRESETS[model]), tokenizer, "", torch.float32)
+        yield Path(folder)
+
+
+def _device_name(device: str | None) -> str:
+    if device != "cpu" and torch.cuda.is_available():
+        return str(torch.cuda.get_device_name(device or 0))
+    return f"{torch.get_num_threads()} CPU threads"

@@ -42,13 +42,30 @@ class Encoder(Protocol):
         """Return unit vectors, shape (n, dim), of `texts`, all in `language` (a code such as "en") where given."""
 
 
-def load_encoder(model: str | Path = DEFAULT_MODEL, device: str | None = None) -> Encoder:
-    """Return the encoder of a bundled model's name or of a model folder.
+def load_encoder(
+    model: str | Path = DEFAULT_MODEL,
+    device: str | None = None,
+    precision: str = "auto",
+    compile_model: bool = False,
+) -> Encoder:
+    """Return the encoder of a model: a bundled one's name, a model folder, or a hub id, "organisation/name[@revision]".
 
-    It computes on `device` ("cpu", "cuda", "cuda:1"), by default on the first GPU where torch finds one.
-    Raises UnknownModel where there is none of that name, FormatError where its folder is broken.
+    A folder holds a CLARA model of this project or a CLAP model of `transformers`. It computes on `device` ("cpu",
+    "cuda", "cuda:1"), by default on the first GPU where torch finds one, in `precision`: "fp32", "bf16", "int8" (CLARA
+    on a CPU), or "auto", which is bf16 where the hardware multiplies it fast and fp32 elsewhere. `compile_model` has
+    torch compile it, which takes minutes and pays on a GPU over a large corpus.
+
+    Raises UnknownModel where there is none of that name, FormatError where its folder is broken, DeviceError for a
+    device or a precision that there is not.
     """
     from clara_search.models import catalog
+
+    folder = catalog.find(model)
+    name = str(model) if not Path(model).is_dir() and str(model) not in catalog.bundled() else None
+    if catalog.model_type(folder) == "clap":
+        from clara_search.models.hf_clap import ClapEncoder
+
+        return ClapEncoder(folder, device, precision, compile_model, name)
     from clara_search.models.clara_encoder import ClaraEncoder
 
-    return ClaraEncoder(catalog.find(model), device)
+    return ClaraEncoder(folder, device, precision, compile_model, name)

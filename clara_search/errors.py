@@ -17,6 +17,10 @@ class UnknownModel(ClaraError):
     """A model name that is neither bundled, nor a folder, nor in the local hub cache."""
 
 
+class DeviceError(ClaraError):
+    """A device or a precision that this machine, or this model, does not have."""
+
+
 class DatabaseError(ClaraError):
     """A database or table that is missing or cannot be opened."""
 

@@ -49,25 +49,30 @@ class Hit:
 
 
 def open(  # noqa: A001 - reads as `clara_search.open(db)`
-    db: str | Path, table: str = DEFAULT_TABLE, model: str | None = None, encoder: Encoder | None = None
+    db: str | Path,
+    table: str = DEFAULT_TABLE,
+    model: str | None = None,
+    encoder: Encoder | None = None,
+    precision: str = "auto",
 ) -> Index:
     """Open a table of the database in folder `db` for searching.
 
-    Queries are embedded by `encoder`, or else by the model of name or folder `model`, or else by the model that built
-    the table; a model is loaded when something first has to be embedded. Raises DatabaseError where there is no such
-    database or table, EncoderMismatch for another encoder than the one that built it.
+    Queries are embedded by `encoder`, or else by the model of name, folder or hub id `model`, or else by the model that
+    built the table; a model is loaded, in `precision`, when something first has to be embedded. Raises DatabaseError
+    where there is no such database or table, EncoderMismatch for another encoder than the one that built it.
     """
-    return Index(Database(db).table(table), model, encoder)
+    return Index(Database(db).table(table), model, encoder, precision)
 
 
 class Index:
     """A table that answers queries. It sees what others commit, at the next query."""
 
-    def __init__(self, table: Table, model: str | None = None, encoder: Encoder | None = None):
+    def __init__(self, table: Table, model: str | None = None, encoder: Encoder | None = None, precision: str = "auto"):
         if encoder is not None:
             table.check_encoder(encoder)
         self.table = table
         self._model = model
+        self._precision = precision
         self._encoder = encoder
         self._snapshot: Snapshot | None = None
         self._ann: tuple[bytes | None, ann.AnnIndex | None] = (None, None)
@@ -78,7 +83,7 @@ class Index:
         """The encoder that built the table, loaded at first use."""
         if self._encoder is None:
             try:
-                encoder = load_encoder(self._model or self.table.info.encoder)
+                encoder = load_encoder(self._model or self.table.info.encoder, precision=self._precision)
             except UnknownModel as error:
                 if self._model is not None:
                     raise

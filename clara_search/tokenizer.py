@@ -11,22 +11,36 @@ import numpy.typing as npt
 import tokenizers
 
 from clara_search.errors import FormatError
+from clara_search.languages import spellings
 
 PAD = "<|pad|>"
 ANY_LANGUAGE = "<|und|>"
+
+SPEECH, NO_SPEECH = "<|speech|>", "<|nospeech|>"
+"""Tokens of the released CLARA models: whether the text goes with speech."""
+
+DEFAULT_LANGUAGE = "<|en|>"
+"""What the released models are told where nothing is known, as their own code has it."""
 
 
 class Tokenizer:
     """A Hugging Face `tokenizer.json`; every text becomes a language token and its byte pairs.
 
-    A language that the tokenizer has no token for, or none, is `<|und|>`. Codes are matched in any letter case.
+    Languages are codes or English names, in any letter case; "es-419" is "es" where there is no token for it. One that
+    the tokenizer has no token for, or none, is `<|und|>`. A tokenizer of the released models has `<|speech|>` too:
+    there a text is the tokens of language and of speech and the pairs of a space and the text, and no language is
+    English.
     """
 
     def __init__(self, bpe: tokenizers.Tokenizer) -> None:
         self._bpe = bpe
         self._special = {token.content.lower(): index for index, token in bpe.get_added_tokens_decoder().items()}
-        if PAD not in self._special or ANY_LANGUAGE not in self._special:
-            raise FormatError(f"the tokenizer has no {PAD} or {ANY_LANGUAGE} token")
+        self._released = SPEECH in self._special
+        needed = (SPEECH, NO_SPEECH, DEFAULT_LANGUAGE) if self._released else (PAD, ANY_LANGUAGE)
+        if missing := [token for token in needed if token not in self._special]:
+            raise FormatError(f"the tokenizer has no {' or '.join(missing)} token")
+        self._pad = self._special.get(PAD, 0)
+        self._any_language = self._special[DEFAULT_LANGUAGE if self._released else ANY_LANGUAGE]
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int, languages: Iterable[str]) -> Tokenizer:
@@ -65,29 +79,35 @@ class Tokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """How many tokens there are, specials included."""
-        return int(self._bpe.get_vocab_size())
+        """One more than the highest token id, specials included."""
+        return max(self._bpe.get_vocab().values()) + 1
 
     def encode(
-        self, texts: Sequence[str], languages: Sequence[str | None], max_tokens: int
+        self, texts: Sequence[str], languages: Sequence[str | None], max_tokens: int, speech: bool = True
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         """Return token ids, shape (n, longest), and a mask of the same shape that is true where a token stands.
 
-        A text of more than `max_tokens` is cut there.
+        A text of more than `max_tokens` is cut there. `speech` says, to a released model, that the texts go with
+        speech; its own code says so of every query.
         """
-        any_language = self._special[ANY_LANGUAGE]
+        written = [f" {text}" for text in texts] if self._released else list(texts)
+        middle = [self._special[SPEECH if speech else NO_SPEECH]] if self._released else []
         rows = [
-            [self._special.get(f"<|{(language or 'und').lower()}|>", any_language), *encoding.ids][:max_tokens]
+            [self._language(language), *middle, *encoding.ids][:max_tokens]
             for language, encoding in zip(
-                languages, self._bpe.encode_batch(list(texts), add_special_tokens=False), strict=True
+                languages, self._bpe.encode_batch(written, add_special_tokens=False), strict=True
             )
         ]
-        ids = np.full((len(rows), max(map(len, rows), default=0)), self._special[PAD], dtype=np.int64)
+        ids = np.full((len(rows), max(map(len, rows), default=0)), self._pad, dtype=np.int64)
         mask = np.zeros(ids.shape, dtype=bool)
         for index, row in enumerate(rows):
             ids[index, : len(row)] = row
             mask[index, : len(row)] = True
         return ids, mask
+
+    def _language(self, language: str | None) -> int:
+        tokens = (f"<|{code}|>" for code in spellings(language or ""))
+        return next((self._special[token] for token in tokens if token in self._special), self._any_language)
 
     @contextmanager
     def dropout(self, probability: float) -> Iterator[None]:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from clara_search.commands.common import precision_option
+
 if TYPE_CHECKING:
     from clara_search.store import Database
     from indexer.pipeline import Summary
@@ -22,7 +24,9 @@ _FAILURES_SHOWN = 20
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.option("--db", required=True, metavar="DIR", help="The database; made where there is none.")
 @click.option("--table", default="corpus", show_default=True, help="Table within the database.")
-@click.option("--model", help="Name or folder of the model.  [default: the bundled one]")
+@click.option("--model", help="Name, folder or hub id of the model.  [default: the bundled one]")
+@precision_option
+@click.option("--compile", "compile_model", is_flag=True, help="Compile the model first: minutes, for large corpora.")
 @click.option("--window", "window_s", type=float, metavar="SECONDS", help="Length of a window.  [default: 10]")
 @click.option("--hop", "hop_s", type=float, metavar="SECONDS", help="From one window to the next.  [default: 5]")
 @click.option("--text-column", metavar="NAME", help="Column of a manifest that holds the text.  [default: text]")
@@ -34,6 +38,8 @@ def index(
     db: str,
     table: str,
     model: str | None,
+    precision: str,
+    compile_model: bool,
     window_s: float | None,
     hop_s: float | None,
     text_column: str | None,
@@ -63,7 +69,7 @@ def index(
     from indexer.sources import survey
 
     surveyed = survey(sources, text_column)
-    encoder = load_encoder(model or _default_model(db, table))
+    encoder = load_encoder(model or _default_model(db, table), precision=precision, compile_model=compile_model)
     database = Database(db, create=True)
     with tqdm(total=surveyed.items, unit="item", disable=not sys.stderr.isatty(), file=sys.stderr) as bar:
         summary = pipeline.index(

@@ -68,8 +68,15 @@ def tone(frequency: float, duration_s: float = 1.0, sample_rate: int = SAMPLE_RA
     )
 
 
-def write_tone(path: Path, frequency: float = 440.0, duration_s: float = 1.0, sample_rate: int = SAMPLE_RATE) -> Path:
+def write_tone(
+    path: Path,
+    frequency: float = 440.0,
+    duration_s: float = 1.0,
+    sample_rate: int = SAMPLE_RATE,
+    channels: int = 1,
+) -> Path:
     """Write a sine to `path`, in the format of its suffix; the folder is made where there is none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, tone(frequency, duration_s, sample_rate), sample_rate)
+    samples = tone(frequency, duration_s, sample_rate)
+    soundfile.write(path, np.tile(samples[:, None], channels), sample_rate)
     return path

@@ -26,7 +26,7 @@ HIT_KEYS = ["rank", "id", "score", "kind", "uri", "start_s", "end_s", "text", "l
 def models(monkeypatch):
     """Two models to load: the tone encoder by its name or by default, and another version of it."""
 
-    def load(model=encoder_module.DEFAULT_MODEL):
+    def load(model=encoder_module.DEFAULT_MODEL, precision="auto"):
         encoders = {"tone": ToneEncoder(), encoder_module.DEFAULT_MODEL: ToneEncoder(), "other": ToneEncoder("2")}
         if model not in encoders:
             raise UnknownModel(f"no model {model!r}")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from clara_search.encoder import DEFAULT_MODEL, Encoder, load_encoder
-from clara_search.errors import AudioError, FormatError, UnknownModel
+from clara_search.errors import DeviceError, FormatError, UnknownModel
 from clara_search.models import catalog
 
 
@@ -47,15 +47,6 @@ def test_a_language_is_heard_and_an_unknown_one_is_none(encoder: Encoder) -> Non
     assert not np.allclose(plain, known)
 
 
-def test_nothing_gives_nothing(encoder: Encoder) -> None:
-    assert encoder.encode_audio([]).shape == encoder.encode_text([]).shape == (0, encoder.dim)
-
-
-def test_an_empty_clip_is_an_error(encoder: Encoder) -> None:
-    with pytest.raises(AudioError, match="empty"):
-        encoder.encode_audio([np.zeros(0, np.float32)])
-
-
 def test_unknown_models_are_named_with_those_there_are(tmp_path) -> None:
     with pytest.raises(UnknownModel, match=r"'clara-huge'.*clara-small"):
         load_encoder("clara-huge")
@@ -71,3 +62,25 @@ def test_the_bundled_model_fits_its_budget_and_says_what_it_is() -> None:
     assert described["licence"] == "apache-2.0"
     for heading in ("## Scores", "## Recordings", "## Limits", "chance"):
         assert heading in described["card"]
+
+
+def test_precisions_agree_and_do_not_change_the_fingerprint(encoder: Encoder) -> None:
+    many = clips(0.5, 3.0, 10.0)
+    expected = encoder.encode_audio(many)
+    for precision, least in (("bf16", 0.99), ("int8", 0.99)):
+        other = load_encoder(DEFAULT_MODEL, "cpu", precision)
+        assert other.fingerprint == encoder.fingerprint
+        found = other.encode_audio(many)
+        np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+        assert ((found * expected).sum(axis=1) > least).all()
+    np.testing.assert_array_equal(load_encoder(DEFAULT_MODEL, "cpu", "fp32").encode_audio(many), expected)
+    with pytest.raises(DeviceError, match="no precision 'fp8'"):
+        load_encoder(DEFAULT_MODEL, precision="fp8")
+
+
+def test_int8_vectors_do_not_depend_on_their_batch() -> None:
+    encoder = load_encoder(DEFAULT_MODEL, "cpu", "int8")
+    many = clips(0.5, 3.0, 3.0, 7.0)
+    together = encoder.encode_audio(many)
+    for clip, vector in zip(many, together, strict=True):
+        np.testing.assert_allclose(encoder.encode_audio([clip])[0], vector, atol=1e-5)

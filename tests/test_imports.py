@@ -30,7 +30,8 @@ MAY_IMPORT = {
 # A name stands for all the modules of its folder that have no line of their own.
 ORDER = [
     {"errors"},
-    {"config", "audio", "metrics", "tokenizer", "datasets"},
+    {"config", "audio", "metrics", "languages", "datasets"},
+    {"tokenizer"},
     {"features"},
     {"models.layers"},
     {"models.clara"},

@@ -10,6 +10,7 @@ import click
 
 from clara_search.commands.common import (
     json_option,
+    precision_option,
     print_json,
     print_table,
     short_name,
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     "--template", "templates", multiple=True, default=("{}",), help="Sentence with {} for the label; can be repeated."
 )
 @click.option("--language", help='Language of the labels, such as "en", where the model knows languages.')
-@click.option("--model", help="Name or folder of the model.")
+@click.option("--model", help="Name, folder or hub id of the model.")
+@precision_option
 @where_option
 @click.option("--window", "window_s", type=float, help="Seconds a window, for files.  [default: 10]")
 @click.option("--hop", "hop_s", type=float, help="Seconds between windows, for files.  [default: 5]")
@@ -44,6 +46,7 @@ def classify(
     templates: tuple[str, ...],
     language: str | None,
     model: str | None,
+    precision: str,
     where: str | None,
     window_s: float | None,
     hop_s: float | None,
@@ -71,10 +74,10 @@ def classify(
         raise click.UsageError("--hop must be above 0 and no longer than --window.")
     names = read_labels(labels)
     if db is not None:
-        index = open_index(db, table=table, model=model)
+        index = open_index(db, table=table, model=model, precision=precision)
         print_classifications(index.classify(names, templates, where=where, language=language), as_json)
         return
-    encoder = load_encoder(model or DEFAULT_MODEL)
+    encoder = load_encoder(model or DEFAULT_MODEL, precision=precision)
     classes = class_embeddings(encoder, names, templates, language)
     failed = []
 

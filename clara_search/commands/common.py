@@ -20,7 +20,16 @@ _NARROWEST = 8
 
 db_option = click.option("--db", "db", required=True, metavar="DIR", help="Folder of the database.")
 table_option = click.option("--table", default="corpus", show_default=True, help="Table within the database.")
-model_option = click.option("--model", help="Name or folder of the model; by default the one that built the table.")
+model_option = click.option(
+    "--model", help="Name, folder or hub id of the model; by default the one that built the table."
+)
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16", "int8"]),
+    default="auto",
+    show_default=True,
+    help="What the model computes in; auto is bf16 where that is fast, else fp32.",
+)
 where_option = click.option("--where", metavar="SQL", help="Only rows that match, such as \"language = 'de'\".")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from clara_search.commands.common import Align, json_option, print_facts, print_json, print_table
@@ -9,7 +11,7 @@ from clara_search.commands.common import Align, json_option, print_facts, print_
 
 @click.group()
 def models() -> None:
-    """Show which models there are and what they are."""
+    """Show which models there are and what they are, convert and share them."""
 
 
 @models.command("list")
@@ -36,7 +38,7 @@ def list_models(as_json: bool) -> None:
 @click.argument("model")
 @json_option
 def show_model(model: str, as_json: bool) -> None:
-    """Show what is known of MODEL, a name or a folder, with its card."""
+    """Show what is known of MODEL, a name, a folder or a hub id, with its card."""
     from clara_search.models import catalog
 
     described = catalog.describe(model)
@@ -44,3 +46,45 @@ def show_model(model: str, as_json: bool) -> None:
         print_json([described])
     else:
         print_facts(described)
+
+
+@models.command("convert")
+@click.argument("checkpoint", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="The model folder.")
+@click.option("--name", help="Name of the model.  [default: that of the file]")
+@click.option("--sample-rate", type=click.IntRange(min=1), help="Hz it was trained at.  [default: 48000]")
+@click.option(
+    "--vocabulary",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Whisper's multilingual.tiktoken.  [default: that of the installed openai-whisper]",
+)
+@click.option("--half", is_flag=True, help="Store the weights in half precision.")
+def convert_model(
+    checkpoint: Path, out: Path, name: str | None, sample_rate: int | None, vocabulary: Path | None, half: bool
+) -> None:
+    """Convert a released CLARA CHECKPOINT (Lightning's .ckpt) to a model folder.
+
+    Nothing but tensors and plain values is read from it. A tensor that is missing, unknown or of another shape is an
+    error.
+    """
+    import torch
+
+    from clara_search.models import released
+
+    rate = sample_rate or released.RELEASED_SAMPLE_RATE
+    dtype = torch.float16 if half else torch.float32
+    model = released.convert(checkpoint, out, vocabulary, rate, name, dtype)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    click.echo(f"{out}: {model.config.name}, {parameters:,} parameters; use it with --model {out}")
+
+
+@models.command("push")
+@click.argument("model", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("repository", metavar="ORGANISATION/NAME")
+@click.option("--private", is_flag=True, help="Only for the organisation.")
+def push_model(model: Path, repository: str, private: bool) -> None:
+    """Upload the folder MODEL to the Hugging Face hub, where `--model ORGANISATION/NAME` finds it."""
+    from clara_search.models import catalog, hub
+
+    catalog.describe(model)  # a broken folder is not shared
+    click.echo(hub.push(model, repository, private))

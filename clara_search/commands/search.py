@@ -10,6 +10,7 @@ from clara_search.commands.common import (
     db_option,
     json_option,
     model_option,
+    precision_option,
     print_hits,
     print_json,
     table_option,
@@ -23,6 +24,7 @@ from clara_search.commands.common import (
 @db_option
 @table_option
 @model_option
+@precision_option
 @click.option("-k", "--limit", "k", type=click.IntRange(min=1), default=10, show_default=True, help="How many hits.")
 @click.option("--to", type=click.Choice(["audio", "text"]), help="Only rows of this kind.")
 @where_option
@@ -35,6 +37,7 @@ def search(
     db: str,
     table: str,
     model: str | None,
+    precision: str,
     k: int,
     to: Literal["audio", "text"] | None,
     where: str | None,
@@ -52,7 +55,7 @@ def search(
         raise click.UsageError("Give either TEXT or --audio FILE.")
     from clara_search.search import open as open_index
 
-    index = open_index(db, table=table, model=model)
+    index = open_index(db, table=table, model=model, precision=precision)
     hits = index.search(text, audio=audio, k=k, to=to, where=where, language=language, exact=exact)
     if as_json:
         print_json(hit.as_dict() for hit in hits)

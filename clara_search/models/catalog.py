@@ -1,4 +1,4 @@
-"""The models that are in the package, and what is to be said of any model folder."""
+"""Which models there are: in the package, in folders, on the hub; and what is to be said of each."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from clara_search.errors import UnknownModel
+from clara_search.errors import FormatError, UnknownModel
+from clara_search.models import hub
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 
@@ -16,38 +17,48 @@ def bundled() -> list[str]:
     return sorted(path.parent.name for path in WEIGHTS.glob("*/config.json"))
 
 
-def find(name_or_path: str | Path) -> Path:
-    """Return the folder of a bundled model or a model folder. Raises UnknownModel with what there is."""
-    bundled_folder = WEIGHTS / str(name_or_path)
-    if str(name_or_path) in bundled():
-        return bundled_folder
-    folder = Path(name_or_path)
+def find(model: str | Path) -> Path:
+    """Return the folder of a bundled model, a model folder, or a model of the hub (fetched where it must be).
+
+    Raises UnknownModel with what there is.
+    """
+    if str(model) in bundled():
+        return WEIGHTS / str(model)
+    folder = Path(model)
     if folder.is_dir():
         return folder
+    if isinstance(model, str) and hub.is_id(model):
+        return hub.fetch(model)
     raise UnknownModel(
-        f"no model {str(name_or_path)!r}: neither a folder nor one of the bundled models ({', '.join(bundled())})"
+        f"no model {str(model)!r}: neither one of the bundled models ({', '.join(bundled())}), nor a folder, nor a "
+        "model of the hub (organisation/name)"
     )
 
 
-def describe(name_or_path: str | Path) -> dict[str, Any]:
-    """Return what `clara-search models show` prints. Raises UnknownModel or FormatError."""
-    from clara_search.models import checkpoint
+def model_type(folder: Path) -> str:
+    """Return "clara" or "clap", the kind of the model in `folder`. Raises FormatError for a folder of no such model."""
+    from clara_search.models.checkpoint import CONFIG_FILE, read_json
 
-    folder = find(name_or_path)
-    model, tokenizer = checkpoint.load_model(folder)
-    config = model.config
+    found = read_json(folder).get("model_type")
+    if found not in ("clara", "clap"):
+        raise FormatError(f"{folder / CONFIG_FILE}: model type {found!r}; clara-search reads 'clara' and 'clap'")
+    return str(found)
+
+
+def describe(model: str | Path) -> dict[str, Any]:
+    """Return what `clara-search models show` prints. Raises UnknownModel or FormatError."""
+    from clara_search.models import checkpoint, hf_clap
+
+    folder = find(model)
+    kind = model_type(folder)
+    described = (checkpoint if kind == "clara" else hf_clap).describe(folder)
     card_path = folder / checkpoint.CARD_FILE
     card = card_path.read_text(encoding="utf-8") if card_path.is_file() else ""
     licence = re.search(r"^license:\s*(.+)$", card, re.MULTILINE)
     return {
-        "name": config.name,
+        **described,
+        "kind": kind,
         "folder": str(folder.resolve()),
-        "dim": config.dim,
-        "sample_rate": config.mel.sample_rate,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "size_bytes": (folder / checkpoint.WEIGHTS_FILE).stat().st_size,
-        "vocab_size": tokenizer.vocab_size,
         "licence": licence.group(1) if licence else "not stated",
-        "fingerprint": checkpoint.fingerprint(folder),
         "card": card,
     }

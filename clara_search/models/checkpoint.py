@@ -1,16 +1,16 @@
-"""The model folder (config.json, model.safetensors, tokenizer.json, README.md), and the released checkpoints."""
+"""The model folder: config.json, model.safetensors, tokenizer.json, README.md."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
-import pickle
-import re
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
@@ -32,33 +32,105 @@ def save_model(folder: Path, model: Clara, tokenizer: Tokenizer, card: str, dtyp
     config = {"model_type": MODEL_TYPE, "format_version": FORMAT_VERSION, **dataclasses.asdict(model.config)}
     (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     weights = {name: tensor.detach().to(dtype).contiguous() for name, tensor in model.state_dict().items()}
-    safetensors.torch.save_file(weights, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    # Not over the old file: a model that was loaded from it still reads there.
+    partial = folder / f"{WEIGHTS_FILE}.partial"
+    safetensors.torch.save_file(weights, partial, metadata={"format": "pt"})
+    partial.replace(folder / WEIGHTS_FILE)
     tokenizer.save(folder / TOKENIZER_FILE)
     (folder / CARD_FILE).write_text(card, encoding="utf-8")
 
 
 def load_model(folder: Path) -> tuple[Clara, Tokenizer]:
-    """Read a model folder, in evaluation mode, float32. Raises FormatError, naming the file, for what is broken."""
-    model = Clara(read_config(folder))
+    """Read a model folder, in evaluation mode, float32. Raises FormatError, naming the file, for what is broken.
+
+    Weights that are float32 on disk are not copied: they are read from the file as they are used.
+    """
+    config = read_config(folder)
+    tokenizer = Tokenizer.load(folder / TOKENIZER_FILE)
+    if tokenizer.vocab_size > config.text.vocab_size:
+        raise FormatError(
+            f"{folder / TOKENIZER_FILE}: has {tokenizer.vocab_size} tokens, "
+            f"the model has embeddings for {config.text.vocab_size}"
+        )
     path = folder / WEIGHTS_FILE
     try:
         weights = safetensors.torch.load_file(path)
     except (OSError, SafetensorError) as error:
         raise FormatError(f"{path}: cannot be read ({error})") from error
-    _fill(model, weights, path)
-    return model, Tokenizer.load(folder / TOKENIZER_FILE)
+    return assemble(config, weights, path), tokenizer
 
 
-def read_config(folder: Path) -> ClaraConfig:
-    """Read the configuration of a model folder. Raises FormatError where there is none, or one of another kind."""
-    path = folder / CONFIG_FILE
+def assemble(config: ClaraConfig, weights: Mapping[str, Tensor], path: Path) -> Clara:
+    """Return a model of `config` made of `weights` alone, in evaluation mode, float32.
+
+    Raises FormatError, naming `path` and the tensor, for one that is missing, unknown, of another shape, or holds no
+    numbers that can be computed with.
+    """
+    with torch.device("meta"):
+        model = Clara(config)
+    wanted = model.state_dict()
+    problems = [f"{name} is missing" for name in wanted if name not in weights]
+    problems += [f"{name} is unknown" for name in weights if name not in wanted]
+    problems += [
+        f"{name} has shape {tuple(tensor.shape)}, expected {tuple(wanted[name].shape)}"
+        for name, tensor in weights.items()
+        if name in wanted and tensor.shape != wanted[name].shape
+    ]
+    problems += [f"{name} holds {tensor.dtype}" for name, tensor in weights.items() if not tensor.is_floating_point()]
+    if problems:
+        more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
+        raise FormatError(f"{path}: {'; '.join(problems[:3])}{more}")
+    model.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, assign=True)
+    return model.eval()
+
+
+def describe(folder: Path) -> dict[str, Any]:
+    """Return what is known of the model in `folder`, without loading it."""
+    config, tokenizer = read_config(folder), Tokenizer.load(folder / TOKENIZER_FILE)
+    weights = folder / WEIGHTS_FILE
+    return {
+        "name": config.name,
+        "dim": config.dim,
+        "sample_rate": config.mel.sample_rate,
+        "parameters": count_parameters([weights]),
+        "size_bytes": weights.stat().st_size,
+        "tokenizer": f"{tokenizer.vocab_size} tokens",
+        "fingerprint": fingerprint(folder),
+    }
+
+
+def count_parameters(weights: Iterable[Path]) -> int | None:
+    """Return how many numbers safetensors files hold; None for files of another format."""
+    total = 0
+    for path in weights:
+        if path.suffix != ".safetensors":
+            return None
+        try:
+            with safetensors.safe_open(path, framework="pt") as file:
+                total += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+        except (OSError, SafetensorError) as error:
+            raise FormatError(f"{path}: cannot be read ({error})") from error
+    return total
+
+
+def read_json(folder: Path, name: str = CONFIG_FILE) -> dict[str, Any]:
+    """Read a JSON file of a model folder of any kind. Raises FormatError where there is none or it is broken."""
+    path = folder / name
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise FormatError(f"{folder}: not a model folder, it has no readable {CONFIG_FILE}") from error
+        raise FormatError(f"{folder}: not a model folder, it has no readable {name}") from error
     except ValueError as error:
         raise FormatError(f"{path}: broken JSON ({error})") from error
-    if not isinstance(values, dict) or values.pop("model_type", None) != MODEL_TYPE:
+    if not isinstance(values, dict):
+        raise FormatError(f"{path}: not a table of settings")
+    return values
+
+
+def read_config(folder: Path) -> ClaraConfig:
+    """Read the configuration of a CLARA model folder. Raises FormatError where there is none or one of another kind."""
+    path, values = folder / CONFIG_FILE, read_json(folder)
+    if values.pop("model_type", None) != MODEL_TYPE:
         raise FormatError(f"{path}: not a {MODEL_TYPE} model")
     version = values.pop("format_version", None)
     if version != FORMAT_VERSION:
@@ -72,118 +144,15 @@ def fingerprint(folder: Path) -> str:
     del config["name"]
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
     for name in (WEIGHTS_FILE, TOKENIZER_FILE):
-        try:
-            digest.update((folder / name).read_bytes())
-        except OSError as error:
-            raise FormatError(f"{folder}: not a whole model folder, {name} cannot be read") from error
+        update_from_file(digest, folder / name)
     return digest.hexdigest()
 
 
-def load_released(path: Path, sample_rate: int = 48000) -> Clara:
-    """Read a Lightning checkpoint of the released CLARA code, strictly, in evaluation mode.
-
-    `sample_rate` is the rate in Hz that the model was trained at, which the checkpoint does not say. Nothing but
-    tensors and plain values is ever unpickled. Raises FormatError, naming it, for a tensor that is missing, extra or
-    of another shape.
-    """
+def update_from_file(digest: hashlib._Hash, path: Path) -> None:
+    """Feed the content of a file of a model folder to `digest`. Raises FormatError where it cannot be read."""
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise FormatError(f"{path}: not a checkpoint of tensors and plain values ({reason})") from error
-    if not isinstance(checkpoint, dict) or not {"hyper_parameters", "state_dict"} <= set(checkpoint):
-        raise FormatError(f"{path}: not a CLARA checkpoint, it has no hyper_parameters or no state_dict")
-    model = Clara(_released_config(checkpoint["hyper_parameters"], path, sample_rate))
-    _fill(model, {_our_name(name): tensor for name, tensor in checkpoint["state_dict"].items()}, path)
-    return model
-
-
-def _fill(model: Clara, weights: Mapping[str, Tensor], path: Path) -> None:
-    wanted = model.state_dict()
-    problems = [f"{name} is missing" for name in wanted if name not in weights]
-    problems += [f"{name} is unknown" for name in weights if name not in wanted]
-    problems += [
-        f"{name} has shape {tuple(tensor.shape)}, expected {tuple(wanted[name].shape)}"
-        for name, tensor in weights.items()
-        if name in wanted and tensor.shape != wanted[name].shape
-    ]
-    if problems:
-        more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
-        raise FormatError(f"{path}: {'; '.join(problems[:3])}{more}")
-    model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
-    model.eval()
-
-
-# Names of the released code, as patterns, and ours. Order matters: the first that matches is used.
-_RELEASED_NAMES = [
-    (r"model\.audio_tempeture", "audio_log_scale"),
-    (r"model\.text_tempeture", "text_log_scale"),
-    (r"model\.text_encoder\.transformer_encoder\.transformer_encoder\.(.*)", r"text.layers.\1"),
-    (r"model\.text_encoder\.transformer_encoder\.project\.(.*)", r"text.out.\1"),
-    (r"model\.text_encoder\.ln\.(.*)", r"text.out_norm.\1"),
-    (r"model\.text_embedding\.(.*)", r"text.tokens.\1"),
-    (r"model\.text_positional_embedding\.(.*)", r"text.positions.\1"),
-    (r"model\.audio_positional_embedding\.(.*)", r"audio.positions.\1"),
-    (r"model\.(text|audio)_layer_norm\.(.*)", r"\1.norm.\2"),
-    (r"model\.(text|audio)_fc1\.(.*)", r"\1.output.\2"),
-    (r"model\.(text|audio)_transform\.sequential\.0\.(.*)", r"\1_projection.\2"),
-    (r"model\.conv1\.(.*)", r"audio.stem.convolutions.0.\1"),
-    (r"model\.conv2\.(.*)", r"audio.stem.convolutions.1.\1"),
-    (r"model\.audio_encoder\.latents", "audio.latents"),
-]
-_RELEASED_BLOCKS = [
-    (r"model\.audio_encoder\.cross_attend_blocks\.(\d+)\.(.*)", "audio.cross"),
-    (r"model\.audio_encoder\.layers\.(\d+)\.(\d+)\.(.*)", "audio.layers.{0}"),
-]
-_BLOCK_PARTS = {  # by place in the block: attention, then feed-forward
-    "0": {"fn.": "attention.", "norm.": "attention_norm.", "norm_context.": "context_norm."},
-    "1": {"fn.net.0.": "feed_forward.expand.", "fn.net.2.": "feed_forward.contract.", "norm.": "feed_forward_norm."},
-}
-
-
-def _our_name(released: str) -> str:
-    for pattern, replacement in _RELEASED_NAMES:
-        if match := re.fullmatch(pattern, released):
-            return match.expand(replacement)
-    for pattern, block in _RELEASED_BLOCKS:
-        if match := re.fullmatch(pattern, released):
-            *_, place, rest = groups = match.groups()
-            for theirs, ours in _BLOCK_PARTS.get(place, {}).items():
-                if rest.startswith(theirs):
-                    return f"{block.format(*groups)}.{ours}{rest.removeprefix(theirs)}"
-    return released
-
-
-def _released_config(parameters: Mapping[str, Any], path: Path, sample_rate: int) -> ClaraConfig:
-    try:
-        if parameters["audio_encoder_weight_tie_layers"]:
-            raise FormatError(f"{path}: tied layers are not supported")
-        values = {
-            "name": path.stem,
-            "dim": parameters["output_dim"],
-            "mel": {"sample_rate": sample_rate, "n_mels": parameters["n_mels"]},
-            "audio": {
-                "width": parameters["audio_encoder_embedding"],
-                "max_positions": parameters["audio_encoder_pos_embedding_size"],
-                "latents": parameters["audio_encoder_num_latents"],
-                "latent_dim": parameters["audio_encoder_latent_dim"],
-                "cross_heads": parameters["audio_encoder_cross_heads"],
-                "cross_head_dim": parameters["audio_encoder_cross_dim_head"],
-                "latent_layers": parameters["audio_encoder_layers"],
-                "latent_heads": parameters["audio_encoder_latent_heads"],
-                "latent_head_dim": parameters["audio_encoder_latent_dim_head"],
-                "hidden": parameters["audio_encoder_project"],
-            },
-            "text": {
-                "vocab_size": parameters["vocab_size"],
-                "max_positions": parameters["text_encoder_pos_embedding_size"],
-                "width": parameters["text_encoder_embedding"],
-                "layers": parameters["text_encoder_layers"],
-                "heads": parameters["text_encoder_heads"],
-                "out": parameters["text_encoder_out_channels"],
-                "hidden": parameters["text_encoder_project"],
-            },
-        }
-    except KeyError as error:
-        raise FormatError(f"{path}: its hyper_parameters lack {error}") from error
-    return from_mapping(ClaraConfig, values, str(path))
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    except OSError as error:
+        raise FormatError(f"{path.parent}: not a whole model folder, {path.name} cannot be read") from error

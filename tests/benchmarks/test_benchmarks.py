@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import throughput
+from benchmarks import indexing
 from benchmarks.__main__ import main
 from benchmarks.examples import embed_examples, select
 from benchmarks.zero_shot import prompts
@@ -36,7 +36,7 @@ NOTES = [100.0, 250.0, 600.0, 1500.0, 3000.0, 7000.0]
 @pytest.fixture
 def encoder(monkeypatch):
     encoder = NotesEncoder()
-    for name in ("retrieval", "zero_shot", "throughput"):
+    for name in ("retrieval", "zero_shot", "indexing"):
         monkeypatch.setattr(import_module(f"benchmarks.{name}"), "load_encoder", lambda model: encoder)
     return encoder
 
@@ -116,8 +116,8 @@ def test_labels_are_those_of_the_data_unless_said():
         prompts("dog,dog=hound", set())
 
 
-def test_throughput_compares_indexing_with_the_encoder_alone_on_the_same_windows(tmp_path, manifest, encoder):
-    arguments = ("throughput", "--data", manifest, "--limit", 8, "--rounds", 1)
+def test_indexing_is_compared_with_the_encoder_alone_on_the_same_windows(tmp_path, manifest, encoder):
+    arguments = ("indexing", "--data", manifest, "--limit", 8, "--rounds", 1)
     table, result = run(tmp_path, *arguments)
     assert result["clips"] == 8
     assert result["windows"] == 8
@@ -128,7 +128,7 @@ def test_throughput_compares_indexing_with_the_encoder_alone_on_the_same_windows
 
 
 def test_what_is_kept_of_a_batch_does_not_change_afterwards():
-    keeping = throughput.KeepingEncoder(ToneEncoder())
+    keeping = indexing.KeepingEncoder(ToneEncoder())
     waveform = tone(440)
     keeping.encode_audio([waveform])
     waveform[:] = 0

@@ -16,7 +16,7 @@ from tests.helpers import ToneEncoder
 @pytest.fixture(autouse=True)
 def tone_is_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "clara_search.encoder.load_encoder", lambda model: ToneEncoder("2" if model == "other" else "1")
+        "clara_search.encoder.load_encoder", lambda model, **_: ToneEncoder("2" if model == "other" else "1")
     )
 
 

@@ -1,17 +1,14 @@
-import os
-import pickle
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
 from clara_search.errors import FormatError
-from clara_search.models.checkpoint import fingerprint, load_model, load_released, save_model
+from clara_search.models.checkpoint import describe, fingerprint, load_model, save_model
 from clara_search.models.clara import Clara
 from clara_search.tokenizer import Tokenizer
 from tests.models.test_clara import MASKED
-
-RELEASED = Path(__file__).parents[1] / "fixtures" / "parity" / "clara-small-random.ckpt"
 
 
 @pytest.fixture
@@ -70,24 +67,40 @@ def test_another_architecture_is_refused_by_name_of_tensor(folder: Path) -> None
         load_model(folder)
 
 
-def test_a_checkpoint_with_a_missing_tensor_is_refused(tmp_path: Path) -> None:
-    checkpoint = torch.load(RELEASED, weights_only=True)
-    del checkpoint["state_dict"]["model.conv1.bias"]
-    checkpoint["state_dict"]["model.extra"] = torch.zeros(1)
-    torch.save(checkpoint, tmp_path / "broken.ckpt")
-    with pytest.raises(FormatError, match=r"convolutions\.0\.bias is missing; model\.extra is unknown"):
-        load_released(tmp_path / "broken.ckpt")
+def test_a_tokenizer_of_more_tokens_than_embeddings_is_refused(folder: Path) -> None:
+    config = folder / "config.json"
+    config.write_text(config.read_text().replace('"vocab_size": 300', '"vocab_size": 200'))
+    with pytest.raises(FormatError, match=r"tokenizer\.json: has \d+ tokens, the model has embeddings for 200"):
+        load_model(folder)
 
 
-def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
-    class Bomb:
-        def __reduce__(self) -> tuple[object, tuple[str]]:
-            return os.system, (f"touch {tmp_path / 'ran'}",)
+def test_an_unknown_key_is_refused_and_the_nearest_named(folder: Path) -> None:
+    config = folder / "config.json"
+    config.write_text(config.read_text().replace('"latents": 3', '"latentz": 3'))
+    with pytest.raises(FormatError, match=r"unknown key 'latentz', did you mean 'latents'"):
+        load_model(folder)
 
-    torch.save({"state_dict": Bomb(), "hyper_parameters": {}}, tmp_path / "bomb.ckpt")
-    with pytest.raises(FormatError, match="not a checkpoint of tensors"):
-        load_released(tmp_path / "bomb.ckpt")
-    (tmp_path / "raw.ckpt").write_bytes(pickle.dumps(Bomb()))
-    with pytest.raises(FormatError, match="not a checkpoint of tensors"):
-        load_released(tmp_path / "raw.ckpt")
-    assert not (tmp_path / "ran").exists()
+
+def test_weights_that_are_no_numbers_are_refused(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    weights = safetensors.torch.load_file(path)
+    weights["audio_projection.bias"] = weights["audio_projection.bias"].to(torch.int32)
+    safetensors.torch.save_file(dict(weights), path)
+    with pytest.raises(FormatError, match=r"audio_projection\.bias holds torch\.int32"):
+        load_model(folder)
+
+
+def test_saving_over_a_loaded_model_leaves_it_as_it_is(folder: Path) -> None:
+    model, tokenizer = load_model(folder)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    other = Clara(MASKED)
+    save_model(folder, other, tokenizer, "", torch.float32)
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
+
+
+def test_a_folder_is_described_without_its_weights_being_read(folder: Path) -> None:
+    described = describe(folder)
+    assert described["parameters"] == sum(p.numel() for p in Clara(MASKED).parameters())
+    assert (described["name"], described["dim"], described["sample_rate"]) == ("masked", 24, 16000)
+    assert described["fingerprint"] == fingerprint(folder)

@@ -8,8 +8,8 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from clara_search.features import MelConfig
-from clara_search.models.checkpoint import load_released
 from clara_search.models.clara import AudioTowerConfig, Clara, ClaraConfig, TextTowerConfig
+from clara_search.models.released import load_released
 
 PARITY = Path(__file__).parents[1] / "fixtures" / "parity"
 

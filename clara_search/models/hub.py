@@ -1,0 +1,68 @@
+"""Models of the Hugging Face hub: fetched once into its cache, and offered to others."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from clara_search.errors import UnknownModel
+
+_ID = re.compile(r"(?P<repository>[\w][\w.-]*/[\w][\w.-]*)(@(?P<revision>[\w./-]+))?")
+
+_FILES = ("*.json", "*.safetensors", "*.txt", "README.md")
+"""What is fetched: configuration, weights, tokenizer and card; no code, nothing pickled."""
+
+_OLD_WEIGHTS = "pytorch_model.bin"
+"""Fetched where there are no others; `transformers` reads nothing but tensors from it."""
+
+
+def is_id(name: str) -> bool:
+    """Tell whether `name` is written like a model of the hub: organisation/name, with @revision where wanted."""
+    return _ID.fullmatch(name) is not None
+
+
+def fetch(name: str) -> Path:
+    """Return the folder of the hub's model `name`, from the cache where it is there, else downloaded.
+
+    Raises UnknownModel where the hub has none of that name, or cannot be reached and the cache does not hold it.
+    """
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    match = _ID.fullmatch(name)
+    if match is None:
+        raise UnknownModel(f"{name!r} is not written like a model of the hub, organisation/name or .../name@revision")
+    repository, revision = match["repository"], match["revision"]
+    try:
+        folder = Path(huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=_FILES))
+        if not any(folder.glob("*.safetensors")):
+            huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=_OLD_WEIGHTS)
+        return folder
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
+        raise UnknownModel(
+            f"the hub has no model {name!r}, or it is not public: sign in with `hf auth login`"
+        ) from error
+    except (errors.HTTPError, OSError) as error:
+        at = f" --revision {revision}" if revision else ""
+        raise UnknownModel(
+            f"model {name!r} is not on this machine and the hub cannot be reached: where there is a network, run "
+            f"`hf download {repository}{at} --local-dir DIR`, bring DIR here and name it instead"
+        ) from error
+
+
+def push(folder: Path, repository: str, private: bool = False) -> str:
+    """Upload the model folder `folder` as the hub's model `repository` and return its address.
+
+    Raises UnknownModel where the hub cannot be reached or does not let us in.
+    """
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    api = huggingface_hub.HfApi()
+    try:
+        address = api.create_repo(repository, private=private, exist_ok=True)
+        api.upload_folder(repo_id=repository, folder_path=folder, commit_message="Upload a clara-search model")
+    except (errors.HTTPError, errors.HFValidationError, OSError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UnknownModel(f"{repository}: could not be pushed ({reason}); sign in with `hf auth login`") from error
+    return str(address)

@@ -1,0 +1,204 @@
+"""The released CLARA models: their three sizes, and their Lightning checkpoints to model folders."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from clara_search.config import from_mapping
+from clara_search.errors import FormatError
+from clara_search.models.checkpoint import assemble, save_model, update_from_file
+from clara_search.models.clara import AudioTowerConfig, Clara, ClaraConfig, TextTowerConfig
+from clara_search.models.vocabulary import released_tokenizer
+
+RELEASED_SAMPLE_RATE = 48000
+"""Hz of the recordings that the released models were trained on; a checkpoint does not say it."""
+
+PRESETS: dict[str, ClaraConfig] = {
+    "clara-60m": ClaraConfig(
+        "clara-60m",
+        audio=AudioTowerConfig(cross_heads=1, latent_layers=5, latent_heads=8),
+        text=TextTowerConfig(layers=5, heads=4),
+    ),
+    "clara-100m": ClaraConfig("clara-100m"),
+    "clara-600m": ClaraConfig(
+        "clara-600m",
+        audio=AudioTowerConfig(cross_heads=8, latent_layers=64, latent_heads=32),
+        text=TextTowerConfig(layers=64, heads=32),
+    ),
+}
+"""The released configurations: `pl_clara_60M.yaml`, `pl_clara_100M.yaml` (clara-medium) and `pl_clara_600M.yaml`."""
+
+
+def convert(
+    path: Path,
+    folder: Path,
+    vocabulary: Path | None = None,
+    sample_rate: int = RELEASED_SAMPLE_RATE,
+    name: str | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Clara:
+    """Write the released checkpoint `path` as a model folder, called `name` (by default as the file is), and return it.
+
+    `vocabulary` is that of `released_tokenizer`, the rest as in `load_released`. Raises FormatError as both do, and for
+    a vocabulary that does not fit the checkpoint.
+    """
+    model = load_released(path, sample_rate)
+    model.config = replace(model.config, name=name or path.stem)
+    tokenizer = released_tokenizer(vocabulary)
+    if tokenizer.vocab_size > model.config.text.vocab_size:
+        raise FormatError(
+            f"{path}: has embeddings for {model.config.text.vocab_size} tokens, the vocabulary has "
+            f"{tokenizer.vocab_size}"
+        )
+    save_model(folder, model, tokenizer, _card(model, path), dtype)
+    return model
+
+
+def load_released(path: Path, sample_rate: int = RELEASED_SAMPLE_RATE) -> Clara:
+    """Read a Lightning checkpoint of the released CLARA code, strictly, in evaluation mode.
+
+    `sample_rate` is the rate in Hz that the model was trained at, which the checkpoint does not say. Nothing but
+    tensors and plain values is ever unpickled. Raises FormatError, naming it, for a tensor that is missing, extra or
+    of another shape.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise FormatError(f"{path}: there is no such file") from error
+    except (OSError, RuntimeError, EOFError, ValueError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise FormatError(f"{path}: not a checkpoint of tensors and plain values ({reason})") from error
+    if not isinstance(checkpoint, dict) or not {"hyper_parameters", "state_dict"} <= set(checkpoint):
+        raise FormatError(f"{path}: not a CLARA checkpoint, it has no hyper_parameters or no state_dict")
+    parameters, state = checkpoint["hyper_parameters"], checkpoint["state_dict"]
+    if not isinstance(parameters, Mapping) or not isinstance(state, Mapping):
+        raise FormatError(f"{path}: not a CLARA checkpoint, hyper_parameters or state_dict is not a mapping")
+    for name, tensor in state.items():
+        if not isinstance(tensor, torch.Tensor):
+            raise FormatError(f"{path}: {name} is not a tensor")
+    weights = {_our_name(str(name)): tensor for name, tensor in state.items()}
+    return assemble(_released_config(parameters, path, sample_rate), weights, path)
+
+
+def _released_config(parameters: Mapping[str, Any], path: Path, sample_rate: int) -> ClaraConfig:
+    try:
+        if parameters["audio_encoder_weight_tie_layers"]:
+            raise FormatError(f"{path}: tied layers are not supported")
+        values = {
+            "name": path.stem,
+            "dim": parameters["output_dim"],
+            "mel": {"sample_rate": sample_rate, "n_mels": parameters["n_mels"]},
+            "audio": {
+                "width": parameters["audio_encoder_embedding"],
+                "max_positions": parameters["audio_encoder_pos_embedding_size"],
+                "latents": parameters["audio_encoder_num_latents"],
+                "latent_dim": parameters["audio_encoder_latent_dim"],
+                "cross_heads": parameters["audio_encoder_cross_heads"],
+                "cross_head_dim": parameters["audio_encoder_cross_dim_head"],
+                "latent_layers": parameters["audio_encoder_layers"],
+                "latent_heads": parameters["audio_encoder_latent_heads"],
+                "latent_head_dim": parameters["audio_encoder_latent_dim_head"],
+                "hidden": parameters["audio_encoder_project"],
+            },
+            "text": {
+                "vocab_size": parameters["vocab_size"],
+                "max_positions": parameters["text_encoder_pos_embedding_size"],
+                "width": parameters["text_encoder_embedding"],
+                "layers": parameters["text_encoder_layers"],
+                "heads": parameters["text_encoder_heads"],
+                "out": parameters["text_encoder_out_channels"],
+                "hidden": parameters["text_encoder_project"],
+            },
+        }
+    except KeyError as error:
+        raise FormatError(f"{path}: its hyper_parameters lack {error}") from error
+    return from_mapping(ClaraConfig, values, str(path))
+
+
+def _card(model: Clara, path: Path) -> str:
+    digest = hashlib.sha256()
+    update_from_file(digest, path)
+    config = model.config
+    sized = next((name for name, preset in PRESETS.items() if _same_size(preset, config)), "a size of its own")
+    return f"""---
+library_name: clara-search
+pipeline_tag: feature-extraction
+tags: [audio, text, retrieval, CLARA]
+---
+# {config.name}
+
+A released CLARA checkpoint (arXiv 2310.11830), converted to a model folder of clara-search: the same weights, which
+give the same vectors as the released code gives for a clip and a text alone.
+
+- Checkpoint: `{path.name}`, SHA-256 `{digest.hexdigest()}`
+- Size: {sized}, {sum(p.numel() for p in model.parameters()):,} parameters, vectors of {config.dim}
+- Audio: mono at {config.mel.sample_rate} Hz, {config.mel.n_mels} mel bands
+- Tokens: Whisper's multilingual byte pairs with CLARA's {config.text.vocab_size - 50257} added
+
+## Licence
+
+The checkpoint states none. The code it was released with is under Apache-2.0, Whisper's vocabulary under MIT.
+
+## Scores
+
+None were measured here. CLARA was trained on EMNS, EmoV-DB, CREMA-D, RAVDESS, MSWC, Clotho, AudioCaps, AudioSet,
+ESC-50, UrbanSound8K, FSD50K and VGGSound among others: scores on these are not of unseen data.
+
+## Limits
+
+The checkpoint does not say at which rate it was trained; {config.mel.sample_rate} Hz was taken. A recording longer than
+the position table is cut into windows whose vectors are averaged.
+"""
+
+
+def _same_size(preset: ClaraConfig, config: ClaraConfig) -> bool:
+    return (preset.dim, preset.audio, preset.text) == (config.dim, config.audio, config.text)
+
+
+# Names of the released code, as patterns, and ours. Order matters: the first that matches is used.
+_RELEASED_NAMES = [
+    (r"model\.audio_tempeture", "audio_log_scale"),
+    (r"model\.text_tempeture", "text_log_scale"),
+    (r"model\.text_encoder\.transformer_encoder\.transformer_encoder\.(.*)", r"text.layers.\1"),
+    (r"model\.text_encoder\.transformer_encoder\.project\.(.*)", r"text.out.\1"),
+    (r"model\.text_encoder\.ln\.(.*)", r"text.out_norm.\1"),
+    (r"model\.text_embedding\.(.*)", r"text.tokens.\1"),
+    (r"model\.text_positional_embedding\.(.*)", r"text.positions.\1"),
+    (r"model\.audio_positional_embedding\.(.*)", r"audio.positions.\1"),
+    (r"model\.(text|audio)_layer_norm\.(.*)", r"\1.norm.\2"),
+    (r"model\.(text|audio)_fc1\.(.*)", r"\1.output.\2"),
+    (r"model\.(text|audio)_transform\.sequential\.0\.(.*)", r"\1_projection.\2"),
+    (r"model\.conv1\.(.*)", r"audio.stem.convolutions.0.\1"),
+    (r"model\.conv2\.(.*)", r"audio.stem.convolutions.1.\1"),
+    (r"model\.audio_encoder\.latents", "audio.latents"),
+]
+_RELEASED_BLOCKS = [
+    (r"model\.audio_encoder\.cross_attend_blocks\.(\d+)\.(.*)", "audio.cross"),
+    (r"model\.audio_encoder\.layers\.(\d+)\.(\d+)\.(.*)", "audio.layers.{0}"),
+]
+_BLOCK_PARTS = {  # by place in the block: attention, then feed-forward
+    "0": {"fn.": "attention.", "norm.": "attention_norm.", "norm_context.": "context_norm."},
+    "1": {"fn.net.0.": "feed_forward.expand.", "fn.net.2.": "feed_forward.contract.", "norm.": "feed_forward_norm."},
+}
+
+
+def _our_name(released: str) -> str:
+    for pattern, replacement in _RELEASED_NAMES:
+        if match := re.fullmatch(pattern, released):
+            return match.expand(replacement)
+    for pattern, block in _RELEASED_BLOCKS:
+        if match := re.fullmatch(pattern, released):
+            *_, place, rest = groups = match.groups()
+            for theirs, ours in _BLOCK_PARTS.get(place, {}).items():
+                if rest.startswith(theirs):
+                    return f"{block.format(*groups)}.{ours}{rest.removeprefix(theirs)}"
+    return released

@@ -1,0 +1,159 @@
+"""CLAP folders against what `transformers` computes from them, with small random weights."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tokenizers
+import torch
+
+from clara_search.encoder import Encoder, load_encoder
+from clara_search.errors import DeviceError, FormatError
+from clara_search.models import catalog
+from clara_search.models.hf_clap import fingerprint
+
+transformers = pytest.importorskip("transformers", reason="transformers is not installed (extra: clap)")
+
+RATE = 16000
+SECOND = np.random.default_rng(0).standard_normal(RATE).astype(np.float32) * 0.1
+
+
+def write_clap(folder: Path, fusion: bool) -> Path:
+    """A CLAP folder as `transformers` writes one: a second of audio at 16 kHz, words and bytes as tokens."""
+    torch.manual_seed(0)
+    audio = {
+        "spec_size": 64,
+        "num_mel_bins": 16,
+        "patch_embeds_hidden_size": 8,
+        "hidden_size": 16,
+        "depths": [1, 1],
+        "num_attention_heads": [2, 2],
+        "window_size": 4,
+        "enable_fusion": fusion,
+        "projection_dim": 12,
+    }
+    text = {
+        "vocab_size": 300,
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+        "max_position_embeddings": 40,
+        "projection_dim": 12,
+    }
+    config = transformers.ClapConfig(text_config=text, audio_config=audio, projection_dim=12)
+    transformers.ClapModel(config).save_pretrained(folder)
+    bpe = tokenizers.ByteLevelBPETokenizer()
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    bpe.train_from_iterator(["a dog barks"], vocab_size=280, special_tokens=special)
+    bpe.save_model(str(folder))
+    transformers.RobertaTokenizer.from_pretrained(folder).save_pretrained(folder)
+    transformers.ClapFeatureExtractor(
+        feature_size=16,
+        sampling_rate=RATE,
+        hop_length=160,
+        max_length_s=1,
+        fft_window_size=400,
+        frequency_max=8000,
+        truncation="fusion" if fusion else "rand_trunc",
+    ).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["unfused", "fused"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_clap(tmp_path_factory.mktemp("clap") / "tiny-clap", request.param)
+
+
+@pytest.fixture(scope="module")
+def encoder(folder: Path) -> Encoder:
+    return load_encoder(folder)
+
+
+def of_transformers(folder: Path, waveform: np.ndarray) -> np.ndarray:
+    """The vector that `transformers` gives a clip, where it is not the one that a batch must mark as longer."""
+    model: Any = transformers.ClapModel.from_pretrained(folder).eval()
+    extractor = transformers.ClapFeatureExtractor.from_pretrained(folder)
+    inputs = extractor(waveform, sampling_rate=RATE, return_tensors="pt")
+    with torch.inference_mode():
+        found = model.get_audio_features(inputs["input_features"].float(), is_longer=torch.tensor([[False]]))
+    return found.pooler_output[0].numpy()
+
+
+def test_it_is_an_encoder_of_the_folders_name(encoder: Encoder, folder: Path) -> None:
+    assert isinstance(encoder, Encoder)
+    assert (encoder.name, encoder.dim, encoder.sample_rate) == ("tiny-clap", 12, RATE)
+    assert encoder.fingerprint == fingerprint(folder)
+
+
+@pytest.mark.parametrize("samples", [1, 100, 4000, 7999, 9000, RATE])
+def test_a_clip_has_the_vector_that_transformers_gives_it(encoder: Encoder, folder: Path, samples: int) -> None:
+    clip = SECOND[:samples]
+    np.testing.assert_allclose(encoder.encode_audio([clip])[0], of_transformers(folder, clip), atol=1e-5)
+
+
+def test_a_long_clip_is_heard_whole_and_the_same_every_time(encoder: Encoder, folder: Path) -> None:
+    parts = np.random.default_rng(1).standard_normal((3, RATE)).astype(np.float32) * 0.1
+    whole = encoder.encode_audio([parts.ravel()])[0]
+    np.testing.assert_array_equal(whole, encoder.encode_audio([parts.ravel()])[0])
+    mean = np.mean([of_transformers(folder, part) for part in parts], axis=0)
+    np.testing.assert_allclose(whole, mean / np.linalg.norm(mean), atol=1e-5)
+
+
+def test_texts_have_the_vectors_that_transformers_gives_them_padded_or_not(encoder: Encoder, folder: Path) -> None:
+    texts = ["a dog barks", "rain", "", "una mujer habla", "a dog barks " * 100]
+    model: Any = transformers.ClapModel.from_pretrained(folder).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    together = encoder.encode_text(texts)
+    for text, vector in zip(texts, together, strict=True):
+        inputs = tokenizer([text], truncation=True, max_length=38, return_tensors="pt")
+        with torch.inference_mode():
+            expected = model.get_text_features(**inputs).pooler_output[0].numpy()
+        np.testing.assert_allclose(vector, expected, atol=1e-5)
+        np.testing.assert_allclose(encoder.encode_text([text])[0], vector, atol=1e-5)
+
+
+def test_bf16_is_near_and_int8_is_refused(folder: Path, encoder: Encoder) -> None:
+    near = load_encoder(folder, precision="bf16").encode_audio([SECOND])[0]
+    assert near @ encoder.encode_audio([SECOND])[0] > 0.99
+    with pytest.raises(DeviceError, match="not in int8"):
+        load_encoder(folder, precision="int8")
+
+
+def test_the_fingerprint_follows_what_decides_a_vector(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "copy")
+    config = tmp_path / "copy" / "config.json"
+    values = json.loads(config.read_text())
+    config.write_text(json.dumps(values | {"transformers_version": "9"}))
+    assert fingerprint(tmp_path / "copy") == fingerprint(folder)
+    config.write_text(json.dumps(values | {"projection_dim": 13}))
+    assert fingerprint(tmp_path / "copy") != fingerprint(folder)
+
+
+def test_a_folder_is_described(folder: Path) -> None:
+    described = catalog.describe(folder)
+    assert (described["name"], described["kind"], described["dim"]) == ("tiny-clap", "clap", 12)
+    assert described["sample_rate"] == RATE
+    model = transformers.ClapModel.from_pretrained(folder)
+    assert described["parameters"] == sum(tensor.numel() for tensor in model.state_dict().values())
+    assert described["licence"] == "not stated"
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "preprocessor_config.json"])
+def test_a_broken_folder_is_one_clear_error(folder: Path, tmp_path: Path, name: str) -> None:
+    shutil.copytree(folder, tmp_path / "broken")
+    (tmp_path / "broken" / name).write_bytes(b"garbage")
+    with pytest.raises(FormatError, match="broken: not a CLAP model that can be loaded"):
+        load_encoder(tmp_path / "broken")
+    (tmp_path / "broken" / name).unlink()
+    with pytest.raises(FormatError, match="broken"):
+        load_encoder(tmp_path / "broken")
+
+
+def test_a_folder_of_another_kind_of_model_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(FormatError, match="model type 'bert'"):
+        load_encoder(tmp_path)

@@ -1,0 +1,174 @@
+"""Released checkpoints: read strictly, never executed, converted to folders that every command takes."""
+
+import json
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from clara_search.cli import main
+from clara_search.encoder import load_encoder
+from clara_search.errors import FormatError
+from clara_search.features import log_mel
+from clara_search.models.checkpoint import load_model, read_config
+from clara_search.models.clara import Clara
+from clara_search.models.released import PRESETS, convert, load_released
+
+PARITY = Path(__file__).parents[1] / "fixtures" / "parity"
+RELEASED = PARITY / "clara-small-random.ckpt"
+VOCABULARY = PARITY / "whisper-vocabulary.tiktoken"
+
+
+def whole_checkpoint(path: Path, **parameters: Any) -> Path:
+    """The checkpoint of the parity data with embeddings for all of CLARA's tokens, as a released one has them."""
+    checkpoint = torch.load(RELEASED, weights_only=True)
+    torch.manual_seed(0)
+    width = checkpoint["state_dict"]["model.text_embedding.weight"].shape[1]
+    checkpoint["state_dict"]["model.text_embedding.weight"] = torch.randn(50373, width)
+    checkpoint["hyper_parameters"] |= {"vocab_size": 50373, **parameters}
+    torch.save(checkpoint, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"), [("clara-60m", 67_281_410), ("clara-100m", 109_419_522), ("clara-600m", 641_476_610)]
+)
+def test_the_released_sizes_are_right_to_the_parameter(name: str, parameters: int) -> None:
+    with torch.device("meta"):
+        model = Clara(PRESETS[name])
+    assert sum(p.numel() for p in model.parameters()) == parameters
+    assert PRESETS[name].name == name
+
+
+def test_conversion_changes_no_vector(tmp_path: Path) -> None:
+    checkpoint = whole_checkpoint(tmp_path / "clara-tiny.ckpt")
+    original = load_released(checkpoint)
+    convert(checkpoint, tmp_path / "m", VOCABULARY, sample_rate=16000)
+    model, tokenizer = load_model(tmp_path / "m")
+    ids, mask = tokenizer.encode(["The sounds of rain", "犬が吠えている"], ["en", "Japanese"], 4096)
+    log_mels = log_mel(np.random.default_rng(0).standard_normal(9000).astype(np.float32), model.config.mel)[None]
+    with torch.inference_mode():
+        together = model.embed_tokens(torch.from_numpy(ids), torch.from_numpy(mask))
+        alone = original.embed_tokens(torch.from_numpy(ids[:1, : mask[0].sum()]))
+        torch.testing.assert_close(together[:1], alone, atol=1e-5, rtol=0)
+        torch.testing.assert_close(model.embed_log_mels(log_mels), original.embed_log_mels(log_mels), atol=1e-6, rtol=0)
+
+
+def test_the_command_writes_a_folder_that_says_what_it_is(tmp_path: Path) -> None:
+    checkpoint = whole_checkpoint(tmp_path / "clara-tiny.ckpt")
+    arguments = ["models", "convert", str(checkpoint), "--out", str(tmp_path / "m"), "--vocabulary", str(VOCABULARY)]
+    result = CliRunner().invoke(main, [*arguments, "--half", "--name", "tiny"])
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in (tmp_path / "m").iterdir()} == {
+        *("config.json", "model.safetensors", "tokenizer.json", "README.md")
+    }
+    assert read_config(tmp_path / "m").name == "tiny"
+    shown = CliRunner().invoke(main, ["models", "show", str(tmp_path / "m"), "--json"])
+    described = json.loads(shown.stdout)
+    assert (described["name"], described["sample_rate"], described["kind"]) == ("tiny", 48000, "clara")
+    assert described["parameters"] == sum(p.numel() for p in load_released(checkpoint).parameters())
+    assert "clara-tiny.ckpt" in described["card"]
+
+
+def test_a_recording_longer_than_the_position_table_is_cut_and_averaged(tmp_path: Path) -> None:
+    """The table of this checkpoint has 40 positions, for 80 frames: one at sample 0 and 79 a hop apart."""
+    checkpoint = torch.load(whole_checkpoint(tmp_path / "tiny.ckpt"), weights_only=True)
+    positions = 40
+    checkpoint["state_dict"]["model.audio_positional_embedding.weight"] = torch.randn(positions, 24)
+    checkpoint["hyper_parameters"]["audio_encoder_pos_embedding_size"] = positions
+    torch.save(checkpoint, tmp_path / "tiny.ckpt")
+    convert(tmp_path / "tiny.ckpt", tmp_path / "m", VOCABULARY, sample_rate=16000)
+    encoder = load_encoder(tmp_path / "m")
+    longest = (2 * positions - 1) * 512
+    noise = np.random.default_rng(0).standard_normal(3 * longest).astype(np.float32)
+    for samples in (longest - 1, longest, longest + 1, 3 * longest):
+        vector = encoder.encode_audio([noise[:samples]])[0]
+        np.testing.assert_allclose(np.linalg.norm(vector), 1, atol=1e-6)
+    thirds = encoder.encode_audio([noise[:longest], noise[longest : 2 * longest], noise[2 * longest :]])
+    mean = thirds.mean(axis=0)
+    np.testing.assert_allclose(encoder.encode_audio([noise])[0], mean / np.linalg.norm(mean), atol=1e-5)
+
+
+def test_a_text_of_ten_thousand_words_is_cut_and_an_empty_one_has_a_vector(tmp_path: Path) -> None:
+    checkpoint = torch.load(whole_checkpoint(tmp_path / "tiny.ckpt"), weights_only=True)
+    positions = checkpoint["hyper_parameters"]["text_encoder_pos_embedding_size"]
+    convert(tmp_path / "tiny.ckpt", tmp_path / "m", VOCABULARY)
+    encoder = load_encoder(tmp_path / "m")
+    long = "rain " * 10_000
+    vectors = encoder.encode_text([long, long[: 5 * positions], ""])
+    assert np.isfinite(vectors).all()
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-5)
+
+
+def test_a_checkpoint_with_a_missing_an_extra_and_a_misshaped_tensor_is_refused(tmp_path: Path) -> None:
+    checkpoint = torch.load(RELEASED, weights_only=True)
+    del checkpoint["state_dict"]["model.conv1.bias"]
+    checkpoint["state_dict"]["model.extra"] = torch.zeros(1)
+    torch.save(checkpoint, tmp_path / "broken.ckpt")
+    with pytest.raises(FormatError, match=r"convolutions\.0\.bias is missing; model\.extra is unknown"):
+        load_released(tmp_path / "broken.ckpt")
+    checkpoint = torch.load(RELEASED, weights_only=True)
+    checkpoint["state_dict"]["model.text_tempeture"] = torch.zeros(2)
+    torch.save(checkpoint, tmp_path / "broken.ckpt")
+    with pytest.raises(FormatError, match=r"text_log_scale has shape \(2,\), expected \(\)"):
+        load_released(tmp_path / "broken.ckpt")
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.system, (f"touch {tmp_path / 'ran'}",)
+
+    torch.save({"state_dict": Bomb(), "hyper_parameters": {}}, tmp_path / "bomb.ckpt")
+    with pytest.raises(FormatError, match="not a checkpoint of tensors"):
+        load_released(tmp_path / "bomb.ckpt")
+    (tmp_path / "raw.ckpt").write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(FormatError, match="not a checkpoint of tensors"):
+        load_released(tmp_path / "raw.ckpt")
+    assert not (tmp_path / "ran").exists()
+
+
+def _without(key: str) -> Any:
+    checkpoint = torch.load(RELEASED, weights_only=True)
+    del checkpoint[key]
+    return checkpoint
+
+
+def _with(**values: Any) -> Any:
+    return torch.load(RELEASED, weights_only=True) | values
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: _without("hyper_parameters"), "no hyper_parameters"),
+        (lambda: _with(hyper_parameters=[1]), "not a mapping"),
+        (lambda: _with(hyper_parameters={}), "its hyper_parameters lack 'audio_encoder_weight_tie_layers'"),
+        (lambda: _with(state_dict={"model.conv1.bias": 3}), r"model\.conv1\.bias is not a tensor"),
+        (lambda: [1, 2], "not a CLARA checkpoint"),
+    ],
+)
+def test_a_wrong_typed_checkpoint_is_refused_with_its_reason(tmp_path: Path, make: Any, message: str) -> None:
+    torch.save(make(), tmp_path / "wrong.ckpt")
+    with pytest.raises(FormatError, match=message):
+        load_released(tmp_path / "wrong.ckpt")
+
+
+@pytest.mark.parametrize("size", [0, 10, 5000, 900_000])
+def test_a_truncated_checkpoint_is_refused(tmp_path: Path, size: int) -> None:
+    (tmp_path / "cut.ckpt").write_bytes(RELEASED.read_bytes()[:size])
+    with pytest.raises(FormatError, match=r"cut\.ckpt: not a checkpoint of tensors"):
+        load_released(tmp_path / "cut.ckpt")
+
+
+def test_a_missing_checkpoint_and_one_that_the_vocabulary_does_not_fit_are_named(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match=r"none\.ckpt: there is no such file"):
+        load_released(tmp_path / "none.ckpt")
+    with pytest.raises(FormatError, match="embeddings for 300 tokens, the vocabulary has 50373"):
+        convert(RELEASED, tmp_path / "m", VOCABULARY)
