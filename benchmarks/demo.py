@@ -41,7 +41,7 @@ class Query(NamedTuple):
 QUERIES = (
     Query("explosion", "en", needs="opensfx"),
     Query("a jet plane takes off", "en", needs="opensfx"),
-    Query("please enter your password", "en", needs="asterisk"),
+    Query("please hold while I connect your call", "en", needs="asterisk"),
     Query("siete", "es", needs="espeak"),
     Query("otto", "it", needs="espeak"),
 )

@@ -67,10 +67,11 @@ class PlainEncoder:
         """As `Encoder.encode_audio`, of clips that the model has positions for."""
         vectors = []
         for start in range(0, len(waveforms), PLAIN_BATCH):
-            log_mels = [log_mel(x, self.model.config.mel) for x in waveforms[start : start + PLAIN_BATCH]]
+            part = waveforms[start : start + PLAIN_BATCH]
+            log_mels = [log_mel(x, self.model.config.mel, self.device) for x in part]
             mask = mask_of([len(x) for x in log_mels])
             frames = pad_sequence(log_mels, batch_first=True)
-            vectors.append(self.model.embed_log_mels(frames.to(self.device), mask.to(self.device)).cpu())
+            vectors.append(self.model.embed_log_mels(frames, mask.to(self.device)).cpu())
         return torch.cat(vectors).numpy()
 
     @torch.inference_mode()

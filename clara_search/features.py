@@ -15,6 +15,8 @@ import torch
 from clara_search.audio import Waveform
 from clara_search.errors import AudioError
 
+CPU = torch.device("cpu")
+
 POWER_FLOOR = 1e-10
 """Powers below this count as this, before the logarithm."""
 
@@ -42,17 +44,17 @@ class MelConfig:
     floor_db: float = -80.0
 
 
-def log_mel(waveform: Waveform, config: MelConfig) -> torch.Tensor:
+def log_mel(waveform: Waveform, config: MelConfig, device: torch.device = CPU) -> torch.Tensor:
     """Return the log-mel of `waveform`, shape (frames, n_mels), dB relative to the clip's peak, scaled (x + 40) / 40.
 
     Expects mono float32 of shape (samples,) at `config.sample_rate` Hz; gives 1 + samples // hop frames, centred and
-    zero-padded. Raises AudioError if it is empty.
+    zero-padded. It is computed on `device` and stays there. Raises AudioError if it is empty.
     """
     if len(waveform) == 0:
         raise AudioError("cannot make a log-mel of an empty waveform")
-    window, filters = _window(config), _filters(config)
+    window, filters = _window(config, device), _filters(config, device)
     spectrum = torch.stft(
-        torch.from_numpy(np.ascontiguousarray(waveform)),
+        torch.from_numpy(np.ascontiguousarray(waveform)).to(device),
         config.n_fft,
         hop_length=config.hop,
         win_length=config.window,
@@ -67,13 +69,13 @@ def log_mel(waveform: Waveform, config: MelConfig) -> torch.Tensor:
 
 
 @cache
-def _window(config: MelConfig) -> torch.Tensor:
-    return torch.hann_window(config.window)
+def _window(config: MelConfig, device: torch.device) -> torch.Tensor:
+    return torch.hann_window(config.window, device=device)
 
 
 @cache
-def _filters(config: MelConfig) -> torch.Tensor:
-    return torch.from_numpy(mel_filters(config))
+def _filters(config: MelConfig, device: torch.device) -> torch.Tensor:
+    return torch.from_numpy(mel_filters(config)).to(device)
 
 
 def mel_filters(config: MelConfig) -> npt.NDArray[np.float32]:

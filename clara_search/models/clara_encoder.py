@@ -99,16 +99,16 @@ class ClaraEncoder:
         return (audio.max_positions * math.prod(audio.conv_strides) - 1) * self._config.mel.hop
 
     def _embed_waveforms(self, waveforms: list[Waveform]) -> npt.NDArray[np.float32]:
-        log_mels = [log_mel(waveform, self._config.mel) for waveform in waveforms]
+        log_mels = [log_mel(waveform, self._config.mel, self._device) for waveform in waveforms]
         vectors = np.empty((len(log_mels), self.dim), dtype=np.float32)
         budget = 1 if self.precision == "int8" else FRAMES_PER_BATCH.get(self._device.type, FRAMES_PER_BATCH["cuda"])
         with torch.inference_mode():
             for indices in batches([len(x) for x in log_mels], budget):
                 frames = pad_sequence([log_mels[i] for i in indices], batch_first=True)
-                mask = mask_of([len(log_mels[i]) for i in indices])
-                # Without a mask the attention takes a faster path; alone, a clip needs none.
-                shown = None if len(indices) == 1 else mask.to(self._device)
-                embedded = self._model.embed_log_mels(frames.to(self._device, self._dtype), shown)
+                lengths = [len(log_mels[i]) for i in indices]
+                # Without a mask the attention takes a faster path; clips of one length need none.
+                mask = None if min(lengths) == max(lengths) else mask_of(lengths).to(self._device)
+                embedded = self._model.embed_log_mels(frames.to(self._dtype), mask)
                 vectors[indices] = _to_numpy(embedded)
         return vectors
 
