@@ -60,6 +60,7 @@ class PlainEncoder:
         for module in self.model.modules():
             if isinstance(module, Attention):
                 module.__class__ = PlainAttention
+        self.model.requires_grad_(requires_grad=False)
         self.device = next(self.model.parameters()).device
 
     @torch.inference_mode()

@@ -52,7 +52,7 @@ def load_encoder(
 
     A folder holds a CLARA model of this project or a CLAP model of `transformers`. It computes on `device` ("cpu",
     "cuda", "cuda:1"), by default on the first GPU where torch finds one, in `precision`: "fp32", "bf16", "int8" (CLARA
-    on a CPU), or "auto", which is bf16 where the hardware multiplies it fast and fp32 elsewhere. `compile_model` has
+    on a CPU), or "auto", which is bf16 on a GPU that multiplies it and fp32 elsewhere. `compile_model` has
     torch compile it, which takes minutes and pays on a GPU over a large corpus.
 
     Raises UnknownModel where there is none of that name, FormatError where its folder is broken, DeviceError for a

@@ -28,7 +28,7 @@ precision_option = click.option(
     type=click.Choice(["auto", "fp32", "bf16", "int8"]),
     default="auto",
     show_default=True,
-    help="What the model computes in; auto is bf16 where that is fast, else fp32.",
+    help="What the model computes in; auto is bf16 on a GPU, else fp32.",
 )
 where_option = click.option("--where", metavar="SQL", help="Only rows that match, such as \"language = 'de'\".")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")

@@ -135,6 +135,24 @@ def test_what_is_kept_of_a_batch_does_not_change_afterwards():
     assert keeping.batches[0][0].any()
 
 
+def test_throughput_stands_beside_a_plain_rendering_that_gives_the_same_vectors(tmp_path):
+    arguments = ("--clips", 2, "--texts", 3, "--rounds", 1, "--precision", "fp32", "--precision", "int8")
+    table, result = run(tmp_path, "throughput", "--device", "cpu", *arguments)
+    assert [one["workload"] for one in result["results"]] == ["1 s", "5 s", "10 s", "30 s", "1 to 10 s", "texts"]
+    for one in result["results"]:
+        assert one["items"] == (3 if one["workload"] == "texts" else 2)
+        assert one["fp32"]["largest_difference"] < 1e-4
+        assert one["plain"]["ratio"] == 1.0
+        assert one["int8"]["lowest_cosine"] > 0.99
+        assert one["fp32"]["ratio"] == pytest.approx(one["plain"]["seconds"][0] / one["fp32"]["seconds"][0])
+        assert one["fp32"]["items_per_s"] == pytest.approx(one["items"] / one["fp32"]["seconds"][0])
+    assert result["results"][2]["fp32"]["audio_s_per_s"] == pytest.approx(
+        20 / result["results"][2]["fp32"]["seconds"][0]
+    )
+    assert result["arithmetic"]["flops_per_clip"] > 1e8
+    assert "| 1 to 10 s, int8 |" in table
+
+
 def test_search_latency_stands_beside_lancedb(tmp_path):
     table, result = run(tmp_path, "search", "--rows", 500, "--dim", 16, "--queries", 10)
     assert set(result["latency_ms"]) == {"exact search", "LanceDB flat scan"}

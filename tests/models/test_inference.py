@@ -78,11 +78,12 @@ def test_the_vector_of_a_long_clip_is_the_mean_of_its_parts() -> None:
     assert embed_parts([], 4, 2, embed).shape == (0, 2)
 
 
-def test_auto_is_a_precision_that_the_cpu_is_fast_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+def test_auto_is_fp32_on_a_cpu_and_bf16_on_a_gpu_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_precision("auto", CPU) == "fp32"
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
-    assert choose_precision("auto", CPU) == "bf16"
+    for supported, expected in ((True, "bf16"), (False, "fp32")):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda supported=supported: supported)
+        assert choose_precision("auto", torch.device("cuda")) == expected
+        assert choose_precision("auto", CPU) == "fp32"
     assert choose_precision("int8", CPU) == "int8"
 
 
