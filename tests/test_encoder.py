@@ -1,5 +1,8 @@
 """The bundled model as a user gets it."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -45,6 +48,12 @@ def test_a_language_is_heard_and_an_unknown_one_is_none(encoder: Encoder) -> Non
     plain, known, unknown = (encoder.encode_text(["dos"], language) for language in (None, "es", "tlh"))
     np.testing.assert_array_equal(plain, unknown)
     assert not np.allclose(plain, known)
+
+
+def test_opening_a_model_does_not_load_the_compiler_of_torch() -> None:
+    """It takes seconds, and some ways to make an empty tensor do it."""
+    program = "import sys, clara_search; clara_search.load_encoder(); sys.exit('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def test_unknown_models_are_named_with_those_there_are(tmp_path) -> None:

@@ -14,7 +14,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clara_search.features import MelConfig
-from clara_search.models.layers import ConvStem, LatentBlock, Positions, mean_plus_max, positions, transformer
+from clara_search.models.layers import (
+    ConvStem,
+    LatentBlock,
+    Positions,
+    embedding,
+    mean_plus_max,
+    normal,
+    positions,
+    transformer,
+)
 
 INITIAL_LOG_SCALE = 2.6592600369327783  # log(1 / 0.07), as CLIP and CLARA begin
 
@@ -125,7 +134,7 @@ class AudioTower(nn.Module):
             else None
         )
         # Small at first, so that what the latents hear outweighs what they are.
-        self.latents = nn.Parameter(0.02 * torch.randn(config.latents, config.latent_dim))
+        self.latents = nn.Parameter(normal(config.latents, config.latent_dim, std=0.02))
         self.cross = LatentBlock(
             config.latent_dim,
             config.cross_heads,
@@ -168,7 +177,7 @@ class TextTower(nn.Module):
 
     def __init__(self, config: TextTowerConfig) -> None:
         super().__init__()
-        self.tokens = nn.Embedding(config.vocab_size, config.width)
+        self.tokens = embedding(config.vocab_size, config.width)
         self.positions = positions(config.positions, config.max_positions, config.width)
         self.layers = transformer(
             config.width, config.heads, config.feed_forward, config.layers, config.pre_norm, config.dropout

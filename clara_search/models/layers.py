@@ -114,13 +114,31 @@ def transformer(dim: int, heads: int, feed_forward: int, layers: int, pre_norm: 
     return nn.TransformerEncoder(layer, layers, norm=nn.LayerNorm(dim), enable_nested_tensor=False)
 
 
-class PositionTable(nn.Embedding):
+def normal(*shape: int, std: float = 1.0) -> Tensor:
+    """Return normally distributed numbers; without memory, where none is asked for, no numbers.
+
+    (To draw them there, torch would load its compiler, which takes seconds.)
+    """
+    numbers = torch.empty(*shape)
+    return numbers if numbers.is_meta else numbers.normal_(std=std)
+
+
+def embedding(count: int, dim: int) -> nn.Embedding:
+    """Return a table of `count` vectors, as torch makes one."""
+    return nn.Embedding(count, dim, _weight=normal(count, dim))
+
+
+class PositionTable(nn.Module):
     """Positions 0 ... count - 1, learned."""
+
+    def __init__(self, count: int, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(normal(count, dim))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the positions of x, (batch, n, dim): (n, dim)."""
-        if x.shape[1] > self.num_embeddings:
-            raise ValueError(f"{x.shape[1]} positions asked of a table of {self.num_embeddings}")
+        if x.shape[1] > len(self.weight):
+            raise ValueError(f"{x.shape[1]} positions asked of a table of {len(self.weight)}")
         return self.weight[: x.shape[1]]
 
 
