@@ -36,6 +36,7 @@ MEASURED_K = 10
 _IVF_FROM_ROWS = 20_000  # below, comparing with every row takes a few milliseconds
 _MEASURED_QUERIES = 256
 _SEED = 0
+_TIE = 1e-5  # scores this near are equal: two ways to multiply round differently
 
 
 @dataclass(frozen=True)
@@ -241,22 +242,25 @@ def _held_out(snapshot: Snapshot) -> Positions:
 def _tune(index: Any, snapshot: Snapshot, held_out: Positions, target_recall: float) -> tuple[int, float]:
     """Return the smallest power of two for nprobe that reaches the target, and recall@10 with it.
 
-    A query is a row of the table: it finds itself, which says nothing, so it is left out of both answers.
+    A query is a row of the table: it finds itself, which says nothing, so it is left out of both answers. What scores
+    as high as the last of the exact answer is as good as it: which of two equal rows is found decides nothing.
     """
     vectors = snapshot.vectors
     assert vectors is not None
     queries = vectors[held_out]
     k = min(MEASURED_K + 1, len(snapshot))
-    truth = [set(found.tolist()) for found, _ in top_k(queries, vectors, k, snapshot.order)]
+    exact = top_k(queries, vectors, k, snapshot.order)
+    truth = [scores[found != own] for (found, scores), own in zip(exact, held_out.tolist(), strict=True)]
     lists = getattr(index, "nlist", 1)
     nprobe = 1
     while True:
-        _, labels = nearest(index, queries, k, nprobe)
+        answers = zip(*nearest(index, queries, k, nprobe), truth, held_out.tolist(), strict=True)
         shares = [
-            len((set(label.tolist()) & true) - {own}) / max(len(true - {own}), 1)
-            for label, true, own in zip(labels, truth, held_out.tolist(), strict=True)
+            min(np.sum(scores[(labels >= 0) & (labels != own)] >= true.min() - _TIE) / len(true), 1.0)
+            for scores, labels, true, own in answers
+            if len(true)
         ]
-        recall = float(np.mean(shares)) if k > 1 else 1.0
+        recall = float(np.mean(shares)) if shares else 1.0
         if recall >= target_recall or nprobe >= lists:
             return nprobe, recall
         nprobe = min(nprobe * 2, lists)

@@ -45,6 +45,7 @@ def ivf_index(vectors: Embeddings) -> Any:
     quantiser = faiss.IndexFlatIP(dim)
     index = faiss.IndexIVFFlat(quantiser, dim, lists, faiss.METRIC_INNER_PRODUCT)
     index.cp.seed = _SEED
+    index.cp.min_points_per_centroid = 1  # few rows are no reason for a warning: recall is measured
     index.cp.spherical = True  # the vectors are unit vectors
     index.train(vectors)
     index.add(vectors)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,9 @@ from clara_search.commands.common import precision_option
 
 if TYPE_CHECKING:
     from clara_search.store import Database
+    from indexer.items import Item
     from indexer.pipeline import Summary
+    from indexer.writing import Status
 
 _FAILURES_SHOWN = 20
 
@@ -71,6 +74,13 @@ def index(
     surveyed = survey(sources, text_column)
     encoder = load_encoder(model or _default_model(db, table), precision=precision, compile_model=compile_model)
     database = Database(db, create=True)
+    failed: set[str] = set()
+
+    def settled(item: Item, status: Status) -> None:
+        bar.update()
+        if status == "failed":
+            failed.add(item.uri)
+
     with tqdm(total=surveyed.items, unit="item", disable=not sys.stderr.isatty(), file=sys.stderr) as bar:
         summary = pipeline.index(
             sources,
@@ -82,12 +92,12 @@ def index(
             prune=prune,
             text_column=text_column,
             surveyed=surveyed,
-            progress=lambda item, status: bar.update(),
+            progress=settled,
         )
     if as_json:
         click.echo(json.dumps(asdict(summary)))
     else:
-        _print(summary, database, table)
+        _print(summary, database, table, failed)
     if summary.failed and (strict or not summary.indexed + summary.unchanged):
         sys.exit(1)
 
@@ -103,8 +113,8 @@ def _default_model(db: str, table: str) -> str:
     return database.table(table).info.encoder if table in database.table_names() else DEFAULT_MODEL
 
 
-def _print(summary: Summary, database: Database, table: str) -> None:
-    """Tell people what was done, and on stderr what was not."""
+def _print(summary: Summary, database: Database, table: str, failed: Collection[str]) -> None:
+    """Tell people what was done, and on stderr what was not: of all failures known, those of this run."""
     minutes, seconds = divmod(round(summary.audio_s), 60)
     click.echo(
         f"{summary.indexed:,} indexed ({minutes:,} min {seconds} s of audio), {summary.unchanged:,} unchanged, "
@@ -113,7 +123,7 @@ def _print(summary: Summary, database: Database, table: str) -> None:
     )
     if not summary.failed:
         return
-    failures = database.failures(table)
+    failures = [failure for failure in database.failures(table) if failure["uri"] in failed]
     for failure in failures[:_FAILURES_SHOWN]:
         click.echo(f"  failed: {failure['uri']}: {failure['reason']}", err=True)
     if len(failures) > _FAILURES_SHOWN:

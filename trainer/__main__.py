@@ -33,9 +33,12 @@ def pretrain(
 ) -> None:
     """Train the model of RECIPE (a path, or a file of trainer/recipes) on recordings with texts."""
     from clara_search.errors import ClaraError
-    from trainer.pretrain import pretrain as run_pretraining
     from trainer.recipe import load_recipe
 
+    try:
+        from trainer.pretrain import pretrain as run_pretraining
+    except ModuleNotFoundError as error:
+        raise click.ClickException(f"training needs {error.name}: pip install -e '.[train]'") from error
     try:
         settings = load_recipe(recipe, overrides)
         folder = run_pretraining(settings, patterns, run or Path("runs") / settings.name, max_minutes, init)

@@ -41,7 +41,10 @@ def build(db: str, table: str, kind: Literal["auto", "flat", "ivf"], target_reca
     from clara_search import ann as indices
     from clara_search.store import Database
 
-    show(indices.build(Database(db).table(table), kind, target_recall), as_json)
+    built = indices.build(Database(db).table(table), kind, target_recall)
+    show(built, as_json)
+    if built.meta.recall < target_recall:
+        click.echo(f"Warning: recall@10 is {built.meta.recall:.3f}, below the target of {target_recall}.", err=True)
 
 
 @ann.command()

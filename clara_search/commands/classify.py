@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("files", nargs=-1, metavar="FILE...")
+@click.argument("files", nargs=-1, metavar="[FILE]...")
 @click.option("--db", metavar="DIR", help="Classify the recordings of a database, instead of files.")
 @click.option("--table", default="corpus", show_default=True, help="Table within the database.")
 @click.option("--labels", required=True, metavar="A,B,...|FILE", help="The labels, or a file with one a line.")
@@ -52,12 +52,12 @@ def classify(
     hop_s: float | None,
     as_json: bool,
 ) -> None:
-    r"""Name each stretch of recordings by the nearest of some labels.
+    """Name each stretch of recordings by the nearest of some labels.
 
     \b
     clara-search classify *.wav --labels dog,rain,engine --template "the sound of a {}"
     clara-search classify --db DIR --labels happy,sad --template "a person talking in a {} voice"
-    """
+    """  # noqa: D301 - click wants the \b itself
     if bool(files) == (db is not None):
         raise click.UsageError("Give either FILE... or --db DIR.")
     if where is not None and db is None:

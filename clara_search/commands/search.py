@@ -45,12 +45,12 @@ def search(
     exact: bool,
     as_json: bool,
 ) -> None:
-    r"""Find the moments nearest to TEXT, or to the sound of a recording.
+    """Find the moments nearest to TEXT, or to the sound of a recording.
 
     \b
     clara-search search "a dog barks in the rain" --db DIR
     clara-search search --audio bark.wav --db DIR --where "language = 'de'"
-    """
+    """  # noqa: D301 - click wants the \b itself
     if (text is None) == (audio is None):
         raise click.UsageError("Give either TEXT or --audio FILE.")
     from clara_search.search import open as open_index

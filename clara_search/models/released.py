@@ -56,8 +56,8 @@ def convert(
     tokenizer = released_tokenizer(vocabulary)
     if tokenizer.vocab_size > model.config.text.vocab_size:
         raise FormatError(
-            f"{path}: has embeddings for {model.config.text.vocab_size} tokens, the vocabulary has "
-            f"{tokenizer.vocab_size}"
+            f"{path}: has embeddings for {model.config.text.vocab_size} tokens, CLARA's tokenizer has "
+            f"{tokenizer.vocab_size}: not a checkpoint that was trained with it"
         )
     save_model(folder, model, tokenizer, _card(model, path), dtype)
     return model

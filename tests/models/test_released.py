@@ -170,5 +170,5 @@ def test_a_truncated_checkpoint_is_refused(tmp_path: Path, size: int) -> None:
 def test_a_missing_checkpoint_and_one_that_the_vocabulary_does_not_fit_are_named(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match=r"none\.ckpt: there is no such file"):
         load_released(tmp_path / "none.ckpt")
-    with pytest.raises(FormatError, match="embeddings for 300 tokens, the vocabulary has 50373"):
+    with pytest.raises(FormatError, match="embeddings for 300 tokens, CLARA's tokenizer has 50373"):
         convert(RELEASED, tmp_path / "m", VOCABULARY)
