@@ -28,6 +28,9 @@ DEFAULT_HOP_S = 5.0
 TRUNCATION_TOLERANCE_S = 0.25
 """A file may decode to this much less than its header declares: encoder delay and padding are within it."""
 
+LOWEST_RATE = 100
+"""Hz below which a file is not taken for a recording: brought to a usual rate it would fill the memory."""
+
 _ENDLESS_BYTES = 0x7FFF_0000  # programs that write to a pipe declare about this, or twice as much
 
 
@@ -60,6 +63,8 @@ def decode(source: str | Path | bytes | BinaryIO) -> tuple[Waveform, int]:
         samples, rate = _decode_av(content, name)
     if samples.shape[0] == 0:
         raise AudioError(f"{name}: holds no samples")
+    if rate < LOWEST_RATE:
+        raise AudioError(f"{name}: has {rate} samples a second, which is no sound")
     waveform = samples.mean(axis=1, dtype=np.float32) if samples.ndim == 2 else samples
     if not np.isfinite(waveform).all():
         raise AudioError(f"{name}: holds samples that are not finite")

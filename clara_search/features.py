@@ -43,6 +43,13 @@ class MelConfig:
     f_max: float = 8000.0
     floor_db: float = -80.0
 
+    def __post_init__(self) -> None:
+        sizes = (self.sample_rate, self.n_fft, self.window, self.hop, self.n_mels)
+        if min(sizes) < 1 or max(sizes) > 1_000_000 or self.n_mels > 1024 or self.window > self.n_fft:
+            raise ValueError("a log-mel needs positive sizes, at most 1,024 mels, and a window no longer than n_fft")
+        if not (self.f_max > 0 and self.floor_db < 0):
+            raise ValueError("a log-mel needs f_max above 0 Hz and a floor below 0 dB")
+
 
 def log_mel(waveform: Waveform, config: MelConfig, device: torch.device = CPU) -> torch.Tensor:
     """Return the log-mel of `waveform`, shape (frames, n_mels), dB relative to the clip's peak, scaled (x + 40) / 40.

@@ -170,7 +170,7 @@ class KeyedTable:
 
     def count(self, where: str | None = None) -> int:
         """Return the number of rows, of those that pass the SQL filter `where`. Raises QueryError if it is bad."""
-        with _filter_errors(where):
+        with _read_errors(where):
             return int(self._lance.count_rows(where))
 
     def scan(self, columns: Sequence[str], where: str | None = None) -> pa.Table:
@@ -220,7 +220,7 @@ class KeyedTable:
             query = query.where(where)
         if row_ids:
             query = query.with_row_id(True)
-        with _filter_errors(where):
+        with _read_errors(where):
             return query.to_arrow()
 
     def _add_missing_columns(self, schema: pa.Schema) -> None:
@@ -306,7 +306,8 @@ class Table(KeyedTable):
         if not wanted:
             return []
         # LanceDB answers in its own order and leaves out what it does not know.
-        taken = self._lance.take_row_ids(sorted(set(wanted))).select(list(columns)).with_row_id().to_arrow()
+        with _read_errors(None):
+            taken = self._lance.take_row_ids(sorted(set(wanted))).select(list(columns)).with_row_id().to_arrow()
         by_id = {row.pop("_rowid"): row for row in taken.to_pylist()}
         try:
             return [dict(by_id[row]) for row in wanted]
@@ -360,12 +361,12 @@ def _row_id_array(found: pa.Table) -> npt.NDArray[np.int64]:
 
 
 @contextmanager
-def _filter_errors(where: str | None) -> Iterator[None]:
+def _read_errors(where: str | None) -> Iterator[None]:
     try:
         yield
     except (ValueError, RuntimeError) as error:
         if where is None:
-            raise
+            raise DatabaseError(f"the table cannot be read, its files are damaged: {_reason(error)}") from error
         raise QueryError(f"the filter {where!r} cannot be used: {_reason(error)}") from error
 
 

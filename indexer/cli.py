@@ -98,8 +98,9 @@ def index(
         click.echo(json.dumps(asdict(summary)))
     else:
         _print(summary, database, table, failed)
-    if summary.failed and (strict or not summary.indexed + summary.unchanged):
-        sys.exit(1)
+    used = summary.indexed + summary.unchanged
+    if summary.failed and (strict or not used):
+        raise click.ClickException(f"{summary.failed} of {summary.failed + used} items could not be used")
 
 
 def _default_model(db: str, table: str) -> str:

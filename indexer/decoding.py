@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import stat
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -87,8 +88,11 @@ def _jobs(items: Iterable[Item], ledger: Ledger) -> Iterator[tuple[list[Loaded],
             else:
                 try:
                     status = status or Path(uri).stat()
-                except OSError as error:
+                except (OSError, ValueError) as error:  # ValueError: a NUL in the name
                     settled.append(Loaded(item, "failed", reason=_reason(error, uri)))
+                    continue
+                if not stat.S_ISREG(status.st_mode):
+                    settled.append(Loaded(item, "failed", reason="is no file, but a pipe, a device or a folder"))
                     continue
                 if ledger.is_untouched(item, stamp_of(item, status)):
                     settled.append(Loaded(item, "unchanged"))

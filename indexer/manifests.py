@@ -85,6 +85,8 @@ def _item(path: Path, row: _Row, text_column: str) -> Item:
         start_s, end_s = _seconds(values.pop("start_s", None)), _seconds(values.pop("end_s", None))
         if (start_s or 0.0) >= (math.inf if end_s is None else end_s):
             raise ValueError(f"start_s {start_s} is not before end_s {end_s}")
+        if "\0" in str(named):
+            raise ValueError("its path holds a NUL")
         for name, value in (("path", named), (text_column, text), ("language", language)):
             if not isinstance(value, (str, type(None))):
                 raise ValueError(f"{name} is no text: {value!r}")
@@ -102,7 +104,7 @@ def _seconds(value: Any) -> float | None:
         return None
     try:
         seconds = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         seconds = math.nan
     if not 0 <= seconds < math.inf:
         raise ValueError(f"not a time in seconds: {value!r}")
@@ -176,11 +178,11 @@ def _json_rows(path: Path) -> Iterator[_Row]:
             continue
         try:
             values = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise FormatError(f"{path}, line {number}: not JSON ({error})") from error
         if not isinstance(values, dict):
             raise FormatError(f"{path}, line {number}: not a JSON object")
-        yield _Row(number, {name: _plain(value) for name, value in values.items()})
+        yield _Row(number, {_unicode(name): _plain(value) for name, value in values.items()})
 
 
 def _parquet_rows(path: Path) -> Iterator[_Row]:
@@ -199,7 +201,14 @@ def _parquet_rows(path: Path) -> Iterator[_Row]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a scalar as it is, and what is nested or a date as text."""
-    if value is None or isinstance(value, (str, bool, int, float)):
-        return value or None if isinstance(value, str) else value
-    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, (list, dict)) else str(value)
+    """Return a scalar as it is, and what is nested, a date or a number beyond 64 bits as text."""
+    if isinstance(value, str):
+        return _unicode(value) or None
+    if value is None or isinstance(value, (bool, float)) or (isinstance(value, int) and abs(value) < 2**63):
+        return value
+    return _unicode(json.dumps(value, ensure_ascii=False, default=str))
+
+
+def _unicode(text: str) -> str:
+    """Return `text` with what is no character (half of a surrogate pair, as JSON can spell it) replaced."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

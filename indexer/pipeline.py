@@ -138,7 +138,7 @@ def _open_or_create(
     window_s = DEFAULT_WINDOW_S if window_s is None else window_s
     hop_s = min(DEFAULT_HOP_S, window_s) if hop_s is None else hop_s
     if not 0 < hop_s <= window_s:
-        raise ValueError(f"need 0 < hop <= window, got window {window_s} s and hop {hop_s} s")
+        raise FormatError(f"need 0 < hop <= window, got window {window_s} s and hop {hop_s} s")
     database.drop_table(ledger_name(name))  # of a table that somebody deleted
     info = TableInfo(encoder.name, encoder.fingerprint, encoder.dim, window_s, hop_s)
     return database.create_table(name, info, [pa.field(*column) for column in arrow_columns(surveyed.columns).items()])

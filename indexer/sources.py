@@ -47,7 +47,7 @@ def items(sources: Sequence[str | Path], text_column: str | None = None) -> Iter
         elif not path.exists():
             raise FormatError(f"{path}: no such file or folder")
         elif path.suffix.lower() in AUDIO_SUFFIXES:
-            yield Item(str(path), "audio", str(path))
+            yield _listed(path, str(path))
         elif path.suffix.lower() in TEXT_SUFFIXES:
             yield from _text_file(path)
         elif _is_manifest(path):
@@ -87,7 +87,7 @@ def _listed(folder: Path, uri: str) -> Item:
         uri.encode()
     except UnicodeEncodeError:
         readable = os.fsencode(uri).decode(errors="backslashreplace")
-        return Item(str(folder), "audio", readable, problem="its name is not UTF-8: rename it")
+        return Item(readable, "audio", readable, problem="its name is not UTF-8: rename it")
     return Item(str(folder), "audio", uri)
 
 

@@ -17,7 +17,7 @@ from clara_search.commands.common import (
     stretch,
     where_option,
 )
-from clara_search.errors import AudioError
+from clara_search.errors import AudioError, FormatError
 
 if TYPE_CHECKING:
     from clara_search.classify import Classification
@@ -97,8 +97,15 @@ def classify(
 def read_labels(labels: str) -> list[str]:
     """Return the labels of a comma-separated list, or the lines of the file that `labels` names."""
     path = Path(labels)
-    if path.is_file():
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        if path.is_file():
+            return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{path}: not UTF-8 ({error.reason})") from error
+    except OSError:  # too long for a name
+        return [label.strip() for label in labels.split(",")]
+    if path.suffix == ".txt":
+        raise FormatError(f"{path}: no such file")
     return [label.strip() for label in labels.split(",")]
 
 

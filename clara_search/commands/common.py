@@ -94,6 +94,7 @@ def short_name(uri: str | None, limit: int = 28) -> str:
     """Return the last part of a path or URL, its middle left out where it is longer than `limit`."""
     uri = uri or ""
     name = PurePosixPath(urlsplit(uri).path if "://" in uri else uri).name or uri
+    name = " ".join(name.split())
     if len(name) <= limit:
         return name
     tail = limit // 2

@@ -35,4 +35,5 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except ClaraError as error:
-            raise click.ClickException(" ".join(str(error).split())) from error
+            line = " ".join(str(error).split()).encode("utf-8", "backslashreplace").decode("utf-8")
+            raise click.ClickException(line) from error

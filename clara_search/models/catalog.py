@@ -53,7 +53,7 @@ def describe(model: str | Path) -> dict[str, Any]:
     kind = model_type(folder)
     described = (checkpoint if kind == "clara" else hf_clap).describe(folder)
     card_path = folder / checkpoint.CARD_FILE
-    card = card_path.read_text(encoding="utf-8") if card_path.is_file() else ""
+    card = card_path.read_text(encoding="utf-8", errors="replace") if card_path.is_file() else ""
     licence = re.search(r"^license:\s*(.+)$", card, re.MULTILINE)
     return {
         **described,

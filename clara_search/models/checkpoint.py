@@ -120,7 +120,7 @@ def read_json(folder: Path, name: str = CONFIG_FILE) -> dict[str, Any]:
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise FormatError(f"{folder}: not a model folder, it has no readable {name}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FormatError(f"{path}: broken JSON ({error})") from error
     if not isinstance(values, dict):
         raise FormatError(f"{path}: not a table of settings")

@@ -6,7 +6,8 @@ positions, frame layers, pooling over latents) are what our own weights use.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 import torch
@@ -72,6 +73,7 @@ class AudioTowerConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
+        _check_sizes(self, heads={"frame_heads": "width"})
         if self.pooling == "features" and self.latents != self.latent_dim:
             raise ValueError("pooling over features leaves one number a latent: it needs latents = latent_dim")
 
@@ -106,6 +108,9 @@ class TextTowerConfig:
     hidden: int = 512
     dropout: float = 0.0
 
+    def __post_init__(self) -> None:
+        _check_sizes(self, heads={"heads": "width"})
+
 
 @dataclass(frozen=True)
 class ClaraConfig:
@@ -116,6 +121,24 @@ class ClaraConfig:
     mel: MelConfig = field(default_factory=MelConfig)
     audio: AudioTowerConfig = field(default_factory=AudioTowerConfig)
     text: TextTowerConfig = field(default_factory=TextTowerConfig)
+
+    def __post_init__(self) -> None:
+        _check_sizes(self, heads={})
+
+
+def _check_sizes(config: AudioTowerConfig | TextTowerConfig | ClaraConfig, heads: Mapping[str, str]) -> None:
+    """Raise ValueError for a size that no model has, and for `heads` that do not divide their width."""
+    for part in fields(config):
+        value = getattr(config, part.name)
+        layers = part.name.endswith("layers")
+        low, high = (0, 1000) if layers else (1, 10_000_000)
+        if isinstance(value, int) and not isinstance(value, bool) and not low <= value <= high:
+            raise ValueError(f"{part.name} must lie between {low} and {high}, got {value}")
+        if part.name == "dropout" and not 0.0 <= value < 1.0:
+            raise ValueError(f"dropout must lie between 0 and 1, got {value}")
+    for count, width in heads.items():
+        if getattr(config, width) % getattr(config, count):
+            raise ValueError(f"{width} {getattr(config, width)} cannot be divided by {getattr(config, count)} {count}")
 
 
 class AudioTower(nn.Module):

@@ -19,6 +19,7 @@ from clara_search.models import checkpoint
 from clara_search.models.inference import (
     batches,
     checked,
+    checked_texts,
     choose_device,
     choose_precision,
     embed_parts,
@@ -123,6 +124,7 @@ class ClaraEncoder:
 
         A text of more tokens than the model has positions for is cut there; an empty one has a vector too.
         """
+        texts = checked_texts(texts)
         vectors = np.empty((len(texts), self.dim), dtype=np.float32)
         if not texts:
             return vectors

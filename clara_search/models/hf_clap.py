@@ -16,7 +16,7 @@ import torch
 from clara_search.audio import Waveform
 from clara_search.errors import DeviceError, FormatError, UnknownModel
 from clara_search.models.checkpoint import count_parameters, read_json, update_from_file
-from clara_search.models.inference import batches, checked, choose_device, choose_precision, embed_parts
+from clara_search.models.inference import batches, checked, checked_texts, choose_device, choose_precision, embed_parts
 
 MODEL_TYPE = "clap"
 
@@ -143,6 +143,7 @@ class ClapEncoder:
 
     def encode_text(self, texts: Sequence[str], language: str | None = None) -> npt.NDArray[np.float32]:
         """Return unit vectors, shape (n, dim), of `texts`; one of more tokens than the model takes is cut there."""
+        texts = checked_texts(texts)
         vectors = np.empty((len(texts), self.dim), dtype=np.float32)
         positions = self._model.config.text_config.max_position_embeddings - self._model.config.text_config.pad_token_id
         encoded = [self._tokenizer(text, truncation=True, max_length=positions - 1)["input_ids"] for text in texts]

@@ -42,6 +42,10 @@ def fetch(name: str) -> Path:
         raise UnknownModel(
             f"the hub has no model {name!r}, or it is not public: sign in with `hf auth login`"
         ) from error
+    except errors.HFValidationError as error:
+        raise UnknownModel(
+            f"{name!r} cannot be the name of a model of the hub ({str(error).splitlines()[0]})"
+        ) from error
     except (errors.HTTPError, OSError) as error:
         at = f" --revision {revision}" if revision else ""
         raise UnknownModel(

@@ -12,10 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from clara_search.audio import Waveform
-from clara_search.errors import AudioError, DeviceError
+from clara_search.errors import AudioError, DeviceError, QueryError
 
 Precision = Literal["fp32", "bf16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
+
+LOUDEST = 1e6
+"""Samples beyond this are no sound: full scale is 1, and their power would not be finite."""
 
 Span = tuple[int, int]
 """First and one past the last sample of a part of a waveform."""
@@ -78,8 +81,22 @@ def checked(waveforms: Sequence[Waveform]) -> list[Waveform]:
             raise AudioError(f"{which} holds {array.dtype}: expected floating point from -1 to 1")
         if not np.isfinite(array).all():
             raise AudioError(f"{which} holds samples that are not finite")
+        if np.abs(array).max() > LOUDEST:
+            raise AudioError(f"{which} holds samples of up to {np.abs(array).max():g}: expected from -1 to 1")
         found.append(array.astype(np.float32, copy=False))
     return found
+
+
+def checked_texts(texts: Sequence[str]) -> list[str]:
+    """Return `texts`. Raises QueryError for a lone string, for what is no string, and for half a surrogate pair."""
+    if isinstance(texts, str):
+        raise QueryError("expected a list of texts, got one text: put it into a list")
+    for place, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise QueryError(f"text {place + 1} of {len(texts)} is no text: {text!r}")
+        if any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise QueryError(f"text {place + 1} of {len(texts)} is not Unicode: {text[:40]!a}")
+    return list(texts)
 
 
 def spans(samples: int, longest: int) -> list[Span]:
