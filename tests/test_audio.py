@@ -125,3 +125,9 @@ def test_windows_are_a_hop_apart_and_the_last_ends_at_the_end() -> None:
 def test_a_cut_holds_the_samples_of_its_window() -> None:
     np.testing.assert_array_equal(cut(np.arange(10, dtype=np.float32), Window(0.2, 0.5), 10), [2, 3, 4])
     assert len(cut(np.arange(10, dtype=np.float32), Window(1.0, 1.0), 10)) == 1
+
+
+def test_a_file_of_a_few_samples_a_second_is_refused_before_it_fills_the_memory(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "slow.wav", np.zeros(300, np.float32), 1)
+    with pytest.raises(AudioError, match=r"slow\.wav: has 1 samples a second"):
+        load_audio(tmp_path / "slow.wav", 16000)

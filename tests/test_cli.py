@@ -226,3 +226,35 @@ def test_times_and_names_are_short():
     assert short_name(None) == ""
     assert short_name("/x/what?#1.wav") == "what?#1.wav"
     assert short_name("/x/" + "a" * 40 + ".wav") == "a" * 13 + "…" + "a" * 10 + ".wav"
+
+
+def test_labels_may_be_many_and_a_file_of_them_must_be_there_and_readable(corpus, recordings, tmp_path):
+    many = ",".join(f"label number {number}" for number in range(200))
+    assert run("classify", recordings / "low.wav", "--labels", many).stdout
+    (tmp_path / "labels.txt").write_bytes(b"\xff\xfe")
+    for name, part in ((tmp_path / "labels.txt", "not UTF-8"), ("none.txt", "no such file")):
+        assert_one_line_error(run("classify", recordings / "low.wav", "--labels", name, code=1), part)
+
+
+def test_a_damaged_table_is_one_line(corpus):
+    for path in corpus.path.glob("corpus.lance/data/*.lance"):
+        path.write_bytes(path.read_bytes()[:100])
+    assert_one_line_error(run("search", "rain", "--db", corpus.path, code=1), "damaged")
+
+
+def test_examples_in_help_keep_their_lines():
+    for command in ("search", "classify", "index"):
+        text = run(command, "--help").stdout
+        assert "\\b" not in text
+        assert sum(line.strip().startswith(f"clara-search {command} ") for line in text.splitlines()) == 2
+
+
+def test_a_flat_index_finds_all_and_has_nothing_to_warn_of(corpus):
+    built = run("ann", "build", "--db", corpus.path, "--kind", "flat", "--target-recall", 1.0)
+    assert "1.000" in built.stdout
+    assert built.stderr == ""
+
+
+def test_an_index_that_misses_its_target_says_so(corpus, monkeypatch):
+    monkeypatch.setattr(ann, "_tune", lambda *_: (1, 0.5))
+    assert "below the target of 0.9" in run("ann", "build", "--db", corpus.path, "--target-recall", 0.9).stderr

@@ -294,7 +294,7 @@ def test_another_encoder_or_other_windows_are_refused(
         index([recordings], database, encoder, window_s=10)
     with pytest.raises(EncoderMismatch, match="'corpus' was built by tone"):
         index([recordings], database, ToneEncoder(version="2"))
-    with pytest.raises(ValueError, match="hop"):
+    with pytest.raises(FormatError, match="hop"):
         index([recordings], database, encoder, table="other", window_s=2, hop_s=3)
 
 
@@ -364,3 +364,46 @@ def test_progress_is_told_of_every_item_once(
     names = ["high.ogg", "low.wav", "middle.flac"]
     expected = [("bad.wav", "failed")] * 2 + [(name, status) for status in ("indexed", "unchanged") for name in names]
     assert sorted(told) == sorted(expected)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ('{"path": "a\\u0000.wav"}', "holds a NUL"),
+        ('{"path": "a\\ud800.wav"}', "No such file"),
+        ('{"text": "rain", "start_s": 1' + "0" * 400 + "}", "not a time in seconds"),
+    ],
+    ids=["nul", "surrogate", "endless start"],
+)
+def test_a_row_that_no_file_can_have_is_listed_and_costs_nothing_else(
+    tmp_path: Path, database: Database, encoder: ToneEncoder, line: str, reason: str
+) -> None:
+    (tmp_path / "rows.jsonl").write_text(line + '\n{"text": "rain on a roof"}\n', encoding="utf-8")
+    summary = index([tmp_path / "rows.jsonl"], database, encoder)
+    assert counts(summary) == (1, 0, 1, 0, 1)
+    assert reason in database.failures("corpus")[0]["reason"]
+
+
+@pytest.mark.parametrize(
+    "line", ['{"text": "a\\ud800"}', '{"text": "a", "language": "\\udfff"}', '{"text": "a", "n\\ud800": 1}']
+)
+def test_half_a_character_is_replaced(tmp_path: Path, database: Database, encoder: ToneEncoder, line: str) -> None:
+    (tmp_path / "rows.jsonl").write_text(line + "\n", encoding="utf-8")
+    assert counts(index([tmp_path / "rows.jsonl"], database, encoder)) == (1, 0, 0, 0, 1)
+
+
+def test_a_number_beyond_64_bits_is_kept_as_text(tmp_path: Path, database: Database, encoder: ToneEncoder) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"text": "a", "n": 1%s}\n{"text": "b", "n": 2}\n' % ("0" * 30))
+    index([tmp_path / "rows.jsonl"], database, encoder)
+    assert sorted(database.table().scan(["n"])["n"].to_pylist()) == ["1" + "0" * 30, "2"]
+
+
+def test_a_pipe_is_stepped_over(recordings: Path, database: Database, encoder: ToneEncoder) -> None:
+    os.mkfifo(recordings / "pipe.wav")
+    assert counts(index([recordings], database, encoder)) == (3, 0, 1, 0, 3)
+    assert "pipe" in database.failures("corpus")[0]["reason"]
+
+
+def test_windows_that_leave_gaps_are_refused(recordings: Path, database: Database, encoder: ToneEncoder) -> None:
+    with pytest.raises(FormatError, match="need 0 < hop <= window"):
+        index([recordings], database, encoder, hop_s=20.0)

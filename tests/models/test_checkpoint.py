@@ -104,3 +104,24 @@ def test_a_folder_is_described_without_its_weights_being_read(folder: Path) -> N
     assert described["parameters"] == sum(p.numel() for p in Clara(MASKED).parameters())
     assert (described["name"], described["dim"], described["sample_rate"]) == ("masked", 24, 16000)
     assert described["fingerprint"] == fingerprint(folder)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"dim": 24', '"dim": 0', "dim must lie between 1"),
+        ('"heads": 4', '"heads": 5', "width 16 cannot be divided by 5 heads"),
+        ('"layers": 2', '"layers": 10000000', "layers must lie between 0 and 1000"),
+        ('"hop": 512', '"hop": 0', "a log-mel needs positive sizes"),
+        ('"vocab_size": 300', '"vocab_size": 1000000000000000000000', "vocab_size must lie between"),
+        ('"dropout": 0.0', '"dropout": 5.0', "dropout must lie between 0 and 1"),
+        ('"dim": 24', '"dim": ' + "[" * 100_000, "broken JSON"),
+    ],
+    ids=["dim", "heads", "layers", "hop", "vocabulary", "dropout", "nesting"],
+)
+def test_a_size_that_no_model_has_is_refused(folder: Path, old: str, new: str, message: str) -> None:
+    config = folder / "config.json"
+    assert old in config.read_text()
+    config.write_text(config.read_text().replace(old, new))
+    with pytest.raises(FormatError, match=message):
+        load_model(folder)

@@ -8,10 +8,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clara_search.errors import AudioError, DeviceError
+from clara_search.errors import AudioError, DeviceError, QueryError
 from clara_search.models.inference import (
     batches,
     checked,
+    checked_texts,
     choose_device,
     choose_precision,
     embed_parts,
@@ -52,11 +53,27 @@ def test_a_mask_is_true_where_something_stands() -> None:
         (np.array([0.0, np.nan]), "waveform 2 of 2 holds samples that are not finite"),
         (np.array([0.0, -np.inf]), "waveform 2 of 2 holds samples that are not finite"),
         (np.zeros(10, np.int16), "waveform 2 of 2 holds int16"),
+        (np.full(10, 1e30, np.float32), r"waveform 2 of 2 holds samples of up to 1e\+30"),
+        (np.full(10, -1e300), r"waveform 2 of 2 holds samples of up to 1e\+300"),
     ],
 )
 def test_what_is_no_waveform_is_named_by_its_place(waveform: np.ndarray, message: str) -> None:
     with pytest.raises(AudioError, match=message):
         checked([np.zeros(5, np.float32), waveform])
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ("dog", "got one text: put it into a list"),
+        (["a", None], "text 2 of 2 is no text: None"),
+        ([("a", "b")], "text 1 of 1 is no text"),
+        (["a\udcff"], "text 1 of 1 is not Unicode"),
+    ],
+)
+def test_what_is_no_text_is_named_by_its_place(texts: list[str], message: str) -> None:
+    with pytest.raises(QueryError, match=message):
+        checked_texts(texts)
 
 
 def test_a_waveform_of_doubles_becomes_one_of_singles() -> None:
