@@ -90,7 +90,7 @@ def demo_on_corpus(folder: Path, encoder: Encoder) -> None:
     heading("6. Text -> audio on texts that the model never trained on")
     score_unseen_texts(index)
     heading("Try next")
-    query = "a bird is singing" if "opensfx" in sources else "good night"
+    query = "an engine starts" if "opensfx" in sources else "good night"
     click.echo(f'.venv/bin/clara-search search "{query}" --db {shlex.quote(str(database))}')
     click.echo("make demo AUDIO=folder-of-your-own-recordings")
 
