@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +24,7 @@ from clara_search.features import log_mel
 from clara_search.models.catalog import find, model_type
 from clara_search.models.checkpoint import load_model, save_model
 from clara_search.models.clara import Clara
-from clara_search.models.inference import mask_of
+from clara_search.models.inference import choose_device, mask_of
 from clara_search.models.layers import Attention
 from clara_search.models.released import PRESETS
 from clara_search.tokenizer import Tokenizer
@@ -56,7 +55,7 @@ class PlainEncoder:
 
     def __init__(self, folder: Path, device: str | None) -> None:
         model, self.tokenizer = load_model(folder)
-        self.model = copy.deepcopy(model).to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.model = model.to(choose_device(device))
         for module in self.model.modules():
             if isinstance(module, Attention):
                 module.__class__ = PlainAttention

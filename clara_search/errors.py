@@ -31,3 +31,8 @@ class EncoderMismatch(DatabaseError):
 
 class QueryError(ClaraError):
     """A query that cannot be answered: empty, malformed filter, no labels."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what another library's `error` says, or its name where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

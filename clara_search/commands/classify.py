@@ -98,14 +98,15 @@ def read_labels(labels: str) -> list[str]:
     """Return the labels of a comma-separated list, or the lines of the file that `labels` names."""
     path = Path(labels)
     try:
-        if path.is_file():
-            return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        text = path.read_text(encoding="utf-8") if path.is_file() else None
     except UnicodeDecodeError as error:
         raise FormatError(f"{path}: not UTF-8 ({error.reason})") from error
-    except OSError:  # too long for a name
-        return [label.strip() for label in labels.split(",")]
+    except OSError:  # too long for a name, or not ours to read
+        text = None
+    if text is not None:
+        return [line.strip() for line in text.splitlines() if line.strip()]
     if path.suffix == ".txt":
-        raise FormatError(f"{path}: no such file")
+        raise FormatError(f"{path}: no such file that can be read")
     return [label.strip() for label in labels.split(",")]
 
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from clara_search.audio import Waveform
 from clara_search.features import log_mel
 from clara_search.models import checkpoint
 from clara_search.models.inference import (
+    TEXT_TOKENS_PER_BATCH,
     batches,
+    budget_on,
     checked,
     checked_texts,
     choose_device,
@@ -25,14 +26,12 @@ from clara_search.models.inference import (
     embed_parts,
     mask_of,
     quantise,
+    unit_vectors,
 )
 
 AUDIO_TOKENS_PER_BATCH = {"cpu": 1100, "cuda": 65536}
 """Padded frames behind the convolutions, and latents, embedded at once: within the caches of a CPU, or enough to fill a
 GPU. A clip of 10 s has 981 in clara-100m and 134 in clara-small."""
-
-TEXT_TOKENS_PER_BATCH = {"cpu": 2048, "cuda": 32768}
-"""Padded tokens embedded at once."""
 
 
 class ClaraEncoder:
@@ -100,15 +99,12 @@ class ClaraEncoder:
             return 1 << 62
         return (audio.max_positions * math.prod(audio.conv_strides) - 1) * self._config.mel.hop
 
-    def _budget(self, by_device: Mapping[str, int]) -> int:
-        return by_device["cpu" if self._device.type == "cpu" else "cuda"]
-
     def _embed_waveforms(self, waveforms: list[Waveform]) -> npt.NDArray[np.float32]:
         log_mels = [log_mel(waveform, self._config.mel, self._device) for waveform in waveforms]
         vectors = np.empty((len(log_mels), self.dim), dtype=np.float32)
         audio = self._config.audio
         sizes = [len(x) // math.prod(audio.conv_strides) + audio.latents for x in log_mels]
-        budget = 1 if self.precision == "int8" else self._budget(AUDIO_TOKENS_PER_BATCH)
+        budget = 1 if self.precision == "int8" else budget_on(self._device, AUDIO_TOKENS_PER_BATCH)
         with torch.inference_mode():
             for indices in batches(sizes, budget):
                 frames = pad_sequence([log_mels[i] for i in indices], batch_first=True)
@@ -116,7 +112,7 @@ class ClaraEncoder:
                 # Without a mask the attention takes a faster path; clips of one length need none.
                 mask = None if min(lengths) == max(lengths) else mask_of(lengths).to(self._device)
                 embedded = self._model.embed_log_mels(frames.to(self._dtype), mask)
-                vectors[indices] = _to_numpy(embedded)
+                vectors[indices] = unit_vectors(embedded)
         return vectors
 
     def encode_text(self, texts: Sequence[str], language: str | None = None) -> npt.NDArray[np.float32]:
@@ -131,16 +127,11 @@ class ClaraEncoder:
         ids, mask = self._tokenizer.encode(texts, [language] * len(texts), self._config.text.max_positions)
         lengths = mask.sum(axis=1).tolist()
         with torch.inference_mode():
-            for indices in batches(lengths, self._budget(TEXT_TOKENS_PER_BATCH)):
+            for indices in batches(lengths, budget_on(self._device, TEXT_TOKENS_PER_BATCH)):
                 longest = lengths[indices[0]]
                 embedded = self._model.embed_tokens(
                     torch.from_numpy(ids[indices, :longest]).to(self._device),
                     torch.from_numpy(mask[indices, :longest]).to(self._device),
                 )
-                vectors[indices] = _to_numpy(embedded)
+                vectors[indices] = unit_vectors(embedded)
         return vectors
-
-
-def _to_numpy(vectors: Tensor) -> npt.NDArray[np.float32]:
-    """Return vectors in float32, brought back to unit norm: bf16 keeps it to two digits."""
-    return torch.nn.functional.normalize(vectors.float(), dim=-1).cpu().numpy()

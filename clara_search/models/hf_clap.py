@@ -14,16 +14,22 @@ import numpy.typing as npt
 import torch
 
 from clara_search.audio import Waveform
-from clara_search.errors import DeviceError, FormatError, UnknownModel
+from clara_search.errors import DeviceError, FormatError, UnknownModel, first_line
 from clara_search.models.checkpoint import count_parameters, read_json, update_from_file
-from clara_search.models.inference import batches, checked, checked_texts, choose_device, choose_precision, embed_parts
-
-MODEL_TYPE = "clap"
+from clara_search.models.inference import (
+    TEXT_TOKENS_PER_BATCH,
+    batches,
+    budget_on,
+    checked,
+    checked_texts,
+    choose_device,
+    choose_precision,
+    embed_parts,
+    unit_vectors,
+)
 
 CLIPS_PER_BATCH = {"cpu": 4, "cuda": 64}
 """Windows embedded at once: all have the length that the model was trained on."""
-
-TOKENS_PER_BATCH = {"cpu": 2048, "cuda": 32768}
 
 WEIGHTS_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 """Where `transformers` looks for weights, in this order."""
@@ -68,12 +74,11 @@ class ClapEncoder:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             self._features: Any = ClapFeatureExtractor.from_pretrained(folder, local_files_only=True)
         except Exception as error:  # transformers raises nearly anything for a broken folder
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise FormatError(f"{folder}: not a CLAP model that can be loaded ({reason})") from error
+            raise FormatError(f"{folder}: not a CLAP model that can be loaded ({first_line(error)})") from error
         self._model = self._model.to(self._device).eval()
         self._fusion = bool(self._model.config.audio_config.enable_fusion)
-        filters = self._features.mel_filters if self._features.truncation == "fusion" else None
-        filters = self._features.mel_filters_slaney if filters is None else filters
+        of_fusion = self._features.truncation == "fusion"
+        filters = self._features.mel_filters if of_fusion else self._features.mel_filters_slaney
         self._filters = torch.from_numpy(np.asarray(filters, dtype=np.float32))
         self._window = torch.hann_window(self._features.fft_window_size)
         if compile_model:
@@ -110,7 +115,7 @@ class ClapEncoder:
 
     def _embed_windows(self, waveforms: list[Waveform]) -> npt.NDArray[np.float32]:
         vectors = np.empty((len(waveforms), self.dim), dtype=np.float32)
-        together = CLIPS_PER_BATCH.get(self._device.type, 64)
+        together = budget_on(self._device, CLIPS_PER_BATCH)
         with torch.inference_mode():
             for start in range(0, len(waveforms), together):
                 mels = torch.stack([self._log_mel(waveform) for waveform in waveforms[start : start + together]])
@@ -119,7 +124,7 @@ class ClapEncoder:
                     input_features=mels.to(self._device, self._dtype),
                     is_longer=torch.zeros(len(mels), 1, dtype=torch.bool, device=self._device),
                 )
-                vectors[start : start + together] = _unit(found)
+                vectors[start : start + together] = unit_vectors(found.pooler_output)
         return vectors
 
     def _log_mel(self, waveform: Waveform) -> torch.Tensor:
@@ -148,13 +153,13 @@ class ClapEncoder:
         positions = self._model.config.text_config.max_position_embeddings - self._model.config.text_config.pad_token_id
         encoded = [self._tokenizer(text, truncation=True, max_length=positions - 1)["input_ids"] for text in texts]
         with torch.inference_mode():
-            for indices in batches(list(map(len, encoded)), TOKENS_PER_BATCH.get(self._device.type, 32768)):
+            for indices in batches(list(map(len, encoded)), budget_on(self._device, TEXT_TOKENS_PER_BATCH)):
                 padded = self._tokenizer.pad({"input_ids": [encoded[i] for i in indices]}, return_tensors="pt")
                 found = self._model.get_text_features(
                     input_ids=padded["input_ids"].to(self._device),
                     attention_mask=padded["attention_mask"].to(self._device),
                 )
-                vectors[indices] = _unit(found)
+                vectors[indices] = unit_vectors(found.pooler_output)
         return vectors
 
 
@@ -191,9 +196,3 @@ def _weight_files(folder: Path) -> list[Path]:
     if first.suffix != ".json":
         return [first]
     return [folder / name for name in sorted(set(read_json(folder, first.name)["weight_map"].values()))]
-
-
-def _unit(found: Any) -> npt.NDArray[np.float32]:
-    """Return what `get_*_features` found as unit vectors in float32."""
-    vectors: torch.Tensor = found.pooler_output
-    return torch.nn.functional.normalize(vectors.float(), dim=-1).cpu().numpy()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from clara_search.errors import UnknownModel
+from clara_search.errors import UnknownModel, first_line
 
 _ID = re.compile(r"(?P<repository>[\w][\w.-]*/[\w][\w.-]*)(@(?P<revision>[\w./-]+))?")
 
@@ -43,9 +43,7 @@ def fetch(name: str) -> Path:
             f"the hub has no model {name!r}, or it is not public: sign in with `hf auth login`"
         ) from error
     except errors.HFValidationError as error:
-        raise UnknownModel(
-            f"{name!r} cannot be the name of a model of the hub ({str(error).splitlines()[0]})"
-        ) from error
+        raise UnknownModel(f"{name!r} cannot be the name of a model of the hub ({first_line(error)})") from error
     except (errors.HTTPError, OSError) as error:
         at = f" --revision {revision}" if revision else ""
         raise UnknownModel(
@@ -67,6 +65,6 @@ def push(folder: Path, repository: str, private: bool = False) -> str:
         address = api.create_repo(repository, private=private, exist_ok=True)
         api.upload_folder(repo_id=repository, folder_path=folder, commit_message="Upload a clara-search model")
     except (errors.HTTPError, errors.HFValidationError, OSError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise UnknownModel(f"{repository}: could not be pushed ({reason}); sign in with `hf auth login`") from error
     return str(address)

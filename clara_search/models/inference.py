@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -12,10 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from clara_search.audio import Waveform
-from clara_search.errors import AudioError, DeviceError, QueryError
+from clara_search.errors import AudioError, DeviceError, QueryError, first_line
 
 Precision = Literal["fp32", "bf16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
+
+TEXT_TOKENS_PER_BATCH = {"cpu": 2048, "cuda": 32768}
+"""Padded tokens embedded at once, by `budget_on`."""
 
 LOUDEST = 1e6
 """Samples beyond this are no sound: full scale is 1, and their power would not be finite."""
@@ -33,7 +36,7 @@ def choose_device(device: str | None) -> torch.device:
         chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.empty(1, device=chosen)
     except (RuntimeError, AssertionError) as error:
-        raise DeviceError(f"cannot compute on {device!r} ({str(error).splitlines()[0]})") from error
+        raise DeviceError(f"cannot compute on {device!r} ({first_line(error)})") from error
     return chosen
 
 
@@ -79,10 +82,11 @@ def checked(waveforms: Sequence[Waveform]) -> list[Waveform]:
             raise AudioError(f"{which} is empty")
         if array.dtype.kind != "f":
             raise AudioError(f"{which} holds {array.dtype}: expected floating point from -1 to 1")
-        if not np.isfinite(array).all():
+        peak = np.abs(array).max()  # of a sample that is no number, no number
+        if not np.isfinite(peak):
             raise AudioError(f"{which} holds samples that are not finite")
-        if np.abs(array).max() > LOUDEST:
-            raise AudioError(f"{which} holds samples of up to {np.abs(array).max():g}: expected from -1 to 1")
+        if peak > LOUDEST:
+            raise AudioError(f"{which} holds samples of up to {peak:g}: expected from -1 to 1")
         found.append(array.astype(np.float32, copy=False))
     return found
 
@@ -137,6 +141,16 @@ def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
         batch.append(index)
     if batch:
         yield batch
+
+
+def budget_on(device: torch.device, budgets: Mapping[str, int]) -> int:
+    """Return the budget of a batch on `device`: that of a CPU, or of any accelerator ("cuda")."""
+    return budgets["cpu" if device.type == "cpu" else "cuda"]
+
+
+def unit_vectors(vectors: Tensor) -> npt.NDArray[np.float32]:
+    """Return vectors in float32, brought back to unit norm: bf16 keeps it to two digits."""
+    return torch.nn.functional.normalize(vectors.float(), dim=-1).cpu().numpy()
 
 
 def mask_of(lengths: Sequence[int]) -> Tensor:

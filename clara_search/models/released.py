@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 from clara_search.config import from_mapping
-from clara_search.errors import FormatError
+from clara_search.errors import FormatError, first_line
 from clara_search.models.checkpoint import assemble, save_model, update_from_file
 from clara_search.models.clara import AudioTowerConfig, Clara, ClaraConfig, TextTowerConfig
-from clara_search.models.vocabulary import released_tokenizer
+from clara_search.models.vocabulary import FIRST_ADDED_TOKEN, released_tokenizer
 
 RELEASED_SAMPLE_RATE = 48000
 """Hz of the recordings that the released models were trained on; a checkpoint does not say it."""
@@ -76,8 +76,7 @@ def load_released(path: Path, sample_rate: int = RELEASED_SAMPLE_RATE) -> Clara:
     except FileNotFoundError as error:
         raise FormatError(f"{path}: there is no such file") from error
     except Exception as error:  # torch raises nearly anything for a damaged file
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise FormatError(f"{path}: not a checkpoint of tensors and plain values ({reason})") from error
+        raise FormatError(f"{path}: not a checkpoint of tensors and plain values ({first_line(error)})") from error
     if not isinstance(checkpoint, dict) or not {"hyper_parameters", "state_dict"} <= set(checkpoint):
         raise FormatError(f"{path}: not a CLARA checkpoint, it has no hyper_parameters or no state_dict")
     parameters, state = checkpoint["hyper_parameters"], checkpoint["state_dict"]
@@ -143,7 +142,7 @@ give the same vectors as the released code gives for a clip and a text alone.
 - Checkpoint: `{path.name}`, SHA-256 `{digest.hexdigest()}`
 - Size: {sized}, {sum(p.numel() for p in model.parameters()):,} parameters, vectors of {config.dim}
 - Audio: mono at {config.mel.sample_rate} Hz, {config.mel.n_mels} mel bands
-- Tokens: Whisper's multilingual byte pairs with CLARA's {config.text.vocab_size - 50257} added
+- Tokens: Whisper's multilingual byte pairs with CLARA's {config.text.vocab_size - FIRST_ADDED_TOKEN} added
 
 ## Licence
 
