@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def from_mapping(cls: type[T], values: Mapping[str, Any], where: str) -> T:
-    """Build the dataclass `cls` from `values`, nested dataclasses from nested mappings, tuples from lists.
+    """Build the dataclass `cls` from `values`, nested dataclasses and dicts from nested mappings, tuples from lists.
 
     Raises FormatError, naming `where` and the key, for an unknown key (with the nearest known one), a missing one, or
     a value of another type.
@@ -41,6 +41,8 @@ def _convert(expected: Any, value: Any, where: str) -> Any:
     origin, arguments = typing.get_origin(expected), typing.get_args(expected)
     if origin is tuple and isinstance(value, (list, tuple)):
         return tuple(_convert(arguments[0], item, where) for item in value)
+    if origin is dict and isinstance(value, Mapping):
+        return {key: _convert(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
     if origin is typing.Literal:
         if value not in arguments:
             raise FormatError(f"{where}: expected one of {', '.join(map(repr, arguments))}, got {value!r}")

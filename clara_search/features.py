@@ -32,7 +32,8 @@ class MelConfig:
         hop: samples from frame to frame.
         n_mels: mel bands.
         f_max: upper edge of the highest band, Hz; the lowest begins at 0.
-        floor_db: lowest level, relative to the loudest band of the clip.
+        floor_db: lowest level, relative to the reference.
+        reference_db: the level that counts as 0 dB; None: the loudest band of the clip.
     """
 
     sample_rate: int = 48000
@@ -42,6 +43,7 @@ class MelConfig:
     n_mels: int = 80
     f_max: float = 8000.0
     floor_db: float = -80.0
+    reference_db: float | None = None
 
     def __post_init__(self) -> None:
         sizes = (self.sample_rate, self.n_fft, self.window, self.hop, self.n_mels)
@@ -52,7 +54,7 @@ class MelConfig:
 
 
 def log_mel(waveform: Waveform, config: MelConfig, device: torch.device = CPU) -> torch.Tensor:
-    """Return the log-mel of `waveform`, shape (frames, n_mels), dB relative to the clip's peak, scaled (x + 40) / 40.
+    """Return the log-mel of `waveform`, shape (frames, n_mels), dB relative to the reference, scaled (x + 40) / 40.
 
     Expects mono float32 of shape (samples,) at `config.sample_rate` Hz; gives 1 + samples // hop frames, centred and
     zero-padded. It is computed on `device` and stays there. Raises AudioError if it is empty.
@@ -71,7 +73,8 @@ def log_mel(waveform: Waveform, config: MelConfig, device: torch.device = CPU) -
     )
     power = spectrum.real.square() + spectrum.imag.square()
     decibels = 10.0 * torch.log10((power.T @ filters).clamp_min(POWER_FLOOR))
-    relative = (decibels - decibels.max()).clamp_min(config.floor_db)
+    reference = decibels.max() if config.reference_db is None else config.reference_db
+    relative = (decibels - reference).clamp_min(config.floor_db)
     return (relative + 40.0) / 40.0
 
 

@@ -1,8 +1,12 @@
-"""Changes to a recording that leave its meaning alone: gain, noise, other sounds behind it, masking."""
+"""Changes to a recording that leave its meaning alone: pitch, tempo, rooms, noise, clipping, gain, masking.
+
+And the blend of speech with another sound, which adds the sound to what the recording means.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -19,8 +23,20 @@ class AugmentConfig:
     """How often and how strongly; a probability of 0 leaves a change out.
 
     Attributes:
+        pitch_probability: how often the pitch is moved and the tempo kept.
+        pitch_semitones: furthest, either way.
+        tempo_probability: how often the tempo is changed and the pitch kept.
+        tempo: lowest and highest factor.
         speed_probability: how often a recording is played faster or slower, which moves its pitch too.
         speed: lowest and highest factor.
+        blend_probability: how often speech is blended with another sound, a = lambda x + (1 - lambda) y, both at one
+            level, and its caption names both (arXiv 2310.11830).
+        blend_lambda: lowest and highest lambda.
+        blend_weighs: which of the two lambda weighs; the paper leaves it open.
+        reverb_probability: how often it sounds as in a room.
+        reverb_s: shortest and longest time in which the room's echo falls by 60 dB.
+        clip_probability: how often the loudest samples are cut off.
+        clip_share: smallest and largest share of the samples that are.
         gain_db: largest change of level, either way; what passes full scale is clipped, as in a recording.
         noise_probability: how often coloured noise is added.
         mix_probability: how often another recording without speech is laid behind one of speech.
@@ -33,24 +49,106 @@ class AugmentConfig:
         frequency_mask_bands: see `frequency_masks`.
     """
 
+    pitch_probability: float = 0.0
+    pitch_semitones: float = 3.0
+    tempo_probability: float = 0.0
+    tempo: tuple[float, float] = (0.85, 1.18)
     speed_probability: float = 0.0
-    speed: tuple[float, ...] = (0.85, 1.18)
+    speed: tuple[float, float] = (0.85, 1.18)
+    blend_probability: float = 0.0
+    blend_lambda: tuple[float, float] = (0.01, 0.8)
+    blend_weighs: Literal["speech", "sound"] = "sound"
+    reverb_probability: float = 0.0
+    reverb_s: tuple[float, float] = (0.1, 0.8)
+    clip_probability: float = 0.0
+    clip_share: tuple[float, float] = (0.001, 0.05)
     gain_db: float = 12.0
     noise_probability: float = 0.3
     mix_probability: float = 0.2
-    snr_db: tuple[float, ...] = (3.0, 30.0)
+    snr_db: tuple[float, float] = (3.0, 30.0)
     band_limit_probability: float = 0.0
-    band_limit_hz: tuple[float, ...] = (3000.0, 8000.0)
+    band_limit_hz: tuple[float, float] = (3000.0, 8000.0)
     time_masks: int = 2
     time_mask_share: float = 0.08
     frequency_masks: int = 2
     frequency_mask_bands: int = 10
 
     def __post_init__(self) -> None:
-        for name in ("speed", "snr_db", "band_limit_hz"):
+        for name in ("tempo", "speed", "blend_lambda", "reverb_s", "clip_share", "snr_db", "band_limit_hz"):
             bounds = getattr(self, name)
             if len(bounds) != 2 or bounds[0] > bounds[1]:
                 raise ValueError(f"{name} takes a lowest and a highest value")
+
+
+def augment(
+    waveform: Waveform, sample_rate: int, config: AugmentConfig, rng: np.random.Generator, background: Waveform | None
+) -> Waveform:
+    """Return `waveform`, shape (samples,), changed as `config` says; `background` may be laid behind it."""
+    semitones, tempo = 0.0, 1.0
+    if rng.random() < config.pitch_probability:
+        semitones = float(rng.uniform(-config.pitch_semitones, config.pitch_semitones))
+    if rng.random() < config.tempo_probability:
+        tempo = float(rng.uniform(*config.tempo))
+    waveform = stretch(waveform, sample_rate, semitones, tempo)
+    if rng.random() < config.speed_probability:
+        waveform = play_at(waveform, rng.uniform(*config.speed))
+    snr_db = float(rng.uniform(*config.snr_db))
+    if rng.random() < config.noise_probability:
+        waveform = mix(waveform, coloured_noise(len(waveform), rng), snr_db, rng)
+    elif background is not None:
+        waveform = mix(waveform, background, snr_db, rng)
+    if rng.random() < config.reverb_probability:
+        waveform = reverb(waveform, sample_rate, float(rng.uniform(*config.reverb_s)), rng)
+    if rng.random() < config.clip_probability:
+        waveform = clip(waveform, float(rng.uniform(*config.clip_share)))
+    return gain(waveform, config, rng)
+
+
+def stretch(waveform: Waveform, sample_rate: int, semitones: float, tempo: float) -> Waveform:
+    """Return `waveform`, shape (samples,), `semitones` higher and `tempo` times as fast: (samples / tempo,).
+
+    Signalsmith Stretch does it, from the PyPI distribution `python-stretch`.
+    """
+    if semitones == 0.0 and tempo == 1.0:
+        return waveform
+    import python_stretch
+
+    stretcher = python_stretch.Signalsmith.Stretch()
+    stretcher.preset(1, sample_rate)
+    stretcher.setTransposeSemitones(semitones)
+    stretcher.setTimeFactor(tempo)
+    stretched: Waveform = np.asarray(stretcher.process(waveform[None]))[0]
+    return stretched if len(stretched) else waveform
+
+
+def blend(speech: Waveform, sound: Waveform, weight: float, rng: np.random.Generator) -> Waveform:
+    """Return `weight` times `speech` and 1 - `weight` times `sound`, which is brought to its length and level."""
+    behind = _as_long(sound, len(speech), rng)
+    level, other = np.sqrt(np.mean(speech**2)), np.sqrt(np.mean(behind**2))
+    scaled = behind * np.float32(level / other) if other > 0 else behind
+    return (np.float32(weight) * speech + np.float32(1.0 - weight) * scaled).astype(np.float32)
+
+
+def reverb(waveform: Waveform, sample_rate: int, decay_s: float, rng: np.random.Generator) -> Waveform:
+    """Return `waveform`, shape (samples,), as in a room whose echo falls by 60 dB in `decay_s`, at the same level.
+
+    The room is noise that decays exponentially behind a direct sound (Moorer, 1979).
+    """
+    time = np.arange(max(round(decay_s * sample_rate), 1)) / sample_rate
+    room = rng.standard_normal(len(time)) * np.exp(-6.9 * time / decay_s)
+    room *= rng.uniform(0.2, 1.0) / np.sqrt(np.sum(room**2))
+    room[0] = 1.0
+    length = 1 << (len(waveform) + len(room) - 1).bit_length()
+    heard = np.fft.irfft(np.fft.rfft(waveform, length) * np.fft.rfft(room, length), length)[: len(waveform)]
+    level, now = np.sqrt(np.mean(waveform**2)), np.sqrt(np.mean(heard**2))
+    return (heard * (level / now if now > 0 else 1.0)).astype(np.float32)
+
+
+def clip(waveform: Waveform, share: float) -> Waveform:
+    """Return `waveform`, shape (samples,), with the loudest `share` of its samples cut off."""
+    bound = np.quantile(np.abs(waveform), 1.0 - share)
+    clipped: Waveform = np.clip(waveform, -bound, bound).astype(np.float32) if bound > 0 else waveform
+    return clipped
 
 
 def play_at(waveform: Waveform, speed: float) -> Waveform:
@@ -75,12 +173,16 @@ def coloured_noise(samples: int, rng: np.random.Generator) -> Waveform:
 
 def mix(waveform: Waveform, background: Waveform, snr_db: float, rng: np.random.Generator) -> Waveform:
     """Return `waveform` with `background` behind it, `snr_db` softer in mean power, from a random place, repeated."""
-    start = rng.integers(len(background))
-    behind = np.resize(np.roll(background, -start), len(waveform))
+    behind = _as_long(background, len(waveform), rng)
     signal, noise = float(np.mean(waveform**2)), float(np.mean(behind**2))
     if signal == 0.0 or noise == 0.0:
         return waveform
     return waveform + behind * np.float32(np.sqrt(signal / noise) * 10.0 ** (-snr_db / 20.0))
+
+
+def _as_long(background: Waveform, samples: int, rng: np.random.Generator) -> Waveform:
+    """Return `samples` of `background`, from a random place, repeated."""
+    return np.resize(np.roll(background, -int(rng.integers(len(background)))), samples)
 
 
 def band_limit(log_mel: torch.Tensor, mel: MelConfig, cutoff_hz: float) -> torch.Tensor:

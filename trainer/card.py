@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 
 from clara_search.metrics import Accuracy, RetrievalScores
-from trainer.data import Corpus, Sides
+from trainer.corpus import Corpus
 from trainer.evaluate import Report
 from trainer.recipe import RECIPES, Recipe
+from trainer.sides import Sides
 
 
 def model_card(recipe: Recipe, corpus: Corpus, sides: Sides, report: Report, parameters: int) -> str:

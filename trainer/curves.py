@@ -15,7 +15,7 @@ def read_log(folder: Path) -> list[Row]:
     for path in versions:
         with path.open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
-                if row["epoch"]:
+                if row.get("epoch"):
                     values = {name: float(value) for name, value in row.items() if value}
                     epochs.setdefault(int(row["epoch"]), {}).update(values)
     return [epochs[epoch] for epoch in sorted(epochs)]

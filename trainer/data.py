@@ -1,17 +1,12 @@
-"""Recordings and texts to batches: decoded once, split by text, bucketed by length, augmented afresh each epoch."""
+"""Pairs to batches: bucketed by length, augmented afresh each epoch, the same again for the same seed."""
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
 import logging
-from collections import deque
+import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,158 +15,30 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from clara_search.audio import Waveform, load_audio
-from clara_search.datasets.digits import DIGIT_WORDS
-from clara_search.datasets.readers import matching, read
-from clara_search.datasets.spec import Example
-from clara_search.datasets.split import normalise, text_split
+from clara_search.audio import Waveform
+from clara_search.datasets.split import normalise
 from clara_search.errors import AudioError
-from clara_search.features import MelConfig, log_mel
+from clara_search.features import log_mel
 from clara_search.tokenizer import Tokenizer
-from trainer.augment import AugmentConfig, band_limit, coloured_noise, gain, mask, mix, play_at
-from trainer.captions import caption
+from trainer.augment import augment, band_limit, blend, mask
+from trainer.captions import Captions, Generator, Translations
+from trainer.corpus import Corpus
 from trainer.phones import Phones
-from trainer.recipe import DataConfig, Recipe
+from trainer.recipe import Recipe, bundled
+from trainer.teacher import SAMPLES_PER_FRAME, Taught, TaughtTexts
 
 log = logging.getLogger(__name__)
 
-
-class Corpus:
-    """Examples (their audio dropped) and their waveforms, int16 in one memory-mapped file."""
-
-    def __init__(self, examples: list[Example], samples: npt.NDArray[np.int16], offsets: list[int], rate: int) -> None:
-        self.examples, self.sample_rate = examples, rate
-        self._samples, self._offsets = samples, offsets
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def waveform(self, index: int) -> Waveform:
-        """Return recording `index` as float32, shape (samples,)."""
-        return self._samples[self._offsets[index] : self._offsets[index + 1]].astype(np.float32) / 32768.0
-
-    def duration_s(self, index: int) -> float:
-        """Return the length of recording `index` in seconds."""
-        return (self._offsets[index + 1] - self._offsets[index]) / self.sample_rate
-
-
-def load_corpus(patterns: Sequence[str], sample_rate: int, cache: Path) -> Corpus:
-    """Decode everything that matches `patterns` once, into `cache`; bad recordings are logged and left out.
-
-    The cache is made anew when the patterns, the rate, or a file's name, size or time change.
-    """
-    key = _cache_key(patterns, sample_rate)
-    folder = cache / key
-    if not (folder / "examples.jsonl").exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        _decode_into(folder, patterns, sample_rate)
-    with (folder / "examples.jsonl").open(encoding="utf-8") as file:
-        rows = [json.loads(line) for line in file]
-    offsets = np.cumsum([0, *(row.pop("samples") for row in rows)]).tolist()
-    samples = np.memmap(folder / "samples.i16", dtype=np.int16, mode="r")
-    return Corpus([Example(audio=b"", **row) for row in rows], samples, offsets, sample_rate)
-
-
-def _cache_key(patterns: Sequence[str], sample_rate: int) -> str:
-    statuses = [(str(path), path.stat()) for pattern in patterns for path in matching(pattern)]
-    stats = [(name, status.st_size, status.st_mtime_ns) for name, status in statuses]
-    return hashlib.sha256(repr((stats, sample_rate)).encode()).hexdigest()[:16]
-
-
-def _decode_into(folder: Path, patterns: Sequence[str], sample_rate: int) -> None:
-    def decode(example: Example) -> tuple[Example, Waveform | AudioError]:
-        try:
-            return example, load_audio(example.audio, sample_rate)
-        except AudioError as error:
-            return example, error
-
-    examples = (example for pattern in patterns for example in read(pattern))
-    partial = folder / "examples.partial"
-    bad = 0
-    with (
-        (folder / "samples.i16").open("wb") as samples,
-        partial.open("w", encoding="utf-8") as rows,
-        ThreadPoolExecutor() as pool,
-    ):
-        for example, decoded in _bounded_map(pool, decode, examples, ahead=64):
-            if isinstance(decoded, AudioError):
-                log.warning("left out %s: %s", example.key, decoded)
-                bad += 1
-                continue
-            pcm = (np.clip(decoded, -1.0, 1.0) * 32767.0).astype(np.int16)
-            samples.write(pcm.tobytes())
-            row = {name: value for name, value in dataclasses.asdict(example).items() if name != "audio"}
-            rows.write(json.dumps({**row, "samples": len(pcm)}, ensure_ascii=False) + "\n")
-    partial.replace(folder / "examples.jsonl")
-    if bad:
-        log.warning("%d recordings could not be decoded", bad)
-
-
-def _bounded_map(pool: ThreadPoolExecutor, function: Any, items: Iterator[Any], ahead: int) -> Iterator[Any]:
-    waiting: deque[Any] = deque()
-    for item in items:
-        waiting.append(pool.submit(function, item))
-        if len(waiting) >= ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
-
-
-@dataclass(frozen=True)
-class Sides:
-    """Indices into a corpus, by what they are for; no text of one of the first three stands in another.
-
-    Attributes:
-        train: trained on.
-        valid: tuned on.
-        test: reported: texts that were never trained on, speakers that may have been.
-        new_speaker: reported: speakers that were never trained on, nor were their texts.
-        digits: reported: recorded digits; the words were trained on with synthetic voices alone.
-    """
-
-    train: list[int]
-    valid: list[int]
-    test: list[int]
-    new_speaker: list[int]
-    digits: list[int]
-
-
-def split(corpus: Corpus, config: DataConfig) -> Sides:
-    """Put every recording of `corpus` on its side; each side keeps the order of the corpus."""
-    sides: dict[str, list[int]] = {"train": [], "valid": [], "test": [], "new_speaker": [], "digits": []}
-    for index, example in enumerate(corpus.examples):
-        if normalise(example.text) in DIGIT_WORDS and example.source != config.digits_source:
-            if example.label and example.label.startswith("digit:"):
-                sides["digits"].append(index)
-        elif example.speaker in config.held_out_speakers:
-            sides["new_speaker"].append(index)
-        else:
-            sides[text_split(example.text)].append(index)
-    trained = {normalise(corpus.examples[index].text) for index in sides["train"]}
-    sides["new_speaker"] = [i for i in sides["new_speaker"] if normalise(corpus.examples[i].text) not in trained]
-    sides["train"] = [
-        index
-        for index in sides["train"]
-        if corpus.examples[index].kind != "speech" or corpus.duration_s(index) <= config.max_audio_s
-    ]
-    return Sides(**sides)
-
-
-def repeated(corpus: Corpus, indices: Sequence[int], config: DataConfig) -> list[int]:
-    """Return `indices`, each as often as an epoch has it."""
-
-    def times(example: Example) -> int:
-        if example.source == config.digits_source:
-            return config.digits_repeats
-        return 1 if example.kind == "speech" else config.sound_repeats
-
-    return [index for index in indices for _ in range(times(corpus.examples[index]))]
+Address = tuple[int, list[tuple[int, int]]]
+"""A batch: the epoch, and for each pair its number in the corpus and the number of its draw in the epoch."""
 
 
 class Batch(NamedTuple):
     """Pairs, padded: log_mels (batch, frames, n_mels), ids (batch, tokens), their masks, groups (batch,) of texts.
 
-    And, where a recipe asks for them, phones (batch, longest) with their lengths (batch,).
+    And, where a recipe asks for them, phones (batch, longest) with their lengths (batch,), what a teacher heard (batch,
+    frames of the tower, its frames in one, dim), and a teacher's vectors of the texts (batch, dim). `indices` (batch,)
+    says which recordings of the corpus they are.
     """
 
     log_mels: Tensor
@@ -179,12 +46,36 @@ class Batch(NamedTuple):
     ids: Tensor
     text_mask: Tensor
     groups: Tensor
+    indices: Tensor
     phones: Tensor
     phone_lengths: Tensor
+    taught: Tensor
+    taught_texts: Tensor
+
+    def audio_frames(self, stride: int) -> Tensor:
+        """Return how many frames all recordings have together behind a tower of `stride`."""
+        return (self.audio_mask.sum(dim=1) + stride - 1).div(stride, rounding_mode="floor").sum()
+
+
+class Aids(NamedTuple):
+    """What the auxiliary losses of a run compare with; None for one that it does without."""
+
+    phones: Phones | None = None
+    taught: Taught | None = None
+    texts: TaughtTexts | None = None
+
+
+class Drawn(NamedTuple):
+    """A pair as it is trained on."""
+
+    log_mel: Tensor
+    text: str
+    language: str | None
+    taught: Tensor
 
 
 class Pairs(Dataset[Batch]):
-    """Batches of pairs from a corpus, addressed by (epoch, indices); augmented when `training`."""
+    """Batches of pairs from a corpus, by their address; augmented when `training`."""
 
     def __init__(
         self,
@@ -193,110 +84,223 @@ class Pairs(Dataset[Batch]):
         recipe: Recipe,
         tokenizer: Tokenizer,
         training: bool,
-        phones: Phones | None = None,
+        aids: Aids | None = None,
     ) -> None:
         self.corpus, self.recipe, self.tokenizer, self.training = corpus, recipe, tokenizer, training
-        self.phones = phones
+        self.aids = aids or Aids()
         self.backgrounds = [i for i in indices if corpus.examples[i].kind != "speech"]
         texts = sorted({normalise(corpus.examples[i].text) for i in indices})
         self.group_of = {text: group for group, text in enumerate(texts)}
+        captions = recipe.captions
+        table = Translations.load(bundled(captions.translations)) if captions.translations and training else None
+        generator = Generator(Path(captions.generator)) if captions.generator and training else None
+        self.captions = Captions(captions, table, generator)
 
-    def __getitem__(self, address: tuple[int, list[int]]) -> Batch:
-        """Return the batch of the corpus's `indices`, as they sound in `epoch`."""
-        epoch, indices = address
-        examples = [self.corpus.examples[index] for index in indices]
-        rngs = [np.random.default_rng((self.recipe.seed, epoch, index)) for index in indices]
-        log_mels = [self._log_mel(index, rng) for index, rng in zip(indices, rngs, strict=True)]
-        texts, languages = self._texts(examples, rngs)
-        maximum = self.recipe.model.text.max_positions
-        with self.tokenizer.dropout(self.recipe.tokenizer.dropout if self.training else 0.0):
-            ids, text_mask = self.tokenizer.encode(texts, languages, maximum)
-        said = [torch.tensor(self.phones.of(x) if self.phones else [], dtype=torch.long) for x in examples]
+    def __getitem__(self, address: Address) -> Batch:
+        """Return the batch at `address`; what can no longer be read is replaced by another pair of the batch."""
+        epoch, draws = address
+        drawn: list[tuple[int, Drawn]] = []
+        for index, draw in draws:
+            try:
+                drawn.append((index, self.draw(index, np.random.default_rng((self.recipe.seed, epoch, draw)))))
+            except AudioError as error:
+                log.warning("left out of a batch: %s", error)
+        if not drawn:
+            raise AudioError(f"none of the {len(draws)} recordings of a batch can be read; the last errors say why")
+        drawn += [drawn[0]] * (len(draws) - len(drawn))
+        pairs = [pair for _, pair in drawn]
+        examples = [self.corpus.examples[index] for index, _ in drawn]
+        rng = np.random.default_rng((self.recipe.seed, epoch, draws[0][1], 1))
+        ids, text_mask = self.tokenizer.encode(
+            [pair.text for pair in pairs],
+            [pair.language for pair in pairs],
+            self.recipe.model.text.max_positions,
+            dropout=self.recipe.tokenizer.dropout if self.training else 0.0,
+            rng=rng,
+        )
+        phones, texts = self.aids.phones, self.aids.texts
+        said = [torch.tensor(phones.of(x) if phones else [], dtype=torch.long) for x in examples]
         return Batch(
-            pad_sequence(log_mels, batch_first=True),
-            pad_sequence([torch.ones(len(x), dtype=torch.bool) for x in log_mels], batch_first=True),
+            pad_sequence([pair.log_mel for pair in pairs], batch_first=True),
+            pad_sequence([torch.ones(len(pair.log_mel), dtype=torch.bool) for pair in pairs], batch_first=True),
             torch.from_numpy(ids),
             torch.from_numpy(text_mask),
             torch.tensor([self.group_of[normalise(example.text)] for example in examples]),
+            torch.tensor([index for index, _ in drawn]),
             pad_sequence(said, batch_first=True),
             torch.tensor([len(x) for x in said]),
+            pad_sequence([pair.taught for pair in pairs], batch_first=True),
+            torch.from_numpy(texts.of(examples)) if texts else torch.empty(0),
         )
 
-    def _texts(self, examples: list[Example], rngs: list[np.random.Generator]) -> tuple[list[str], list[str | None]]:
+    def draw(self, index: int, rng: np.random.Generator) -> Drawn:
+        """Return recording `index` with a text, both as they are, or as `rng` changes them in training."""
+        waveform, start = self._cropped(index, rng)
+        mel = self.recipe.model.mel
         if not self.training:
-            return [example.text for example in examples], [None] * len(examples)
-        config = self.recipe.data
-        texts = [caption(x, config.template_probability, rng) for x, rng in zip(examples, rngs, strict=True)]
-        languages = [
-            x.text_language if rng.random() < config.language_probability else None
-            for x, rng in zip(examples, rngs, strict=True)
-        ]
-        return texts, languages
+            return Drawn(log_mel(waveform, mel), self.corpus.examples[index].text, None, torch.empty(0))
+        changed, text, language = self._changed(index, waveform, rng)
+        made, config = log_mel(changed, mel), self.recipe.augment
+        if rng.random() < config.band_limit_probability:
+            made = band_limit(made, mel, rng.uniform(*config.band_limit_hz))
+        return Drawn(mask(made, config, rng), text, language, self._taught(index, start, len(waveform), len(made)))
 
-    def _log_mel(self, index: int, rng: np.random.Generator) -> Tensor:
+    def sounds_like(self, index: int, rng: np.random.Generator) -> tuple[Waveform, str]:
+        """Return what `draw` makes of the waveform, before its log-mel, and the text."""
+        waveform, _ = self._cropped(index, rng)
+        changed, text, _ = self._changed(index, waveform, rng)
+        return changed, text
+
+    def _changed(self, index: int, waveform: Waveform, rng: np.random.Generator) -> tuple[Waveform, str, str | None]:
+        """Return `waveform` of recording `index` augmented, a text for it, and the language that is told with it."""
+        config, example, behind = self.recipe.augment, self.corpus.examples[index], None
+        mixed = example.kind == "speech" and bool(self.backgrounds)
+        if mixed and rng.random() < config.blend_probability:
+            behind = self._background(rng)
+            weight = float(rng.uniform(*config.blend_lambda))
+            weight = weight if config.blend_weighs == "speech" else 1.0 - weight
+            waveform = blend(waveform, self.corpus.waveform(behind), weight, rng)
+        text, language = self.captions.of(example, rng, None if behind is None else self.corpus.examples[behind])
+        if rng.random() >= self.recipe.captions.language_probability:
+            language = None
+        background = None
+        if mixed and behind is None and rng.random() < config.mix_probability:
+            background = self.corpus.waveform(self._background(rng))
+        return augment(waveform, self.corpus.sample_rate, config, rng, background), text, language
+
+    def _background(self, rng: np.random.Generator) -> int:
+        return self.backgrounds[rng.integers(len(self.backgrounds))]
+
+    def _cropped(self, index: int, rng: np.random.Generator) -> tuple[Waveform, int]:
+        """Return at most the longest stretch that is trained on, and the sample where it begins."""
         waveform = self.corpus.waveform(index)
         longest = round(self.recipe.data.max_audio_s * self.corpus.sample_rate)
-        if len(waveform) > longest:
-            start = int(rng.integers(len(waveform) - longest + 1)) if self.training else 0
-            waveform = waveform[start : start + longest]
-        mel: MelConfig = self.recipe.model.mel
-        if not self.training:
-            return log_mel(waveform, mel)
-        config: AugmentConfig = self.recipe.augment
-        if rng.random() < config.speed_probability:
-            waveform = play_at(waveform, rng.uniform(config.speed[0], config.speed[1]))
-        snr_db = float(rng.uniform(config.snr_db[0], config.snr_db[1]))
-        if rng.random() < config.noise_probability:
-            waveform = mix(waveform, coloured_noise(len(waveform), rng), snr_db, rng)
-        elif (
-            self.backgrounds and self.corpus.examples[index].kind == "speech" and rng.random() < config.mix_probability
-        ):
-            background = self.corpus.waveform(self.backgrounds[rng.integers(len(self.backgrounds))])
-            waveform = mix(waveform, background, snr_db, rng)
-        made = log_mel(gain(waveform, config, rng), mel)
-        if rng.random() < config.band_limit_probability:
-            made = band_limit(made, mel, rng.uniform(config.band_limit_hz[0], config.band_limit_hz[1]))
-        return mask(made, config, rng)
+        if len(waveform) <= longest:
+            return waveform, 0
+        start = int(rng.integers(len(waveform) - longest + 1)) if self.training else 0
+        return waveform[start : start + longest], start
+
+    def _taught(self, index: int, start: int, samples: int, mel_frames: int) -> Tensor:
+        if self.aids.taught is None:
+            return torch.empty(0)
+        inside = taught_frames(self.recipe)
+        frames = -(-mel_frames // self.recipe.model.audio.stride)
+        return torch.from_numpy(self.aids.taught.of(index, start, samples, frames * inside)).view(frames, inside, -1)
 
 
-class LengthBuckets(Sampler[tuple[int, list[int]]]):
-    """Batches of recordings of similar length, in an order of their own each epoch, the same for the same seed."""
+def taught_frames(recipe: Recipe) -> int:
+    """Return how many frames of a teacher one frame of the audio tower is asked for."""
+    mel, audio = recipe.model.mel, recipe.model.audio
+    return max(round(mel.hop * audio.stride / mel.sample_rate * 16000 / SAMPLES_PER_FRAME), 1)
 
-    def __init__(self, corpus: Corpus, indices: list[int], batch_size: int, seed: int, shuffle: bool) -> None:
-        self.indices, self.batch_size, self.seed, self.shuffle = np.array(indices), batch_size, seed, shuffle
-        self.durations = np.array([corpus.duration_s(index) for index in indices])
-        self.epoch = 0
+
+class LengthBuckets(Sampler[Address]):
+    """Batches of recordings of similar length, in an order of their own each epoch, the same for the same seed.
+
+    An epoch draws each recording as often as `weights` says. Of a batch of `batch_size`, process `rank` of `world` is
+    given its share. `start_at` lets an epoch begin behind the batches that were trained on before a run stopped.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        indices: Sequence[int],
+        batch_size: int,
+        seed: int,
+        shuffle: bool,
+        weights: Sequence[float] | None = None,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.indices, self.batch_size, self.seed, self.shuffle = np.array(indices, dtype=int), batch_size, seed, shuffle
+        self.weights = np.ones(len(indices)) if weights is None else np.array(weights)
+        self.durations = np.array([corpus.duration_s(index) for index in range(len(corpus))])
+        self.rank, self.world = rank, world
+        self.epoch, self._start = 0, (0, 0)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of `epoch`; Lightning calls it before each."""
         self.epoch = epoch
 
+    def start_at(self, epoch: int, batches: int) -> None:
+        """Go to `epoch` and leave out its first `batches`, which were trained on before."""
+        self.epoch, self._start = epoch, (epoch, batches)
+
+    @property
+    def first(self) -> int:
+        """How many batches of the epoch are left out."""
+        return self._start[1] if self._start[0] == self.epoch else 0
+
     def __len__(self) -> int:
-        whole, rest = divmod(len(self.indices), self.batch_size)
+        whole, rest = divmod(self._drawn(), self.batch_size)
         return whole if self.shuffle else whole + (rest > 0)
 
-    def __iter__(self) -> Iterator[tuple[int, list[int]]]:
+    def __iter__(self) -> Iterator[Address]:
         rng = np.random.default_rng((self.seed, self.epoch))
-        jitter = rng.uniform(0.5, 2.0, len(self.indices)) if self.shuffle else 1.0
-        order = self.indices[np.argsort(self.durations * jitter, kind="stable")]
+        drawn = self._draws(rng)
+        jitter = rng.uniform(0.5, 2.0, len(drawn)) if self.shuffle else 1.0
+        order = np.argsort(self.durations[drawn] * jitter, kind="stable")
         starts = np.arange(0, len(order), self.batch_size)
         if self.shuffle:
             # A random remainder is left out, not always the longest recordings.
-            spare = len(order) - len(self) * self.batch_size
-            order = np.delete(order, rng.choice(len(order), spare, replace=False))
+            order = np.delete(order, rng.choice(len(order), len(order) - len(self) * self.batch_size, replace=False))
             starts = rng.permutation(len(self)) * self.batch_size
-        for start in starts:
-            yield self.epoch, order[start : start + self.batch_size].tolist()
+        for start in starts[self.first :]:
+            batch = order[start : start + self.batch_size][self.rank :: self.world]
+            yield self.epoch, [(int(drawn[draw]), int(draw)) for draw in batch]
+
+    def _drawn(self) -> int:
+        weights, counts = np.unique(self.weights, return_counts=True)
+        return sum(round(weight * count) for weight, count in zip(weights.tolist(), counts.tolist(), strict=True))
+
+    def _draws(self, rng: np.random.Generator) -> npt.NDArray[np.int_]:
+        """Return recordings, each as often as its weight says: what is left of a whole number is drawn by chance."""
+        parts = []
+        for weight in np.unique(self.weights).tolist():
+            members = self.indices[self.weights == weight]
+            times = int(weight)
+            spare = round(weight * len(members)) - times * len(members)
+            parts += [members] * times + [np.sort(rng.choice(members, spare, replace=False))]
+        return np.concatenate(parts)
 
 
-def loader(
-    corpus: Corpus,
-    indices: list[int],
-    recipe: Recipe,
-    tokenizer: Tokenizer,
-    training: bool,
-    phones: Phones | None = None,
-) -> DataLoader[Batch]:
-    """Return batches over `indices`, made in the main process: on a CPU no core is idle that could make them."""
-    sampler = LengthBuckets(corpus, indices, recipe.data.batch_size, recipe.seed, shuffle=training)
-    return DataLoader(Pairs(corpus, indices, recipe, tokenizer, training, phones), sampler=sampler, batch_size=None)
+def weights_of(corpus: Corpus, indices: Sequence[int], weights: dict[str, float]) -> list[float]:
+    """Return how often an epoch has each of `indices`, by its source times by its kind."""
+    examples = (corpus.examples[index] for index in indices)
+    return [weights.get(example.source, 1.0) * weights.get(example.kind, 1.0) for example in examples]
+
+
+class Batches(DataLoader[Batch]):
+    """The batches of `pairs` in the order of `sampler`, made by as many processes as the recipe says.
+
+    Its state is how many batches of the epoch it has given away: Lightning keeps that in checkpoints, and a run that
+    goes on begins behind them.
+    """
+
+    def __init__(self, pairs: Pairs, sampler: LengthBuckets) -> None:
+        workers = pairs.recipe.data.workers if pairs.training else 0
+        if workers:
+            os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads do not survive a fork
+        super().__init__(
+            pairs,
+            sampler=sampler,
+            batch_size=None,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+        self._order, self._given = sampler, 0
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        self._given = self._order.first
+        for batch in super().__iter__():
+            self._given += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the epoch and the batches of it that were given away."""
+        return {"epoch": self._order.epoch, "batches": self._given}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on behind them."""
+        self._order.start_at(state["epoch"], state["batches"])

@@ -14,7 +14,8 @@ from clara_search.encoder import Encoder
 from clara_search.metrics import Accuracy, accuracy
 from clara_search.prompts import class_embeddings
 from clara_search.scoring import Scores, score
-from trainer.data import Corpus, Sides
+from trainer.corpus import Corpus
+from trainer.sides import Sides
 
 
 @dataclass(frozen=True)

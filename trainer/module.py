@@ -3,69 +3,141 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
+import torch.distributed as dist
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from clara_search.errors import ClaraError
 from clara_search.metrics import retrieval
 from clara_search.models.clara import Clara
-from trainer.data import Batch
-from trainer.loss import contrastive_loss, phone_loss
+from trainer.data import Batch, taught_frames
+from trainer.loss import contrastive_loss, likeness_loss, mean_of, phone_loss, taught_loss
 from trainer.recipe import Recipe
 
 MAX_LOG_SCALE = math.log(100.0)
 """Temperatures are kept from going below 0.01, as in CLIP."""
 
+SIGMOID_LOG_SCALE, SIGMOID_BIAS = math.log(10.0), -10.0
+"""How SigLIP begins: nearly every pair is none."""
+
+
+class TrainingError(ClaraError):
+    """Training cannot go on: a loss that is not finite."""
+
+
+class _Embedded(NamedTuple):
+    """What a chunk of a batch gives: unit vectors, and the sums of the auxiliary losses."""
+
+    audio: Tensor
+    text: Tensor
+    heard: Tensor
+    said: Tensor
+
 
 class Pretraining(pl.LightningModule):
-    """Contrastive pretraining; validated by recall@k over the full gallery of held-out texts."""
+    """Contrastive pretraining; validated by recall@k over the full gallery of held-out texts.
 
-    def __init__(self, recipe: Recipe, n_phones: int = 0) -> None:
+    `keys` names the recordings of the corpus, for a message about a batch.
+    """
+
+    def __init__(self, recipe: Recipe, n_phones: int = 0, taught_dim: int = 0, keys: Sequence[str] = ()) -> None:
         super().__init__()
-        self.recipe = recipe
+        self.recipe, self.keys, self.n_phones = recipe, keys, n_phones
         self.model = Clara(recipe.model)
-        self.n_phones = n_phones
-        self.phones = nn.Linear(recipe.model.audio.width, recipe.phones.per_frame * n_phones) if n_phones else None
+        width = recipe.model.audio.width
+        self.phones = nn.Linear(width, recipe.phones.per_frame * n_phones) if n_phones else None
+        self.taught = nn.Linear(width, taught_frames(recipe) * taught_dim) if taught_dim else None
+        self.bias = nn.Parameter(torch.tensor(SIGMOID_BIAS)) if recipe.loss.kind == "sigmoid" else None
+        if recipe.loss.kind == "sigmoid":
+            nn.init.constant_(self.model.audio_log_scale, SIGMOID_LOG_SCALE)
+        self.locked = [getattr(self.model, name) for name in recipe.towers.locked]
+        for tower in self.locked:
+            tower.requires_grad_(False)
+        if recipe.loss.kind != "clara":
+            self.model.text_log_scale.requires_grad_(False)  # one temperature serves both ways
+        self.total_steps = 0
+        """How long the run is; asking Lightning would set up the data before a checkpoint is restored."""
         self._validated: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def on_train_epoch_start(self) -> None:
+        """Keep dropout out of the towers that are locked."""
+        for tower in self.locked:
+            tower.eval()
+
+    def on_train_batch_start(self, _batch: Batch, _index: int) -> None:
+        """Let chance depend on the step alone, so that a run that was stopped goes on as if it had not been."""
+        torch.manual_seed(self.recipe.seed * 1_000_003 + self.global_step * 1009 + self.global_rank)
 
     def training_step(self, batch: Batch, _index: int) -> Tensor:
         """Return the loss of a batch."""
-        frames, mask = self.model.audio.hear(batch.log_mels, batch.audio_mask)
-        loss = contrastive_loss(
-            self.model.embed_frames(frames, mask),
-            self.model.embed_tokens(batch.ids, batch.text_mask),
-            self.model.audio_log_scale.exp(),
-            self.model.text_log_scale.exp(),
-            batch.groups,
-        )
-        self.log("train_loss", loss, prog_bar=True, on_step=False, on_epoch=True, batch_size=len(batch.ids))
-        if self.phones is None or mask is None:
-            return loss
-        per_frame = self.recipe.phones.per_frame
-        logits = self.phones(frames).unflatten(-1, (per_frame, self.n_phones)).flatten(1, 2)
-        said = phone_loss(logits, mask.repeat_interleave(per_frame, dim=1), batch.phones, batch.phone_lengths)
-        self.log("phone_loss", said, prog_bar=True, on_step=False, on_epoch=True, batch_size=len(batch.ids))
-        return loss + self.recipe.phones.weight * said
+        config, size = self.recipe, len(batch.ids)
+        chunk = config.loss.chunk or size
+        parts = [Batch(*(x[at : at + chunk] for x in batch)) for at in range(0, size, chunk)]
+        embed = self._embed if len(parts) == 1 else self._embed_again
+        embedded = [embed(part) for part in parts]
+        audio, text = torch.cat([x.audio for x in embedded]), torch.cat([x.text for x in embedded])
+        scale = self.model.audio_log_scale.exp(), self.model.text_log_scale.exp()
+        total = contrastive_loss(audio, text, batch.groups, config.loss, *scale, self.bias)
+        losses = {"train_loss": total}
+        if self.taught is not None:
+            losses["taught_loss"] = mean_of([x.heard for x in embedded], batch.audio_frames(config.model.audio.stride))
+            total = total + config.teacher.weight * losses["taught_loss"]
+        if self.phones is not None:
+            losses["phone_loss"] = mean_of([x.said for x in embedded], batch.phone_lengths.sum())
+            total = total + config.phones.weight * losses["phone_loss"]
+        if batch.taught_texts.numel():
+            losses["likeness_loss"] = likeness_loss(text, batch.taught_texts)
+            total = total + config.teacher.text_weight * losses["likeness_loss"]
+        if not torch.isfinite(total):
+            named = ", ".join(self.keys[index] for index in batch.indices.tolist() if index < len(self.keys))
+            raise TrainingError(f"the loss of step {self.global_step} is {total.item()}; its batch: {named}")
+        self.log_dict(losses, prog_bar=True, on_step=False, on_epoch=True, batch_size=size)
+        return total
+
+    def _embed_again(self, part: Batch) -> _Embedded:
+        """Embed a chunk, throw its activations away, and compute them again when gradients ask for them."""
+        found: tuple[Tensor, ...] = checkpoint(self._embed, part, use_reentrant=False)
+        return _Embedded(*found)
+
+    def _embed(self, part: Batch) -> _Embedded:
+        frames, mask = self.model.audio.hear(part.log_mels, part.audio_mask)
+        assert mask is not None
+        audio, text = self.model.embed_frames(frames, mask), self.model.embed_tokens(part.ids, part.text_mask)
+        heard = said = audio.new_zeros(())
+        if self.taught is not None:
+            heard = taught_loss(self.taught(frames).view(*frames.shape[:2], *part.taught.shape[2:]), part.taught, mask)
+        if self.phones is not None:
+            inside = self.recipe.phones.per_frame
+            logits = self.phones(frames).unflatten(-1, (inside, self.n_phones)).flatten(1, 2)
+            said = phone_loss(logits, mask.repeat_interleave(inside, dim=1), part.phones, part.phone_lengths)
+        return _Embedded(audio, text, heard, said)
 
     def on_train_batch_end(self, *_: object) -> None:
         """Keep the temperatures in bounds."""
         with torch.no_grad():
             self.model.audio_log_scale.clamp_(max=MAX_LOG_SCALE)
             self.model.text_log_scale.clamp_(max=MAX_LOG_SCALE)
+            if self.recipe.loss.kind != "clara":
+                self.model.text_log_scale.copy_(self.model.audio_log_scale)
 
     def validation_step(self, batch: Batch, _index: int) -> None:
         """Embed a batch, for the ranking over all of them."""
         audio = self.model.embed_log_mels(batch.log_mels, batch.audio_mask)
         text = self.model.embed_tokens(batch.ids, batch.text_mask)
-        self._validated.append((audio, text, batch.groups))
+        self._validated.append((audio.float().cpu(), text.float().cpu(), batch.groups.cpu()))
 
     def on_validation_epoch_end(self) -> None:
-        """Rank the full gallery, both ways."""
-        audio, text, groups = (torch.cat(parts).cpu().numpy() for parts in zip(*self._validated, strict=True))
+        """Rank the full gallery, of all processes, both ways."""
+        mine = [torch.cat(parts).numpy() for parts in zip(*self._validated, strict=True)]
         self._validated.clear()
+        audio, text, groups = (np.concatenate(parts) for parts in zip(*_all_gathered(mine), strict=True))
         _, first = np.unique(groups, return_index=True)
         to_audio = retrieval(text[first], audio, groups[first], groups, bootstrap=0)
         to_text = retrieval(audio, text[first], groups, groups[first], bootstrap=0)
@@ -73,22 +145,36 @@ class Pretraining(pl.LightningModule):
             self.log(f"text_to_audio_recall_at_{k}", to_audio.recall[k], prog_bar=k == 10)
             self.log(f"audio_to_text_recall_at_{k}", to_text.recall[k])
         self.log("text_to_audio_map_at_10", to_audio.map10)
+        self.log("audio_to_text_map_at_10", to_text.map10)
         self.log("chance_recall_at_10", to_audio.chance_recall[10])
         self.log("audio_scale", self.model.audio_log_scale.exp())
         self.log("text_scale", self.model.text_log_scale.exp())
 
+    def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
+        """Bound the norm of the gradient, of all shards where the model is sharded."""
+        bound = self.recipe.optim.clip
+        if not bound:
+            return
+        whole: Any = self.trainer.model
+        if hasattr(whole, "clip_grad_norm_"):
+            whole.clip_grad_norm_(bound)
+        else:
+            nn.utils.clip_grad_norm_(self.parameters(), bound)
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW, without decay for vectors and scalars; linear warm-up, then a cosine to zero."""
-        config = self.recipe.optimiser
-        decayed = [p for p in self.parameters() if p.ndim > 1]
-        others = [p for p in self.parameters() if p.ndim <= 1]
+        config = self.recipe.optim
+        trained = [p for p in self.parameters() if p.requires_grad]
+        decayed = [p for p in trained if p.ndim > 1]
+        others = [p for p in trained if p.ndim <= 1]
         optimiser = torch.optim.AdamW(
             [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}],
-            lr=config.learning_rate,
-            betas=(0.9, 0.98),
+            lr=config.lr,
+            betas=(config.betas[0], config.betas[1]),
+            eps=config.eps,
         )
 
-        steps = int(self.trainer.estimated_stepping_batches)
+        steps = self.total_steps
 
         def factor(step: int) -> float:
             if step < config.warmup_steps:
@@ -98,3 +184,12 @@ class Pretraining(pl.LightningModule):
 
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def _all_gathered(mine: list[Any]) -> list[list[Any]]:
+    """Return what every process has, in order."""
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return [mine]
+    found: list[list[Any]] = [[] for _ in range(dist.get_world_size())]
+    dist.all_gather_object(found, mine)
+    return found

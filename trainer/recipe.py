@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from clara_search.config import from_mapping
 from clara_search.errors import FormatError
 from clara_search.models.clara import ClaraConfig
 from trainer.augment import AugmentConfig
+from trainer.captions import CaptionConfig
+from trainer.loss import LossConfig
+from trainer.presets import PRESETS
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -20,31 +25,42 @@ class DataConfig:
     """What is trained on.
 
     Attributes:
-        batch_size: pairs in a step.
+        sources: places of recordings with texts: shards, manifests, folders, globs, brace patterns, URLs.
+        batch_size: pairs in a step, over all devices.
         max_audio_s: longer speech is left out (its text would not fit a part of it), longer sounds are cropped.
         held_out_speakers: speakers that are never trained on.
-        sound_repeats: how often an epoch has each recording without speech.
-        digits_repeats: how often an epoch has each digit of `digits_source`.
+        weights: how often an epoch has a recording, by its source or its kind ("sound" = 2.5: two or three times).
         digits_source: the only source whose spoken digits are trained on; all other recordings of a digit are a test.
-        template_probability: how often a sound's name is put into a sentence ("the sound of ...").
-        language_probability: how often a text carries the token of its language.
+        decode: whether everything is decoded once, to 16 bits on disk, or each recording afresh whenever it is wanted.
+        workers: processes that prepare batches beside each one that trains.
     """
 
+    sources: tuple[str, ...] = ()
     batch_size: int = 128
     max_audio_s: float = 10.0
     held_out_speakers: tuple[str, ...] = ()
-    sound_repeats: int = 1
-    digits_repeats: int = 1
+    weights: dict[str, float] = field(default_factory=dict)
     digits_source: str = "espeak_digits"
-    template_probability: float = 0.5
-    language_probability: float = 0.5
+    decode: bool = True
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 2 or self.max_audio_s <= 0 or self.workers < 0:
+            raise ValueError("a batch needs two pairs, a recording some length, and workers cannot be negative")
+        if any(weight < 0 for weight in self.weights.values()):
+            raise ValueError("weights cannot be negative")
 
 
 @dataclass(frozen=True)
 class TokenizerConfig:
-    """A byte-level BPE of `vocab_size` tokens; in training each merge is dropped with probability `dropout`."""
+    """A byte-level BPE of as many tokens as the model has embeddings for.
 
-    vocab_size: int = 8000
+    Attributes:
+        path: a `tokenizer.json` to take; "" learns one from the texts that are trained on.
+        dropout: how often, in training, a merge of two tokens is undone.
+    """
+
+    path: str = ""
     dropout: float = 0.1
 
 
@@ -62,47 +78,191 @@ class PhonesConfig:
 
 
 @dataclass(frozen=True)
-class OptimiserConfig:
-    """AdamW with a linear warm-up and a cosine to zero over `epochs`; `clip` bounds the norm of the gradient."""
+class TowersConfig:
+    """Where the towers come from, and which of them stay as they are.
 
+    Attributes:
+        audio: name or folder of a model whose audio tower (configuration, log-mel and weights) is taken; "" begins
+            anew with what the recipe says.
+        text: the same for the text tower and its tokenizer.
+        locked: "audio", "text": towers that are not trained, as in LiT (arXiv 2111.07991); their projections are.
+    """
+
+    audio: str = ""
+    text: str = ""
+    locked: tuple[Literal["audio", "text"], ...] = ()
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    """Auxiliary losses: the towers are asked for what models that know more make of a recording or a text.
+
+    Attributes:
+        audio: folder of a Whisper model in CTranslate2's form, whose frames the audio tower gives too; "" for none.
+        weight: of that loss beside the contrastive one.
+        text: folder of a sentence encoder of `transformers`, whose likeness of texts the text tower follows; "" for
+            none.
+        text_weight: of that loss.
+    """
+
+    audio: str = ""
+    weight: float = 1.0
+    text: str = ""
+    text_weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """AdamW with a linear warm-up and a cosine to zero; vectors and scalars, temperatures among them, do not decay.
+
+    Attributes:
+        lr: highest learning rate.
+        epochs: the run's length.
+        warmup_steps: steps until the highest learning rate.
+        weight_decay: of matrices.
+        betas: of AdamW.
+        eps: of AdamW.
+        clip: bound of the gradient's norm; 0 for none.
+        ema: decay of an average of the weights, a step at a time, which is what is validated and kept; 0 for none.
+    """
+
+    lr: float = 1e-3
     epochs: int = 20
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.05
     warmup_steps: int = 200
+    weight_decay: float = 0.05
+    betas: tuple[float, ...] = (0.9, 0.98)
+    eps: float = 1e-8
     clip: float = 1.0
+    ema: float = 0.0
+
+    def __post_init__(self) -> None:
+        if len(self.betas) != 2 or not 0.0 <= self.ema < 1.0:
+            raise ValueError("betas takes two values, ema one from 0 to below 1")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Where and how it runs, and what is kept of it.
+
+    Attributes:
+        accelerator: "cpu", "gpu" or "auto".
+        devices: of each machine; 0 takes all.
+        nodes: machines; torchrun and SLURM say which of them this is.
+        strategy: of Lightning: "auto", "ddp", "fsdp", ...
+        precision: of Lightning: "32-true", "bf16-mixed", "16-mixed", ...
+        compile: whether the model is compiled first.
+        checkpoint_steps: steps from checkpoint to checkpoint, beside the one of each epoch; 0 for none.
+        validate_epochs: epochs from validation to validation.
+        patience: validations without a better one after which training stops; 0 never stops.
+        zero_shot: manifests or shards whose `label` is told from the others of that place, at each validation.
+        loggers: beside the CSV: "tensorboard", "mlflow", "wandb".
+        tracking_uri: of the MLflow server or file store; "" is the folder of the run.
+    """
+
+    accelerator: str = "auto"
+    devices: int = 0
+    nodes: int = 1
+    strategy: str = "auto"
+    precision: str = "32-true"
+    compile: bool = False
+    checkpoint_steps: int = 0
+    validate_epochs: int = 1
+    patience: int = 0
+    zero_shot: tuple[str, ...] = ()
+    loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
+    tracking_uri: str = ""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides a run but the data's place; `seed` makes it repeatable."""
+    """Everything that decides a run; `seed` makes it repeatable, `preset` names what `model` begins with."""
 
     name: str
     seed: int = 0
+    preset: str = ""
     data: DataConfig = field(default_factory=DataConfig)
+    captions: CaptionConfig = field(default_factory=CaptionConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
     phones: PhonesConfig = field(default_factory=PhonesConfig)
-    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    towers: TowersConfig = field(default_factory=TowersConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    run: RunConfig = field(default_factory=RunConfig)
     model: ClaraConfig = field(default_factory=ClaraConfig)
 
 
 def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
-    """Read `path`, or the bundled recipe of that name, with `overrides` such as "optimiser.epochs=2".
+    """Read `path`, or the bundled recipe of that name, with `overrides` such as "optim.epochs=2".
 
     Raises FormatError, naming file and key, for what is missing, unknown or of another type.
     """
-    found = next((place for place in (path, RECIPES / path.name) if place.is_file()), None)
-    if found is None:
-        raise FormatError(
-            f"{path}: no such recipe; there are {', '.join(sorted(p.name for p in RECIPES.glob('*.toml')))}"
-        )
+    found = bundled(path)
     try:
         values = tomllib.loads(found.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise FormatError(f"{found}: broken TOML ({error})") from error
     for override in overrides:
         _set(values, override)
+    preset = values.get("preset")
+    if preset:
+        if preset not in PRESETS:
+            raise FormatError(f"{found}: no preset {preset!r}; there are {', '.join(sorted(PRESETS))}")
+        changes = values.get("model", {})
+        if isinstance(changes, Mapping):
+            values["model"] = _merged(dataclasses.asdict(PRESETS[preset]), changes)
     return from_mapping(Recipe, values, str(found))
+
+
+def bundled(path: str | Path) -> Path:
+    """Return `path` where there is such a file, or the one of that name in trainer/recipes.
+
+    Raises FormatError, naming those there are of that kind, for neither.
+    """
+    found = next((place for place in (Path(path), RECIPES / Path(path).name) if place.is_file()), None)
+    if found is None:
+        others = ", ".join(sorted(p.name for p in RECIPES.glob(f"*{Path(path).suffix or '.toml'}")))
+        raise FormatError(f"{path}: no such file; there are {others}")
+    return found
+
+
+def as_toml(recipe: Recipe) -> str:
+    """Return `recipe` as a TOML that `load_recipe` reads back, every setting spelled out."""
+    return "".join(_tables(dataclasses.asdict(dataclasses.replace(recipe, preset="")), ""))
+
+
+def _tables(values: Mapping[str, Any], path: str) -> list[str]:
+    plain = {key: value for key, value in values.items() if not isinstance(value, dict)}
+    lines = [f"\n[{path}]\n"] if path and plain else []
+    lines += [f"{_key(key)} = {_literal(value)}\n" for key, value in plain.items() if value is not None]
+    for key, value in values.items():
+        if isinstance(value, dict):
+            lines += _tables(value, f"{path}.{_key(key)}" if path else _key(key))
+    return lines
+
+
+def _key(key: str) -> str:
+    return key if key.replace("_", "").replace("-", "").isalnum() and key.isascii() else _literal(key)
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        escaped = "".join(f"\\u{ord(c):04x}" if ord(c) < 32 or c in '"\\' or ord(c) == 127 else c for c in value)
+        return f'"{escaped}"'
+    if isinstance(value, (tuple, list)):
+        return f"[{', '.join(map(_literal, value))}]"
+    return repr(value)
+
+
+def _merged(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    found = dict(base)
+    for key, value in changes.items():
+        inside = found.get(key)
+        found[key] = _merged(inside, value) if isinstance(inside, dict) and isinstance(value, Mapping) else value
+    return found
 
 
 def _set(values: dict[str, Any], override: str) -> None:
@@ -116,4 +276,6 @@ def _set(values: dict[str, Any], override: str) -> None:
         raise FormatError(f"--set {override}: expected key=value")
     for part in path:
         values = values.setdefault(part, {})
+        if not isinstance(values, dict):
+            raise FormatError(f"--set {override}: {part} is no table of settings")
     values[last] = value

@@ -10,7 +10,6 @@ import ctypes
 import io
 import itertools
 import json
-import tarfile
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ import soundfile
 from clara_search.audio import Waveform, resample
 from clara_search.datasets.digits import DIGITS
 from clara_search.errors import ClaraError
+from trainer.tar import add_member, new_shard
 
 SAMPLE_RATE = 16_000
 """Hz of the clips in a shard; espeak-ng itself speaks at 22,050 Hz."""
@@ -145,30 +145,26 @@ def spoken_digits(per_word: int, seed: int = 0, languages: Iterable[str] = tuple
 def write_shard(samples: Iterable[SpokenWord], path: Path, source: str = "espeak_digits") -> int:
     """Write a WebDataset tar of KEY.opus (16 kHz mono) and KEY.json pairs to `path`; return the number of pairs.
 
-    The tar appears under its name only when it is whole; the same samples give the same names and metadata.
+    The same samples give the same names and metadata. Raises FormatError where it cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
     count = 0
-    with tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as tar:
+    with new_shard(path) as tar:
         for count, sample in enumerate(samples, start=1):
             key = f"{source}-{count - 1:06d}"
-            _add(tar, f"{key}.opus", _opus(sample.waveform))
-            _add(tar, f"{key}.json", json.dumps(_metadata(sample, source), ensure_ascii=False).encode("utf-8"))
-    partial.replace(path)
+            add_member(tar, f"{key}.opus", _opus(sample.waveform))
+            add_member(tar, f"{key}.json", json.dumps(_metadata(sample, source), ensure_ascii=False).encode("utf-8"))
     return count
 
 
 @click.command("speak")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The tar to write.")
 @click.option("--per-word", type=click.IntRange(min=1), default=24, show_default=True, help="Renditions of each word.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Draws voices, speeds and pitches.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Draws voices, speeds and pitches."
+)
 def speak_command(out: Path, per_word: int, seed: int) -> None:
     """Write a shard of the digits zero to nine, spoken by espeak-ng in five languages."""
-    try:
-        count = write_shard(spoken_digits(per_word, seed), out)
-    except ClaraError as error:
-        raise click.ClickException(str(error)) from error
+    count = write_shard(spoken_digits(per_word, seed), out)
     click.echo(f"{count} clips in {out}")
 
 
@@ -236,9 +232,3 @@ def _metadata(sample: SpokenWord, source: str) -> dict[str, str | float | int]:
         "duration_s": round(len(sample.waveform) / SAMPLE_RATE, 3),
         "source_rate": sample.source_rate,
     }
-
-
-def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
-    entry = tarfile.TarInfo(name)
-    entry.size = len(content)
-    tar.addfile(entry, io.BytesIO(content))

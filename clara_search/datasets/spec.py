@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import NamedTuple
+
+
+class Stored(NamedTuple):
+    """Where the encoded bytes of a recording lie: in the file or URL `place`, `size` bytes from `offset`."""
+
+    place: str
+    offset: int
+    size: int
 
 
 @dataclass(frozen=True)
@@ -21,6 +30,9 @@ class Example:
         source: the collection it comes from.
         speaker: who speaks or plays, where known.
         licence: as the collection states it.
+        split: "train", "valid" or "test", where the collection says.
+        alternatives: further texts that say the same.
+        stored: where the bytes of `audio` lie, when they come from a shard.
     """
 
     key: str
@@ -33,7 +45,10 @@ class Example:
     source: str = ""
     speaker: str | None = None
     licence: str = ""
+    split: str | None = None
+    alternatives: tuple[str, ...] = ()
+    stored: Stored | None = None
 
 
-METADATA_FIELDS = tuple(field.name for field in fields(Example) if field.name not in ("key", "audio"))
+METADATA_FIELDS = tuple(field.name for field in fields(Example) if field.name not in ("key", "audio", "stored"))
 """The members of an Example that stand beside the audio in a manifest row or a shard's JSON."""

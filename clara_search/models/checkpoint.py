@@ -77,6 +77,7 @@ def assemble(config: ClaraConfig, weights: Mapping[str, Tensor], path: Path) -> 
         if name in wanted and tensor.shape != wanted[name].shape
     ]
     problems += [f"{name} holds {tensor.dtype}" for name, tensor in weights.items() if not tensor.is_floating_point()]
+    problems += [f"{name} is not finite" for name, tensor in weights.items() if not tensor.isfinite().all()]
     if problems:
         more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
         raise FormatError(f"{path}: {'; '.join(problems[:3])}{more}")
@@ -140,12 +141,21 @@ def read_config(folder: Path) -> ClaraConfig:
 
 def fingerprint(folder: Path) -> str:
     """Return the SHA-256, in hex, over what decides a vector: configuration (but the name), weights and tokenizer."""
-    config = dataclasses.asdict(read_config(folder))
+    config = _without_none(dataclasses.asdict(read_config(folder)))
     del config["name"]
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
     for name in (WEIGHTS_FILE, TOKENIZER_FILE):
         update_from_file(digest, folder / name)
     return digest.hexdigest()
+
+
+def _without_none(values: dict[str, Any]) -> dict[str, Any]:
+    """Return `values` without what is None: a setting that a later release adds leaves a fingerprint as it is."""
+    return {
+        key: _without_none(value) if isinstance(value, dict) else value
+        for key, value in values.items()
+        if value is not None
+    }
 
 
 def update_from_file(digest: hashlib._Hash, path: Path) -> None:

@@ -6,6 +6,7 @@ positions, frame layers, pooling over latents) are what our own weights use.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Literal
@@ -49,7 +50,7 @@ class AudioTowerConfig:
         latent_heads: their heads.
         latent_head_dim: width of each.
         pooling: mean + max over the features of each latent (the released code; needs latents = latent_dim) or over
-            the latents.
+            the latents; or a learned attention over the latents.
         hidden: width of the pooled vector after its linear layer.
         dropout: in training, after each attention and feed-forward.
     """
@@ -68,7 +69,7 @@ class AudioTowerConfig:
     latent_layers: int = 10
     latent_heads: int = 16
     latent_head_dim: int = 64
-    pooling: Literal["features", "latents"] = "features"
+    pooling: Literal["features", "latents", "attention"] = "features"
     hidden: int = 512
     dropout: float = 0.0
 
@@ -76,6 +77,11 @@ class AudioTowerConfig:
         _check_sizes(self, heads={"frame_heads": "width"})
         if self.pooling == "features" and self.latents != self.latent_dim:
             raise ValueError("pooling over features leaves one number a latent: it needs latents = latent_dim")
+
+    @property
+    def stride(self) -> int:
+        """Frames of the log-mel for one of the tower."""
+        return math.prod(self.conv_strides)
 
 
 @dataclass(frozen=True)
@@ -170,6 +176,7 @@ class AudioTower(nn.Module):
             for _ in range(config.latent_layers)
         )
         self.norm = nn.LayerNorm(config.latent_dim)
+        self.weigh = nn.Linear(config.latent_dim, 1) if config.pooling == "attention" else None
         self.output = nn.Linear(config.latent_dim, config.hidden)
 
     def forward(self, log_mels: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -190,6 +197,8 @@ class AudioTower(nn.Module):
         for layer in self.layers:
             latents = layer(latents)
         latents = self.norm(latents)
+        if self.weigh is not None:
+            return F.leaky_relu(self.output((self.weigh(latents).softmax(dim=1) * latents).sum(dim=1)))
         if self.pooling == "features":
             latents = latents.transpose(1, 2)
         return F.leaky_relu(self.output(mean_plus_max(latents)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -59,9 +58,10 @@ class ClaraEncoder:
         if self.precision == "int8":
             for block in (self._model.audio.cross, *self._model.audio.layers):
                 quantise(block)
+        self._embed_log_mels, self._embed_tokens = self._model.embed_log_mels, self._model.embed_tokens
         if compile_model:
-            self._model.audio.compile(dynamic=True)
-            self._model.text.compile(dynamic=True)
+            self._embed_log_mels = torch.compile(self._embed_log_mels, dynamic=True)
+            self._embed_tokens = torch.compile(self._embed_tokens, dynamic=True)
 
     @property
     def name(self) -> str:
@@ -97,13 +97,13 @@ class ClaraEncoder:
         audio = self._config.audio
         if audio.positions == "sinusoidal":
             return 1 << 62
-        return (audio.max_positions * math.prod(audio.conv_strides) - 1) * self._config.mel.hop
+        return (audio.max_positions * audio.stride - 1) * self._config.mel.hop
 
     def _embed_waveforms(self, waveforms: list[Waveform]) -> npt.NDArray[np.float32]:
         log_mels = [log_mel(waveform, self._config.mel, self._device) for waveform in waveforms]
         vectors = np.empty((len(log_mels), self.dim), dtype=np.float32)
         audio = self._config.audio
-        sizes = [len(x) // math.prod(audio.conv_strides) + audio.latents for x in log_mels]
+        sizes = [len(x) // audio.stride + audio.latents for x in log_mels]
         budget = 1 if self.precision == "int8" else budget_on(self._device, AUDIO_TOKENS_PER_BATCH)
         with torch.inference_mode():
             for indices in batches(sizes, budget):
@@ -111,7 +111,7 @@ class ClaraEncoder:
                 lengths = [len(log_mels[i]) for i in indices]
                 # Without a mask the attention takes a faster path; clips of one length need none.
                 mask = None if min(lengths) == max(lengths) else mask_of(lengths).to(self._device)
-                embedded = self._model.embed_log_mels(frames.to(self._dtype), mask)
+                embedded = self._embed_log_mels(frames.to(self._dtype), mask)
                 vectors[indices] = unit_vectors(embedded)
         return vectors
 
@@ -129,7 +129,7 @@ class ClaraEncoder:
         with torch.inference_mode():
             for indices in batches(lengths, budget_on(self._device, TEXT_TOKENS_PER_BATCH)):
                 longest = lengths[indices[0]]
-                embedded = self._model.embed_tokens(
+                embedded = self._embed_tokens(
                     torch.from_numpy(ids[indices, :longest]).to(self._device),
                     torch.from_numpy(mask[indices, :longest]).to(self._device),
                 )

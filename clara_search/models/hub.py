@@ -55,7 +55,7 @@ def fetch(name: str) -> Path:
 def push(folder: Path, repository: str, private: bool = False) -> str:
     """Upload the model folder `folder` as the hub's model `repository` and return its address.
 
-    Raises UnknownModel where the hub cannot be reached or does not let us in.
+    Raises UnknownModel where the hub cannot be reached, does not let us in or refuses the card.
     """
     import huggingface_hub
     from huggingface_hub import errors
@@ -64,7 +64,7 @@ def push(folder: Path, repository: str, private: bool = False) -> str:
     try:
         address = api.create_repo(repository, private=private, exist_ok=True)
         api.upload_folder(repo_id=repository, folder_path=folder, commit_message="Upload a clara-search model")
-    except (errors.HTTPError, errors.HFValidationError, OSError) as error:
-        reason = first_line(error)
+    except (errors.HTTPError, ValueError, OSError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise UnknownModel(f"{repository}: could not be pushed ({reason}); sign in with `hf auth login`") from error
     return str(address)

@@ -71,5 +71,5 @@ def test_what_is_no_shard_or_manifest_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="no column text"):
         list(read(tmp_path / "m.csv"))
     (tmp_path / "x.zip").write_bytes(b"")
-    with pytest.raises(FormatError, match=r"expected a \.tar shard or a \.csv"):
+    with pytest.raises(FormatError, match=r"expected a \.tar shard, a \.csv"):
         list(read(tmp_path / "x.zip"))

@@ -2,9 +2,12 @@
 
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 
 import numpy as np
 import pytest
+import torch
+import torch._dynamo.utils
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -95,3 +98,13 @@ def test_nothing_gives_nothing(encoder: Encoder) -> None:
 def test_the_same_clip_in_the_same_process_has_the_same_vector(encoder: Encoder) -> None:
     clip = tone(440)
     np.testing.assert_array_equal(encoder.encode_audio([clip]), encoder.encode_audio([clip]))
+
+
+@pytest.mark.skipif(which("g++") is None, reason="torch compiles for a CPU with a compiler of C++")
+def test_a_compiled_model_gives_the_same_vectors(tmp_path: Path) -> None:
+    convert(whole_checkpoint(tmp_path / "small.ckpt"), tmp_path / "small", VOCABULARY, sample_rate=16000)
+    plain, compiled = load_encoder(tmp_path / "small"), load_encoder(tmp_path / "small", compile_model=True)
+    clips = [tone(440, 0.5), tone(220, 0.8), tone(880, 1.0)]
+    torch._dynamo.utils.counters.clear()
+    np.testing.assert_allclose(compiled.encode_audio(clips), plain.encode_audio(clips), atol=1e-5)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0

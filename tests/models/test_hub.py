@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import threading
@@ -10,7 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import huggingface_hub
+import huggingface_hub.constants
+import huggingface_hub.hf_api
 import numpy as np
 import pytest
 
@@ -23,15 +25,45 @@ MODEL = catalog.WEIGHTS / DEFAULT_MODEL
 
 
 class Hub(BaseHTTPRequestHandler):
-    """Serves the bundled model as `lab/small`, at its one commit; everything else is not there."""
+    """Serves the bundled model as `lab/small`, at its one commit, and takes what is pushed to `lab/mine`."""
 
     requests: list[str] = []  # noqa: RUF012 - emptied by the fixture
+    pushed: dict[str, bytes] = {}  # noqa: RUF012 - emptied by the fixture
 
     def do_GET(self) -> None:
         self._answer(body=True)
 
     def do_HEAD(self) -> None:
         self._answer(body=False)
+
+    def do_POST(self) -> None:
+        path, given = urlsplit(self.path).path, self.rfile.read(int(self.headers["Content-Length"]))
+        self.requests.append(f"POST {path}")
+        if path == "/api/repos/create":
+            self._send(
+                json.dumps({"url": "https://huggingface.co/lab/mine", "id": "lab/mine", "name": "lab/mine"}).encode(),
+                True,
+            )
+        elif path == "/api/validate-yaml":
+            self._send(b'{"errors": [], "warnings": []}', True)
+        elif path == "/api/models/lab/mine/preupload/main":
+            names = [file["path"] for file in json.loads(given)["files"]]
+            modes = [{"path": name, "uploadMode": "regular", "shouldIgnore": False} for name in names]
+            self._send(json.dumps({"files": modes}).encode(), True)
+        elif path == "/api/models/lab/mine/commit/main":
+            for line in map(json.loads, given.splitlines()):
+                if line["key"] == "file":
+                    self.pushed[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+            made = {"commitUrl": f"https://huggingface.co/lab/mine/commit/{COMMIT}", "commitOid": COMMIT}
+            self._send(json.dumps(made).encode(), True)
+        else:
+            self._refuse()
+
+    def _refuse(self) -> None:
+        self.send_response(404)
+        self.send_header("X-Error-Code", "RevisionNotFound" if "/lab/small/" in self.path else "RepoNotFound")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
 
     def _answer(self, body: bool) -> None:
         path = unquote(urlsplit(self.path).path)
@@ -50,10 +82,7 @@ class Hub(BaseHTTPRequestHandler):
             file = MODEL / path.rsplit("/", 1)[1]
             self._send(file.read_bytes(), body, ETag=f'"{_oid(file)}"', **{"X-Repo-Commit": COMMIT})
         else:
-            self.send_response(404)
-            self.send_header("X-Error-Code", "RevisionNotFound" if "/lab/small/" in path else "RepoNotFound")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+            self._refuse()
 
     def _send(self, content: bytes, body: bool, **headers: str) -> None:
         self.send_response(200)
@@ -82,6 +111,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def server(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadingHTTPServer]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     Hub.requests.clear()
+    Hub.pushed.clear()
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     _point_to(monkeypatch, f"http://127.0.0.1:{server.server_port}")
@@ -130,6 +160,15 @@ def test_without_a_network_the_error_says_what_to_do(cache: Path, monkeypatch: p
 def test_what_the_hub_does_not_have_is_named(server: ThreadingHTTPServer, name: str) -> None:
     with pytest.raises(UnknownModel, match=f"the hub has no model '{name}'"):
         load_encoder(name)
+
+
+def test_a_push_makes_the_repository_and_uploads_every_file(
+    server: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    address = hub.push(MODEL, "lab/mine", private=True)
+    assert "lab/mine" in address
+    assert Hub.pushed == {file.name: file.read_bytes() for file in MODEL.iterdir()}
 
 
 def test_a_push_that_cannot_be_made_says_why(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,21 @@ import pytest
 import torch
 
 from clara_search.features import MelConfig, log_mel
-from trainer.augment import SILENCE, AugmentConfig, band_limit, coloured_noise, gain, mask, mix, play_at
+from trainer.augment import (
+    SILENCE,
+    AugmentConfig,
+    augment,
+    band_limit,
+    blend,
+    clip,
+    coloured_noise,
+    gain,
+    mask,
+    mix,
+    play_at,
+    reverb,
+    stretch,
+)
 
 RNG = np.random.default_rng
 
@@ -74,3 +88,54 @@ def test_a_cutoff_silences_the_tone_above_it_and_not_the_one_below() -> None:
 
 def test_a_clip_of_one_frame_can_be_masked() -> None:
     assert mask(torch.zeros(1, 80), AugmentConfig(), RNG(0)).shape == (1, 80)
+
+
+def loudest_hz(waveform: np.ndarray, rate: int = 16000) -> float:
+    spectrum = np.abs(np.fft.rfft(waveform * np.hanning(len(waveform))))
+    return float(np.argmax(spectrum) * rate / len(waveform))
+
+
+@pytest.mark.parametrize(("semitones", "tempo"), [(4.0, 1.0), (-3.0, 1.0), (0.0, 1.25), (2.0, 0.8)])
+def test_pitch_and_tempo_change_apart(semitones: float, tempo: float) -> None:
+    pytest.importorskip("python_stretch")
+    signal = np.sin(2 * np.pi * 400 * np.arange(32000) / 16000).astype(np.float32)
+    changed = stretch(signal, 16000, semitones, tempo)
+    assert len(changed) == pytest.approx(32000 / tempo, abs=2)
+    assert loudest_hz(changed) == pytest.approx(400 * 2 ** (semitones / 12), rel=0.02)
+    np.testing.assert_array_equal(changed, stretch(signal, 16000, semitones, tempo))
+
+
+@pytest.mark.parametrize("weight", [0.01, 0.5, 0.8])
+def test_a_blend_weighs_both_at_one_level(weight: float) -> None:
+    speech, sound = noise(8000), 20 * noise(3000, seed=1)
+    blended = blend(speech, sound, weight, RNG(0))
+    behind = (blended - np.float32(weight) * speech) / (1 - weight)
+    assert np.sqrt(np.mean(behind**2)) == pytest.approx(np.sqrt(np.mean(speech**2)), rel=1e-3)
+    np.testing.assert_array_equal(blend(speech, np.zeros(9, np.float32), 1.0, RNG(0)), speech)
+
+
+def test_a_room_echoes_for_as_long_as_asked_and_keeps_the_level() -> None:
+    impulse = np.zeros(16000, np.float32)
+    impulse[100] = 0.5
+    echo = reverb(impulse, 16000, 0.4, RNG(0))
+    assert np.mean(echo**2) == pytest.approx(np.mean(impulse**2), rel=1e-4)
+    early, late = (np.mean(echo[at : at + 800] ** 2) for at in (900, 900 + 3200))
+    assert 10 * np.log10(late / early) == pytest.approx(-30, abs=3)  # 60 dB in 0.4 s: 30 in 0.2
+    assert not echo[:100].round(4).any()
+
+
+def test_clipping_cuts_the_share_asked_for() -> None:
+    signal = noise(10000)
+    clipped = clip(signal, 0.05)
+    assert np.mean(clipped != signal) == pytest.approx(0.05, abs=0.001)
+    np.testing.assert_array_equal(clip(np.zeros(5, np.float32), 0.5), np.zeros(5))
+
+
+@pytest.mark.parametrize("samples", [1, 7, 400, 16000])
+def test_everything_at_once_gives_a_finite_waveform_also_of_hardly_anything(samples: int) -> None:
+    often = {f"{x}_probability": 1.0 for x in ("pitch", "tempo", "speed", "reverb", "clip", "noise")}
+    changed = augment(noise(samples), 16000, AugmentConfig(**often), RNG(0), noise(50))
+    assert changed.dtype == np.float32
+    assert changed.ndim == 1
+    assert len(changed) > 0
+    assert np.isfinite(changed).all()

@@ -18,16 +18,20 @@ from clara_search.encoder import load_encoder
 from clara_search.features import MelConfig
 from clara_search.models.clara import AudioTowerConfig, ClaraConfig, TextTowerConfig
 from clara_search.tokenizer import Tokenizer
-from trainer.data import LengthBuckets, Pairs, load_corpus, repeated, split
+from tests.helpers import write_tone
+from trainer.augment import AugmentConfig
+from trainer.captions import CaptionConfig
+from trainer.corpus import load_corpus
+from trainer.data import LengthBuckets, Pairs, weights_of
 from trainer.pretrain import pretrain
-from trainer.recipe import DataConfig, OptimiserConfig, PhonesConfig, Recipe, TokenizerConfig
+from trainer.recipe import DataConfig, OptimConfig, PhonesConfig, Recipe, TowersConfig
+from trainer.sides import split
 
 RATE = 16000
 RECIPE = Recipe(
     "tones",
     data=DataConfig(batch_size=16, max_audio_s=1.0, held_out_speakers=("new",)),
-    tokenizer=TokenizerConfig(vocab_size=300),
-    optimiser=OptimiserConfig(epochs=1, warmup_steps=2),
+    optim=OptimConfig(epochs=1, warmup_steps=2),
     model=ClaraConfig(
         "tones",
         dim=8,
@@ -37,6 +41,18 @@ RECIPE = Recipe(
         ),
         text=TextTowerConfig(300, "sinusoidal", width=8, layers=1, heads=1, feed_forward=8, pre_norm=True, out=8),
     ),
+)
+
+EVERYTHING = AugmentConfig(
+    pitch_probability=1.0,
+    tempo_probability=1.0,
+    speed_probability=1.0,
+    blend_probability=0.5,
+    reverb_probability=1.0,
+    clip_probability=1.0,
+    noise_probability=0.5,
+    mix_probability=1.0,
+    band_limit_probability=0.5,
 )
 
 
@@ -100,40 +116,94 @@ def test_decoding_happens_once_and_changes_nothing(shard: Path, tmp_path: Path) 
 def test_an_epoch_has_every_recording_once_but_a_remainder(shard: Path, tmp_path: Path) -> None:
     corpus = load_corpus([str(shard)], RATE, tmp_path)
     sampler = LengthBuckets(corpus, list(range(150)), batch_size=16, seed=0, shuffle=True)
-    batches = [indices for _, indices in sampler]
+    batches = [draws for _, draws in sampler]
     assert len(batches) == len(sampler) == 9
-    assert len({index for batch in batches for index in batch}) == 9 * 16
-    assert batches == [indices for _, indices in sampler]
+    assert len({index for batch in batches for index, _ in batch}) == 9 * 16
+    assert batches == [draws for _, draws in sampler]
     sampler.set_epoch(1)
-    assert batches != [indices for _, indices in sampler]
+    assert batches != [draws for _, draws in sampler]
     in_order = LengthBuckets(corpus, list(range(150)), batch_size=16, seed=0, shuffle=False)
-    assert sorted(index for _, batch in in_order for index in batch) == list(range(150))
+    assert sorted(index for _, batch in in_order for index, _ in batch) == list(range(150))
 
 
-def test_what_is_repeated_comes_as_often_as_asked(shard: Path, tmp_path: Path) -> None:
+def test_processes_share_the_batches_and_an_epoch_can_begin_behind_some(shard: Path, tmp_path: Path) -> None:
     corpus = load_corpus([str(shard)], RATE, tmp_path)
-    config = replace(RECIPE.data, sound_repeats=3, digits_repeats=2)
-    counts = Counter(repeated(corpus, range(len(corpus)), config))
-    for index, example in enumerate(corpus.examples):
-        assert counts[index] == (2 if example.key == "009" else 1 if example.kind == "speech" else 3)
+
+    def sampler(rank: int = 0, world: int = 1) -> LengthBuckets:
+        return LengthBuckets(corpus, list(range(150)), 16, seed=0, shuffle=True, rank=rank, world=world)
+
+    whole, first, second = ([draws for _, draws in x] for x in (sampler(), sampler(0, 2), sampler(1, 2)))
+    assert [sorted(a + b) for a, b in zip(first, second, strict=True)] == [sorted(draws) for draws in whole]
+    later = sampler()
+    later.start_at(0, 4)
+    assert [draws for _, draws in later] == whole[4:]
+    later.set_epoch(1)
+    assert len(list(later)) == 9
+
+
+def test_what_is_weighted_comes_as_often_as_asked_and_sounds_different_each_time(shard: Path, tmp_path: Path) -> None:
+    corpus = load_corpus([str(shard)], RATE, tmp_path)
+    every = list(range(len(corpus)))
+    weights = weights_of(corpus, every, {"sound": 2.5, "music": 0.0, "espeak_digits": 2.0})
+    sampler = LengthBuckets(corpus, every, 16, 0, True, weights)
+    counts = Counter(index for _, batch in sampler for index, _ in batch)
+    sounds = [index for index in every if corpus.examples[index].kind == "sound"]
+    assert not any(counts[index] for index in every if corpus.examples[index].kind == "music")
+    assert {counts[index] for index in sounds} <= {1, 2, 3}
+    assert 2.4 * len(sounds) - 16 < sum(counts[index] for index in sounds) <= 2.5 * len(sounds) + 1
+    draws = [draw for _, batch in sampler for index, draw in batch if index == max(sounds, key=counts.get)]
+    assert len(set(draws)) == len(draws) == 3
 
 
 def test_a_batch_can_be_made_again_and_differs_by_epoch(shard: Path, tmp_path: Path) -> None:
     corpus = load_corpus([str(shard)], RATE, tmp_path)
     tokenizer = Tokenizer.train(["tone number of hertz 0123456789"], 300, ["en"])
-    pairs = Pairs(corpus, list(range(50)), RECIPE, tokenizer, training=True)
-    first, again, later = pairs[0, [3, 5]], pairs[0, [3, 5]], pairs[1, [3, 5]]
-    assert first.log_mels.equal(again.log_mels)
+    recipe = replace(RECIPE, augment=EVERYTHING, captions=CaptionConfig(translations="sounds.csv"))
+    pairs = Pairs(corpus, list(range(50)), recipe, tokenizer, training=True)
+    first, again, later = pairs[0, [(3, 0), (5, 1)]], pairs[0, [(3, 0), (5, 1)]], pairs[1, [(3, 0), (5, 1)]]
+    for one, other in zip(first, again, strict=True):
+        assert one.equal(other)
     assert not first.log_mels.equal(later.log_mels)
     assert first.log_mels.shape[1] == int(first.audio_mask.sum(dim=1).max())
 
 
+def test_a_corpus_that_is_not_decoded_gives_the_same_waveforms(shard: Path, tmp_path: Path) -> None:
+    decoded, stored = (load_corpus([str(shard)], RATE, tmp_path, decode=decode) for decode in (True, False))
+    assert stored.examples == decoded.examples
+    assert not list(stored.folder.glob("*.i16"))
+    for index in (0, 3, 198):
+        np.testing.assert_allclose(stored.waveform(index), decoded.waveform(index), atol=1e-4)
+    assert "broken" not in stored.examples[7].key
+    assert (stored.folder / "left-out.txt").read_text().startswith("007: ")
+
+
+def test_what_is_held_out_by_its_source_or_by_content_is_not_trained_on(tmp_path: Path) -> None:
+    rows = [
+        ("a.wav", "one", "train"),
+        ("b.wav", "two", "test"),
+        ("copy.wav", "three", "train"),
+        ("c.wav", "x", "valid"),
+    ]
+    (tmp_path / "m.csv").write_text("path,text,split\n" + "".join(f"{','.join(row)}\n" for row in rows))
+    for number, (name, _, _) in enumerate(rows):
+        hz = 440 if name in ("b.wav", "copy.wav") else 200 * (number + 1)
+        write_tone(tmp_path / name, hz)
+    corpus = load_corpus([str(tmp_path / "m.csv")], RATE, tmp_path)
+    sides = split(corpus, RECIPE.data)
+    assert [[corpus.examples[i].key for i in side] for side in (sides.train, sides.valid, sides.test)] == [
+        ["a.wav"],
+        ["c.wav"],
+        ["b.wav"],
+    ]
+
+
 def test_a_run_gives_a_folder_that_loads_and_goes_on_where_it_stopped(shard: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    folder = pretrain(RECIPE, [str(shard)], run)
+    recipe = replace(RECIPE, data=replace(RECIPE.data, sources=(str(shard),)))
+    folder = pretrain(recipe, run)
     assert len((run / "log.csv").read_text().splitlines()) == 1 + 1
-    two = replace(RECIPE, optimiser=replace(RECIPE.optimiser, epochs=2))
-    pretrain(two, [str(shard)], run)
+    two = replace(recipe, optim=replace(RECIPE.optim, epochs=2))
+    pretrain(two, run)
     header, *rows = (run / "log.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows] == ["0", "1"]
     assert "text_to_audio_recall_at_10" in header
@@ -145,7 +215,8 @@ def test_a_run_gives_a_folder_that_loads_and_goes_on_where_it_stopped(shard: Pat
     scores = json.loads((run / "scores.json").read_text())
     assert 0 <= scores["retrieval"]["speech in all"]["text_to_audio"]["recall"]["10"] <= 1
     phones = PhonesConfig(weight=1.0, per_frame=2) if find_spec("espeakng_loader") else PhonesConfig()
-    further = pretrain(replace(RECIPE, phones=phones), [str(shard)], tmp_path / "further", init=folder)
+    towers = TowersConfig(str(folder), str(folder))
+    further = pretrain(replace(recipe, phones=phones, towers=towers), tmp_path / "further")
     assert ("phone_loss" in (tmp_path / "further" / "log.csv").read_text()) == bool(phones.weight)
     assert (further / "tokenizer.json").read_bytes() == (folder / "tokenizer.json").read_bytes()
     encoder = load_encoder(further)

@@ -1,9 +1,11 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from clara_search.errors import FormatError
-from trainer.recipe import RECIPES, load_recipe
+from trainer.presets import PRESETS
+from trainer.recipe import RECIPES, as_toml, load_recipe
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
@@ -14,16 +16,16 @@ def test_bundled_recipes_load_by_path_and_by_name(path: Path) -> None:
 
 
 def test_a_setting_can_be_changed() -> None:
-    recipe = load_recipe(Path("clara-small.toml"), ("optimiser.epochs=2", "model.audio.pooling=latents", "name=x"))
-    assert (recipe.optimiser.epochs, recipe.name) == (2, "x")
+    recipe = load_recipe(Path("clara-small.toml"), ("optim.epochs=2", "model.audio.pooling=latents", "name=x"))
+    assert (recipe.optim.epochs, recipe.name) == (2, "x")
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("optimiser.epoch=2", r"optimiser: unknown key 'epoch', did you mean 'epochs'"),
-        ("optimiser.epochs=two", r"optimiser\.epochs: expected int, got 'two'"),
-        ("optimiser", "expected key=value"),
+        ("optim.epoch=2", r"optim: unknown key 'epoch', did you mean 'epochs'"),
+        ("optim.epochs=two", r"optim\.epochs: expected int, got 'two'"),
+        ("optim", "expected key=value"),
     ],
 )
 def test_a_wrong_setting_is_named(override: str, message: str) -> None:
@@ -31,8 +33,24 @@ def test_a_wrong_setting_is_named(override: str, message: str) -> None:
         load_recipe(Path("clara-small.toml"), (override,))
 
 
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
+def test_a_recipe_that_is_written_out_is_the_same_recipe(path: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(path, ('data.sources=["a \\"b\\".tar"]',))
+    (tmp_path / "again.toml").write_text(as_toml(recipe), encoding="utf-8")
+    assert load_recipe(tmp_path / "again.toml") == replace(recipe, preset="")
+
+
+def test_a_preset_is_where_a_model_begins() -> None:
+    recipe = load_recipe(Path("tiny.toml"), ("model.audio.frame_layers=3",))
+    assert recipe.model == replace(
+        PRESETS["clara-v2-tiny"], audio=replace(PRESETS["clara-v2-tiny"].audio, frame_layers=3)
+    )
+    with pytest.raises(FormatError, match=r"no preset 'x'; there are clara-100m"):
+        load_recipe(Path("tiny.toml"), ("preset=x",))
+
+
 def test_a_missing_recipe_names_those_there_are(tmp_path: Path) -> None:
-    with pytest.raises(FormatError, match=r"none\.toml: no such recipe; there are .*clara-small\.toml"):
+    with pytest.raises(FormatError, match=r"none\.toml: no such file; there are .*clara-small\.toml"):
         load_recipe(tmp_path / "none.toml")
 
 
