@@ -51,7 +51,7 @@ def _convert(expected: Any, value: Any, where: str) -> Any:
         if value is None and type(None) in arguments:
             return None
         return _convert(next(a for a in arguments if a is not type(None)), value, where)
-    if expected is float and isinstance(value, int) and not isinstance(value, bool):
+    if expected is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1e300:
         return float(value)
     if not isinstance(expected, type) or not isinstance(value, expected) or (expected is int and value is True):
         raise FormatError(f"{where}: expected {getattr(expected, '__name__', expected)}, got {value!r}")

@@ -49,7 +49,7 @@ class MelConfig:
         sizes = (self.sample_rate, self.n_fft, self.window, self.hop, self.n_mels)
         if min(sizes) < 1 or max(sizes) > 1_000_000 or self.n_mels > 1024 or self.window > self.n_fft:
             raise ValueError("a log-mel needs positive sizes, at most 1,024 mels, and a window no longer than n_fft")
-        if not (self.f_max > 0 and self.floor_db < 0):
+        if not (0 < self.f_max <= 1e6 and -1e3 <= self.floor_db < 0):
             raise ValueError("a log-mel needs f_max above 0 Hz and a floor below 0 dB")
 
 

@@ -34,6 +34,10 @@ class Tokenizer:
     """
 
     def __init__(self, bpe: tokenizers.Tokenizer) -> None:
+        if not isinstance(bpe.model, tokenizers.models.BPE):
+            raise FormatError(f"the tokenizer is a {type(bpe.model).__name__}, not a BPE")
+        bpe.no_padding()
+        bpe.no_truncation()
         self._bpe = bpe
         self._special = {token.content.lower(): index for index, token in bpe.get_added_tokens_decoder().items()}
         self._released = SPEECH in self._special

@@ -84,7 +84,8 @@ def convert_model(
 @click.option("--private", is_flag=True, help="Only for the organisation.")
 def push_model(model: Path, repository: str, private: bool) -> None:
     """Upload the folder MODEL to the Hugging Face hub, where `--model ORGANISATION/NAME` finds it."""
-    from clara_search.models import catalog, hub
+    from clara_search.encoder import load_encoder
+    from clara_search.models import hub
 
-    catalog.describe(model)  # a broken folder is not shared
+    load_encoder(model, device="cpu").encode_text(["a broken folder is not shared"])
     click.echo(hub.push(model, repository, private))

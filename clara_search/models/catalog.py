@@ -25,8 +25,11 @@ def find(model: str | Path) -> Path:
     if str(model) in bundled():
         return WEIGHTS / str(model)
     folder = Path(model)
-    if folder.is_dir():
-        return folder
+    try:
+        if str(model) and folder.is_dir():
+            return folder
+    except OSError:  # too long for a name
+        pass
     if isinstance(model, str) and hub.is_id(model):
         return hub.fetch(model)
     raise UnknownModel(

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,27 +18,40 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from clara_search.config import from_mapping
-from clara_search.errors import FormatError
+from clara_search.errors import FormatError, first_line
 from clara_search.models.clara import Clara, ClaraConfig
 from clara_search.tokenizer import Tokenizer
 
 FORMAT_VERSION = 1
 MODEL_TYPE = "clara"
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_FILE, CARD_FILE = "config.json", "model.safetensors", "tokenizer.json", "README.md"
 
 
 def save_model(folder: Path, model: Clara, tokenizer: Tokenizer, card: str, dtype: torch.dtype = torch.float16) -> None:
-    """Write a model folder. Weights are stored as `dtype`; they are computed with in float32."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write a model folder. Weights are stored as `dtype`; they are computed with in float32.
+
+    All files are written beside `folder` before the first takes its place in it. Raises FormatError where they cannot
+    be, and for weights that `dtype` cannot hold.
+    """
     config = {"model_type": MODEL_TYPE, "format_version": FORMAT_VERSION, **dataclasses.asdict(model.config)}
-    (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    weights = {name: tensor.detach().to(dtype).contiguous() for name, tensor in model.state_dict().items()}
-    # Not over the old file: a model that was loaded from it still reads there.
-    partial = folder / f"{WEIGHTS_FILE}.partial"
-    safetensors.torch.save_file(weights, partial, metadata={"format": "pt"})
-    partial.replace(folder / WEIGHTS_FILE)
-    tokenizer.save(folder / TOKENIZER_FILE)
-    (folder / CARD_FILE).write_text(card, encoding="utf-8")
+    weights = {name: tensor.detach().to(dtype, copy=True).contiguous() for name, tensor in model.state_dict().items()}
+    if broken := [name for name, tensor in weights.items() if not tensor.isfinite().all()]:
+        raise FormatError(f"{folder}: {broken[0]} is not finite as {dtype}: not written")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as place:
+            partial = Path(place)
+            (partial / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+            safetensors.torch.save_file(weights, partial / WEIGHTS_FILE, metadata={"format": "pt"})
+            tokenizer.save(partial / TOKENIZER_FILE)
+            (partial / CARD_FILE).write_text(card, encoding="utf-8")
+            for name in (WEIGHTS_FILE, TOKENIZER_FILE, CARD_FILE, CONFIG_FILE):
+                (partial / name).replace(folder / name)
+    except FormatError:
+        raise
+    except Exception as error:  # safetensors and tokenizers have exceptions of their own for a full disk
+        raise FormatError(f"{folder}: the model cannot be written there ({first_line(error)})") from error
 
 
 def load_model(folder: Path) -> tuple[Clara, Tokenizer]:
@@ -69,6 +83,9 @@ def assemble(config: ClaraConfig, weights: Mapping[str, Tensor], path: Path) -> 
     with torch.device("meta"):
         model = Clara(config)
     wanted = model.state_dict()
+    for name, tensor in weights.items():
+        if tensor.layout is not torch.strided or tensor.device.type != "cpu" or tensor.dtype not in _DTYPES:
+            raise FormatError(f"{path}: {name} holds {tensor.dtype}, {tensor.layout} on {tensor.device}: no weights")
     problems = [f"{name} is missing" for name in wanted if name not in weights]
     problems += [f"{name} is unknown" for name in weights if name not in wanted]
     problems += [
@@ -76,12 +93,12 @@ def assemble(config: ClaraConfig, weights: Mapping[str, Tensor], path: Path) -> 
         for name, tensor in weights.items()
         if name in wanted and tensor.shape != wanted[name].shape
     ]
-    problems += [f"{name} holds {tensor.dtype}" for name, tensor in weights.items() if not tensor.is_floating_point()]
+    weights = {name: tensor.float() for name, tensor in weights.items()}
     problems += [f"{name} is not finite" for name, tensor in weights.items() if not tensor.isfinite().all()]
     if problems:
         more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
         raise FormatError(f"{path}: {'; '.join(problems[:3])}{more}")
-    model.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, assign=True)
+    model.load_state_dict(weights, assign=True)
     return model.eval()
 
 

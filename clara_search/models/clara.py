@@ -140,6 +140,8 @@ def _check_sizes(config: AudioTowerConfig | TextTowerConfig | ClaraConfig, heads
         low, high = (0, 1000) if layers else (1, 10_000_000)
         if isinstance(value, int) and not isinstance(value, bool) and not low <= value <= high:
             raise ValueError(f"{part.name} must lie between {low} and {high}, got {value}")
+        if isinstance(value, tuple) and not (1 <= len(value) <= 8 and all(1 <= stride <= 16 for stride in value)):
+            raise ValueError(f"{part.name} must hold one to eight numbers from 1 to 16, got {list(value)}")
         if part.name == "dropout" and not 0.0 <= value < 1.0:
             raise ValueError(f"dropout must lie between 0 and 1, got {value}")
     for count, width in heads.items():

@@ -18,6 +18,7 @@ from clara_search.models.inference import (
     TEXT_TOKENS_PER_BATCH,
     batches,
     budget_on,
+    check_compiler,
     checked,
     checked_texts,
     choose_device,
@@ -60,6 +61,7 @@ class ClaraEncoder:
                 quantise(block)
         self._embed_log_mels, self._embed_tokens = self._model.embed_log_mels, self._model.embed_tokens
         if compile_model:
+            check_compiler(self._device)
             self._embed_log_mels = torch.compile(self._embed_log_mels, dynamic=True)
             self._embed_tokens = torch.compile(self._embed_tokens, dynamic=True)
 

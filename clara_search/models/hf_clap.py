@@ -20,6 +20,7 @@ from clara_search.models.inference import (
     TEXT_TOKENS_PER_BATCH,
     batches,
     budget_on,
+    check_compiler,
     checked,
     checked_texts,
     choose_device,
@@ -82,6 +83,7 @@ class ClapEncoder:
         self._filters = torch.from_numpy(np.asarray(filters, dtype=np.float32))
         self._window = torch.hann_window(self._features.fft_window_size)
         if compile_model:
+            check_compiler(self._device)
             self._model.audio_model.compile()
             self._model.text_model.compile(dynamic=True)
 
@@ -183,7 +185,7 @@ def describe(folder: Path) -> dict[str, Any]:
         "sample_rate": features.get("sampling_rate", 48000),
         "parameters": count_parameters(weights),
         "size_bytes": sum(path.stat().st_size for path in weights),
-        "tokenizer": f"{config.get('text_config', {}).get('vocab_size', 50265)} tokens (RoBERTa)",
+        "tokenizer": f"{(config.get('text_config') or {}).get('vocab_size', 50265)} tokens (RoBERTa)",
         "fingerprint": fingerprint(folder),
     }
 
@@ -195,4 +197,12 @@ def _weight_files(folder: Path) -> list[Path]:
         raise FormatError(f"{folder}: holds none of {', '.join(WEIGHTS_FILES)}")
     if first.suffix != ".json":
         return [first]
-    return [folder / name for name in sorted(set(read_json(folder, first.name)["weight_map"].values()))]
+    listed = read_json(folder, first.name).get("weight_map")
+    names = set(listed.values()) if isinstance(listed, dict) and all(map(_is_name, listed.values())) else set()
+    if not names:
+        raise FormatError(f"{first}: has no weight_map of names of files beside it")
+    return [folder / name for name in sorted(names)]
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and name == Path(name).name

@@ -10,7 +10,9 @@ from clara_search.errors import UnknownModel, first_line
 _ID = re.compile(r"(?P<repository>[\w][\w.-]*/[\w][\w.-]*)(@(?P<revision>[\w./-]+))?")
 
 _FILES = ("*.json", "*.safetensors", "*.txt", "README.md")
-"""What is fetched: configuration, weights, tokenizer and card; no code, nothing pickled."""
+"""What is fetched and pushed: configuration, weights, tokenizer and card; no code, nothing pickled."""
+
+_MESSAGE = "Upload a clara-search model"
 
 _OLD_WEIGHTS = "pytorch_model.bin"
 """Fetched where there are no others; `transformers` reads nothing but tensors from it."""
@@ -44,11 +46,12 @@ def fetch(name: str) -> Path:
         ) from error
     except errors.HFValidationError as error:
         raise UnknownModel(f"{name!r} cannot be the name of a model of the hub ({first_line(error)})") from error
-    except (errors.HTTPError, OSError) as error:
+    except (errors.HTTPError, OSError, ValueError, ImportError) as error:
         at = f" --revision {revision}" if revision else ""
         raise UnknownModel(
-            f"model {name!r} is not on this machine and the hub cannot be reached: where there is a network, run "
-            f"`hf download {repository}{at} --local-dir DIR`, bring DIR here and name it instead"
+            f"model {name!r} is not on this machine and the hub cannot be reached ({first_line(error)}): "
+            f"where there is a network, run `hf download {repository}{at} --local-dir DIR`, bring DIR here "
+            "and name it instead"
         ) from error
 
 
@@ -63,8 +66,8 @@ def push(folder: Path, repository: str, private: bool = False) -> str:
     api = huggingface_hub.HfApi()
     try:
         address = api.create_repo(repository, private=private, exist_ok=True)
-        api.upload_folder(repo_id=repository, folder_path=folder, commit_message="Upload a clara-search model")
-    except (errors.HTTPError, ValueError, OSError) as error:
+        api.upload_folder(repo_id=repository, folder_path=folder, allow_patterns=_FILES, commit_message=_MESSAGE)
+    except (errors.HTTPError, ValueError, OSError, ImportError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UnknownModel(f"{repository}: could not be pushed ({reason}); sign in with `hf auth login`") from error
     return str(address)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
@@ -12,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from clara_search.audio import Waveform
-from clara_search.errors import AudioError, DeviceError, QueryError, first_line
+from clara_search.errors import AudioError, DeviceError, FormatError, QueryError, first_line
 
 Precision = Literal["fp32", "bf16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
@@ -34,10 +36,17 @@ def choose_device(device: str | None) -> torch.device:
     """
     try:
         chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(1, device=chosen)
-    except (RuntimeError, AssertionError) as error:
+        torch.empty(1, device=chosen).tolist()
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
         raise DeviceError(f"cannot compute on {device!r} ({first_line(error)})") from error
     return chosen
+
+
+def check_compiler(device: torch.device) -> None:
+    """Raise DeviceError where torch has no compiler for `device`: on a CPU it asks one of C++."""
+    compiler = os.environ.get("CXX", "g++")
+    if device.type == "cpu" and shutil.which(compiler) is None:
+        raise DeviceError(f"to compile a model for a CPU, torch needs a compiler of C++, and there is no {compiler}")
 
 
 def choose_precision(precision: str, device: torch.device) -> Precision:
@@ -72,7 +81,7 @@ def quantise(module: nn.Module) -> None:
 
 def checked(waveforms: Sequence[Waveform]) -> list[Waveform]:
     """Return `waveforms` as float32. Raises AudioError, saying which, for one that is empty, not mono or not finite."""
-    found = []
+    waveforms, found = list(waveforms), []
     for place, waveform in enumerate(waveforms):
         which = f"waveform {place + 1} of {len(waveforms)}"
         array = np.asarray(waveform)
@@ -95,12 +104,13 @@ def checked_texts(texts: Sequence[str]) -> list[str]:
     """Return `texts`. Raises QueryError for a lone string, for what is no string, and for half a surrogate pair."""
     if isinstance(texts, str):
         raise QueryError("expected a list of texts, got one text: put it into a list")
+    texts = list(texts)
     for place, text in enumerate(texts):
         if not isinstance(text, str):
             raise QueryError(f"text {place + 1} of {len(texts)} is no text: {text!r}")
         if any("\ud800" <= letter <= "\udfff" for letter in text):
             raise QueryError(f"text {place + 1} of {len(texts)} is not Unicode: {text[:40]!a}")
-    return list(texts)
+    return texts
 
 
 def spans(samples: int, longest: int) -> list[Span]:
@@ -149,8 +159,15 @@ def budget_on(device: torch.device, budgets: Mapping[str, int]) -> int:
 
 
 def unit_vectors(vectors: Tensor) -> npt.NDArray[np.float32]:
-    """Return vectors in float32, brought back to unit norm: bf16 keeps it to two digits."""
-    return torch.nn.functional.normalize(vectors.float(), dim=-1).cpu().numpy()
+    """Return vectors in float32, brought back to unit norm: bf16 keeps it to two digits.
+
+    Raises FormatError for one that has no direction: weights that are all zero, or too large to compute with.
+    """
+    norms = vectors.float().norm(dim=-1, keepdim=True)
+    if not bool((norms.isfinite() & (norms > 0)).all()):
+        raise FormatError("the model gives vectors that are zero or not finite: its weights are broken")
+    unit: npt.NDArray[np.float32] = (vectors.float() / norms).cpu().numpy()
+    return unit
 
 
 def mask_of(lengths: Sequence[int]) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,7 +14,7 @@ import torch
 
 from clara_search.config import from_mapping
 from clara_search.errors import FormatError, first_line
-from clara_search.models.checkpoint import assemble, save_model, update_from_file
+from clara_search.models.checkpoint import WEIGHTS_FILE, assemble, save_model, update_from_file
 from clara_search.models.clara import AudioTowerConfig, Clara, ClaraConfig, TextTowerConfig
 from clara_search.models.vocabulary import FIRST_ADDED_TOKEN, released_tokenizer
 
@@ -57,10 +58,9 @@ def convert(
             f"{path}: has embeddings for {model.config.text.vocab_size} tokens, CLARA's tokenizer has "
             f"{tokenizer.vocab_size}: not a checkpoint that was trained with it"
         )
-    try:
-        save_model(folder, model, tokenizer, _card(model, path), dtype)
-    except OSError as error:
-        raise FormatError(f"{folder}: the model cannot be written there ({error.strerror})") from error
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / WEIGHTS_FILE).is_file():
+        raise FormatError(f"{folder}: holds other files, and no model that could be replaced")
+    save_model(folder, model, tokenizer, _card(model, path), dtype)
     return model
 
 
@@ -75,6 +75,10 @@ def load_released(path: Path, sample_rate: int = RELEASED_SAMPLE_RATE) -> Clara:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise FormatError(f"{path}: there is no such file") from error
+    except pickle.UnpicklingError as error:  # torch's own words go on about loading it unsafely
+        foreign = re.search(r"GLOBAL (\S+)", str(error))
+        holds = f"it holds {foreign.group(1)}" if foreign else "it is damaged, or holds something else"
+        raise FormatError(f"{path}: not a checkpoint of tensors and plain values: {holds}") from error
     except Exception as error:  # torch raises nearly anything for a damaged file
         raise FormatError(f"{path}: not a checkpoint of tensors and plain values ({first_line(error)})") from error
     if not isinstance(checkpoint, dict) or not {"hyper_parameters", "state_dict"} <= set(checkpoint):
@@ -91,7 +95,7 @@ def load_released(path: Path, sample_rate: int = RELEASED_SAMPLE_RATE) -> Clara:
 
 def _released_config(parameters: Mapping[str, Any], path: Path, sample_rate: int) -> ClaraConfig:
     try:
-        if parameters["audio_encoder_weight_tie_layers"]:
+        if parameters["audio_encoder_weight_tie_layers"] is not False:
             raise FormatError(f"{path}: tied layers are not supported")
         values = {
             "name": path.stem,

@@ -18,6 +18,9 @@ from clara_search.tokenizer import NO_SPEECH, SPEECH, Tokenizer
 FIRST_ADDED_TOKEN = 50257
 """Whisper's byte pairs have the ids below, CLARA's tokens those from here on."""
 
+_LONGEST = 256
+"""Bytes in a token, at most: Whisper's longest has 128."""
+
 ADDED_TOKENS = (
     "<|endoftext|>",
     "<|startoftranscript|>",
@@ -38,11 +41,13 @@ def released_tokenizer(vocabulary: Path | None = None) -> Tokenizer:
     path = vocabulary or _installed()
     try:
         lines = path.read_text(encoding="ascii").splitlines()
-        ranks = {base64.b64decode(token): int(rank) for token, rank in (line.split() for line in lines if line)}
+        rows = [line.split() for line in lines if line]
+        ranks = {base64.b64decode(token, validate=True): int(rank) for token, rank in rows}
     except (OSError, UnicodeDecodeError, ValueError, binascii.Error) as error:
         raise FormatError(f"{path}: not a vocabulary of lines 'BASE64 RANK' ({error})") from error
     missing = [byte for byte in range(256) if bytes([byte]) not in ranks]
-    if missing or max(ranks.values()) >= FIRST_ADDED_TOKEN or len(set(ranks.values())) != len(ranks):
+    inside = all(0 <= rank < FIRST_ADDED_TOKEN and 0 < len(token) <= _LONGEST for token, rank in ranks.items())
+    if missing or not inside or len(set(ranks.values())) != len(ranks):
         raise FormatError(f"{path}: not Whisper's multilingual vocabulary of {FIRST_ADDED_TOKEN:,} byte pairs")
     vocab = {_letters(token): rank for token, rank in ranks.items()}
     vocab |= {token: FIRST_ADDED_TOKEN + place for place, token in enumerate(ADDED_TOKENS)}

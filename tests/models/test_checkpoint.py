@@ -1,14 +1,20 @@
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import safetensors.torch
+import tokenizers
 import torch
 
+from clara_search.encoder import load_encoder
 from clara_search.errors import FormatError
 from clara_search.models.checkpoint import describe, fingerprint, load_model, save_model
 from clara_search.models.clara import Clara
 from clara_search.tokenizer import Tokenizer
 from tests.models.test_clara import MASKED
+
+Spoil = Callable[[torch.Tensor], torch.Tensor]
 
 
 @pytest.fixture
@@ -115,13 +121,78 @@ def test_a_folder_is_described_without_its_weights_being_read(folder: Path) -> N
         ('"hop": 512', '"hop": 0', "a log-mel needs positive sizes"),
         ('"vocab_size": 300', '"vocab_size": 1000000000000000000000', "vocab_size must lie between"),
         ('"dropout": 0.0', '"dropout": 5.0', "dropout must lie between 0 and 1"),
+        ('"f_max": 8000.0', '"f_max": Infinity', "f_max above 0 Hz"),
+        ('"f_max": 8000.0', '"f_max": ' + "9" * 400, "f_max: expected float"),
+        ('"conv_strides": [', '"conv_strides": [0, ', "conv_strides must hold one to eight numbers"),
         ('"dim": 24', '"dim": ' + "[" * 100_000, "broken JSON"),
     ],
-    ids=["dim", "heads", "layers", "hop", "vocabulary", "dropout", "nesting"],
+    ids=["dim", "heads", "layers", "hop", "vocabulary", "dropout", "endless", "digits", "strides", "nesting"],
 )
 def test_a_size_that_no_model_has_is_refused(folder: Path, old: str, new: str, message: str) -> None:
     config = folder / "config.json"
     assert old in config.read_text()
     config.write_text(config.read_text().replace(old, new))
     with pytest.raises(FormatError, match=message):
+        load_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda x: x * torch.nan, r"projection\.bias is not finite"),
+        (lambda x: x.double() + 1e300, r"projection\.bias is not finite"),
+        (lambda x: x.to(torch.float8_e5m2), r"projection\.bias holds torch\.float8_e5m2"),
+    ],
+)
+def test_weights_that_cannot_be_computed_with_are_named(folder: Path, spoil: Spoil, message: str) -> None:
+    weights = safetensors.torch.load_file(folder / "model.safetensors")
+    weights["text_projection.bias"] = spoil(weights["text_projection.bias"])
+    safetensors.torch.save_file(weights, folder / "model.safetensors")
+    with pytest.raises(FormatError, match=message):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("factor", [0.0, 1e38])
+def test_weights_that_give_no_direction_are_found_when_they_are_used(folder: Path, factor: float) -> None:
+    weights = safetensors.torch.load_file(folder / "model.safetensors")
+    for name in ("text_projection.weight", "text_projection.bias"):
+        weights[name] = weights[name] * factor if factor == 0 else torch.full_like(weights[name], factor)
+    safetensors.torch.save_file(weights, folder / "model.safetensors")
+    with pytest.raises(FormatError, match="vectors that are zero or not finite"):
+        load_encoder(folder).encode_text(["rain"])
+
+
+def test_what_cannot_be_stored_leaves_the_old_model_whole(folder: Path) -> None:
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    model, tokenizer = load_model(folder)
+    with torch.no_grad():
+        model.text_projection.bias.fill_(1e6)
+    with pytest.raises(FormatError, match=r"text_projection\.bias is not finite as torch\.float16: not written"):
+        save_model(folder, model, tokenizer, "")
+    with pytest.raises(FormatError, match="cannot be written there"):
+        save_model(folder, model, tokenizer, "\ud800", torch.float32)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    model.text.norm.bias = model.text.norm.weight  # weights that share their memory are stored apart
+    save_model(folder, model, tokenizer, "", torch.float32)
+    assert torch.equal(load_model(folder)[0].text.norm.bias, model.text.norm.weight)
+
+
+def test_a_setting_without_a_value_leaves_the_fingerprint_as_it_is(folder: Path) -> None:
+    before = fingerprint(folder)
+    config = (folder / "config.json").read_text()
+    assert '"reference_db": null' in config
+    (folder / "config.json").write_text(re.sub(r',\s*"reference_db": null', "", config))
+    assert fingerprint(folder) == before
+
+
+def test_a_tokenizer_that_pads_and_cuts_by_itself_does_neither(folder: Path) -> None:
+    _, tokenizer = load_model(folder)
+    expected = tokenizer.encode(["a b a b"], [None], 99)[0]
+    bpe = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    bpe.enable_padding(pad_id=99_999, length=64)
+    bpe.enable_truncation(1)
+    bpe.save(str(folder / "tokenizer.json"))
+    assert load_model(folder)[1].encode(["a b a b"], [None], 99)[0].tolist() == expected.tolist()
+    tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0}, "a")).save(str(folder / "tokenizer.json"))
+    with pytest.raises(FormatError, match="the tokenizer is a WordLevel, not a BPE"):
         load_model(folder)

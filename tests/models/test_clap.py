@@ -153,6 +153,15 @@ def test_a_broken_folder_is_one_clear_error(folder: Path, tmp_path: Path, name: 
         load_encoder(tmp_path / "broken")
 
 
+@pytest.mark.parametrize("listed", [{}, {"weight_map": [1]}, {"weight_map": {"a": "../../secret"}}])
+def test_weights_are_files_of_the_folder(folder: Path, tmp_path: Path, listed: dict) -> None:
+    shutil.copytree(folder, tmp_path / "m")
+    (tmp_path / "m" / "model.safetensors").unlink()
+    (tmp_path / "m" / "model.safetensors.index.json").write_text(json.dumps(listed))
+    with pytest.raises(FormatError, match="has no weight_map of names of files beside it"):
+        catalog.describe(tmp_path / "m")
+
+
 def test_a_folder_of_another_kind_of_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(FormatError, match="model type 'bert'"):

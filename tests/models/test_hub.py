@@ -156,6 +156,12 @@ def test_without_a_network_the_error_says_what_to_do(cache: Path, monkeypatch: p
         load_encoder("lab/other")
 
 
+def test_a_name_that_is_too_long_for_a_folder_is_no_model() -> None:
+    for name in ("x" * 5000, ""):
+        with pytest.raises(UnknownModel, match="no model"):
+            load_encoder(name)
+
+
 @pytest.mark.parametrize("name", ["lab/none", "lab/small@v9"])
 def test_what_the_hub_does_not_have_is_named(server: ThreadingHTTPServer, name: str) -> None:
     with pytest.raises(UnknownModel, match=f"the hub has no model '{name}'"):

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clara_search.errors import AudioError, DeviceError, QueryError
+from clara_search.encoder import load_encoder
+from clara_search.errors import AudioError, DeviceError, FormatError, QueryError
 from clara_search.models.inference import (
     batches,
     checked,
@@ -18,6 +19,7 @@ from clara_search.models.inference import (
     embed_parts,
     mask_of,
     spans,
+    unit_vectors,
 )
 
 CPU = torch.device("cpu")
@@ -114,3 +116,20 @@ def test_an_unknown_precision_or_device_is_an_error() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(DeviceError, match="cannot compute on 'cuda:0'"):
             choose_device("cuda:0")
+
+
+def test_texts_and_waveforms_may_come_one_by_one() -> None:
+    assert checked_texts(x for x in ["a", "b"]) == ["a", "b"]  # type: ignore[arg-type]
+    assert len(checked(np.ones(3, np.float32) for _ in range(2))) == 2  # type: ignore[arg-type]
+
+
+def test_without_a_compiler_compiling_is_refused_and_the_compiler_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(DeviceError, match="there is no no-such-compiler"):
+        load_encoder("clara-small", compile_model=True)
+
+
+@pytest.mark.parametrize("vector", [[0.0, 0.0], [float("nan"), 1.0], [float("inf"), 1.0]])
+def test_what_has_no_direction_is_no_unit_vector(vector: list[float]) -> None:
+    with pytest.raises(FormatError, match="zero or not finite"):
+        unit_vectors(torch.tensor([[1.0, 0.0], vector]))

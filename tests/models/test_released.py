@@ -126,8 +126,11 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
             return os.system, (f"touch {tmp_path / 'ran'}",)
 
     torch.save({"state_dict": Bomb(), "hyper_parameters": {}}, tmp_path / "bomb.ckpt")
-    with pytest.raises(FormatError, match="not a checkpoint of tensors"):
+    with pytest.raises(
+        FormatError, match=r"not a checkpoint of tensors and plain values: it holds .*system"
+    ) as refused:
         load_released(tmp_path / "bomb.ckpt")
+    assert "weights_only" not in str(refused.value)
     (tmp_path / "raw.ckpt").write_bytes(pickle.dumps(Bomb()))
     with pytest.raises(FormatError, match="not a checkpoint of tensors"):
         load_released(tmp_path / "raw.ckpt")
@@ -151,6 +154,7 @@ def _with(**values: Any) -> Any:
         (lambda: _with(hyper_parameters=[1]), "not a mapping"),
         (lambda: _with(hyper_parameters={}), "its hyper_parameters lack 'audio_encoder_weight_tie_layers'"),
         (lambda: _with(state_dict={"model.conv1.bias": 3}), r"model\.conv1\.bias is not a tensor"),
+        (lambda: _with(hyper_parameters={"audio_encoder_weight_tie_layers": torch.zeros(3)}), "tied layers"),
         (lambda: [1, 2], "not a CLARA checkpoint"),
     ],
 )
@@ -172,3 +176,12 @@ def test_a_missing_checkpoint_and_one_that_the_vocabulary_does_not_fit_are_named
         load_released(tmp_path / "none.ckpt")
     with pytest.raises(FormatError, match="embeddings for 300 tokens, CLARA's tokenizer has 50373"):
         convert(RELEASED, tmp_path / "m", VOCABULARY)
+
+
+def test_a_folder_of_other_things_is_not_written_to(tmp_path: Path) -> None:
+    checkpoint = whole_checkpoint(tmp_path / "clara-tiny.ckpt")
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "config.json").write_text("mine")
+    with pytest.raises(FormatError, match="holds other files, and no model"):
+        convert(checkpoint, tmp_path / "m", VOCABULARY)
+    assert [path.name for path in (tmp_path / "m").iterdir()] == ["config.json"]

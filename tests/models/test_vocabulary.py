@@ -75,7 +75,9 @@ def test_the_tokenizer_survives_its_file(tokenizer: Tokenizer, tmp_path: Path) -
         assert ids_of(again, example["text"], example["language"], example["speech"]) == example["ids"]
 
 
-@pytest.mark.parametrize("content", ["", "garbage", "IQ== 0\n", "IQ== zero\n", "\u00e9 1\n"])
+@pytest.mark.parametrize(
+    "content", ["", "garbage", "IQ== 0\n", "IQ== zero\n", "IQ== -5\n", "!!!! 3\n", "= 3\n", "\u00e9 1\n"]
+)
 def test_a_file_that_is_no_vocabulary_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "bad.tiktoken").write_text(content, encoding="utf-8")
     with pytest.raises(FormatError, match=r"bad\.tiktoken: not "):

@@ -5,6 +5,8 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +22,7 @@ from clara_search.datasets.readers import read
 from clara_search.errors import FormatError
 from tests.helpers import tone, write_tone
 from trainer.__main__ import main
+from trainer.augment import AugmentConfig
 from trainer.callbacks import Stopped
 from trainer.data import Pairs
 from trainer.loss import LossConfig
@@ -142,6 +145,26 @@ def test_chunks_have_the_gradients_of_the_whole_batch(folder: Path, tmp_path: Pa
     assert gradients[0].keys() == gradients[1].keys()
     for name, expected in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_learns(folder: Path, tmp_path: Path) -> None:
+    """`run.devices=2` under gloo, started by Lightning itself: the batch is shared, negatives and gradients are not."""
+    settings = recipe(folder, augment=AugmentConfig(gain_db=0.0, noise_probability=0.0, mix_probability=0.0))
+    settings = replace(settings, model=replace(settings.model, text=replace(settings.model.text, dropout=0.0)))
+    (tmp_path / "r.toml").write_text(as_toml(settings))
+    for devices in (1, 2):
+        changes = [f"run.devices={devices}", f"run.strategy={'ddp' if devices > 1 else 'auto'}", "optim.epochs=2"]
+        command = [sys.executable, "-m", "trainer", "pretrain", str(tmp_path / "r.toml")]
+        command += ["--run", str(tmp_path / str(devices)), *(part for x in changes for part in ("--set", x))]
+        subprocess.run(command, check=True, capture_output=True, timeout=250)
+    one, two = weights(tmp_path / "1"), weights(tmp_path / "2")
+    for name, expected in one.items():
+        torch.testing.assert_close(two[name].float(), expected.float(), atol=2e-3, rtol=0)  # stored in half precision
+    rows = [list(csv.DictReader((tmp_path / run / "log.csv").open())) for run in ("1", "2")]
+    for alone, shared in zip(*rows, strict=True):
+        assert float(shared["train_loss"]) == pytest.approx(float(alone["train_loss"]), abs=1e-3)
+        assert shared["text_to_audio_recall_at_10"] == alone["text_to_audio_recall_at_10"]
 
 
 def test_a_locked_tower_stays_as_it_is_and_its_projection_learns(folder: Path, tmp_path: Path) -> None:
