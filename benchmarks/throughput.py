@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from benchmarks.arithmetic import device_name, matmul_flops_per_s, seconds_of
 from benchmarks.examples import model_option
 from benchmarks.report import markdown, out_option, publish
 from clara_search.audio import Waveform
@@ -147,7 +147,7 @@ def throughput(
     result: dict[str, Any] = {
         "benchmark": "throughput",
         "model": model,
-        "device": _device_name(device),
+        "device": device_name(device),
         "threads": torch.get_num_threads(),
         "rounds": rounds,
         "compiled": compile_model,
@@ -180,7 +180,7 @@ def measure(workload: Workload, encoders: dict[str, Encoder | PlainEncoder], rou
     vectors = {name: workload.run(encoder) for name, encoder in encoders.items()}  # warms up, too
     for _ in range(rounds):
         for name, encoder in encoders.items():
-            seconds[name].append(_timed(lambda encoder=encoder: workload.run(encoder)))  # type: ignore[misc]
+            seconds[name].append(seconds_of(lambda encoder=encoder: workload.run(encoder)))  # type: ignore[misc]
     measured: dict[str, dict[str, Any]] = {}
     for name in encoders:
         median = float(np.median(seconds[name]))
@@ -211,24 +211,6 @@ def arithmetic(plain: Encoder | PlainEncoder, encoder: Encoder, result: dict[str
     dtype = torch.bfloat16 if getattr(encoder, "precision", "fp32") == "bf16" else torch.float32
     matmul = matmul_flops_per_s(plain.device, dtype)
     return {"flops_per_clip": per_clip, "flops_per_s": per_clip * rate, "matmul_flops_per_s": matmul}
-
-
-def matmul_flops_per_s(device: torch.device, dtype: torch.dtype) -> float:
-    """Return the rate of the best of five products of two square matrices."""
-    size = 8192 if device.type == "cuda" else 2048
-    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-    a @ b
-    return 2.0 * size**3 / min(_timed(lambda: a @ b) for _ in range(5))
-
-
-def _timed(call: Callable[[], object]) -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    began = time.perf_counter()
-    call()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - began
 
 
 def _row(workload: Workload, name: str, facts: dict[str, Any]) -> list[str]:
@@ -264,9 +246,3 @@ def _folder_of(model: str) -> Iterator[Path]:
         tokenizer = Tokenizer.train([" ".join(WORDS)], 1000, ["en"])
         save_model(Path(folder), Clara(PRESETS[model]), tokenizer, "", torch.float32)
         yield Path(folder)
-
-
-def _device_name(device: str | None) -> str:
-    if device != "cpu" and torch.cuda.is_available():
-        return str(torch.cuda.get_device_name(device or 0))
-    return f"{torch.get_num_threads()} CPU threads"

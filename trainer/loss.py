@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributed.nn.functional import all_gather
 
-from trainer.phones import BLANK
+BLANK = 0
+"""The index between phones, where nothing new is said (CTC)."""
 
 Kind = Literal["clara", "infonce", "sigmoid"]
 

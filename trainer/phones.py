@@ -13,12 +13,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from clara_search.datasets.spec import Example
+from trainer.loss import BLANK
 from trainer.speak import SpeechError, pronounce
 
 log = logging.getLogger(__name__)
-
-BLANK = 0
-"""The index between phones, where nothing new is said (CTC)."""
 
 _LANGUAGE_SWITCH = re.compile(r"\([^)]*\)")
 

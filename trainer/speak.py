@@ -24,6 +24,7 @@ import soundfile
 from clara_search.audio import Waveform, resample
 from clara_search.datasets.digits import DIGITS
 from clara_search.errors import ClaraError
+from trainer.recipe import bundled
 from trainer.tar import add_member, new_shard
 
 SAMPLE_RATE = 16_000
@@ -70,7 +71,7 @@ class SpokenWord:
     waveform: Waveform
     text: str
     language: str
-    label: str
+    label: str | None
     speaker: str
     source_rate: int
 
@@ -130,16 +131,26 @@ def spoken_digits(per_word: int, seed: int = 0, languages: Iterable[str] = tuple
     word share accent and variant while there are enough of them.
     """
     for language in languages:
-        voices = [f"{accent}+{variant}" for accent, variant in itertools.product(ACCENTS[language], VARIANTS)]
         for digit, word in enumerate(DIGITS[language]):
-            rng = np.random.default_rng([seed, *language.encode(), digit])
-            order = np.resize(rng.permutation(len(voices)), per_word)
-            for voice in (voices[index] for index in order):
-                speed_wpm, pitch = int(rng.integers(120, 221)), int(rng.integers(20, 81))
-                waveform, rate = speak(word, voice, speed_wpm, pitch)
-                clip = trim_silence(resample(waveform, rate, SAMPLE_RATE), SAMPLE_RATE)
-                speaker = f"espeak-{voice}-{speed_wpm}-{pitch}"
-                yield SpokenWord(clip, word, language, f"digit:{digit}", speaker, rate)
+            yield from _renditions(word, language, per_word, [seed, *language.encode(), digit], f"digit:{digit}")
+
+
+def spoken_texts(texts: Iterable[str], language: str, per_text: int, seed: int = 0) -> Iterator[SpokenWord]:
+    """Yield each of `texts` in `per_text` renditions, as `spoken_digits` does; `language` is a code of espeak-ng's."""
+    for number, text in enumerate(texts):
+        yield from _renditions(text, language, per_text, [seed, *language.encode(), number], None)
+
+
+def _renditions(text: str, language: str, count: int, seed: list[int], label: str | None) -> Iterator[SpokenWord]:
+    accents = ACCENTS.get(language, (language,))
+    voices = [f"{accent}+{variant}" for accent, variant in itertools.product(accents, VARIANTS)]
+    rng = np.random.default_rng(seed)
+    order = np.resize(rng.permutation(len(voices)), count)
+    for voice in (voices[index] for index in order):
+        speed_wpm, pitch = int(rng.integers(120, 221)), int(rng.integers(20, 81))
+        waveform, rate = speak(text, voice, speed_wpm, pitch)
+        clip = trim_silence(resample(waveform, rate, SAMPLE_RATE), SAMPLE_RATE)
+        yield SpokenWord(clip, text, language, label, f"espeak-{voice}-{speed_wpm}-{pitch}", rate)
 
 
 def write_shard(samples: Iterable[SpokenWord], path: Path, source: str = "espeak_digits") -> int:
@@ -158,13 +169,19 @@ def write_shard(samples: Iterable[SpokenWord], path: Path, source: str = "espeak
 
 @click.command("speak")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The tar to write.")
-@click.option("--per-word", type=click.IntRange(min=1), default=24, show_default=True, help="Renditions of each word.")
+@click.option("--texts", type=click.Path(path_type=Path), help="Speak the lines of this file, or of trainer/recipes.")
+@click.option("--language", default="en", show_default=True, help="Code of the language that --texts is in.")
+@click.option("--per-word", type=click.IntRange(min=1), default=24, show_default=True, help="Renditions of each.")
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Draws voices, speeds and pitches."
 )
-def speak_command(out: Path, per_word: int, seed: int) -> None:
-    """Write a shard of the digits zero to nine, spoken by espeak-ng in five languages."""
-    count = write_shard(spoken_digits(per_word, seed), out)
+def speak_command(out: Path, texts: Path | None, language: str, per_word: int, seed: int) -> None:
+    """Write a shard of the digits zero to nine, or of other texts, spoken by espeak-ng in many voices."""
+    if texts is None:
+        count = write_shard(spoken_digits(per_word, seed), out)
+    else:
+        lines = [line.strip() for line in bundled(texts).read_text(encoding="utf-8").splitlines() if line.strip()]
+        count = write_shard(spoken_texts(lines, language, per_word, seed), out, "espeak_texts")
     click.echo(f"{count} clips in {out}")
 
 
@@ -219,7 +236,7 @@ def _opus(waveform: Waveform) -> bytes:
     return content.getvalue()
 
 
-def _metadata(sample: SpokenWord, source: str) -> dict[str, str | float | int]:
+def _metadata(sample: SpokenWord, source: str) -> dict[str, str | float | int | None]:
     return {
         "text": sample.text,
         "language": sample.language,

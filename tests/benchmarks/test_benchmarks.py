@@ -194,3 +194,15 @@ def test_texts_are_encoded_in_their_language():
     assert found[0] == pytest.approx(encoder.encode_text(["ein Hund"], "de")[0])
     assert found[1] == pytest.approx(encoder.encode_text(["a dog"])[0])
     assert found[2] == pytest.approx(encoder.encode_text(["ein Haus"], "de")[0])
+
+
+def test_training_is_measured_in_pairs_and_in_its_share_of_the_matmul_rate(tmp_path):
+    arguments = ("--preset", "clara-v2-tiny", "--seconds", 1, "--batch", 4, "--batch", 8, "--chunk", 3, "--steps", 2)
+    table, result = run(tmp_path, "training", "--device", "cpu", *arguments)
+    assert [one["pairs"] for one in result["results"]] == [4, 8]
+    for one in result["results"]:
+        median = float(np.median(one["seconds"]))
+        assert one["pairs_per_s"] == pytest.approx(one["pairs"] / median)
+        rate = one["pairs_per_s"] * result["flops_of_a_pair"]
+        assert one["share"] == pytest.approx(rate / result["matmul_flops_per_s"])
+    assert "clara-v2-tiny, clips of 1 s, fp32" in table

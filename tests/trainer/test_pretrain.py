@@ -177,6 +177,16 @@ def test_a_corpus_that_is_not_decoded_gives_the_same_waveforms(shard: Path, tmp_
     assert (stored.folder / "left-out.txt").read_text().startswith("007: ")
 
 
+def test_a_shard_behind_a_url_is_brought_here_and_read_in_place(shard: Path, tmp_path: Path) -> None:
+    there, here = (
+        load_corpus([f"file://{shard}"], RATE, tmp_path, decode=False),
+        load_corpus([str(shard)], RATE, tmp_path),
+    )
+    assert there.examples[5].stored is not None
+    assert there.examples[5].stored.place == f"file://{shard}"
+    np.testing.assert_allclose(there.waveform(5), here.waveform(5), atol=1e-4)
+
+
 def test_what_is_held_out_by_its_source_or_by_content_is_not_trained_on(tmp_path: Path) -> None:
     rows = [
         ("a.wav", "one", "train"),
