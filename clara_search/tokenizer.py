@@ -94,21 +94,22 @@ class Tokenizer:
         max_tokens: int,
         speech: bool = True,
         dropout: float = 0.0,
-        rng: np.random.Generator | None = None,
+        rngs: Sequence[np.random.Generator] | None = None,
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         """Return token ids, shape (n, longest), and a mask of the same shape that is true where a token stands.
 
         A text of more than `max_tokens` is cut there. `speech` says, to a released model, that the texts go with
         speech; its own code says so of every query. For training, each merge of pairs is undone with probability
-        `dropout`, as `rng` draws: a cousin of BPE dropout (Provilkov et al., 2020) that can be repeated.
+        `dropout`, as the one of `rngs` for that text draws: BPE dropout's cousin (Provilkov et al., 2020), repeatable.
         """
         written = [f" {text}" for text in texts] if self._released else list(texts)
         middle = [self._special[SPEECH if speech else NO_SPEECH]] if self._released else []
+        encoded = [encoding.ids for encoding in self._bpe.encode_batch(written, add_special_tokens=False)]
+        if dropout and rngs is not None:
+            encoded = [self._undone(ids, dropout, rng) for ids, rng in zip(encoded, rngs, strict=True)]
         rows = [
-            [self._language(language), *middle, *self._undone(encoding.ids, dropout, rng)][:max_tokens]
-            for language, encoding in zip(
-                languages, self._bpe.encode_batch(written, add_special_tokens=False), strict=True
-            )
+            [self._language(language), *middle, *ids][:max_tokens]
+            for language, ids in zip(languages, encoded, strict=True)
         ]
         ids = np.full((len(rows), max(map(len, rows), default=0)), self._pad, dtype=np.int64)
         mask = np.zeros(ids.shape, dtype=bool)
@@ -117,9 +118,7 @@ class Tokenizer:
             mask[index, : len(row)] = True
         return ids, mask
 
-    def _undone(self, ids: list[int], dropout: float, rng: np.random.Generator | None) -> list[int]:
-        if not dropout or rng is None:
-            return ids
+    def _undone(self, ids: list[int], dropout: float, rng: np.random.Generator) -> list[int]:
         found, left = [], ids[::-1]
         while left:
             token = left.pop()

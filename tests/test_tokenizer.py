@@ -47,10 +47,10 @@ def test_long_texts_are_cut(tokenizer: Tokenizer) -> None:
 
 def test_dropout_cuts_texts_into_smaller_pieces_the_same_again_for_the_same_seed(tokenizer: Tokenizer) -> None:
     plain, _ = tokenizer.encode(["a dog barks"], [None], 99)
-    letters, _ = tokenizer.encode(["a dog barks"], [None], 99, dropout=1.0, rng=np.random.default_rng(0))
+    letters, _ = tokenizer.encode(["a dog barks"], [None], 99, dropout=1.0, rngs=[np.random.default_rng(0)])
     assert letters.shape[1] == 1 + len(" a dog barks")
     text = ["a dog barks " * 9]
-    some = [tokenizer.encode(text, [None], 99, dropout=0.5, rng=np.random.default_rng(7))[0] for _ in range(2)]
+    some = [tokenizer.encode(text, [None], 99, dropout=0.5, rngs=[np.random.default_rng(7)])[0] for _ in range(2)]
     np.testing.assert_array_equal(*some)
     assert tokenizer.encode(text, [None], 99)[0].shape[1] < some[0].shape[1] < 1 + len(text[0])
     np.testing.assert_array_equal(plain, tokenizer.encode(["a dog barks"], [None], 99)[0])

@@ -99,24 +99,24 @@ class Pairs(Dataset[Batch]):
     def __getitem__(self, address: Address) -> Batch:
         """Return the batch at `address`; what can no longer be read is replaced by another pair of the batch."""
         epoch, draws = address
-        drawn: list[tuple[int, Drawn]] = []
+        drawn: list[tuple[int, Drawn, np.random.Generator]] = []
         for index, draw in draws:
+            rng = np.random.default_rng((self.recipe.seed, epoch, draw))
             try:
-                drawn.append((index, self.draw(index, np.random.default_rng((self.recipe.seed, epoch, draw)))))
+                drawn.append((index, self.draw(index, rng), rng))
             except AudioError as error:
                 log.warning("left out of a batch: %s", error)
         if not drawn:
             raise AudioError(f"none of the {len(draws)} recordings of a batch can be read; the last errors say why")
         drawn += [drawn[0]] * (len(draws) - len(drawn))
-        pairs = [pair for _, pair in drawn]
-        examples = [self.corpus.examples[index] for index, _ in drawn]
-        rng = np.random.default_rng((self.recipe.seed, epoch, draws[0][1], 1))
+        pairs = [pair for _, pair, _ in drawn]
+        examples = [self.corpus.examples[index] for index, _, _ in drawn]
         ids, text_mask = self.tokenizer.encode(
             [pair.text for pair in pairs],
             [pair.language for pair in pairs],
             self.recipe.model.text.max_positions,
             dropout=self.recipe.tokenizer.dropout if self.training else 0.0,
-            rng=rng,
+            rngs=[rng for _, _, rng in drawn],
         )
         phones, texts = self.aids.phones, self.aids.texts
         said = [torch.tensor(phones.of(x) if phones else [], dtype=torch.long) for x in examples]
@@ -126,7 +126,7 @@ class Pairs(Dataset[Batch]):
             torch.from_numpy(ids),
             torch.from_numpy(text_mask),
             torch.tensor([self.group_of[normalise(example.text)] for example in examples]),
-            torch.tensor([index for index, _ in drawn]),
+            torch.tensor([index for index, _, _ in drawn]),
             pad_sequence(said, batch_first=True),
             torch.tensor([len(x) for x in said]),
             pad_sequence([pair.taught for pair in pairs], batch_first=True),

@@ -98,7 +98,7 @@ class Pretraining(pl.LightningModule):
         if not torch.isfinite(total):
             named = ", ".join(self.keys[index] for index in batch.indices.tolist() if index < len(self.keys))
             raise TrainingError(f"the loss of step {self.global_step} is {total.item()}; its batch: {named}")
-        self.log_dict(losses, prog_bar=True, on_step=False, on_epoch=True, batch_size=size)
+        self.log_dict(losses, prog_bar=True, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
         return total
 
     def _embed_again(self, part: Batch) -> _Embedded:

@@ -147,19 +147,23 @@ def test_chunks_have_the_gradients_of_the_whole_batch(folder: Path, tmp_path: Pa
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_two_processes_learn_what_one_learns(folder: Path, tmp_path: Path) -> None:
     """`run.devices=2` under gloo, started by Lightning itself: the batch is shared, negatives and gradients are not."""
     settings = recipe(folder, augment=AugmentConfig(gain_db=0.0, noise_probability=0.0, mix_probability=0.0))
-    settings = replace(settings, optim=replace(settings.optim, epochs=1))
+    # With a large epsilon Adam does not make much of what rounding makes of a gradient that is nearly zero.
+    settings = replace(settings, optim=replace(settings.optim, epochs=1, eps=1e-2, lr=1e-2))
     settings = replace(settings, model=replace(settings.model, text=replace(settings.model.text, dropout=0.0)))
     (tmp_path / "r.toml").write_text(as_toml(settings))
     pretrain(settings, tmp_path / "1")
     command = [sys.executable, "-m", "trainer", "pretrain", str(tmp_path / "r.toml"), "--run", str(tmp_path / "2")]
     command += ["--set", "run.devices=2", "--set", "run.strategy=ddp"]
-    subprocess.run(command, check=True, capture_output=True, timeout=280)
+    subprocess.run(command, check=True, capture_output=True, timeout=600)
     one, two = weights(tmp_path / "1"), weights(tmp_path / "2")
-    for name, expected in one.items():  # Adam makes much of what rounding makes of a gradient that is nearly zero
-        assert float((two[name].float() - expected.float()).abs().mean()) < 5e-4
+    for name, expected in one.items():
+        torch.testing.assert_close(
+            two[name].float(), expected.float(), atol=1e-3, rtol=1e-3
+        )  # stored in half precision
     rows = [list(csv.DictReader((tmp_path / run / "log.csv").open())) for run in ("1", "2")]
     for alone, shared in zip(*rows, strict=True):
         assert float(shared["train_loss"]) == pytest.approx(float(alone["train_loss"]), abs=1e-3)
@@ -213,12 +217,13 @@ def test_workers_make_the_batches_that_the_main_process_makes(folder: Path, tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_tiny_learns_what_it_is_not_taught(tmp_path: Path) -> None:
-    """The bundled recipe on fewer voices and for fewer epochs: phrases of the held-out texts are found."""
+    """The bundled recipe on fewer voices: phrases of the held-out texts are found."""
     pytest.importorskip("espeakng_loader")
-    arguments = ["speak", "--texts", "tiny.txt", "--per-word", "4", "--out", str(tmp_path / "tiny.tar")]
+    arguments = ["speak", "--texts", "tiny.txt", "--per-word", "2", "--out", str(tmp_path / "tiny.tar")]
     assert CliRunner().invoke(main, arguments).exit_code == 0
-    settings = load_recipe(Path("tiny.toml"), ("optim.epochs=6", "run.accelerator=cpu"))
+    settings = load_recipe(Path("tiny.toml"), ("optim.epochs=12", "run.accelerator=cpu"))
     pretrain(replace(settings, data=replace(settings.data, sources=(str(tmp_path / "tiny.tar"),))), tmp_path / "run")
     rows = list(csv.DictReader((tmp_path / "run" / "log.csv").open()))
     last = {name: float(value) for name, value in rows[-1].items() if value}
