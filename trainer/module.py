@@ -18,7 +18,7 @@ from clara_search.errors import ClaraError
 from clara_search.metrics import retrieval
 from clara_search.models.clara import Clara
 from trainer.data import Batch, taught_frames
-from trainer.loss import contrastive_loss, likeness_loss, mean_of, phone_loss, taught_loss
+from trainer.loss import contrastive_loss, likeness_loss, mean_of, phone_loss, reading_loss, taught_loss
 from trainer.recipe import Recipe
 
 MAX_LOG_SCALE = math.log(100.0)
@@ -39,6 +39,7 @@ class _Embedded(NamedTuple):
     text: Tensor
     heard: Tensor
     said: Tensor
+    read: Tensor
 
 
 class Pretraining(pl.LightningModule):
@@ -47,13 +48,11 @@ class Pretraining(pl.LightningModule):
     `keys` names the recordings of the corpus, for a message about a batch.
     """
 
-    def __init__(self, recipe: Recipe, n_phones: int = 0, taught_dim: int = 0, keys: Sequence[str] = ()) -> None:
+    def __init__(self, recipe: Recipe, taught_dim: int = 0, keys: Sequence[str] = ()) -> None:
         super().__init__()
-        self.recipe, self.keys, self.n_phones = recipe, keys, n_phones
+        self.recipe, self.keys = recipe, keys
         self.model = Clara(recipe.model)
-        width = recipe.model.audio.width
-        self.phones = nn.Linear(width, recipe.phones.per_frame * n_phones) if n_phones else None
-        self.taught = nn.Linear(width, taught_frames(recipe) * taught_dim) if taught_dim else None
+        self.taught = nn.Linear(recipe.model.audio.width, taught_frames(recipe) * taught_dim) if taught_dim else None
         self.bias = nn.Parameter(torch.tensor(SIGMOID_BIAS)) if recipe.loss.kind == "sigmoid" else None
         if recipe.loss.kind == "sigmoid":
             nn.init.constant_(self.model.audio_log_scale, SIGMOID_LOG_SCALE)
@@ -89,9 +88,12 @@ class Pretraining(pl.LightningModule):
         if self.taught is not None:
             losses["taught_loss"] = mean_of([x.heard for x in embedded], batch.audio_frames(config.model.audio.stride))
             total = total + config.teacher.weight * losses["taught_loss"]
-        if self.phones is not None:
+        if config.phones.weight:
             losses["phone_loss"] = mean_of([x.said for x in embedded], batch.phone_lengths.sum())
             total = total + config.phones.weight * losses["phone_loss"]
+        if config.phones.text_weight:
+            losses["reading_loss"] = mean_of([x.read for x in embedded], (batch.phone_lengths > 0).sum())
+            total = total + config.phones.text_weight * losses["reading_loss"]
         if batch.taught_texts.numel():
             losses["likeness_loss"] = likeness_loss(text, batch.taught_texts)
             total = total + config.teacher.text_weight * losses["likeness_loss"]
@@ -110,14 +112,15 @@ class Pretraining(pl.LightningModule):
         frames, mask = self.model.audio.hear(part.log_mels, part.audio_mask)
         assert mask is not None
         audio, text = self.model.embed_frames(frames, mask), self.model.embed_tokens(part.ids, part.text_mask)
-        heard = said = audio.new_zeros(())
+        heard = said = read = audio.new_zeros(())
         if self.taught is not None:
             heard = taught_loss(self.taught(frames).view(*frames.shape[:2], *part.taught.shape[2:]), part.taught, mask)
-        if self.phones is not None:
-            inside = self.recipe.phones.per_frame
-            logits = self.phones(frames).unflatten(-1, (inside, self.n_phones)).flatten(1, 2)
-            said = phone_loss(logits, mask.repeat_interleave(inside, dim=1), part.phones, part.phone_lengths)
-        return _Embedded(audio, text, heard, said)
+        if self.model.spoken is not None:
+            if self.recipe.phones.weight:
+                said = phone_loss(*self.model.spoken.hear(frames, mask), part.phones, part.phone_lengths)
+            if self.recipe.phones.text_weight:
+                read = reading_loss(self.model.spoken, text, part.phones, part.phone_lengths)
+        return _Embedded(audio, text, heard, said, read)
 
     def on_train_batch_end(self, *_: object) -> None:
         """Keep the temperatures in bounds."""

@@ -8,7 +8,6 @@ import os
 import pickle
 import platform
 import subprocess
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -28,13 +27,12 @@ from pytorch_lightning.loggers import CSVLogger, Logger
 from torch import nn
 
 from clara_search.errors import FormatError
-from clara_search.models.catalog import find
-from clara_search.models.checkpoint import CARD_FILE, load_model, save_model
-from clara_search.models.clara import Clara, ClaraConfig
+from clara_search.models.checkpoint import CARD_FILE, save_model
 from clara_search.models.clara_encoder import ClaraEncoder
 from clara_search.models.layers import LatentBlock
 from clara_search.tokenizer import Tokenizer
 from trainer import curves
+from trainer.beginning import begin, configured, first_tokenizer, learnt_tokenizer, load_towers
 from trainer.callbacks import Clock, StepCheckpoint, StopGently, ZeroShot
 from trainer.card import model_card
 from trainer.corpus import Corpus, load_corpus
@@ -42,7 +40,7 @@ from trainer.data import Aids, Batches, LengthBuckets, Pairs, weights_of
 from trainer.evaluate import evaluate
 from trainer.module import Pretraining, TrainingError
 from trainer.phones import Phones
-from trainer.recipe import Recipe, RunConfig, TowersConfig, as_toml
+from trainer.recipe import Recipe, RunConfig, as_toml
 from trainer.sides import Sides, split
 from trainer.teacher import teach, teach_texts
 
@@ -88,8 +86,8 @@ def prepare(recipe: Recipe, run: Path, teachers: bool = True) -> Prepared:
     cache = run.parent / "cache"
     cache.mkdir(parents=True, exist_ok=True)
     run.mkdir(parents=True, exist_ok=True)
-    towers = {name: load_model(find(model)) for name, model in _origins(recipe.towers)}
-    recipe = replace(recipe, model=_configured(recipe, towers))
+    towers = load_towers(recipe.towers)
+    recipe = replace(recipe, model=configured(recipe, towers))
     data = recipe.data
     if not data.sources:
         raise FormatError("nothing to train on: name shards or manifests with --data, or as data.sources")
@@ -100,22 +98,19 @@ def prepare(recipe: Recipe, run: Path, teachers: bool = True) -> Prepared:
             if not side:
                 raise FormatError(f"none of the {len(corpus)} recordings is on the {name} side")
         log.info("%d recordings: %d to train on, %d to tune on", len(corpus), len(sides.train), len(sides.valid))
-        tokenizer = towers["text"][1] if "text" in towers else _tokenizer(recipe, corpus, sides, run)
+        tokenizer = first_tokenizer(recipe, towers)
+        tokenizer = tokenizer or learnt_tokenizer(recipe, corpus, sides, run / "tokenizer.json")
         trained = [corpus.examples[index] for index in sides.train]
         aids = Aids(
-            Phones(trained) if recipe.phones.weight else None,
+            Phones(trained, recipe.model.spoken.phones) if recipe.model.spoken else None,
             teach(Path(recipe.teacher.audio), corpus) if recipe.teacher.audio and teachers else None,
             teach_texts(Path(recipe.teacher.text), trained, corpus.folder)
             if recipe.teacher.text and teachers
             else None,
         )
     keys = [example.key for example in corpus.examples]
-    module = Pretraining(
-        recipe, len(aids.phones) if aids.phones else 0, aids.taught.dim if aids.taught else 0, keys=keys
-    )
-    for name, (model, _) in towers.items():
-        taken = {key: value for key, value in model.state_dict().items() if key.startswith(name)}
-        module.model.load_state_dict(taken, strict=False)
+    module = Pretraining(recipe, aids.taught.dim if aids.taught else 0, keys=keys)
+    begin(module.model, recipe, towers, aids.phones.all() if aids.phones else [])
     return Prepared(recipe, corpus, sides, tokenizer, module, aids)
 
 
@@ -302,36 +297,3 @@ def _export(ready: Prepared, run: Path, folder: Path) -> None:
     rows = curves.read_log(run / "log")
     curves.write_table(rows, run / "log.csv")
     curves.draw(rows, run / "curves.png")
-
-
-def _origins(towers: TowersConfig) -> list[tuple[str, str]]:
-    """Return the towers that are taken from a model, each with the name of the model."""
-    return [(name, model) for name, model in (("audio", towers.audio), ("text", towers.text)) if model]
-
-
-def _configured(recipe: Recipe, towers: Mapping[str, tuple[Clara, Tokenizer]]) -> ClaraConfig:
-    """Return the configuration of the model to train: that of the recipe, with the towers it takes from others."""
-    config = replace(recipe.model, name=recipe.name)
-    for name, (model, _) in towers.items():
-        if name == "audio":
-            config = replace(config, mel=model.config.mel, audio=model.config.audio, dim=model.config.dim)
-        else:
-            config = replace(config, text=model.config.text, dim=model.config.dim)
-    for name, (model, _) in towers.items():
-        if model.config.dim != config.dim:
-            raise FormatError(f"the {name} tower has {model.config.dim} dimensions, the other {config.dim}")
-    return config
-
-
-def _tokenizer(recipe: Recipe, corpus: Corpus, sides: Sides, run: Path) -> Tokenizer:
-    """Train the tokenizer on the texts of the training side, or load the one that this run began with."""
-    path = Path(recipe.tokenizer.path) if recipe.tokenizer.path else run / "tokenizer.json"
-    if not path.exists() and not recipe.tokenizer.path:
-        examples = [corpus.examples[index] for index in sides.train]
-        texts = sorted(text for example in examples for text in (example.text, *example.alternatives))
-        languages = {example.text_language for example in examples}
-        Tokenizer.train(texts, recipe.model.text.vocab_size, languages).save(path)
-    tokenizer = Tokenizer.load(path)
-    if tokenizer.vocab_size > recipe.model.text.vocab_size:
-        raise FormatError(f"{path}: has {tokenizer.vocab_size} tokens, the model {recipe.model.text.vocab_size}")
-    return tokenizer

@@ -66,15 +66,15 @@ class TokenizerConfig:
 
 @dataclass(frozen=True)
 class PhonesConfig:
-    """An auxiliary loss: the frames of the audio tower are asked for the phones of what is said (CTC).
+    """Auxiliary losses of a model with `model.spoken`, over the phones of what is said.
 
     Attributes:
-        weight: of that loss beside the contrastive one; 0 leaves it out.
-        per_frame: how many phones a frame may hold; phones come faster than the frames of a strided tower.
+        weight: of the loss that asks the frames of the audio tower for them (CTC); 0 leaves it out.
+        text_weight: of another, that asks the text tower for the vector that the phones of a transcript make.
     """
 
     weight: float = 0.0
-    per_frame: int = 1
+    text_weight: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -82,12 +82,14 @@ class TowersConfig:
     """Where the towers come from, and which of them stay as they are.
 
     Attributes:
+        begin: name or folder of a model whose weights are taken wherever name and shape agree, and its tokenizer.
         audio: name or folder of a model whose audio tower (configuration, log-mel and weights) is taken; "" begins
             anew with what the recipe says.
         text: the same for the text tower and its tokenizer.
         locked: "audio", "text": towers that are not trained, as in LiT (arXiv 2111.07991); their projections are.
     """
 
+    begin: str = ""
     audio: str = ""
     text: str = ""
     locked: tuple[Literal["audio", "text"], ...] = ()
