@@ -290,7 +290,7 @@ def _export(ready: Prepared, run: Path, folder: Path) -> None:
     """Write the model folder, its scores, and the log as a table and a picture."""
     recipe, corpus, sides, module = ready.recipe, ready.corpus, ready.sides, ready.module
     save_model(folder, module.model, ready.tokenizer, card="")
-    report = evaluate(ClaraEncoder(folder), corpus, sides, recipe.data.max_audio_s)
+    report = evaluate(ClaraEncoder(folder), corpus, sides, recipe)
     (run / "scores.json").write_text(json.dumps(report.as_dict(), indent=1) + "\n", encoding="utf-8")
     parameters = sum(p.numel() for p in module.model.parameters())
     (folder / CARD_FILE).write_text(model_card(recipe, corpus, sides, report, parameters), encoding="utf-8")

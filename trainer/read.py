@@ -66,7 +66,7 @@ def learn_to_read(
     parameters = [*model.text.parameters(), *model.text_projection.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.01, betas=(0.9, 0.98))
     warmup = min(200, steps // 10)
-    bar = trange(steps, desc="reading", mininterval=5)
+    bar = trange(steps, desc="reading", disable=None)
     for step, batch in zip(bar, _batches(learnt, seed), strict=False):
         rate = min((step + 1) / (warmup + 1), 0.5 * (1.0 + math.cos(math.pi * step / steps)))
         for group in optimiser.param_groups:

@@ -56,7 +56,10 @@ def draw(count: int, seed: int = 0, shares: Mapping[str, float] = SHARES) -> Ite
         raise ClaraError("drawing texts needs wordfreq: pip install -e '.[train]'") from error
     rng = np.random.default_rng(seed)
     for language, share in shares.items():
-        frequencies = get_frequency_dict(language)
+        try:
+            frequencies = get_frequency_dict(language)
+        except LookupError as error:
+            raise ClaraError(f"wordfreq has no words of the language {language!r}") from error
         words = [word for word in sorted(frequencies, key=lambda w: (-frequencies[w], w)) if _is_word(word)][:WORDS]
         weights = np.array([frequencies[word] for word in words]) ** _FLATTENING
         bounds = np.cumsum(weights) / weights.sum()
@@ -96,13 +99,15 @@ def load_readings(path: Path) -> list[Reading]:
 @click.command("readings")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The JSON lines to write.")
 @click.option("--count", type=click.IntRange(min=1), default=300_000, show_default=True, help="Texts.")
+@click.option("--language", "languages", multiple=True, help="Only this one; repeatable. Default: 21, English most.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Draws words and spelling.")
-def readings_command(out: Path, count: int, seed: int) -> None:
+def readings_command(out: Path, count: int, languages: tuple[str, ...], seed: int) -> None:
     """Write texts with their phones, for a text tower to learn how they sound."""
+    shares = dict.fromkeys(languages, 1.0) or SHARES
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(out.name + ".partial")
     with partial.open("w", encoding="utf-8") as file:
-        for reading in tqdm(draw(count, seed), total=count, disable=None):
+        for reading in tqdm(draw(count, seed, shares), total=count, disable=None):
             file.write(json.dumps(vars(reading), ensure_ascii=False) + "\n")
     partial.replace(out)
     click.echo(f"{count} texts in {out}")
