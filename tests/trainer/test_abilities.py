@@ -11,8 +11,13 @@ from clara_search.encoder import Embeddings
 from trainer.abilities import Heard, measure
 
 MEANINGS = {
-    **{"camello": "camel", "helicóptero": "helicopter", "león": "lion", "rugido": "roar"},
-    **{"the": "", "sound": "", "of": ""},
+    "camello": "camel",
+    "helicóptero": "helicopter",
+    "león": "lion",
+    "rugido": "roar",
+    "the": "",
+    "sound": "",
+    "of": "",
 }
 
 

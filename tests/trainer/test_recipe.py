@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from clara_search.errors import FormatError
+from clara_search.models.phones import SpokenConfig
 from trainer.presets import PRESETS
 from trainer.recipe import RECIPES, as_toml, load_recipe
 
@@ -42,9 +43,8 @@ def test_a_recipe_that_is_written_out_is_the_same_recipe(path: Path, tmp_path: P
 
 def test_a_preset_is_where_a_model_begins() -> None:
     recipe = load_recipe(Path("tiny.toml"), ("model.audio.frame_layers=3",))
-    assert recipe.model == replace(
-        PRESETS["clara-v2-tiny"], audio=replace(PRESETS["clara-v2-tiny"].audio, frame_layers=3)
-    )
+    tiny = PRESETS["clara-v2-tiny"]
+    assert recipe.model == replace(tiny, audio=replace(tiny.audio, frame_layers=3), spoken=SpokenConfig())
     with pytest.raises(FormatError, match=r"no preset 'x'; there are clara-100m"):
         load_recipe(Path("tiny.toml"), ("preset=x",))
 
