@@ -12,6 +12,7 @@ class Benchmarks(LazyGroup):
 
     homes = {  # noqa: RUF012 - a constant
         "demo": "benchmarks.demo:demo",
+        "bundled": "benchmarks.bundled:bundled",
         "retrieval": "benchmarks.retrieval:retrieval",
         "zero-shot": "benchmarks.zero_shot:zero_shot",
         "throughput": "benchmarks.throughput:throughput",
