@@ -16,6 +16,7 @@ class Trainer(LazyGroup):
         "pretrain": "trainer.commands:pretrain_command",
         "hear": "trainer.hear:hear_command",
         "shards": "trainer.shards:shards_command",
+        "pairs": "trainer.pairs:pairs_command",
         "read": "trainer.read:read_command",
         "readings": "trainer.readings:readings_command",
         "speak": "trainer.speak:speak_command",

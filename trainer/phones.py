@@ -90,8 +90,11 @@ def principal_pairs(texts: Sequence[Sequence[int]], phones: int, dim: int) -> Te
     return F.pad(directions.T * rarity, (0, 0, 0, dim - directions.shape[1]))
 
 
+def is_transcript(example: Example) -> bool:
+    """Tell whether the text of `example` is what is said in it, not the name of a sound or a translation."""
+    return example.kind == "speech" and bool(example.language) and example.text_language == example.language
+
+
 def _key(example: Example) -> tuple[str, str]:
-    """Text and language of a transcript; two empty strings for the name of a sound or a translation."""
-    if example.kind != "speech" or not example.language or example.text_language != example.language:
-        return "", ""
-    return example.text, example.language
+    """Text and language of a transcript; two empty strings for another text."""
+    return (example.text, example.language) if is_transcript(example) else ("", "")

@@ -22,9 +22,11 @@ from clara_search.models.phones import Spoken
 from clara_search.tokenizer import Tokenizer
 from trainer.beginning import begin, configured, first_tokenizer, load_towers
 from trainer.commands import load, recipe_options
+from trainer.corpus import Corpus, load_corpus
 from trainer.loss import pairs_of
-from trainer.phones import indices, principal_pairs
+from trainer.phones import indices, is_transcript, phones
 from trainer.readings import Reading, load_readings
+from trainer.sides import Sides, split
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +35,9 @@ HELD_OUT = 2000
 
 _BATCH, _SORTED = 256, 64
 """Texts in a step, and steps whose texts are sorted by length together."""
+
+TRANSCRIPTS = 0.3
+"""How much of what is read are transcripts of recordings, where there are some."""
 
 _SCALE = 20.0
 """Multiplies the cosines between the texts of a batch and what is said."""
@@ -49,9 +54,9 @@ def learn_to_read(
 ) -> float:
     """Train the text tower of `model` to give the vectors of what `readings` say; return its recall@1 on others.
 
-    Those vectors are of phones in `model.spoken`, whose matrix begins as the principal pairs of the readings. There are
-    always new texts, so nothing is dropped out. The last `HELD_OUT` readings, or a tenth of fewer, are the others: each
-    text has to find what it says among them. Raises FormatError for a model without phones.
+    Those vectors are of phones in `model.spoken`, which stays as it is. There are always new texts, so nothing is
+    dropped out. The last `HELD_OUT` readings, or a tenth of fewer, are the others: each text has to find what it says
+    among them. Raises FormatError for a model without phones.
     """
     if model.spoken is None or model.config.spoken is None:
         raise FormatError("the recipe has no model.spoken: there are no phones to learn")
@@ -59,10 +64,6 @@ def learn_to_read(
     told = [(reading, said) for reading in readings if (said := indices(reading.phones, inventory))]
     held_out = min(HELD_OUT, len(told) // 10)
     learnt, others = told[: len(told) - held_out], told[len(told) - held_out :]
-    with torch.no_grad():
-        spoken.pairs.weight.copy_(
-            principal_pairs([said for _, said in learnt[:20_000]], spoken.phones, model.config.dim)
-        )
     parameters = [*model.text.parameters(), *model.text_projection.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.01, betas=(0.9, 0.98))
     warmup = min(200, steps // 10)
@@ -115,16 +116,32 @@ def _batches(readings: Sequence[_Told], seed: int) -> Iterator[list[_Told]]:
                 yield [readings[index] for index in parts[place]]
 
 
+def mixed(readings: Sequence[Reading], transcripts: Sequence[Reading]) -> list[Reading]:
+    """Return `readings` behind `transcripts`, which are repeated until they are `TRANSCRIPTS` of all."""
+    if not transcripts:
+        return list(readings)
+    times = round(len(readings) * TRANSCRIPTS / (1.0 - TRANSCRIPTS) / len(transcripts))
+    return [*list(transcripts) * max(times, 1), *readings]
+
+
+def transcripts_of(corpus: Corpus, sides: Sides) -> list[Reading]:
+    """Return what is said in the recordings that are trained on, each text once."""
+    examples = (corpus.examples[index] for index in sides.train)
+    said = {(example.text, example.language) for example in examples if is_transcript(example)}
+    return [Reading(text, language, phones(text, language)) for text, language in sorted(said)]
+
+
 @click.command("read")
 @recipe_options
 @click.option("--readings", type=click.Path(path_type=Path), required=True, help="What `trainer readings` wrote.")
-@click.option("--steps", type=click.IntRange(min=1), default=4000, show_default=True, help=f"Of {_BATCH} texts each.")
+@click.option("--steps", type=click.IntRange(min=1), default=1000, show_default=True, help=f"Of {_BATCH} texts each.")
 def read_command(
     recipe: Path, sources: tuple[str, ...], overrides: tuple[str, ...], run: Path | None, readings: Path, steps: int
 ) -> None:
     """Teach the text tower of RECIPE how texts sound; it begins with the weights of towers.begin.
 
-    Writes a model folder, which a recipe names as its towers.begin.
+    With --data, transcripts of the recordings that are trained on are read too. Writes a model folder, which a recipe
+    names as its towers.begin.
     """
     settings, folder = load(recipe, sources, overrides, run)
     torch.manual_seed(settings.seed)
@@ -133,9 +150,15 @@ def read_command(
     if tokenizer is None:
         raise FormatError("reading needs a tokenizer: name one as tokenizer.path, or a model as towers.begin")
     settings = replace(settings, model=configured(settings, towers))
+    texts, transcripts = load_readings(readings), list[Reading]()
+    if settings.data.sources:
+        rate, cache = settings.model.mel.sample_rate, folder.parent / "cache"
+        corpus = load_corpus(settings.data.sources, rate, cache, settings.data.decode)
+        transcripts = transcripts_of(corpus, split(corpus, settings.data))
     model = Clara(settings.model).eval()
-    begin(model, settings, towers)
+    inventory = settings.model.spoken.phones if settings.model.spoken else ""
+    begin(model, settings, towers, [said for text in texts[:20_000] if (said := indices(text.phones, inventory))])
     bf16 = settings.run.precision == "bf16-mixed"
-    rate = learn_to_read(model, tokenizer, load_readings(readings), steps, seed=settings.seed, bf16=bf16)
+    found = learn_to_read(model, tokenizer, mixed(texts, transcripts), steps, seed=settings.seed, bf16=bf16)
     save_model(folder / "model", model, tokenizer, card="")
-    click.echo(f"{folder / 'model'}: {rate:.3f} of the texts that it was not taught find what they say")
+    click.echo(f"{folder / 'model'}: {found:.3f} of the texts that it was not taught find what they say")
