@@ -1,4 +1,6 @@
-"""`python -m trainer`: pretrain a model, hear what it is trained on, write shards, speak a synthetic one."""
+"""`python -m trainer`: pretrain a model, prepare a labelled collection and probe a model on it, hear what
+a model is trained on, write shards, speak a synthetic one.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +16,8 @@ class Trainer(LazyGroup):
 
     homes = {  # noqa: RUF012 - a constant
         "pretrain": "trainer.commands:pretrain_command",
+        "prepare": "trainer.prepare:prepare_command",
+        "probe": "trainer.probe_command:probe_command",
         "hear": "trainer.hear:hear_command",
         "shards": "trainer.shards:shards_command",
         "speak": "trainer.speak:speak_command",
