@@ -166,6 +166,14 @@ class Head(nn.Module):
         mixed = mixed.clamp(_LEAST, 1.0 - _LEAST)
         return mixed.logit() if self.config.multi_label else mixed.log()
 
+    def task(self, name: str | None = None) -> tuple[str, Sequence[str]]:
+        """Return a task, by default the first, and its labels. Raises FormatError with those there are."""
+        tasks = self.config.tasks
+        chosen = next(iter(tasks)) if name is None else name
+        if chosen not in tasks:
+            raise FormatError(f"the head has no task {chosen!r}; it has {', '.join(tasks)}")
+        return chosen, tasks[chosen]
+
     @torch.inference_mode()
     def probabilities(
         self, audio: npt.NDArray[np.float32] | None, text: npt.NDArray[np.float32] | None = None
@@ -236,12 +244,3 @@ def encoder_of(folder: Path, head: Head) -> str:
     """Return the model whose vectors the head in `folder` takes: a folder beside it, or a name."""
     own = folder / ENCODER_FOLDER
     return str(own) if own.is_dir() else head.config.model
-
-
-def task_of(head: Head, task: str | None) -> tuple[str, Sequence[str]]:
-    """Return a task of `head` and its labels, by default its first. Raises FormatError with those there are."""
-    tasks = head.config.tasks
-    name = next(iter(tasks)) if task is None else task
-    if name not in tasks:
-        raise FormatError(f"the head has no task {name!r}; it has {', '.join(tasks)}")
-    return name, tasks[name]

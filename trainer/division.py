@@ -13,6 +13,8 @@ from clara_search.errors import FormatError
 VALID_SHARE = 0.1
 """Of what is trained on, where nothing is declared to tune on."""
 
+_RANDOM = "random folds"
+
 SIDES = ("train", "valid", "test")
 
 
@@ -82,23 +84,30 @@ def _declared_splits(clips: Sequence[Clip], where: object) -> Division:
 
 
 def _made_folds(clips: Sequence[Clip], contents: Sequence[str], folds: int, where: object) -> Division:
-    speakers = [clip.value("speaker") for clip in clips]
-    if all(speakers):
-        groups, kind = [str(speaker) for speaker in speakers], "speaker-disjoint folds"
-    else:
-        groups, kind = list(contents), "random folds"
+    groups, kind = _groups(clips, contents)
     sizes = Counter(groups)
     if len(sizes) < 2:
-        raise FormatError(f"{where}: declares neither splits nor folds, and all is of one {kind.split('-')[0]}")
+        raise FormatError(f"{where}: declares neither splits nor folds, and all clips are of one {kind.split('-')[0]}")
     loads = [0] * min(folds, len(sizes))
     fold_of: dict[str, str] = {}
     for group, size in sorted(sizes.items(), key=lambda item: (-item[1], _spread(item[0]))):
         smallest = loads.index(min(loads))
         fold_of[group], loads[smallest] = str(1 + smallest), loads[smallest] + size
     division = _cross_validated(kind, [fold_of[group] for group in groups], clips, where)
-    if kind == "random folds":
+    if kind == _RANDOM:
         division.notes.append("no speakers are declared: a voice that is tested may have been trained on")
     return division
+
+
+def _groups(clips: Sequence[Clip], contents: Sequence[str]) -> tuple[list[str], str]:
+    """Return what must not stand on two sides: speakers, else what comes from one source, else the same recording."""
+    speakers = [clip.value("speaker") for clip in clips]
+    if all(speakers):
+        return [str(speaker) for speaker in speakers], "speaker-disjoint folds"
+    groups = [speaker or clip.source for speaker, clip in zip(speakers, clips, strict=True)]
+    if all(groups) and len(set(groups)) > 1:
+        return groups, "source-disjoint folds"
+    return list(contents), _RANDOM
 
 
 def _cross_validated(kind: str, fold_of: Sequence[str], clips: Sequence[Clip], where: object) -> Division:

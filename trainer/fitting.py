@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -25,6 +26,9 @@ LAMBDAS = tuple(10.0**power for power in range(-6, 2))
 
 NEIGHBOURS = (1, 3, 5, 9, 17, 33, 65)
 """How many neighbours are tried."""
+
+_SMALL = 20_000_000
+"""Numbers to train on below which one thread is faster: on a busy machine several wait for each other, minutes long."""
 
 UNKNOWN = -1
 """The target of a clip that has no label for a task: it counts for nothing there."""
@@ -99,6 +103,24 @@ Report = Callable[[dict[str, float]], None]
 
 def fit(config: FitConfig, shape: HeadConfig, train: Examples, valid: Examples, report: Report) -> tuple[Head, History]:
     """Return the head of `shape` that does best on `valid`, in evaluation mode, and how it came about."""
+    width = train.stream(shape.streams[0]).shape[1]
+    with _threads(1 if len(train) * width < _SMALL else torch.get_num_threads()):
+        return _fit(config, shape, train, valid, report)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _fit(
+    config: FitConfig, shape: HeadConfig, train: Examples, valid: Examples, report: Report
+) -> tuple[Head, History]:
     torch.manual_seed(config.seed)
     history: History = []
 
@@ -288,7 +310,7 @@ def _sweep(
             loss = loss_of(part(seen), train.targets, weights, shape.multi_label)
             loss = loss + 0.5 * penalty * sum((p.square().sum() for p in matrices), torch.zeros(()))
             loss.backward()  # type: ignore[no-untyped-call]
-            return float(loss)
+            return float(loss.detach())
 
         optimiser.step(closure)
         with torch.inference_mode():

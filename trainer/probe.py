@@ -122,7 +122,11 @@ def gather(config: ProbeConfig, model: Model, cache: Path) -> LabelledSet:
     Raises FormatError for a label column that is not there, one that leaves nothing to tell apart, and a split that is
     empty.
     """
-    found = read_clips(config.data, lambda error: log.warning("%s", error))
+    return assemble(config, read_clips(config.data, lambda error: log.warning("%s", error)), model, cache)
+
+
+def assemble(config: ProbeConfig, found: Sequence[Clip], model: Model, cache: Path) -> LabelledSet:
+    """Embed and divide `found`, as `gather` does."""
     for column in config.labels:
         check_column(found, column, config.data)
     clips = [clip for clip in found if any(labels_of(clip, column, config.multi_label) for column in config.labels)]
@@ -197,11 +201,17 @@ def fit_frozen(
 
 
 def run_probe(
-    config: ProbeConfig, labelled: LabelledSet, shape: HeadConfig, report: Report, fitter: Fitter = fit_frozen
+    config: ProbeConfig,
+    labelled: LabelledSet,
+    shape: HeadConfig,
+    report: Report,
+    fitter: Fitter = fit_frozen,
+    keep: bool = True,
 ) -> Outcome:
     """Fit and test a head for each fold; the head to keep is that of the only fold, or one fitted to all of them.
 
-    (Of several folds the last one is what that head is tuned on: its score is that of the folds' heads.)
+    (Of several folds the last one is what that head is tuned on: its score is that of the folds' heads.) Without `keep`
+    it is that of the last fold, which costs no further fitting.
     """
     settings = replace(config.fit, monitor=default_monitor(config.multi_label, config.fit.monitor))
     tested: list[Tested] = []
@@ -210,7 +220,7 @@ def run_probe(
         head, history, name = fitter(settings, shape, labelled, fold, report)
         tested.append(Tested(fold, name(fold.test)))
         log.info("%s: tested on %d clips", fold.name, len(fold.test))
-    if len(folds) > 1:
+    if len(folds) > 1 and keep:
         last = folds[-1]
         kept = Fold("all", sorted({*last.train, *last.valid}), last.test, [])
         head, history, _ = fitter(settings, shape, labelled, kept, report)
@@ -327,7 +337,7 @@ def summary(facts: Mapping[str, Any]) -> list[str]:
             rare = ", ".join(f"{label} ({count})" for label, count in one["left_out"].items())
             lines.append(f"{column}: too few clips, left out: {rare}")
         if one["never_trained"]:
-            lines.append(f"{column}: tested but never trained on: {', '.join(one['never_trained'])}")
+            lines.append(f"{column}: tested where they were not trained on: {', '.join(one['never_trained'])}")
     found = facts["contamination"]
     if found["trained_on"]:
         lines.append(

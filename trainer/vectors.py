@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -25,7 +26,7 @@ from tqdm import tqdm
 
 from clara_search.audio import DEFAULT_HOP_S, DEFAULT_WINDOW_S, Waveform, cut, load_audio, windows
 from clara_search.datasets.labelled import Clip
-from clara_search.datasets.readers import stored_bytes
+from clara_search.datasets.readers import content_of
 from clara_search.datasets.spec import Stored
 from clara_search.encoder import Embeddings, Encoder, load_encoder
 from clara_search.errors import ClaraError
@@ -55,7 +56,7 @@ def model_of(model: str, precision: str = "fp32", device: str | None = None) -> 
     """Return the model of that name, folder or hub id. Raises UnknownModel or FormatError."""
     facts = describe(model)
     fingerprint = f"{facts['fingerprint']}-{precision}"
-    return Model(facts["name"], fingerprint, facts["dim"], lambda: load_encoder(model, device, precision))
+    return Model(facts["name"], fingerprint, facts["dim"], cache(lambda: load_encoder(model, device, precision)))
 
 
 @dataclass(frozen=True)
@@ -82,30 +83,23 @@ class Vectors:
 def embed_clips(
     clips: Sequence[Clip],
     model: Model,
-    cache: Path,
+    folder: Path,
     texts: bool = False,
     window_s: float = DEFAULT_WINDOW_S,
     hop_s: float = DEFAULT_HOP_S,
 ) -> Vectors:
-    """Return the vectors of `clips`, and of what is said in them where `texts` asks for it, out of `cache` if known.
+    """Return the vectors of `clips`, and of what is said in them where `texts` asks for it, out of `folder` if known.
 
     A recording longer than a window has the mean over its windows, brought back to unit norm. What cannot be read,
     decoded or embedded is left out, with its reason; so is, where texts are asked for, a clip without any.
     """
-    cache.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     problems = dict[int, str]()
-    loaded: list[Encoder] = []
-
-    def encoder() -> Encoder:
-        if not loaded:
-            loaded.append(model.load())
-        return loaded[0]
-
-    place = cache / hashlib.sha256(f"{model.fingerprint} {model.dim}".encode()).hexdigest()[:16]
-    with FileLock(cache / "lock"):
+    place = folder / hashlib.sha256(f"{model.fingerprint} {model.dim}".encode()).hexdigest()[:16]
+    with FileLock(folder / "lock"):
         heard = Store(place / f"audio-{window_s:g}-{hop_s:g}", model.dim)
         before = len(heard)
-        digests = _hear(clips, encoder, heard, cache, problems, (window_s, hop_s))
+        digests = _hear(clips, model.load, heard, folder, problems, (window_s, hop_s))
         fresh, said = len(heard) - before, None
         if texts:
             said = Store(place / "text", model.dim)
@@ -113,7 +107,7 @@ def embed_clips(
             for index, clip in enumerate(clips):
                 if not clip.text:
                     problems.setdefault(index, "has no text")
-            _read([clip for index, clip in enumerate(clips) if index not in problems], encoder, said)
+            _read([clip for index, clip in enumerate(clips) if index not in problems], model.load, said)
             fresh += len(said) - before
     kept = [index for index in range(len(clips)) if index not in problems]
     return Vectors(
@@ -181,12 +175,12 @@ def _hear(
     clips: Sequence[Clip],
     encoder: Callable[[], Encoder],
     store: Store,
-    cache: Path,
+    folder: Path,
     problems: dict[int, str],
     cutting: tuple[float, float],
 ) -> dict[int, bytes]:
     """Embed the recordings that `store` has not; return the digest of each by its position."""
-    contents = _Contents(cache / "contents.jsonl")
+    contents = _Contents(folder / "contents.jsonl")
     digests: dict[int, bytes] = {}
     unknown = []
     for index, clip in enumerate(clips):
@@ -201,7 +195,7 @@ def _hear(
 
     def read(index: int) -> _Heard:
         try:
-            content = content_of(clips[index])
+            content = content_of(clips[index].audio)
             digest = hashlib.sha256(content).digest()
             if digest in store:
                 return _Heard(index, digest)
@@ -257,8 +251,12 @@ def _embed(waiting: Sequence[_Heard], encoder: Encoder, store: Store, problems: 
     firsts = np.cumsum([0, *(len(heard.windows) for heard in fresh)])
     store.add(
         [heard.digest for heard in fresh],
-        np.stack([mean_direction(vectors[first:last]) for first, last in pairwise(firsts)]),
+        np.stack([_mean(vectors[first:last]) for first, last in pairwise(firsts)]),
     )
+
+
+def _mean(vectors: Embeddings) -> Embeddings:
+    return vectors[0] if len(vectors) == 1 else mean_direction(vectors)
 
 
 def _read(clips: Sequence[Clip], encoder: Callable[[], Encoder], store: Store) -> None:
@@ -315,11 +313,6 @@ class _Contents:
             self._status[place] = os.stat(place)  # noqa: PTH116 - a place is a string
         mtime = self._status[place].st_mtime_ns if place in self._status else 0
         return os.path.abspath(place), clip.audio.offset, clip.audio.size, mtime  # noqa: PTH100
-
-
-def content_of(clip: Clip) -> bytes:
-    """Return the bytes of a clip's file."""
-    return stored_bytes(clip.audio) if isinstance(clip.audio, Stored) else clip.audio.read_bytes()
 
 
 def _reason(error: Exception) -> str:

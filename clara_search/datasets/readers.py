@@ -214,6 +214,11 @@ def stored_bytes(stored: Stored) -> bytes:
     return content
 
 
+def content_of(audio: Path | Stored) -> bytes:
+    """Return the bytes of a recording's file, wherever it lies."""
+    return stored_bytes(audio) if isinstance(audio, Stored) else audio.read_bytes()
+
+
 def _opened(place: str | Path) -> BinaryIO:
     try:
         return cast(BinaryIO, fsspec.open(str(place), "rb").open())
