@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clara_search.errors import FormatError
 from clara_search.head import ENCODER_FOLDER, save_head
@@ -26,6 +26,9 @@ from trainer.probe import (
 )
 from trainer.vectors import model_of
 
+if TYPE_CHECKING:
+    from trainer.finetune import Finetuner
+
 log = logging.getLogger(__name__)
 
 
@@ -35,6 +38,7 @@ def probe(config: ProbeConfig, run: Path, cache: Path) -> dict[str, Any]:
     Raises FormatError for data or settings that cannot be probed, and whatever `load_encoder` raises.
     """
     watch = Stopwatch()
+    fitter, tuned = _fitter(config)
     model = model_of(config.model, config.precision)
     labelled = gather(config, model, cache)
     watch.lap("vectors")
@@ -44,7 +48,6 @@ def probe(config: ProbeConfig, run: Path, cache: Path) -> dict[str, Any]:
     )  # fmt: skip
     name = str(Path(config.model).resolve()) if Path(config.model).is_dir() else config.model
     shape = head_shape(config, labelled.tasks, model.dim, name, model.fingerprint.partition("-")[0])
-    fitter, tuned = _fitter(config)
     outcome = run_probe(config, labelled, shape, _tracked(config, run), fitter)
     watch.lap("fitting and test")
     facts = {
@@ -56,19 +59,20 @@ def probe(config: ProbeConfig, run: Path, cache: Path) -> dict[str, Any]:
     }
     try:
         run.mkdir(parents=True, exist_ok=True)
-        save_head(run / "head", outcome.head)
         if tuned is not None:
-            tuned.save_encoder(run / "head" / ENCODER_FOLDER)
+            fingerprint = tuned.save_encoder(run / "head" / ENCODER_FOLDER)
+            outcome.head.config = dataclasses.replace(outcome.head.config, fingerprint=fingerprint)
+        save_head(run / "head", outcome.head)
         _write(run, facts, outcome.history)
     except OSError as error:
         raise FormatError(f"{run}: cannot be written ({error.strerror or error})") from error
     return facts
 
 
-def _fitter(config: ProbeConfig) -> tuple[Fitter, Any]:
+def _fitter(config: ProbeConfig) -> tuple[Fitter, Finetuner | None]:
     """Return what fits a fold, and what has a trained encoder, where one is trained."""
     fitter: Fitter = fit_frozen
-    tuned = None
+    tuned: Finetuner | None = None
     if config.unfreeze != "none":
         from trainer.finetune import Finetuner
 
