@@ -206,8 +206,8 @@ def _speed(everything: Sequence[Clip], model: Model, count: int, rounds: int) ->
         embed_clips(clips, replace(model, load=lambda: keeping), Path(folder) / "warm")
         for number in range(rounds):
             place = Path(folder) / str(number)
-            seconds["extraction"].append(_time(lambda place=place: embed_clips(clips, model, place)))  # type: ignore[misc]
-            seconds["cached"].append(_time(lambda place=place: embed_clips(clips, model, place)))  # type: ignore[misc]
+            seconds["extraction"].append(_time(lambda place=place: embed_clips(clips, model, place)))
+            seconds["cached"].append(_time(lambda place=place: embed_clips(clips, model, place)))
             seconds["encoder alone"].append(_time(lambda: [encoder.encode_audio(batch) for batch in keeping.batches]))
     audio_s = sum(len(waveform) for batch in keeping.batches for waveform in batch) / encoder.sample_rate
     medians = {name: float(np.median(times)) for name, times in seconds.items()}

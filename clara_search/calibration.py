@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say: one temperature, fitted on labelled examples (Guo et al., arXiv 1706.04599)."""
+"""Probabilities that mean what they say: one temperature, fitted on labelled examples (arXiv 1706.04599)."""
 
 from __future__ import annotations
 
@@ -45,14 +45,16 @@ class Calibration:
 def fit_temperature(logits: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.int64]) -> float:
     """Return the temperature under which `labels` (n,) are likeliest given `logits` (n, classes).
 
-    The likelihood has one maximum in 1 / temperature; it is found by golden section over its logarithm.
+    Each label is believed to (n + 1) / (n + classes) only, as Platt has it: a few examples that are all right ask for
+    no certainty. The likelihood has one maximum in 1 / temperature, found by golden section over its logarithm.
     """
     logits = np.asarray(logits, dtype=np.float64)
+    doubt = (logits.shape[1] - 1) / (len(labels) + logits.shape[1])
     low, high = np.log(COLDEST), np.log(HOTTEST)
     ratio = (np.sqrt(5.0) - 1.0) / 2.0
     for _ in range(_STEPS):
         a, b = high - ratio * (high - low), low + ratio * (high - low)
-        if _log_loss(logits / np.exp(a), labels) < _log_loss(logits / np.exp(b), labels):
+        if _log_loss(logits / np.exp(a), labels, doubt) < _log_loss(logits / np.exp(b), labels, doubt):
             high = b
         else:
             low = a
@@ -90,7 +92,10 @@ def softmax(logits: npt.NDArray[np.floating[Any]]) -> Floats:
     return found
 
 
-def _log_loss(logits: Floats, labels: npt.NDArray[np.int64]) -> float:
+def _log_loss(logits: Floats, labels: npt.NDArray[np.int64], doubt: float = 0.0) -> float:
+    """Return the mean loss in nats, where a label is right but for `doubt`, which all others share."""
     shifted = logits - logits.max(axis=1, keepdims=True)
     log_sums = np.log(np.exp(shifted).sum(axis=1))
-    return float((log_sums - shifted[np.arange(len(labels)), labels]).mean())
+    right = shifted[np.arange(len(labels)), labels]
+    others = (shifted.sum(axis=1) - right) / max(logits.shape[1] - 1, 1)
+    return float((log_sums - (1.0 - doubt) * right - doubt * others).mean())

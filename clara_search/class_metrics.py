@@ -79,7 +79,9 @@ def classification(
 def measures(expected: Labels, predicted: Labels, n_classes: int) -> dict[str, float]:
     """Return accuracy, UAR, weighted and macro F1 of `predicted` against `expected`, as `classification` has them."""
     cells, counts = np.unique(np.stack([expected, predicted], axis=1), axis=0, return_counts=True)
-    return {name: float(value[0]) for name, value in _of_cells(cells, counts[None] * 1.0, n_classes).items()}
+    return {
+        name: float(value[0]) for name, value in _of_cells(cells, counts[None].astype(np.float64), n_classes).items()
+    }
 
 
 def _of_cells(cells: Labels, counts: Floats, n_classes: int) -> dict[str, Floats]:

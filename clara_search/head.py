@@ -89,6 +89,9 @@ class HeadConfig:
 class Dense(nn.Module):
     """Linear layers over standardised vectors: one a task, behind a trunk that all share, where there is one."""
 
+    mean: Tensor
+    scale: Tensor
+
     def __init__(self, config: HeadConfig, stream: str) -> None:
         super().__init__()
         width = config.dim * (2 if stream == "both" else 1)
@@ -114,6 +117,9 @@ class Dense(nn.Module):
 
 class Neighbours(nn.Module):
     """The labels of the nearest examples, by cosine, nearer ones counting for more."""
+
+    vectors: Tensor
+    count: Tensor
 
     def __init__(self, config: HeadConfig, stream: str) -> None:
         super().__init__()
@@ -141,6 +147,9 @@ class Neighbours(nn.Module):
 
 class Head(nn.Module):
     """All parts of a head, how they are mixed, and a temperature for each task."""
+
+    mix: Tensor
+    temperatures: Tensor
 
     def __init__(self, config: HeadConfig) -> None:
         super().__init__()
@@ -192,7 +201,9 @@ def stream_of(stream: str, audio: Tensor | None, text: Tensor | None) -> Tensor:
     wanted = {"audio": [audio], "text": [text], "both": [audio, text]}[stream]
     there = [one for one in wanted if one is not None]
     if len(there) < len(wanted):
-        raise ValueError(f"a head over {stream} needs {' and '.join(('audio', 'text') if stream == 'both' else (stream,))}")
+        raise ValueError(
+            f"a head over {stream} needs {' and '.join(('audio', 'text') if stream == 'both' else (stream,))}"
+        )
     return torch.cat(there, dim=-1)
 
 

@@ -166,7 +166,7 @@ class Index:
     def name(
         self, namer: Namer, *, audio: str | Path | bytes | Waveform | None = None, where: str | None = None
     ) -> Iterator[Classification]:
-        """Yield what `namer` calls each window of a recording, or else each audio row of the table, whose text it reads.
+        """Yield what `namer` calls each window of a recording, or else each audio row of the table.
 
         Raises as `classify` does.
         """

@@ -1,6 +1,4 @@
-"""`python -m trainer`: pretrain a model, prepare a labelled collection and probe a model on it, hear what
-a model is trained on, write shards, speak a synthetic one.
-"""
+"""`python -m trainer`: pretrain, prepare and probe; hear, write and speak what is trained on."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +37,7 @@ from trainer.fitting import (
     parameter_groups,
     quality,
 )
-from trainer.probe import LabelledSet, Namer, ProbeConfig, Probabilities
+from trainer.probe import LabelledSet, Namer, Probabilities, ProbeConfig
 
 _TOGETHER = 32
 """Clips that are embedded at once where no gradient is asked for."""

@@ -77,7 +77,7 @@ class FitConfig:
 
 @dataclass(frozen=True)
 class Examples:
-    """Vectors and, for each task, targets: class numbers (n,), UNKNOWN where there is none, or (n, labels) of 0 and 1."""
+    """Vectors and, for each task, targets: class numbers (n,), UNKNOWN where there is none, or (n, labels) of 0, 1."""
 
     audio: Tensor
     text: Tensor | None
@@ -147,7 +147,9 @@ def _fit(
     return head, history
 
 
-def loss_of(logits: Sequence[Tensor], targets: Sequence[Tensor], weights: Sequence[Tensor | None], multi: bool) -> Tensor:
+def loss_of(
+    logits: Sequence[Tensor], targets: Sequence[Tensor], weights: Sequence[Tensor | None], multi: bool
+) -> Tensor:
     """Return the sum of the mean losses of all tasks; what has no label for a task adds nothing to it."""
     total = logits[0].new_zeros(())
     for one, target, weight in zip(logits, targets, weights, strict=True):
@@ -212,7 +214,7 @@ def drawn(count: int, config: FitConfig, targets: Sequence[Tensor], shape: HeadC
         order = torch.multinomial(chances, count, replacement=True, generator=generator)
     else:
         order = torch.randperm(count, generator=generator)
-    yield from order.split(config.batch_size)
+    yield from torch.split(order, config.batch_size)
 
 
 def descend(
@@ -312,7 +314,7 @@ def _sweep(
             loss.backward()  # type: ignore[no-untyped-call]
             return float(loss.detach())
 
-        optimiser.step(closure)
+        optimiser.step(closure)  # type: ignore[no-untyped-call]
         with torch.inference_mode():
             row = quality(part(held), valid.targets, shape.multi_label)
             trained = loss_of(part(seen), train.targets, [None] * len(shape.tasks), shape.multi_label)
@@ -323,13 +325,19 @@ def _sweep(
 
 
 def _remember(
-    part: Neighbours, stream: str, config: FitConfig, shape: HeadConfig, train: Examples, valid: Examples, report: Report
+    part: Neighbours,
+    stream: str,
+    config: FitConfig,
+    shape: HeadConfig,
+    train: Examples,
+    valid: Examples,
+    report: Report,
 ) -> None:
     """Keep the training vectors, and choose on `valid` how many neighbours vote."""
     part.vectors = train.stream(stream).clone()
     for task, (target, labels) in enumerate(zip(train.targets, shape.tasks.values(), strict=True)):
         if not shape.multi_label:
-            target = F.one_hot(target.clamp_min(0), len(labels)) * (target != UNKNOWN)[:, None]  # noqa: PLW2901
+            target = F.one_hot(target.clamp_min(0), len(labels)) * (target != UNKNOWN)[:, None]
         setattr(part, f"targets_{task}", target.float())
     best: dict[str, float] | None = None
     chosen = 1
@@ -368,6 +376,6 @@ def calibrate(head: Head, valid: Examples) -> None:
             head.temperatures[task] = fit_temperature(one[known].numpy(), target[known].numpy())
 
 
-def default_monitor(multi_label: bool, monitor: str) -> str:
-    """Return a measure that there is: of several labels that is mAP."""
-    return "map" if multi_label and monitor in SINGLE else monitor
+def monitored(config: FitConfig, multi_label: bool) -> FitConfig:
+    """Return `config` with a measure that there is: of several labels a clip that is mAP."""
+    return replace(config, monitor="map") if multi_label and config.monitor in SINGLE else config

@@ -75,6 +75,7 @@ def prepare(dataset: Dataset, source: Path, out: Path, rate: int = 16000, worker
             ThreadPoolExecutor(workers or 2 * (os.cpu_count() or 1)) as pool,
             tqdm(total=len(rows), desc=dataset.name, unit="", disable=None) as bar,
         ):
+            journal.write("\n")  # ends a line that a run which was killed has begun
             for row, target, entry in bounded_map(pool, work.do, work.targets(rows), ahead=64):
                 bar.update()
                 if isinstance(entry, str):

@@ -22,7 +22,7 @@ from clara_search.encoder import DEFAULT_MODEL
 from clara_search.errors import FormatError
 from clara_search.head import Head, HeadConfig
 from trainer.division import Division, Fold, divide, shared_speakers
-from trainer.fitting import UNKNOWN, Examples, FitConfig, History, Report, default_monitor, fit
+from trainer.fitting import UNKNOWN, Examples, FitConfig, History, Report, fit, monitored
 from trainer.tasks import Tasks, labels_of, tasks_of
 from trainer.vectors import Model, Vectors, embed_clips
 
@@ -161,8 +161,8 @@ def _divided(clips: list[Clip], vectors: Vectors, tasks: Tasks, config: ProbeCon
 
 
 def _check_trained(column: str, target: Tensor, fold: Fold, config: ProbeConfig) -> None:
-    trained = target.any(dim=0).sum() if target.ndim == 2 else target[target != UNKNOWN].unique().numel()
-    if int(trained) < (1 if config.multi_label else 2):
+    trained = int(target.any(dim=0).sum()) if target.ndim == 2 else len(set(target[target != UNKNOWN].tolist()))
+    if trained < (1 if config.multi_label else 2):
         raise FormatError(
             f"{config.data}: of column {column!r} fewer than two labels are trained on where {fold.name} is tested"
         )
@@ -213,7 +213,7 @@ def run_probe(
     (Of several folds the last one is what that head is tuned on: its score is that of the folds' heads.) Without `keep`
     it is that of the last fold, which costs no further fitting.
     """
-    settings = replace(config.fit, monitor=default_monitor(config.multi_label, config.fit.monitor))
+    settings = monitored(config.fit, config.multi_label)
     tested: list[Tested] = []
     folds = labelled.division.folds
     for fold in folds:
@@ -331,7 +331,9 @@ def summary(facts: Mapping[str, Any]) -> list[str]:
     lines = [str(note) for note in facts["notes"]]
     shared = {name: count for name, count in facts["speakers_trained_and_tested"].items() if count}
     if shared:
-        lines.append(f"speakers on both sides: {', '.join(f'{n} where {name} is tested' for name, n in shared.items())}")
+        lines.append(
+            f"speakers on both sides: {', '.join(f'{n} where {name} is tested' for name, n in shared.items())}"
+        )
     for column, one in facts["labels"].items():
         if one["left_out"]:
             rare = ", ".join(f"{label} ({count})" for label, count in one["left_out"].items())

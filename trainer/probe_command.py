@@ -37,7 +37,9 @@ DEFAULT_CACHE = Path("runs") / "cache" / "vectors"
 @click.option("--trials", type=click.IntRange(min=0), default=0, show_default=True, help="Settings to try, by Optuna.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Another setting; repeatable.")
-@click.option("--run", type=click.Path(file_okay=False, path_type=Path), help="Its folder.  [default: runs/probe-LABEL]")
+@click.option(
+    "--run", type=click.Path(file_okay=False, path_type=Path), help="Its folder.  [default: runs/probe-LABEL]"
+)
 @click.option("--cache", type=click.Path(file_okay=False, path_type=Path), default=DEFAULT_CACHE, show_default=True)
 @click.option("--logger", "loggers", multiple=True, type=click.Choice(["mlflow", "tensorboard", "wandb"]))
 def probe_command(

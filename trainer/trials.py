@@ -36,7 +36,9 @@ def searched(fitter: Fitter, trials: int) -> Fitter:
         def objective(trial: optuna.Trial) -> float:
             nonlocal best, kept
             changed = suggested(trial, config)
-            found = fitter(changed, replace(shape, hidden=changed.hidden, dropout=changed.dropout), labelled, fold, report)
+            found = fitter(
+                changed, replace(shape, hidden=changed.hidden, dropout=changed.dropout), labelled, fold, report
+            )
             row = best_of(found[1], config.monitor)
             if kept is None or better(row, best, config.monitor):
                 best, kept = row, (found[0], [{**one, "trial": float(trial.number)} for one in found[1]], found[2])

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from filelock import FileLock
 from tqdm import tqdm
 
@@ -165,7 +164,7 @@ def text_digest(clip: Clip) -> bytes:
 class _Heard(NamedTuple):
     """A recording that was read: what of its content, and its windows where they are to be embedded."""
 
-    index: int
+    position: int
     digest: bytes = b""
     windows: Sequence[Waveform] = ()
     reason: str | None = None
@@ -214,10 +213,10 @@ def _hear(
         for heard in bounded_map(pool, read, unknown, ahead=_WINDOWS_A_BATCH):
             bar.update()
             if heard.reason is not None:
-                problems[heard.index] = heard.reason
+                problems[heard.position] = heard.reason
                 continue
-            digests[heard.index] = heard.digest
-            contents.note(clips[heard.index], heard.digest)
+            digests[heard.position] = heard.digest
+            contents.note(clips[heard.position], heard.digest)
             if heard.windows:
                 waiting.append(heard)
             if _is_batch(waiting, rate):
@@ -243,7 +242,7 @@ def _embed(waiting: Sequence[_Heard], encoder: Encoder, store: Store, problems: 
         vectors = encoder.encode_audio([part for heard in fresh for part in heard.windows])
     except ClaraError as error:
         if len(fresh) == 1:
-            problems[fresh[0].index] = str(error)
+            problems[fresh[0].position] = str(error)
         else:
             for heard in fresh:
                 _embed([heard], encoder, store, problems)
@@ -306,7 +305,7 @@ class _Contents:
 
     def _stamp(self, clip: Clip) -> tuple[object, ...]:
         if not isinstance(clip.audio, Stored):
-            status = os.stat(clip.audio)
+            status = clip.audio.stat()
             return str(clip.audio), 0, status.st_size, status.st_mtime_ns
         place = clip.audio.place
         if place not in self._status and "://" not in place:

@@ -42,7 +42,9 @@ UNSURE = "(unsure)"
 @click.option("--text", "texts", multiple=True, help="What is said in a FILE, for a head that reads too; one for each.")
 @click.option("--calibrate", metavar="MANIFEST", help="Fit probabilities to its labelled recordings, split valid.")
 @click.option("--label-column", default="label", show_default=True, help="Where that manifest has the labels.")
-@click.option("--abstain-below", type=click.FloatRange(0, 1), metavar="P", help="Give no label less probable than that.")
+@click.option(
+    "--abstain-below", type=click.FloatRange(0, 1), metavar="P", help="Give no label less probable than that."
+)
 @click.option("--model", help="Name, folder or hub id of the model.")
 @precision_option
 @where_option

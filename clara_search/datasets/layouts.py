@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from clara_search.audio import AUDIO_SUFFIXES
 from clara_search.datasets.catalog import Dataset, Table
@@ -63,7 +64,9 @@ def _files(dataset: Dataset, root: Path) -> list[tuple[Path, dict[str, str]]]:
 _Fields = dict[str, str]
 
 
-def _fields(dataset: Dataset, root: Path, files: list[tuple[Path, _Fields]]) -> Iterator[tuple[Path | None, str, _Fields]]:
+def _fields(
+    dataset: Dataset, root: Path, files: list[tuple[Path, _Fields]]
+) -> Iterator[tuple[Path | None, str, _Fields]]:
     """Yield file, name and fields of each recording."""
     for path, said in files:
         if dataset.table is None:
@@ -81,10 +84,10 @@ def _table_rows(path: Path, table: Table) -> Iterator[_Fields]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             lines = (line for line in file if not table.comment or not line.startswith(table.comment))
-            quoting = csv.QUOTE_NONE if table.delimiter == "\t" else csv.QUOTE_MINIMAL  # a TSV quotes nothing
-            reader = csv.DictReader(
-                lines, table.header or None, delimiter=table.delimiter, skipinitialspace=True, quoting=quoting
-            )
+            # A TSV quotes nothing.
+            quoting: Literal[0, 3] = csv.QUOTE_NONE if table.delimiter == "\t" else csv.QUOTE_MINIMAL
+            header: Sequence[str] | None = table.header or None
+            reader = csv.DictReader(lines, header, delimiter=table.delimiter, skipinitialspace=True, quoting=quoting)
             for row in reader:
                 yield {str(name).strip(): _mended(value) for name, value in row.items() if isinstance(value, str)}
     except (OSError, UnicodeDecodeError, csv.Error) as error:

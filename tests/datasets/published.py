@@ -29,9 +29,7 @@ class Published:
         return folder
 
 
-MELD_HEADER = (
-    "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,Season,Episode,StartTime,EndTime\n"
-)
+MELD_HEADER = "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,Season,Episode,StartTime,EndTime\n"
 
 PUBLISHED = {
     "meld": Published(
@@ -41,7 +39,7 @@ PUBLISHED = {
             "output_repeated_splits_test/dia0_utt0.mp4",
         ),
         {
-            "text": "Oh my God, he’s lost it.",
+            "text": "Oh my God, he\u2019s lost it.",
             "speaker": "Phoebe",
             "split": "train",
             "emotion": "sadness",
@@ -49,13 +47,17 @@ PUBLISHED = {
             "dialogue": "train-0",
         },
         {
-            "train_sent_emo.csv": MELD_HEADER + '1,"Oh my God, he\x92s lost it.",Phoebe,sadness,negative,0,0,4,7,"a","b"\n',
+            "train_sent_emo.csv": MELD_HEADER
+            + '1,"Oh my God, he\x92s lost it.",Phoebe,sadness,negative,0,0,4,7,"a","b"\n',
             "dev_sent_emo.csv": MELD_HEADER + '1,"What?",Monica,surprise,negative,0,0,4,7,"a","b"\n',
             "test_sent_emo.csv": MELD_HEADER + '1,"Hey!",Joey,joy,positive,0,0,4,7,"a","b"\n',
         },
     ),
     "ravdess": Published(
-        tuple(f"Actor_{actor}/03-01-{emotion}-02-01-01-{actor}.wav" for actor, emotion in (("01", "05"), ("02", "03"), ("12", "01"))),
+        tuple(
+            f"Actor_{actor}/03-01-{emotion}-02-01-01-{actor}.wav"
+            for actor, emotion in (("01", "05"), ("02", "03"), ("12", "01"))
+        ),
         {
             "text": "Kids are talking by the door",
             "speaker": "01",
@@ -76,9 +78,17 @@ PUBLISHED = {
     ),
     "emns": Published(
         ("wavs/1.wav", "wavs/2.wav", "cleaned_webm/wavs/3.wav"),
-        {"text": "He is here.", "speaker": "3", "emotion": "Happy", "gender": "female", "level": "8", "description": "glad"},
         {
-            "metadata.csv": "id|utterance|description|emotion|date_created|status|gender|age|level|audio_recording|user_id\n"
+            "text": "He is here.",
+            "speaker": "3",
+            "emotion": "Happy",
+            "gender": "female",
+            "level": "8",
+            "description": "glad",
+        },
+        {
+            "metadata.csv": "id|utterance|description|emotion|date_created|status|"
+            "gender|age|level|audio_recording|user_id\n"
             + "".join(f"{n}|He is here.|glad|Happy|2022|Complete|female|20s|8|wavs/{n}.wav|3\n" for n in (1, 2, 3))
         },
     ),
@@ -122,9 +132,17 @@ PUBLISHED = {
     ),
     "common-voice": Published(
         ("cv/de/clips/1.mp3", "cv/de/clips/2.mp3", "cv/de/clips/3.mp3"),
-        {"text": 'Er sagte "ja.', "speaker": "x1", "age": "twenties", "gender": "male", "split": "train", "language": "de"},
         {
-            f"cv/de/{split}.tsv": "client_id\tpath\tsentence\tup_votes\tdown_votes\tage\tgender\taccents\tvariant\tlocale\tsegment\n"
+            "text": 'Er sagte "ja.',
+            "speaker": "x1",
+            "age": "twenties",
+            "gender": "male",
+            "split": "train",
+            "language": "de",
+        },
+        {
+            f"cv/de/{split}.tsv": "client_id\tpath\tsentence\tup_votes\tdown_votes\t"
+            "age\tgender\taccents\tvariant\tlocale\tsegment\n"
             f'x{n}\t{n}.mp3\tEr sagte "ja.\t2\t0\ttwenties\tmale\t\t\tde\t\n'
             for n, split in ((1, "train"), (2, "dev"), (3, "test"))
         },
@@ -133,9 +151,11 @@ PUBLISHED = {
         ("balanced_train_segments/YAAA.wav", "balanced_train_segments/-BBB.flac", "eval_segments/CCC.wav"),
         {"labels": "Speech,Bark", "split": "train", "recording": "AAA"},
         {
-            "balanced_train_segments.csv": "# Segments csv created\n# num_ytids=2\n# YTID, start_seconds, end_seconds, positive_labels\n"
+            "balanced_train_segments.csv": "# Segments csv created\n# num_ytids=2\n"
+            "# YTID, start_seconds, end_seconds, positive_labels\n"
             'AAA, 30.000, 40.000, "/m/09x0r,/m/05tny_"\n-BBB, 0.000, 10.000, "/m/09x0r"\n',
-            "eval_segments.csv": '# a\n# b\n# YTID, start_seconds, end_seconds, positive_labels\nCCC, 30.000, 40.000, "/m/05tny_"\n',
+            "eval_segments.csv": "# a\n# b\n# YTID, start_seconds, end_seconds, positive_labels\n"
+            'CCC, 30.000, 40.000, "/m/05tny_"\n',
             "class_labels_indices.csv": 'index,mid,display_name\n0,/m/09x0r,"Speech"\n1,/m/05tny_,"Bark"\n',
         },
     ),
@@ -143,7 +163,8 @@ PUBLISHED = {
         ("it/2018/20180613-a.ogg", "it/2019/20190101-b.ogg", "it/2019/20190101-c.ogg"),
         {"text": "buongiorno a tutti", "speaker": "7", "gender": "male", "split": "train", "language": "it"},
         {
-            f"it/asr_{split}.tsv": "id\traw_text\tnormalized_text\tspeaker_id\tsplit\tgender\tis_gold_transcript\taccent\n"
+            f"it/asr_{split}.tsv": "id\traw_text\tnormalized_text\tspeaker_id\t"
+            "split\tgender\tis_gold_transcript\taccent\n"
             f"{name}\tBuongiorno a tutti.\tbuongiorno a tutti\t7\t{split}\tmale\tTrue\tNone\n"
             for name, split in (("20180613-a", "train"), ("20190101-b", "dev"), ("20190101-c", "test"))
         },
