@@ -15,6 +15,7 @@ class Benchmarks(LazyGroup):
         "bundled": "benchmarks.bundled:bundled",
         "retrieval": "benchmarks.retrieval:retrieval",
         "zero-shot": "benchmarks.zero_shot:zero_shot",
+        "probe": "benchmarks.probe:probe",
         "throughput": "benchmarks.throughput:throughput",
         "indexing": "benchmarks.indexing:indexing",
         "training": "benchmarks.training:training",

@@ -196,7 +196,7 @@ def classify_digits(index: Index, corpora: Sequence[Corpus]) -> None:
         words = list(dict.fromkeys(r.text for r in sorted(expected.values(), key=lambda r: r.label)))
         where = f"language = '{language}' AND source = '{source}' AND label LIKE 'digit:%'"
         named = list(index.classify(words, where=where, language=language))
-        s = accuracy([one.label for one in named], [expected[one.uri].text for one in named], len(words))
+        s = accuracy([str(one.label) for one in named], [expected[one.uri].text for one in named], len(words))
         rows.append((source, language, str(s.n), f"{s.accuracy:.2f}", interval(s.interval), f"{s.chance:.2f}"))
     click.echo("asterisk: recorded, by a speaker whose digits training never heard; espeak: synthetic, unheard voices.")
     columns: dict[str, Align] = {"voice": "left", "language": "left", "clips": "right", "accuracy": "right"}
@@ -211,7 +211,7 @@ def classify_own(index: Index, limit: int = 10) -> None:
     named = islice(index.classify(OWN_LABELS, ("{}", "the sound of {}")), limit)
     print_table(
         columns,
-        [(short_name(one.uri), stretch(one.start_s, one.end_s), one.label, f"{one.score:.3f}") for one in named],
+        [(short_name(one.uri), stretch(one.start_s, one.end_s), str(one.label), f"{one.score:.3f}") for one in named],
     )
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from clara_search import ann
 from clara_search.audio import Waveform, Window, load_audio
-from clara_search.classify import Classification, embed_windows, nearest
+from clara_search.classify import Classification, Namer, embed_windows, prompt_namer
 from clara_search.encoder import Embeddings, Encoder, load_encoder
 from clara_search.errors import QueryError, UnknownModel
 from clara_search.exact import Positions, top_k
@@ -161,11 +161,20 @@ class Index:
         `class_embeddings` does and for a bad filter, AudioError for a recording that cannot be used.
         """
         classes = class_embeddings(self.encoder, labels, templates, language)
+        yield from self.name(prompt_namer(labels, classes), audio=audio, where=where)
+
+    def name(
+        self, namer: Namer, *, audio: str | Path | bytes | Waveform | None = None, where: str | None = None
+    ) -> Iterator[Classification]:
+        """Yield what `namer` calls each window of a recording, or else each audio row of the table.
+
+        Raises as `classify` does.
+        """
         if audio is not None:
             name = str(Path(audio).resolve()) if isinstance(audio, (str, Path)) else ""
             stretches, vectors = self._embed_windows(audio)
             for stretch, vector in zip(stretches, vectors, strict=True):
-                yield nearest(name, stretch, vector, labels, classes)
+                yield namer.name(name, stretch, vector)
             return
         snapshot = self._newest(vectors=True)
         assert snapshot.vectors is not None
@@ -174,7 +183,7 @@ class Index:
         for position in allowed:
             row = snapshot.rows(position[np.newaxis])[0]
             stretch = Window(row["start_s"], row["end_s"])
-            yield nearest(row["uri"], stretch, snapshot.vectors[position], labels, classes)
+            yield namer.name(row["uri"], stretch, snapshot.vectors[position], row["text"])
 
     def embed_text(self, query: str, language: str | None = None) -> Embeddings:
         """Return the unit vector of a text, shape (dim,). Raises QueryError for an empty one."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from clara_search import ann
 from clara_search import encoder as encoder_module
 from clara_search import search as search_module
+from clara_search.audio import load_audio
 from clara_search.cli import main
 from clara_search.commands.common import clock, short_name, stretch
 from clara_search.errors import UnknownModel
@@ -158,6 +160,64 @@ def test_classify_files_names_each_window_and_steps_over_bad_files(tmp_path, rec
     assert list(found[0]["scores"]) == ["dog", "rain"]
     assert found[0]["score"] == max(found[0]["scores"].values()) == found[0]["scores"][found[0]["label"]]
     assert "bad.wav" in result.stderr
+
+
+@pytest.fixture
+def labelled(tmp_path, recordings):
+    """A manifest of the three recordings, each under the label that its nearest prompt is not sure of."""
+    manifest = recordings / "labelled.csv"
+    rows = [
+        "path,label,split",
+        "low.wav,dog,valid",
+        "middle.flac,rain,valid",
+        "high/high.ogg,rain,test",
+        "no.wav,dog,valid",
+    ]
+    manifest.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return manifest
+
+
+def test_classify_gives_probabilities_where_they_are_calibrated_and_abstains(recordings, labelled):
+    arguments = ["classify", recordings / "low.wav", "--labels", "dog,rain", "--json"]
+    (plain,) = json_lines(run(*arguments))
+    result = run(*arguments, "--calibrate", labelled)
+    (found,) = json_lines(result)
+    assert "Calibrated on 2 recordings" in result.stderr  # those of the split valid that can be read
+    assert sum(found["scores"].values()) == pytest.approx(1.0, abs=1e-5)
+    assert max(found["scores"], key=found["scores"].get) == max(plain["scores"], key=plain["scores"].get)
+    (unsure,) = json_lines(run(*arguments, "--calibrate", labelled, "--abstain-below", 1.0))
+    assert unsure["label"] is None
+    assert unsure["scores"] == found["scores"]
+    table = run(*arguments[:-1], "--calibrate", labelled, "--abstain-below", 1.0).stdout
+    assert "(unsure)" in table
+
+
+def test_classify_says_what_it_cannot_calibrate_on(recordings, labelled):
+    arguments = ["classify", recordings / "low.wav", "--labels", "cat,horse", "--calibrate", labelled]
+    assert_one_line_error(run(*arguments, code=1), "none of cat, horse", "dog, rain")
+    assert_one_line_error(run(*arguments, "--label-column", "mood", code=1), "no column 'mood'", "label, path, split")
+
+
+def test_several_templates_are_averaged_as_vectors(recordings, encoder):
+    templates = ["--template", "a {}", "--template", "the sound of a {}"]
+    (found,) = json_lines(run("classify", recordings / "low.wav", "--labels", "dog,rain", *templates, "--json"))
+    sound = encoder.encode_audio([load_audio(recordings / "low.wav", encoder.sample_rate)])[0]
+    for label, cosine in found["scores"].items():
+        mean = encoder.encode_text([f"a {label}", f"the sound of a {label}"]).mean(axis=0)
+        assert cosine == pytest.approx(float(mean @ sound / np.linalg.norm(mean)), abs=1e-5)
+
+
+def test_classify_refuses_options_that_do_not_go_together(recordings):
+    file = recordings / "low.wav"
+    for arguments, part in (
+        (["--labels", "a,b", "--abstain-below", "0.5"], "needs probabilities"),
+        ([], "either --labels or --head"),
+        (["--labels", "a,b", "--head", "x"], "either --labels or --head"),
+        (["--head", "x", "--template", "a {}"], "are for --labels"),
+        (["--labels", "a,b", "--text", "one", "--text", "two"], "2 for 1"),
+    ):
+        assert part in run("classify", file, *arguments, code=2).stderr
+    assert_one_line_error(run("classify", file, "--head", recordings, code=1), "not a head folder")
 
 
 def test_classify_a_database_with_labels_from_a_file(tmp_path, corpus):

@@ -30,7 +30,7 @@ MAY_IMPORT = {
 # A name stands for all the modules of its folder that have no line of their own.
 ORDER = [
     {"errors"},
-    {"config", "audio", "metrics", "languages", "datasets"},
+    {"config", "audio", "metrics", "class_metrics", "calibration", "languages", "datasets"},
     {"tokenizer"},
     {"features"},
     {"models.layers"},
@@ -38,7 +38,7 @@ ORDER = [
     {"models"},
     {"encoder"},
     {"store"},
-    {"exact", "prompts", "classify", "faiss_engine", "scoring"},
+    {"exact", "prompts", "head", "classify", "faiss_engine", "scoring"},
     {"snapshot"},
     {"ann"},
     {"search"},

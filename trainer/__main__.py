@@ -1,4 +1,4 @@
-"""`python -m trainer`: pretrain a model, hear what it is trained on, write shards, speak a synthetic one."""
+"""`python -m trainer`: pretrain, prepare and probe; hear, write and speak what is trained on."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ class Trainer(LazyGroup):
 
     homes = {  # noqa: RUF012 - a constant
         "pretrain": "trainer.commands:pretrain_command",
+        "prepare": "trainer.prepare:prepare_command",
+        "probe": "trainer.probe_command:probe_command",
         "hear": "trainer.hear:hear_command",
         "shards": "trainer.shards:shards_command",
         "pairs": "trainer.pairs:pairs_command",

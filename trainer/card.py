@@ -26,9 +26,11 @@ def model_card(recipe: Recipe, corpus: Corpus, sides: Sides, report: Report, par
 def _front_matter(corpus: Corpus, sides: Sides) -> str:
     languages = sorted({corpus.examples[index].language for index in sides.train} - {"zxx", "und"})
     listed = "\n".join(f"- {language}" for language in languages)
+    sources = sorted({corpus.examples[index].source for index in sides.train} - {""})
+    trained = "training_sources:\n" + "".join(f"- {source}\n" for source in sources) if sources else ""
     return (
         "---\nlicense: apache-2.0\nlibrary_name: clara-search\npipeline_tag: feature-extraction\n"
-        f"tags:\n- audio\n- retrieval\n- CLARA\nlanguage:\n{listed}\n---"
+        f"tags:\n- audio\n- retrieval\n- CLARA\nlanguage:\n{listed}\n{trained}---"
     )
 
 

@@ -17,13 +17,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-import fsspec
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
 from clara_search.audio import Waveform, load_audio
-from clara_search.datasets.readers import matching, read
+from clara_search.datasets.readers import matching, read, stored_bytes
 from clara_search.datasets.spec import Example, Stored
 from clara_search.errors import AudioError, FormatError
 
@@ -66,7 +65,7 @@ class Corpus:
         if self._decoded is not None:
             return self._decoded[self._offsets[index] : self._offsets[index + 1]].astype(np.float32) / 32768.0
         example = self.examples[index]
-        return load_audio(_bytes_of(example.stored) if example.stored else example.audio, self.sample_rate)
+        return load_audio(stored_bytes(example.stored) if example.stored else example.audio, self.sample_rate)
 
 
 def load_corpus(patterns: Sequence[str], sample_rate: int, cache: Path, decode: bool = True) -> Corpus:
@@ -142,15 +141,6 @@ def _example(row: dict[str, Any]) -> Example:
     stored = row.pop("stored")
     alternatives = tuple(row.pop("alternatives"))
     return Example(audio=audio, stored=Stored(*stored) if stored else None, alternatives=alternatives, **row)
-
-
-def _bytes_of(stored: Stored) -> bytes:
-    """Return the bytes of a member of a shard; a shard behind a URL is brought here whole, once."""
-    remote = "://" in stored.place
-    with fsspec.open(f"filecache::{stored.place}" if remote else stored.place, "rb") as file:
-        file.seek(stored.offset)
-        content: bytes = file.read(stored.size)
-    return content
 
 
 def bounded_map(pool: ThreadPoolExecutor, function: Callable[[T], U], items: Iterable[T], ahead: int) -> Iterator[U]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import pickle
 import platform
 import subprocess
@@ -23,7 +22,7 @@ from pytorch_lightning.callbacks import (
     ModelCheckpoint,
     TQDMProgressBar,
 )
-from pytorch_lightning.loggers import CSVLogger, Logger
+from pytorch_lightning.loggers import CSVLogger
 from torch import nn
 
 from clara_search.errors import FormatError
@@ -40,9 +39,10 @@ from trainer.data import Aids, Batches, LengthBuckets, Pairs, weights_of
 from trainer.evaluate import evaluate
 from trainer.module import Pretraining, TrainingError
 from trainer.phones import Phones
-from trainer.recipe import Recipe, RunConfig, as_toml
+from trainer.recipe import Recipe, as_toml
 from trainer.sides import Sides, split
 from trainer.teacher import teach, teach_texts
+from trainer.tracking import loggers
 
 log = logging.getLogger(__name__)
 
@@ -195,7 +195,7 @@ def _fit(ready: Prepared, run: Path, max_minutes: float | None) -> pl.Trainer:
         precision=config.precision,  # type: ignore[arg-type]  # Lightning checks it
         max_epochs=recipe.optim.epochs,
         check_val_every_n_epoch=config.validate_epochs,
-        logger=[CSVLogger(run, name="log"), *_loggers(recipe, run)],
+        logger=[CSVLogger(run, name="log"), *loggers(recipe.name, recipe.run.loggers, recipe.run.tracking_uri, run)],
         callbacks=callbacks,
         num_sanity_val_steps=0,
         log_every_n_steps=1,
@@ -240,27 +240,6 @@ def _strategy(name: str) -> Any:
     from pytorch_lightning.strategies import FSDPStrategy
 
     return FSDPStrategy(auto_wrap_policy={nn.TransformerEncoderLayer, LatentBlock}, state_dict_type="full")
-
-
-def _loggers(recipe: Recipe, run: Path) -> list[Logger]:
-    found: list[Logger] = []
-    config: RunConfig = recipe.run
-    if "tensorboard" in config.loggers:
-        from pytorch_lightning.loggers import TensorBoardLogger
-
-        found.append(TensorBoardLogger(run, name="tensorboard"))
-    if "mlflow" in config.loggers:
-        from pytorch_lightning.loggers import MLFlowLogger
-
-        uri = config.tracking_uri or f"file:{(run / 'mlruns').absolute()}"
-        if uri.startswith("file:"):  # MLflow would rather have a database, which asks for more packages
-            os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
-        found.append(MLFlowLogger(recipe.name, run_name=run.name, tracking_uri=uri))
-    if "wandb" in config.loggers:
-        from pytorch_lightning.loggers import WandbLogger
-
-        found.append(WandbLogger(name=run.name, project=recipe.name, save_dir=run))
-    return found
 
 
 def _labelled(ready: Prepared, place: str, run: Path) -> tuple[Corpus, Tokenizer, float]:

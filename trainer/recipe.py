@@ -206,7 +206,7 @@ def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise FormatError(f"{found}: broken TOML ({error})") from error
     for override in overrides:
-        _set(values, override)
+        assign(values, override)
     preset = values.get("preset")
     if preset:
         if preset not in PRESETS:
@@ -267,7 +267,8 @@ def _merged(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _set(values: dict[str, Any], override: str) -> None:
+def assign(values: dict[str, Any], override: str) -> None:
+    """Set what "path.to.key=value" says, value as in TOML or else a text. Raises FormatError for another form."""
     key, equals, literal = override.partition("=")
     try:
         value = tomllib.loads(f"value = {literal}")["value"] if equals else None

@@ -11,7 +11,7 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -131,35 +131,43 @@ def read_manifest(place: str | Path, report: Report = _raise) -> Iterator[Exampl
     Raises FormatError for a CSV or Parquet that has no such column.
     """
     base = Path(place).parent
+    for number, row in enumerate(rows(place, ("path", "text")), start=1):
+        try:
+            metadata = _metadata(row, f"{place}: row {number}")
+            if not isinstance(row.get("path"), str) or not row["path"]:
+                raise FormatError(f"{place}: row {number} has no path")
+        except FormatError as error:
+            report(error)
+            continue
+        audio = Path(row["path"]) if "://" in str(place) else base / row["path"]
+        yield Example(key=row["path"], audio=audio, **metadata)
+
+
+def rows(place: str | Path, needed: Sequence[str] = ("path",)) -> Iterator[Mapping[str, Any]]:
+    """Yield the rows of a CSV, JSON-lines or Parquet manifest, as they stand.
+
+    Raises FormatError for a file that is none, and for a CSV or Parquet without the columns `needed`.
+    """
     try:
-        for number, row in enumerate(_rows(str(place)), start=1):
-            try:
-                metadata = _metadata(row, f"{place}: row {number}")
-                if not isinstance(row.get("path"), str) or not row["path"]:
-                    raise FormatError(f"{place}: row {number} has no path")
-            except FormatError as error:
-                report(error)
-                continue
-            audio = Path(row["path"]) if "://" in str(place) else base / row["path"]
-            yield Example(key=row["path"], audio=audio, **metadata)
+        yield from _rows(str(place), needed)
     except (UnicodeDecodeError, csv.Error, OSError, pa.ArrowException, json.JSONDecodeError) as error:
         raise FormatError(f"{place}: not a readable manifest ({error})") from error
 
 
-def _rows(place: str) -> Iterator[Mapping[str, Any]]:
+def _rows(place: str, needed: Sequence[str]) -> Iterator[Mapping[str, Any]]:
     suffix = Path(place).suffix.lower()
     with _opened(place) as file:
         if suffix == ".parquet":
             table = pa.parquet.ParquetFile(file)
-            _check_columns(place, table.schema_arrow.names)
+            _check_columns(place, table.schema_arrow.names, needed)
             for batch in table.iter_batches(batch_size=1024):
                 yield from batch.to_pylist()
             return
         lines = io.TextIOWrapper(file, encoding="utf-8", newline="")
         if suffix == ".csv":
-            rows = csv.DictReader(lines)
-            _check_columns(place, rows.fieldnames or ())
-            yield from rows
+            cells = csv.DictReader(lines)
+            _check_columns(place, cells.fieldnames or (), needed)
+            yield from cells
         else:
             for line in lines:
                 if line.strip():
@@ -167,8 +175,8 @@ def _rows(place: str) -> Iterator[Mapping[str, Any]]:
                     yield row if isinstance(row, dict) else {}
 
 
-def _check_columns(place: str, names: Iterable[str]) -> None:
-    missing = {"path", "text"} - set(names)
+def _check_columns(place: str, names: Iterable[str], needed: Sequence[str]) -> None:
+    missing = set(needed) - set(names)
     if missing:
         raise FormatError(f"{place}: the manifest has no column {' and no column '.join(sorted(missing))}")
 
@@ -195,6 +203,20 @@ def read_folder(folder: Path, report: Report = _raise) -> Iterator[Example]:
             report(FormatError(f"{text}: cannot be read ({error})"))
         else:
             yield Example(key=path.relative_to(folder).as_posix(), audio=path, **known)
+
+
+def stored_bytes(stored: Stored) -> bytes:
+    """Return the bytes of a member of a shard; a shard behind a URL is brought here whole, once."""
+    remote = "://" in stored.place
+    with fsspec.open(f"filecache::{stored.place}" if remote else stored.place, "rb") as file:
+        file.seek(stored.offset)
+        content: bytes = file.read(stored.size)
+    return content
+
+
+def content_of(audio: Path | Stored) -> bytes:
+    """Return the bytes of a recording's file, wherever it lies."""
+    return stored_bytes(audio) if isinstance(audio, Stored) else audio.read_bytes()
 
 
 def _opened(place: str | Path) -> BinaryIO:

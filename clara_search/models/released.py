@@ -21,6 +21,11 @@ from clara_search.models.vocabulary import FIRST_ADDED_TOKEN, released_tokenizer
 RELEASED_SAMPLE_RATE = 48000
 """Hz of the recordings that the released models were trained on; a checkpoint does not say it."""
 
+TRAINING_SOURCES = tuple(
+    "EMNS EmoV-DB CREMA-D RAVDESS MSWC Clotho AudioCaps AudioSet ESC-50 UrbanSound8K FSD50K VGGSound".split()
+)
+"""What the released models were trained on, among others."""
+
 PRESETS: dict[str, ClaraConfig] = {
     "clara-60m": ClaraConfig(
         "clara-60m",
@@ -132,11 +137,14 @@ def _card(model: Clara, path: Path) -> str:
     digest = hashlib.sha256()
     update_from_file(digest, path)
     config = model.config
+    sources = "\n".join(f"- {source}" for source in TRAINING_SOURCES)
     sized = next((name for name, preset in PRESETS.items() if _same_size(preset, config)), "a size of its own")
     return f"""---
 library_name: clara-search
 pipeline_tag: feature-extraction
 tags: [audio, text, retrieval, CLARA]
+training_sources:
+{sources}
 ---
 # {config.name}
 
@@ -154,8 +162,8 @@ The checkpoint states none. The code it was released with is under Apache-2.0, W
 
 ## Scores
 
-None were measured here. CLARA was trained on EMNS, EmoV-DB, CREMA-D, RAVDESS, MSWC, Clotho, AudioCaps, AudioSet,
-ESC-50, UrbanSound8K, FSD50K and VGGSound among others: scores on these are not of unseen data.
+None were measured here. CLARA was trained on {", ".join(TRAINING_SOURCES[:-1])} and
+{TRAINING_SOURCES[-1]} among others: scores on these are not of unseen data.
 
 ## Limits
 

@@ -1,0 +1,134 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clara_search.audio import load_audio
+from clara_search.datasets.labelled import Clip, read_clips
+from clara_search.errors import AudioError
+from clara_search.prompts import mean_direction
+from tests.helpers import ToneEncoder, write_tone
+from trainer.vectors import Model, Store, embed_clips
+
+
+def model(encoder: ToneEncoder) -> Model:
+    return Model(encoder.name, encoder.fingerprint, encoder.dim, lambda: encoder)
+
+
+def tones(folder: Path, count: int) -> list[Clip]:
+    return [
+        Clip(f"{n}.wav", write_tone(folder / f"{n}.wav", 100 + 37 * n, 0.05), {"text": f"tone {n}", "language": "en"})
+        for n in range(count)
+    ]
+
+
+def test_vectors_are_the_encoder_s_and_are_computed_once(tmp_path: Path, encoder: ToneEncoder) -> None:
+    clips = tones(tmp_path, 20)
+    first = embed_clips(clips, model(encoder), tmp_path / "cache", texts=True)
+    assert (first.fresh, encoder.clips_encoded, encoder.texts_encoded) == (40, 20, 20)
+    expected = encoder.encode_audio([load_audio(clip.audio, encoder.sample_rate) for clip in clips])  # type: ignore[arg-type]
+    assert np.array_equal(first.audio, expected)
+    assert first.text is not None
+    assert np.array_equal(first.text, encoder.encode_text([clip.text for clip in clips], "en"))
+
+    def never() -> ToneEncoder:
+        raise AssertionError("nothing is to be embedded: the model must not be loaded")
+
+    cached = Model(encoder.name, encoder.fingerprint, encoder.dim, never)
+    second = embed_clips(clips, cached, tmp_path / "cache", texts=True)
+    assert second.fresh == 0
+    assert np.array_equal(second.audio, first.audio)
+
+
+def test_a_file_is_known_by_its_content_a_model_by_its_fingerprint(tmp_path: Path, encoder: ToneEncoder) -> None:
+    clips = tones(tmp_path, 3)
+    embed_clips(clips, model(encoder), tmp_path / "cache")
+    os.utime(clips[0].audio, (1, 1))  # type: ignore[arg-type]
+    copy = tmp_path / "copy.wav"
+    copy.write_bytes(clips[1].audio.read_bytes())  # type: ignore[union-attr]
+    again = embed_clips([*clips, Clip("copy.wav", copy, {})], model(encoder), tmp_path / "cache")
+    assert again.fresh == 0
+    assert again.hashes[3] == again.hashes[1]
+    write_tone(tmp_path / "0.wav", 3000, 0.05)
+    assert embed_clips(clips, model(encoder), tmp_path / "cache").fresh == 1
+    assert embed_clips(clips, model(ToneEncoder("2")), tmp_path / "cache").fresh == 3
+    assert embed_clips(clips, model(encoder), tmp_path / "cache", window_s=0.02, hop_s=0.01).fresh == 3
+
+
+def test_bad_recordings_cost_nothing_but_themselves(tmp_path: Path, encoder: ToneEncoder) -> None:
+    clips = tones(tmp_path, 9)
+    (tmp_path / "3.wav").write_bytes(b"broken")
+    (tmp_path / "5.wav").unlink()
+    found = embed_clips(clips, model(encoder), tmp_path / "cache")
+    assert found.kept == [0, 1, 2, 4, 6, 7, 8]
+    assert len(found.audio) == 7
+    assert [problem.split(":")[0] for problem in found.problems] == ["3.wav", "5.wav"]
+    assert "No such file" in found.problems[1]
+
+
+def test_one_that_the_encoder_refuses_does_not_take_its_batch_along(tmp_path: Path, encoder: ToneEncoder) -> None:
+    class Picky(ToneEncoder):
+        def encode_audio(self, waveforms):  # type: ignore[no-untyped-def]
+            if any(len(waveform) == 1600 for waveform in waveforms):
+                raise AudioError("not that one")
+            return super().encode_audio(waveforms)
+
+    clips = tones(tmp_path, 5)
+    write_tone(tmp_path / "2.wav", 500, 0.1)
+    found = embed_clips(clips, model(Picky()), tmp_path / "cache")
+    assert found.kept == [0, 1, 3, 4]
+    assert found.problems == ["2.wav: not that one"]
+
+
+def test_what_was_computed_before_a_crash_is_kept(tmp_path: Path) -> None:
+    class Crashing(ToneEncoder):
+        def encode_audio(self, waveforms):  # type: ignore[no-untyped-def]
+            if self.clips_encoded >= 512:
+                raise MemoryError
+            return super().encode_audio(waveforms)
+
+    clips = tones(tmp_path, 600)
+    with pytest.raises(MemoryError):
+        embed_clips(clips, model(Crashing()), tmp_path / "cache")
+    after = ToneEncoder()
+    assert embed_clips(clips, model(after), tmp_path / "cache").fresh == 600 - 512
+    assert after.clips_encoded == 600 - 512
+
+
+def test_a_store_that_was_cut_while_it_was_written_gives_whole_vectors_only(tmp_path: Path) -> None:
+    store = Store(tmp_path, 4)
+    digests = [bytes([n]) * 32 for n in range(3)]
+    vectors = np.arange(12, dtype=np.float32).reshape(3, 4)
+    store.add(digests, vectors)
+    with (tmp_path / "vectors.f32").open("ab") as file:
+        file.write(b"half a vector")
+    with (tmp_path / "keys.sha256").open("ab") as file:
+        file.write(b"half a key")
+    again = Store(tmp_path, 4)
+    assert len(again) == 3
+    again.add([b"\xff" * 32], np.ones((1, 4), np.float32))
+    assert np.array_equal(Store(tmp_path, 4).vectors([digests[2], b"\xff" * 32]), [vectors[2], [1, 1, 1, 1]])
+
+
+def test_a_long_recording_has_the_mean_of_its_windows(tmp_path: Path, encoder: ToneEncoder) -> None:
+    path = write_tone(tmp_path / "long.wav", 400, 0.25)
+    found = embed_clips([Clip("long.wav", path, {})], model(encoder), tmp_path / "cache", window_s=0.1, hop_s=0.1)
+    waveform = load_audio(path, encoder.sample_rate)
+    parts = [waveform[:1600], waveform[1600:3200], waveform[2400:4000]]
+    assert np.allclose(found.audio[0], mean_direction(encoder.encode_audio(parts)))
+
+
+def test_shards_are_read_where_they_lie(tmp_path: Path, encoder: ToneEncoder) -> None:
+    from trainer.shards import write_shards
+
+    write_tone(tmp_path / "a.wav", 300, 0.1)
+    write_tone(tmp_path / "b.wav", 900, 0.1)
+    (tmp_path / "m.csv").write_text("path,text,label\na.wav,one,x\nb.wav,two,y\n")
+    write_shards(str(tmp_path / "m.csv"), tmp_path / "shards", 10, 16000)
+    clips = read_clips(str(tmp_path / "shards" / "*.tar"))
+    assert [clip.value("label") for clip in clips] == ["x", "y"]
+    found = embed_clips(clips, model(encoder), tmp_path / "cache")
+    direct = encoder.encode_audio([load_audio(tmp_path / f"{name}.wav", 16000) for name in "ab"])
+    assert np.allclose(found.audio, direct, atol=1e-4)
+    assert embed_clips(clips, model(encoder), tmp_path / "cache").fresh == 0

@@ -1,0 +1,117 @@
+"""A probe's folder: the head, its scores, its log and its pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clara_search.errors import FormatError
+from clara_search.head import ENCODER_FOLDER, save_head
+from clara_search.models.sources import training_sources
+from trainer.curves import write_table
+from trainer.fitting import Report
+from trainer.probe import (
+    Fitter,
+    ProbeConfig,
+    Stopwatch,
+    facts_of,
+    fit_frozen,
+    gather,
+    head_shape,
+    run_probe,
+)
+from trainer.vectors import model_of
+
+if TYPE_CHECKING:
+    from trainer.finetune import Finetuner
+
+log = logging.getLogger(__name__)
+
+
+def probe(config: ProbeConfig, run: Path, cache: Path) -> dict[str, Any]:
+    """Run a probe and return its report, which the folder `run` gets with the head, a log and pictures.
+
+    Raises FormatError for data or settings that cannot be probed, and whatever `load_encoder` raises.
+    """
+    watch = Stopwatch()
+    fitter, tuned = _fitter(config)
+    model = model_of(config.model, config.precision)
+    labelled = gather(config, model, cache)
+    watch.lap("vectors")
+    log.info(
+        "%d clips, %d vectors computed now, %s; before the first epoch: %.2f s",
+        len(labelled.clips), labelled.vectors.fresh, labelled.division.kind, watch.seconds["vectors"],
+    )  # fmt: skip
+    name = str(Path(config.model).resolve()) if Path(config.model).is_dir() else config.model
+    shape = head_shape(config, labelled.tasks, model.dim, name, model.fingerprint.partition("-")[0])
+    outcome = run_probe(config, labelled, shape, _tracked(config, run), fitter)
+    watch.lap("fitting and test")
+    facts = {
+        "model": {"name": model.name, "fingerprint": shape.fingerprint},
+        "settings": dataclasses.asdict(config),
+        **facts_of(labelled, outcome, training_sources(config.model)),
+        "vectors_computed": labelled.vectors.fresh,
+        "seconds": watch.seconds,
+    }
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        if tuned is not None:
+            fingerprint = tuned.save_encoder(run / "head" / ENCODER_FOLDER)
+            outcome.head.config = dataclasses.replace(outcome.head.config, fingerprint=fingerprint)
+        save_head(run / "head", outcome.head)
+        _write(run, facts, outcome.history)
+    except OSError as error:
+        raise FormatError(f"{run}: cannot be written ({error.strerror or error})") from error
+    return facts
+
+
+def _fitter(config: ProbeConfig) -> tuple[Fitter, Finetuner | None]:
+    """Return what fits a fold, and what has a trained encoder, where one is trained."""
+    fitter: Fitter = fit_frozen
+    tuned: Finetuner | None = None
+    if config.unfreeze != "none":
+        from trainer.finetune import Finetuner
+
+        fitter = tuned = Finetuner(config)
+    if config.trials:
+        from trainer.trials import searched
+
+        fitter = searched(fitter, config.trials)
+    return fitter, tuned
+
+
+def _tracked(config: ProbeConfig, run: Path) -> Report:
+    """Return what is done with each row of the log: it is handed to the trackers that were asked for."""
+    if not config.loggers:
+        return lambda row: None
+    from trainer.tracking import loggers
+
+    found = loggers(f"probe-{'-'.join(config.labels)}", config.loggers, config.tracking_uri, run)
+    for one in found:
+        one.log_hyperparams(dataclasses.asdict(config))
+    steps = iter(range(1_000_000_000))
+
+    def report(row: Mapping[str, float]) -> None:
+        step = next(steps)
+        for one in found:
+            one.log_metrics(dict(row), step)
+
+    return report
+
+
+def _write(run: Path, facts: Mapping[str, Any], history: list[dict[str, float]]) -> None:
+    from trainer.pictures import draw_confusion, draw_curves
+
+    (run / "report.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (run / "left-out.txt").write_text("".join(f"{line}\n" for line in facts["left_out"]), encoding="utf-8")
+    write_table(history, run / "log.csv")
+    draw_curves(history, run / "curves.png")
+    for column, one in facts["labels"].items():
+        if "confusion" in one:
+            title = f"{column}: {one['n']} clips, {facts['division']}"
+            name = "".join(letter if letter.isalnum() else "-" for letter in column)
+            draw_confusion(one["confusion"], one["classes"], title, run / f"confusion-{name}.png")
