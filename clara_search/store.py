@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from clara_search.errors import DatabaseError, EncoderMismatch, QueryError
+from clara_search.errors import DatabaseError, EncoderMismatch
+from clara_search.keyed import KeyedTable, read_errors
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,9 +31,6 @@ CORE_COLUMNS = ("id", "kind", "uri", "start_s", "end_s", "text", "language", "co
 _METADATA_PREFIX = "clara."
 _LEDGER_PREFIX = "_ledger_"
 _TABLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_IDS_PER_FILTER = 1000
-_COMMIT_ATTEMPTS = 6
-_FIRST_RETRY_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -131,6 +128,10 @@ class Database:
         with FileLock(self.path / f".{name}.lock"):
             yield
 
+    def table_folder(self, name: str) -> Path:
+        """Return where LanceDB keeps the table `name`."""
+        return self.path / f"{name}.lance"
+
     def _all_names(self) -> list[str]:
         names: list[str] = []
         page = self.connection.list_tables()
@@ -144,119 +145,6 @@ class Database:
 def ledger_name(table: str) -> str:
     """Return the name of the LanceDB table that records what was indexed into `table`."""
     return _LEDGER_PREFIX + table
-
-
-class KeyedTable:
-    """A LanceDB table whose rows are told apart by one non-null column, so that writing a row twice keeps one."""
-
-    def __init__(self, database: Database, name: str, key: str):
-        self.database = database
-        self.name = name
-        self.key = key
-        try:
-            self._lance = database.connection.open_table(name)
-        except (ValueError, RuntimeError, OSError) as error:
-            raise DatabaseError(f"{database.path}: table '{name}' cannot be opened ({_reason(error)})") from error
-
-    @property
-    def version(self) -> int:
-        """The newest Lance version: it rises with every commit."""
-        return int(self._lance.version)
-
-    @property
-    def schema(self) -> pa.Schema:
-        """The Arrow schema, further columns included."""
-        return self._lance.schema
-
-    def count(self, where: str | None = None) -> int:
-        """Return the number of rows, of those that pass the SQL filter `where`. Raises QueryError if it is bad."""
-        with _read_errors(where):
-            return int(self._lance.count_rows(where))
-
-    def scan(self, columns: Sequence[str], where: str | None = None) -> pa.Table:
-        """Return `columns` of the rows that pass the SQL filter `where`. Raises QueryError if it is bad."""
-        return self._scan(columns, where, row_ids=False)
-
-    def upsert(self, rows: pa.Table) -> None:
-        """Write `rows`: those whose key is there replace the old ones, the others are added.
-
-        Of rows with the same key the last one counts. Columns that the table lacks are added to it, those that `rows`
-        lacks are null. Safe to repeat, and safe beside other processes. Raises DatabaseError where a column's type
-        does not fit.
-        """
-        if rows.num_rows == 0:
-            return
-        with self.database.lock(self.name):
-            self._add_missing_columns(rows.schema)
-            fitted = self._fit(_last_of_each(rows, self.key))
-            self._commit(
-                lambda: (
-                    self._lance.merge_insert(self.key)
-                    .when_matched_update_all()
-                    .when_not_matched_insert_all()
-                    .execute(fitted)
-                )
-            )
-
-    def delete_keys(self, keys: Sequence[str]) -> int:
-        """Delete the rows with these keys and return how many there were."""
-        if not keys:
-            return 0
-        with self.database.lock(self.name):
-            before = self.count()
-            for start in range(0, len(keys), _IDS_PER_FILTER):
-                listed = ", ".join(sql_string(key) for key in keys[start : start + _IDS_PER_FILTER])
-                self._commit(lambda listed=listed: self._lance.delete(f"{self.key} IN ({listed})"))
-            return before - self.count()
-
-    def compact(self) -> None:
-        """Join the small files that many commits leave, so that reading stays fast. Row ids stay the same."""
-        with self.database.lock(self.name):
-            self._commit(self._lance.optimize)
-
-    def _scan(self, columns: Sequence[str], where: str | None, row_ids: bool) -> pa.Table:
-        query = self._lance.search().select(list(columns)).limit(None)
-        if where is not None:
-            query = query.where(where)
-        if row_ids:
-            query = query.with_row_id(True)
-        with _read_errors(where):
-            return query.to_arrow()
-
-    def _add_missing_columns(self, schema: pa.Schema) -> None:
-        import pyarrow as pa
-
-        there = set(self.schema.names)
-        # A column of nulls alone says nothing of its type: it waits for its first value.
-        missing = [pa.field(f.name, f.type) for f in schema if f.name not in there and not pa.types.is_null(f.type)]
-        if missing:
-            self._commit(lambda: self._lance.add_columns(missing))
-
-    def _fit(self, rows: pa.Table) -> pa.Table:
-        import pyarrow as pa
-
-        columns = []
-        for field in self.schema:
-            if field.name not in rows.schema.names:
-                columns.append(pa.nulls(rows.num_rows, field.type))
-                continue
-            try:
-                columns.append(rows[field.name].cast(field.type))
-            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-                message = f"table '{self.name}': column '{field.name}' takes {field.type} ({error})"
-                raise DatabaseError(message) from error
-        return pa.Table.from_arrays(columns, schema=self.schema)
-
-    def _commit(self, write: Any) -> None:
-        """Run `write`, again where a writer outside our lock committed in between."""
-        for attempt in range(_COMMIT_ATTEMPTS):
-            try:
-                write()
-                return
-            except (RuntimeError, OSError, ValueError) as error:
-                if "conflict" not in str(error).lower() or attempt == _COMMIT_ATTEMPTS - 1:
-                    raise DatabaseError(f"table '{self.name}' cannot be written ({_reason(error)})") from error
-                time.sleep(_FIRST_RETRY_S * 2**attempt)
 
 
 class Table(KeyedTable):
@@ -306,7 +194,7 @@ class Table(KeyedTable):
         if not wanted:
             return []
         # LanceDB answers in its own order and leaves out what it does not know.
-        with _read_errors(None):
+        with read_errors(None):
             taken = self._lance.take_row_ids(sorted(set(wanted))).select(list(columns)).with_row_id().to_arrow()
         by_id = {row.pop("_rowid"): row for row in taken.to_pylist()}
         try:
@@ -314,11 +202,6 @@ class Table(KeyedTable):
         except KeyError as error:
             message = f"table '{self.name}': row {error} was deleted while it was searched; search again"
             raise DatabaseError(message) from None
-
-
-def sql_string(value: str) -> str:
-    """Return `value` as a string literal for a filter."""
-    return "'" + value.replace("'", "''") + "'"
 
 
 def _corpus_schema(info: TableInfo, extra_fields: Sequence[pa.Field]) -> pa.Schema:
@@ -351,27 +234,5 @@ def _read_info(schema: pa.Schema, where: str) -> TableInfo:
         raise DatabaseError(f"{where} was not made by clara-search (its schema says no {error})") from error
 
 
-def _last_of_each(rows: pa.Table, key: str) -> pa.Table:
-    last = {value: index for index, value in enumerate(rows[key].to_pylist())}
-    return rows if len(last) == rows.num_rows else rows.take(sorted(last.values()))
-
-
 def _row_id_array(found: pa.Table) -> npt.NDArray[np.int64]:
     return found["_rowid"].to_numpy().astype(np.int64)  # type: ignore[no-any-return]
-
-
-@contextmanager
-def _read_errors(where: str | None) -> Iterator[None]:
-    try:
-        yield
-    except (ValueError, RuntimeError) as error:
-        if where is None:
-            raise DatabaseError(f"the table cannot be read, its files are damaged: {_reason(error)}") from error
-        raise QueryError(f"the filter {where!r} cannot be used: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    """Return what LanceDB says, on one line, without its wrappings and the place in its source."""
-    first = " ".join(str(error).split("This issue was likely")[0].split())
-    first = re.sub(r",? ?/\S+\.rs:\d+:\d+.*", "", first)
-    return re.sub(r"^(Invalid input, |lance error: |LanceError\(\w+\): )+", "", first)

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from clara_search.audio import Window, windows
-from clara_search.store import Database, KeyedTable, Table, ledger_name, row_id, sql_string
+from clara_search.keyed import KeyedTable, sql_string
+from clara_search.store import Database, Table, ledger_name, row_id
 from indexer.items import Item
 
 Digest = bytes

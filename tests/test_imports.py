@@ -37,6 +37,8 @@ ORDER = [
     {"models.clara"},
     {"models"},
     {"encoder"},
+    {"durable"},
+    {"keyed"},
     {"store"},
     {"exact", "prompts", "classify", "faiss_engine", "scoring"},
     {"snapshot"},
