@@ -6,6 +6,8 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from clara_search.durable import FolderSync
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 
 _IDS_PER_FILTER = 1000
 _ROWS_PER_BATCH = 8192
+
+DEFAULT_KEEP_DAYS = 7.0
+"""Versions of a table as old as this are given up when it is compacted."""
 _COMMIT_ATTEMPTS = 6
 _FIRST_RETRY_S = 0.05
 
@@ -90,15 +95,26 @@ class KeyedTable:
             return 0
         with self.database.lock(self.name):
             before = self.count()
-            for start in range(0, len(keys), _IDS_PER_FILTER):
-                listed = ", ".join(sql_string(key) for key in keys[start : start + _IDS_PER_FILTER])
-                self._commit(lambda listed=listed: self._lance.delete(f"{self.key} IN ({listed})"))
+            for where in self.keys_in(keys):
+                self._commit(partial(self._lance.delete, where))
             return before - self.count()
 
-    def compact(self) -> None:
-        """Join the small files that many commits leave, so that reading stays fast. Row ids stay the same."""
+    def keys_in(self, keys: Sequence[str], column: str | None = None) -> Iterator[str]:
+        """Yield SQL filters, each of a length that can be parsed, that together choose the rows with these keys.
+
+        `column` is another one of texts to choose by.
+        """
+        for start in range(0, len(keys), _IDS_PER_FILTER):
+            listed = ", ".join(sql_string(key) for key in keys[start : start + _IDS_PER_FILTER])
+            yield f"{column or self.key} IN ({listed})"
+
+    def compact(self, keep_days: float = DEFAULT_KEEP_DAYS) -> None:
+        """Join the small files that many commits leave, so that reading stays fast. Row ids stay the same.
+
+        Versions of the table that are older than `keep_days` are given up.
+        """
         with self.database.lock(self.name):
-            self._commit(self._lance.optimize)
+            self._commit(partial(self._lance.optimize, cleanup_older_than=timedelta(days=keep_days)))
 
     def _scan(self, columns: Sequence[str], where: str | None, row_ids: bool) -> pa.Table:
         query = self._lance.search().select(list(columns)).limit(None)

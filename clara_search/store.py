@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -128,6 +128,10 @@ class Database:
         with FileLock(self.path / f".{name}.lock"):
             yield
 
+    def commit_lock(self, table: str) -> AbstractContextManager[None]:
+        """Hold the right to commit rows of `table` together with their entries in its ledger."""
+        return self.lock(f"_commit_{table}")
+
     def table_folder(self, name: str) -> Path:
         """Return where LanceDB keeps the table `name`."""
         return self.path / f"{name}.lance"
@@ -178,6 +182,15 @@ class Table(KeyedTable):
         chunks = [chunk.flatten().to_numpy().reshape(-1, self.info.dim) for chunk in found["vector"].chunks]
         vectors = chunks[0] if len(chunks) == 1 else np.concatenate([np.empty((0, self.info.dim), np.float32), *chunks])
         return _row_id_array(found), vectors
+
+    def vectors_of(self, ids: Sequence[str]) -> dict[str, npt.NDArray[np.float32]]:
+        """Return the vectors, shape (dim,), of the rows with these `id`s, by id; of others, nothing."""
+        found: dict[str, npt.NDArray[np.float32]] = {}
+        for where in self.keys_in(ids):
+            for batch in self.batches(["id", "vector"], where):
+                matrix = batch["vector"].flatten().to_numpy(zero_copy_only=False).reshape(-1, self.info.dim)
+                found.update(zip(batch["id"].to_pylist(), matrix.astype(np.float32), strict=True))
+        return found
 
     def row_ids(self, where: str | None = None) -> npt.NDArray[np.int64]:
         """Return the row ids of the rows that pass the SQL filter `where`. Raises QueryError if it is bad."""

@@ -69,9 +69,9 @@ def index(
     from clara_search.encoder import load_encoder
     from clara_search.store import Database
     from indexer import pipeline
-    from indexer.sources import survey
+    from indexer.sources import Selection, survey
 
-    surveyed = survey(sources, text_column)
+    surveyed = survey(sources, Selection(text_column))
     encoder = load_encoder(model or _default_model(db, table), precision=precision, compile_model=compile_model)
     database = Database(db, create=True)
     failed: set[str] = set()

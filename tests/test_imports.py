@@ -30,6 +30,7 @@ MAY_IMPORT = {
 # A name stands for all the modules of its folder that have no line of their own.
 ORDER = [
     {"errors"},
+    {"places"},
     {"config", "audio", "metrics", "languages", "datasets"},
     {"tokenizer"},
     {"features"},

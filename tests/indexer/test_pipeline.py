@@ -182,7 +182,7 @@ def test_a_decoder_that_crashes_costs_one_file(
             raise ZeroDivisionError("a bug")
         return load_audio(source, sample_rate)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("indexer.decoding.load_audio", crash)
+    monkeypatch.setattr("indexer.items.load_audio", crash)
     assert counts(index([recordings], database, encoder)) == (2, 0, 1, 0, 2)
     assert [failure["reason"] for failure in database.failures()] == ["ZeroDivisionError: a bug"]
 
