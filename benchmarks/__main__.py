@@ -16,6 +16,7 @@ class Benchmarks(LazyGroup):
         "zero-shot": "benchmarks.zero_shot:zero_shot",
         "throughput": "benchmarks.throughput:throughput",
         "indexing": "benchmarks.indexing:indexing",
+        "faults": "benchmarks.faults:faults",
         "training": "benchmarks.training:training",
         "search": "benchmarks.search_latency:search",
     }

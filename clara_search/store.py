@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from clara_search.errors import DatabaseError, EncoderMismatch
 from clara_search.keyed import KeyedTable, read_errors
+from clara_search.places import is_url
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -112,6 +113,14 @@ class Database:
             return []
         failed = ledger.scan(["uri", "reason", "at"], where="status = 'failed'")
         return failed.sort_by("uri").to_pylist()  # type: ignore[no-any-return]
+
+    def sources_of_failures(self, table: str = DEFAULT_TABLE) -> list[str]:
+        """Return the sources, sorted, of what could not be indexed into `table`: those that can still be looked at."""
+        ledger = self.ledger(table)
+        if ledger is None:
+            return []
+        sources = set(ledger.scan(["source"], where="status = 'failed'")["source"].to_pylist())
+        return sorted(source for source in sources if is_url(source) or (source and Path(source).exists()))
 
     @cached_property
     def connection(self) -> Any:
