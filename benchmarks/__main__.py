@@ -17,6 +17,7 @@ class Benchmarks(LazyGroup):
         "throughput": "benchmarks.throughput:throughput",
         "indexing": "benchmarks.indexing:indexing",
         "faults": "benchmarks.faults:faults",
+        "scale": "benchmarks.scale:scale",
         "training": "benchmarks.training:training",
         "search": "benchmarks.search_latency:search",
     }

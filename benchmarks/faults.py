@@ -30,7 +30,6 @@ WINDOW_S, HOP_S = 1.0, 0.5
 _RATE = 16_000
 _DIM = 64
 _COMMIT_ROWS = 24
-_PAUSE_S = 0.004
 _SEED = 0
 
 
@@ -41,13 +40,14 @@ class SlowEncoder:
     fingerprint = hashlib.sha256(b"slow-projection").hexdigest()
     dim = _DIM
     sample_rate = _RATE
+    pause_s = 0.004
 
     def __init__(self) -> None:
         self._matrix = np.random.default_rng(_SEED).standard_normal((257, _DIM))
 
     def encode_audio(self, waveforms: Sequence[npt.NDArray[np.float32]]) -> Embeddings:
         """Return a unit vector for each of `waveforms`."""
-        time.sleep(_PAUSE_S * len(waveforms))
+        time.sleep(self.pause_s * len(waveforms))
         return np.concatenate([self._project(np.abs(np.fft.rfft(one, 512))) for one in waveforms])
 
     def encode_text(self, texts: Sequence[str], language: str | None = None) -> Embeddings:
@@ -136,10 +136,11 @@ def rows_of(database: Path) -> list[tuple[Any, ...]]:
     return sorted((*(row[name] for name in columns[:-1]), np.float32(row["vector"]).tobytes()) for row in rows)
 
 
-def write_clip(path: Path, rng: random.Random) -> None:
-    """Write noise of one to three seconds to `path`."""
+def write_clip(path: Path, rng: random.Random, shortest_s: float = 1.0, longest_s: float = 3.0) -> None:
+    """Write noise of a length between the two to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    noise = np.random.default_rng(rng.getrandbits(32)).standard_normal(round(rng.uniform(1.0, 3.0) * _RATE))
+    samples = round(rng.uniform(shortest_s, longest_s) * _RATE)
+    noise = np.random.default_rng(rng.getrandbits(32)).standard_normal(samples)
     soundfile.write(path, 0.1 * noise.astype(np.float32), _RATE)
 
 

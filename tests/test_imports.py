@@ -44,7 +44,7 @@ ORDER = [
     {"exact", "prompts", "classify", "faiss_engine", "scoring"},
     {"snapshot"},
     {"ann"},
-    {"search"},
+    {"search", "verify"},
     {"__init__"},
     {"commands.common", "commands.lazy"},
     {"commands"},
@@ -121,7 +121,8 @@ def test_the_package_hands_on_what_it_names():
         _ = __import__("clara_search").nothing
 
 
-SUBCOMMANDS = ["", *Commands.homes, "ann build", "ann status", "ann drop", "db info", "models list", "models show"]
+SUBCOMMANDS = ["", *Commands.homes, "ann build", "ann status", "ann drop", "db info", "db verify"]
+SUBCOMMANDS += ["models list", "models show"]
 
 
 def test_help_loads_nothing_heavy():
