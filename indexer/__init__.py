@@ -4,14 +4,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from indexer.exchange import export_embeddings, import_embeddings
     from indexer.pipeline import Summary, index
     from indexer.sources import Recording
 
-__all__ = ["Recording", "Summary", "index"]
+__all__ = ["Recording", "Summary", "export_embeddings", "import_embeddings", "index"]
 
 _HOMES = {
     "Recording": "indexer.sources",
     "Summary": "indexer.pipeline",
+    "export_embeddings": "indexer.exchange",
+    "import_embeddings": "indexer.exchange",
     "index": "indexer.pipeline",
 }
 

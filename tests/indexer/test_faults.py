@@ -75,7 +75,7 @@ def test_a_folder_that_vanishes_ends_the_run_and_loses_no_row(
 ) -> None:
     index([many], database, ToneEncoder())
     for path in many.iterdir():
-        os.utime(path)
+        write_tone(path, 3000, duration_s=0.1)
     away = many.with_name("away")
 
     class Unmounting(ToneEncoder):
@@ -84,8 +84,6 @@ def test_a_folder_that_vanishes_ends_the_run_and_loses_no_row(
                 many.rename(away)
             return super().encode_audio(waveforms)
 
-    for path in sorted(many.iterdir())[:40]:
-        write_tone(path, 3000, duration_s=0.1)
     monkeypatch.setattr(decoding, "_MOST_FILES_AHEAD", 4)
     with pytest.raises(FormatError, match=r"is no longer there \(unmounted\?\)"):
         index([many], database, Unmounting(), prune=True)
