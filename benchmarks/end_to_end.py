@@ -79,7 +79,7 @@ def compare(folder: Path, model: str, rounds: int, plain_clips: int, out: Path |
 
 
 class PlainLoop:
-    """What one writes first: librosa reads, librosa makes log-mels, padded to the longest; rows are added one by one."""
+    """What one writes first: librosa reads and makes log-mels, padded to the longest; rows are added one by one."""
 
     def __init__(self, model: str) -> None:
         found, _ = load_model(find(model))

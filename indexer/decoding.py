@@ -74,7 +74,9 @@ def load(
     queue = _Ahead(workers, how.timeout_s)
     try:
         for settled, status, wanted in _jobs(items, ledger):
-            if settled:
+            if settled and not queue and not wanted:
+                yield from settled
+            elif settled:
                 queue.add(_Settled(settled))
             if wanted and status is not None:
                 queue.add(_Reading(wanted, status, workers.submit(_reader(wanted, status, ledger, how.sample_rate))))

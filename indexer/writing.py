@@ -19,6 +19,7 @@ from indexer.embedding import Embedded
 from indexer.items import ColumnType, Item
 from indexer.ledger import Entry, Ledger, Record, is_missing, row_ids
 from indexer.manifests import convert
+from indexer.memory import give_back
 from indexer.stages import Clock
 
 Status = Literal["indexed", "unchanged", "failed"]
@@ -32,6 +33,7 @@ _COMMIT_SHARE = 0.1
 """Of the time that commits may take: as a table grows they become slower, and so rarer and larger."""
 
 _COMPACT_AFTER_COMMITS = 16
+_GIVE_BACK_AFTER_COMMITS = 8
 
 _ARROW_TYPES = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "text": pa.string()}
 
@@ -145,6 +147,8 @@ class Writer:
             self._compact_after *= 2
             self._table.compact(self._keep_days)
             self._ledger.compact(self._keep_days)
+        if self._commits % _GIVE_BACK_AFTER_COMMITS == 0:
+            give_back()
         self._commit_s = time.monotonic() - began
         for one in held:
             self._settle(one)
