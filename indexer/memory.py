@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
 from contextlib import suppress
 
 
@@ -12,5 +11,5 @@ def give_back() -> None:
     import pyarrow as pa
 
     pa.default_memory_pool().release_unused()
-    with suppress(AttributeError, OSError):  # only glibc has it
-        ctypes.CDLL(ctypes.util.find_library("c")).malloc_trim(0)
+    with suppress(AttributeError, OSError, TypeError):  # only glibc has it
+        ctypes.CDLL(None).malloc_trim(0)
