@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from clara_search.durable import sync_folder
 from clara_search.errors import DatabaseError, EncoderMismatch
 from clara_search.keyed import KeyedTable, read_errors
 from clara_search.places import is_url
@@ -94,6 +95,7 @@ class Database:
             options = {"new_table_enable_stable_row_ids": "true"}
             created = self.connection.create_table(name, schema=schema, storage_options=options)
             created.set_unenforced_primary_key(key)
+            sync_folder(self.path)
         return KeyedTable(self, name, key)
 
     def drop_table(self, name: str) -> None:

@@ -126,8 +126,11 @@ class Ledger:
         self._stored.delete_keys(keys)
 
     def compact(self, keep_days: float) -> None:
-        """Join the small files that many commits leave."""
+        """Join the small files that many commits leave. To be called under the lock that `record` is called under."""
+        alone = self._stored.version == self._version
         self._stored.compact(keep_days)
+        if alone:
+            self._version = self._stored.version
 
     def scan(self, where: str | None = None) -> Iterator[Entry]:
         """Yield the entries that pass the SQL filter `where`."""

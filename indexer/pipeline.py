@@ -16,7 +16,7 @@ from clara_search.encoder import DEFAULT_MODEL, Encoder, load_encoder
 from clara_search.errors import DatabaseError, FormatError
 from clara_search.keyed import DEFAULT_KEEP_DAYS
 from clara_search.store import DEFAULT_TABLE, Database, Table, TableInfo, ledger_name
-from indexer.accounts import open_ledger
+from indexer.accounts import Orphans, open_ledger
 from indexer.decoding import DEFAULT_TIMEOUT_S, Decoding, Loaded, load
 from indexer.digests import DigestMap, digest
 from indexer.embedding import embed
@@ -111,7 +111,7 @@ def index(
                     writer.add(embedded)
     finally:  # also where it was interrupted: what is embedded is kept
         writer.close()
-    removed = 0 if stop.is_set() else _remove_gone(corpus, ledger, scope, listing, prune)
+    removed = 0 if stop.is_set() else _remove_gone(corpus, ledger, orphans, scope, listing, prune)
     counts = writer.counts
     return Summary(
         indexed=counts["indexed"],
@@ -169,13 +169,16 @@ def _checked(loaded: Iterable[Loaded], scope: Scope) -> Iterator[Loaded]:
         yield one
 
 
-def _remove_gone(corpus: Table, ledger: Ledger, scope: Scope, listing: _Listing, prune: bool) -> int:
+def _remove_gone(corpus: Table, ledger: Ledger, orphans: Orphans, scope: Scope, listing: _Listing, prune: bool) -> int:
     """Remove the rows of what is no longer in the sources, or only the failures of it; return how many rows."""
-    scope.check()
     found = scope.gone(ledger, listing.has, listing.sources if prune else None)
     gone = [entry for entry in found if prune or (entry.failed and not entry.windows)]
+    ids = [row for entry in gone for row in entry.row_ids]
+    if prune:
+        ids += [row for uri, rows in orphans.items() if scope.is_gone_from_folder(uri) for row in rows]
+    scope.check()  # what was unmounted meanwhile only looks gone
     with corpus.database.commit_lock(corpus.name):
-        removed = corpus.delete_ids([row for entry in gone for row in entry.row_ids])
+        removed = corpus.delete_ids(ids)
         ledger.forget([entry.key for entry in gone])
     return removed
 

@@ -145,8 +145,9 @@ class Writer:
         if self._commits >= self._compact_after:
             # Ever rarer, since each time all of the table may be written anew.
             self._compact_after *= 2
-            self._table.compact(self._keep_days)
-            self._ledger.compact(self._keep_days)
+            with self._table.database.commit_lock(self._table.name):
+                self._table.compact(self._keep_days)
+                self._ledger.compact(self._keep_days)
         if self._commits % _GIVE_BACK_AFTER_COMMITS == 0:
             give_back()
         self._commit_s = time.monotonic() - began

@@ -256,6 +256,18 @@ def test_a_row_that_a_killed_run_left_behind_goes_with_its_recording(
     assert database.table().scan(["end_s"], "uri LIKE '%long.wav'")["end_s"].to_pylist() == [2.0]
 
 
+def test_a_row_that_a_killed_run_left_behind_is_pruned_with_its_recording(
+    recordings: Path, database: Database, encoder: ToneEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indexer.ledger.Ledger.record", lambda *_: pytest.fail("killed"))
+    with pytest.raises(pytest.fail.Exception, match="killed"):
+        index([recordings], database, encoder)
+    monkeypatch.undo()
+    (recordings / "low.wav").unlink()
+    summary = index([recordings], database, encoder, prune=True)
+    assert (summary.indexed, summary.removed, summary.rows) == (2, 1, 2)
+
+
 def test_rows_that_somebody_else_wrote_are_left_alone(
     recordings: Path, database: Database, encoder: ToneEncoder
 ) -> None:
