@@ -18,7 +18,7 @@ from indexer.accounts import Orphans
 from indexer.embedding import Embedded
 from indexer.items import ColumnType, Item
 from indexer.ledger import Entry, Ledger, Record, is_missing, row_ids
-from indexer.manifests import convert
+from indexer.manifests import convert, type_of, wider
 from indexer.memory import give_back
 from indexer.stages import Clock
 
@@ -35,7 +35,13 @@ _COMMIT_SHARE = 0.1
 _COMPACT_AFTER_COMMITS = 16
 _GIVE_BACK_AFTER_COMMITS = 8
 
-_ARROW_TYPES = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "text": pa.string()}
+_ARROW_TYPES: dict[ColumnType, pa.DataType] = {
+    "bool": pa.bool_(),
+    "int": pa.int64(),
+    "float": pa.float64(),
+    "text": pa.string(),
+}
+_KINDS = {arrow: kind for kind, arrow in _ARROW_TYPES.items()}
 
 
 def arrow_columns(columns: Mapping[str, ColumnType]) -> dict[str, pa.DataType]:
@@ -134,9 +140,10 @@ class Writer:
         began = time.monotonic()
         with self._table.database.commit_lock(self._table.name):
             known = self._ledger.entries(one.item for one in held)
+            columns = self._columns_of([one for one in held if _status(one) == "indexed"])
             done = [one for one in held if _status(one) == "indexed"]
             if done:
-                self._table.upsert(_rows(done, self._columns, self._table.info.dim))
+                self._table.upsert(_rows(done, columns, self._table.info.dim))
             stale = {id_ for one in held for id_ in self._stale_ids(one, known.get(one.item.key))}
             stale.difference_update(id_ for one in done for id_ in _row_ids(one))
             self.removed += self._table.delete_ids(sorted(stale))
@@ -153,6 +160,28 @@ class Writer:
         self._commit_s = time.monotonic() - began
         for one in held:
             self._settle(one)
+
+    def _columns_of(self, done: Sequence[Embedded]) -> Mapping[str, ColumnType]:
+        """Return the types of all further columns of `done`; an item fails whose value does not fit into the table's.
+
+        Of a stream that could not be surveyed, a column is what the table has, or what its first values are.
+        """
+        columns = dict(self._columns)
+        new = {name: value for one in done for name, value in one.item.columns.items() if name not in columns}
+        if not new:
+            return columns
+        there = {field.name: _KINDS.get(field.type, "text") for field in self._table.schema}
+        for one in done:
+            for name, value in one.item.columns.items():
+                if name in there:
+                    columns[name] = there[name]
+                elif name not in self._columns:
+                    columns[name] = wider(columns.get(name), type_of(value))
+        for one in done:
+            for name in new.keys() & one.item.columns.keys():
+                if not _fits(one.item.columns[name], columns[name]):
+                    one.reason = f"column '{name}' holds {one.item.columns[name]!r}, but {columns[name]} in the table"
+        return columns
 
     def _settle(self, embedded: Embedded) -> None:
         status = _status(embedded)
@@ -187,6 +216,14 @@ class Writer:
             start_s, end_s = _covered(entry.windows)
         loaded = embedded.loaded
         return Record(loaded.item, loaded.content_hash, loaded.stamp, embedded.reason, start_s, end_s)
+
+
+def _fits(value: Any, kind: ColumnType) -> bool:
+    """Tell whether a value can be stored in a column without losing anything."""
+    try:
+        return kind == "text" or bool(convert(value, kind) == value)
+    except (KeyError, TypeError, ValueError):
+        return False
 
 
 def _status(embedded: Embedded) -> Status:

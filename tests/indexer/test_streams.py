@@ -19,9 +19,9 @@ import soundfile
 
 from clara_search.errors import FormatError
 from clara_search.store import Database
-from indexer.items import Item
+from indexer.items import Item, Survey
 from indexer.pipeline import index
-from indexer.sources import Selection, items, survey
+from indexer.sources import Recording, Selection, items, survey
 from tests.helpers import ToneEncoder, band_energies, tone, write_tone
 
 
@@ -104,6 +104,16 @@ def test_what_is_cut_off_a_shard_is_listed_and_the_rest_is_indexed(
     assert summary.indexed >= 1
     assert summary.failed == 1
     assert "not a readable tar shard" in database.failures()[0]["reason"]
+
+
+def test_a_value_that_does_not_fit_its_column_costs_one_item(database: Database, encoder: ToneEncoder) -> None:
+    takes = [Recording(f"take/{n}", tone(440), 16_000, columns={"n": n}) for n in range(3)]
+    index(takes, database, encoder)
+    later = [Recording("take/a", tone(440), 16_000, columns={"n": 1.5}), Recording("take/b", tone(440), 16_000)]
+    unsurveyed = Survey(None, {})
+    assert index(later, database, encoder, surveyed=unsurveyed).failed == 1
+    assert database.failures()[0]["reason"] == "column 'n' holds 1.5, but int in the table"
+    assert database.table().count() == 4
 
 
 def arrow(path: Path, stream: bool, rows: list[dict[str, Any]]) -> Path:
@@ -261,6 +271,9 @@ def test_a_bucket_gives_the_rows_and_vectors_of_the_same_folder(
 
     remote = found(tmp_path / "remote", "s3://sounds/in", "s3://sounds/train.tar")
     assert remote == found(tmp_path / "local", str(recordings), str(train))
+    table = Database(tmp_path / "remote").table()
+    assert table.count("speaker = 'Bea' AND text = 'a high tone'") == 1
+    assert table.count("duration_s = 1.0 AND json_kind = 'sound'") == 1
     again = ToneEncoder()
     assert index(sources, tmp_path / "remote", again).unchanged == 7
     assert again.clips_encoded == 0
