@@ -167,31 +167,41 @@ def _recording(recording: Recording) -> Item:
 
 
 def _folder(folder: Path, selection: Selection) -> Iterator[Item]:
-    unreadable: list[OSError] = []
-    entered: set[tuple[int, int]] = set()
-    for parent, folders, names in os.walk(folder, onerror=unreadable.append, followlinks=selection.follow_symlinks):
-        inside = os.path.relpath(parent, folder)
-        inside = "" if inside == "." else f"{inside}/"
-        if selection.follow_symlinks and not _is_new(parent, entered):
-            folders.clear()  # a link back up
+    waiting, entered = [""], set[tuple[int, int]]()
+    while waiting:
+        inside = waiting.pop()
+        parent = f"{folder}/{inside}".rstrip("/") or "/"
+        try:
+            if selection.follow_symlinks and not _is_new(parent, entered):
+                continue  # a link back up
+            with os.scandir(parent) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
+        except OSError as error:
+            yield Item(str(folder), "audio", parent, problem=f"the folder cannot be read: {error.strerror}")
             continue
-        folders[:] = sorted(
-            name for name in folders if not name.startswith(".") and not selection.leaves_out(inside + name)
-        )
-        for name in sorted(names):
-            path = Path(parent, name)
-            if name.startswith(".") or path.suffix.lower() not in AUDIO_SUFFIXES or selection.leaves_out(inside + name):
+        folders = list[str]()
+        for entry in entries:
+            name = inside + entry.name
+            if entry.name.startswith(".") or selection.leaves_out(name):
                 continue
-            if selection.follow_symlinks or not path.is_symlink():
-                yield _listed(str(folder), str(path))
-        while unreadable:
-            error = unreadable.pop()
-            problem = f"the folder cannot be read: {error.strerror}"
-            yield Item(str(folder), "audio", str(error.filename), problem=problem)
+            if _is_folder(entry, selection.follow_symlinks):
+                folders.append(f"{name}/")
+            elif os.path.splitext(entry.name)[1].lower() in AUDIO_SUFFIXES and (  # noqa: PTH122 - very many
+                selection.follow_symlinks or not entry.is_symlink()
+            ):
+                yield _listed(str(folder), entry.path)
+        waiting += reversed(folders)
+
+
+def _is_folder(entry: os.DirEntry[str], follow_symlinks: bool) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=follow_symlinks)
+    except OSError:  # a link in a circle
+        return False
 
 
 def _is_new(folder: str, entered: set[tuple[int, int]]) -> bool:
-    status = Path(folder).stat()
+    status = os.stat(folder)  # noqa: PTH116
     identity = (status.st_dev, status.st_ino)
     is_new = identity not in entered
     entered.add(identity)
