@@ -88,7 +88,6 @@ def index(
     \b
     clara-search index recordings/ --db DIR
     clara-search index clips.csv --db DIR --table clips --window 5 --hop 2.5
-    clara-search index "s3://bucket/train-{000..099}.tar" --db DIR
     """  # noqa: D301 - click wants the \b itself
     if any(seconds is not None and seconds <= 0 for seconds in (window_s, hop_s)):
         raise click.UsageError("--window and --hop must be above 0.")

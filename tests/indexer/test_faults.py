@@ -74,8 +74,8 @@ def test_a_folder_that_vanishes_ends_the_run_and_loses_no_row(
     many: Path, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index([many], database, ToneEncoder())
-    for path in many.iterdir():
-        write_tone(path, 3000, duration_s=0.1)
+    for number, path in enumerate(sorted(many.iterdir())):
+        write_tone(path, 111 + 50 * number, duration_s=0.1)
     away = many.with_name("away")
 
     class Unmounting(ToneEncoder):

@@ -168,6 +168,7 @@ def test_a_file_that_cannot_be_read_for_now_keeps_its_rows(
         return read_bytes(path)
 
     monkeypatch.setattr(Path, "read_bytes", refuse)
+    os.utime(recordings / "low.wav")
     assert counts(index([recordings], database, encoder, prune=True)) == (0, 2, 1, 0, 3)
     assert [failure["reason"] for failure in database.failures()] == ["Permission denied"]
     monkeypatch.undo()
