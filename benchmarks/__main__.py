@@ -18,6 +18,8 @@ class Benchmarks(LazyGroup):
         "probe": "benchmarks.probe:probe",
         "throughput": "benchmarks.throughput:throughput",
         "indexing": "benchmarks.indexing:indexing",
+        "faults": "benchmarks.faults:faults",
+        "scale": "benchmarks.scale:scale",
         "training": "benchmarks.training:training",
         "search": "benchmarks.search_latency:search",
     }

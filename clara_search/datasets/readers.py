@@ -11,17 +11,17 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, NamedTuple
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet
 
 from clara_search.audio import AUDIO_SUFFIXES
 from clara_search.datasets.spec import METADATA_FIELDS, Example, Stored
 from clara_search.errors import FormatError
+from clara_search.places import is_url, opened
 
 Report = Callable[[FormatError], None]
 """What is done with an example, or the rest of a file, that cannot be read."""
@@ -46,7 +46,7 @@ def read(pattern: str | Path, report: Report = _raise) -> Iterator[Example]:
             yield from read_shard(place, report)
         elif suffix in _MANIFESTS:
             yield from read_manifest(place, report)
-        elif "://" not in place and Path(place).is_dir():
+        elif not is_url(place) and Path(place).is_dir():
             yield from read_folder(Path(place), report)
         else:
             raise FormatError(f"{place}: expected a .tar shard, a {', '.join(_MANIFESTS)} manifest or a folder")
@@ -56,7 +56,7 @@ def matching(pattern: str | Path) -> list[str]:
     """Return the places that `pattern` names, in order of name. Raises FormatError where a path has none."""
     found: list[str] = []
     for name in _expanded(str(pattern)):
-        paths = [name] if "://" in name else sorted(glob.glob(name))  # noqa: PTH207 - an absolute one is allowed
+        paths = [name] if is_url(name) else sorted(glob.glob(name, recursive=True))  # noqa: PTH207 - an absolute one is allowed
         if not paths:
             raise FormatError(f"no file matches {name!r}")
         found += paths
@@ -81,47 +81,78 @@ def read_shard(place: str | Path, report: Report = _raise) -> Iterator[Example]:
     Members of a key are expected together, as the format has it, in either order; each example says where in the shard
     its audio lies. A key with one half missing or broken JSON, and the rest of a shard that is cut off, are reported.
     """
-    try:
-        with _opened(place) as file, tarfile.open(fileobj=file, mode="r|") as archive:
-            for key, members in _grouped(archive):
-                try:
-                    yield _example(place, key, members)
-                except FormatError as error:
-                    report(error)
-    except (tarfile.TarError, OSError, EOFError) as error:
-        report(FormatError(f"{place}: not a readable tar shard ({error})"))
+    groups = grouped(place)
+    while True:
+        try:
+            group = next(groups, None)
+        except FormatError as error:
+            report(error)
+            return
+        if group is None:
+            return
+        try:
+            example = _example(place, *group)
+        except FormatError as error:
+            report(error)
+        else:
+            yield example
 
 
-_Members = dict[str, tuple[bytes, Stored]]
+class Member(NamedTuple):
+    """A file in a shard: where its bytes lie, and the bytes, unless they were skipped."""
+
+    content: bytes | None
+    offset: int
+    size: int
 
 
-def _grouped(archive: tarfile.TarFile) -> Iterator[tuple[str, _Members]]:
-    """Yield the key and, by suffix, the content and place of members that stand together."""
+_Members = dict[str, Member]
+
+
+def grouped(place: str | Path, skip: Collection[str] | None = None) -> Iterator[tuple[str, _Members]]:
+    """Yield, for each example of a shard, its key and its members by suffix; it is read once, from front to end.
+
+    With `skip`, which a shard of this machine allows, members with these suffixes are stepped over and not read.
+    Raises FormatError where the shard is no tar, or is cut off.
+    """
     pending: tuple[str, _Members] = ("", {})
-    for member in archive:
-        if not member.isfile():
-            continue
-        folder, slash, base = member.name.rpartition("/")
-        stem, _, suffix = base.partition(".")  # as WebDataset has it: everything behind the first dot
-        key = folder + slash + stem
-        if key != pending[0]:
-            if pending[1]:
-                yield pending
-            pending = (key, {})
-        content = archive.extractfile(member)
-        assert content is not None  # isfile() said so
-        pending[1]["." + suffix.lower()] = content.read(), Stored("", member.offset_data, member.size)
+    try:
+        with opened(place) as file, tarfile.open(fileobj=file, mode="r|" if skip is None else "r:") as archive:
+            for member in archive:
+                archive.members = []  # type: ignore[attr-defined]  # or all headers of a shard stay in memory
+                if not member.isfile():
+                    continue
+                key, suffix = _key_and_suffix(member.name)
+                if key != pending[0]:
+                    if pending[1]:
+                        yield pending
+                    pending = (key, {})
+                content = None
+                if skip is None or suffix not in skip:
+                    reader = archive.extractfile(member)
+                    assert reader is not None  # isfile() said so
+                    content = reader.read()
+                pending[1][suffix] = Member(content, member.offset_data, member.size)
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise FormatError(f"{place}: not a readable tar shard ({error})") from error
     if pending[1]:
         yield pending
 
 
+def _key_and_suffix(name: str) -> tuple[str, str]:
+    """Return the two parts of a member's name as WebDataset has it: the suffix is everything behind the first dot."""
+    folder, slash, base = name.rpartition("/")
+    stem, _, suffix = base.partition(".")
+    return folder + slash + stem, "." + suffix.lower()
+
+
 def _example(place: str | Path, key: str, members: _Members) -> Example:
-    audio = [content for suffix, content in members.items() if suffix in AUDIO_SUFFIXES]
+    audio = [member for suffix, member in members.items() if suffix in AUDIO_SUFFIXES]
     if len(audio) != 1 or ".json" not in members:
         raise FormatError(f"{place}: {key} needs one audio file and one .json, found {', '.join(sorted(members))}")
-    metadata = _parsed(members[".json"][0], f"{place}: {key}.json")
-    content, stored = audio[0]
-    return Example(key=key, audio=content, stored=stored._replace(place=str(place)), **metadata)
+    metadata = _parsed(members[".json"].content or b"", f"{place}: {key}.json")
+    stored = Stored(str(place), audio[0].offset, audio[0].size)
+    return Example(key=key, audio=audio[0].content or b"", stored=stored, **metadata)
 
 
 def read_manifest(place: str | Path, report: Report = _raise) -> Iterator[Example]:
@@ -139,7 +170,7 @@ def read_manifest(place: str | Path, report: Report = _raise) -> Iterator[Exampl
         except FormatError as error:
             report(error)
             continue
-        audio = Path(row["path"]) if "://" in str(place) else base / row["path"]
+        audio = Path(row["path"]) if is_url(place) else base / row["path"]
         yield Example(key=row["path"], audio=audio, **metadata)
 
 
@@ -156,7 +187,7 @@ def rows(place: str | Path, needed: Sequence[str] = ("path",)) -> Iterator[Mappi
 
 def _rows(place: str, needed: Sequence[str]) -> Iterator[Mapping[str, Any]]:
     suffix = Path(place).suffix.lower()
-    with _opened(place) as file:
+    with opened(place) as file:
         if suffix == ".parquet":
             table = pa.parquet.ParquetFile(file)
             _check_columns(place, table.schema_arrow.names, needed)
@@ -207,23 +238,15 @@ def read_folder(folder: Path, report: Report = _raise) -> Iterator[Example]:
 
 def stored_bytes(stored: Stored) -> bytes:
     """Return the bytes of a member of a shard; a shard behind a URL is brought here whole, once."""
-    remote = "://" in stored.place
-    with fsspec.open(f"filecache::{stored.place}" if remote else stored.place, "rb") as file:
+    place = f"filecache::{stored.place}" if is_url(stored.place) else stored.place
+    with opened(place) as file:
         file.seek(stored.offset)
-        content: bytes = file.read(stored.size)
-    return content
+        return file.read(stored.size)
 
 
 def content_of(audio: Path | Stored) -> bytes:
     """Return the bytes of a recording's file, wherever it lies."""
     return stored_bytes(audio) if isinstance(audio, Stored) else audio.read_bytes()
-
-
-def _opened(place: str | Path) -> BinaryIO:
-    try:
-        return cast(BinaryIO, fsspec.open(str(place), "rb").open())
-    except (ImportError, ValueError) as error:  # a protocol that nobody speaks here
-        raise FormatError(f"{place}: cannot be opened ({error})") from error
 
 
 def _parsed(content: bytes, where: str) -> dict[str, Any]:
