@@ -33,8 +33,9 @@ from clara_search.models.catalog import find, model_type
 from clara_search.models.checkpoint import load_model, save_model
 from clara_search.models.clara import Clara
 from clara_search.models.sources import training_sources
-from trainer.fitting import FitConfig
-from trainer.probe import LabelledSet, ProbeConfig, assemble, facts_of, fit_frozen, head_shape, run_probe
+from trainer.descent import FitConfig
+from trainer.probe import LabelledSet, ProbeConfig, assemble, fit_frozen, head_shape, run_probe
+from trainer.probe_facts import facts_of
 from trainer.vectors import Model, embed_clips, model_of
 
 KINDS = ("digit", "letter", "number", "day", "month", "tone", "animal", "drum", "family", "surface")

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -23,13 +24,10 @@ from clara_search.models.checkpoint import fingerprint, load_model, save_model
 from clara_search.models.clara import Clara
 from clara_search.models.inference import batches, choose_device, mask_of
 from clara_search.models.sources import training_sources
-from trainer.division import Fold
-from trainer.fitting import (
-    Examples,
+from trainer.descent import (
     FitConfig,
     History,
     Report,
-    calibrate,
     class_weights,
     descend,
     drawn,
@@ -37,6 +35,8 @@ from trainer.fitting import (
     parameter_groups,
     quality,
 )
+from trainer.division import Fold
+from trainer.fitting import Examples, calibrate
 from trainer.probe import LabelledSet, Namer, Probabilities, ProbeConfig
 
 _TOGETHER = 32
@@ -116,7 +116,7 @@ def merge(model: nn.Module) -> None:
 
 
 class Finetuner:
-    """Fits heads together with the encoder of `config`; keeps the encoder of the last fit."""
+    """Fits heads together with the encoder of `config`."""
 
     def __init__(self, config: ProbeConfig) -> None:
         if config.fit.head not in ("linear", "mlp") or config.fit.inputs == "late":
@@ -127,7 +127,8 @@ class Finetuner:
         unfreeze(load_model(self._folder)[0], config.unfreeze, config.fit.inputs != "audio")  # refuses early
         self._config = config
         self._device = choose_device(None)
-        self._tuned: tuple[Clara, LabelledSet] | None = None
+        # A head that was not the best of several goes, and its encoder with it.
+        self._tuned: WeakKeyDictionary[Head, tuple[Clara, LabelledSet]] = WeakKeyDictionary()
 
     def __call__(
         self, config: FitConfig, shape: HeadConfig, labelled: LabelledSet, fold: Fold, report: Report
@@ -196,7 +197,7 @@ class Finetuner:
         part.cpu()
         calibrate(head, examples)
         head.eval()
-        self._tuned = model, labelled
+        self._tuned[head] = model, labelled
 
         def name(positions: Sequence[int]) -> Probabilities:
             part.to(self._device)
@@ -206,10 +207,9 @@ class Finetuner:
 
         return head, history, name
 
-    def save_encoder(self, folder: Path) -> str:
-        """Write the encoder of the last fit as a model folder, and return its fingerprint."""
-        assert self._tuned is not None
-        model, labelled = self._tuned
+    def save_encoder(self, head: Head, folder: Path) -> str:
+        """Write the encoder that was trained with `head` as a model folder, and return its fingerprint."""
+        model, labelled = self._tuned[head]
         merge(model)
         sources = [*(training_sources(self._folder) or ()), *sorted({clip.source for clip in labelled.clips} - {""})]
         listed = "\n".join(f"- {source}" for source in dict.fromkeys(sources))

@@ -95,7 +95,7 @@ def probe_command(
 
 def print_report(facts: Mapping[str, Any]) -> None:
     """Print the scores of a probe beside what guessing reaches, and what has to be known to read them."""
-    from trainer.probe import summary
+    from trainer.probe_facts import summary
 
     clips = facts["clips"]
     click.echo(f"{facts['model']['name']} on {clips['used']} clips, {facts['division']}")

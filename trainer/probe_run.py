@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,17 +15,9 @@ from clara_search.errors import FormatError
 from clara_search.head import ENCODER_FOLDER, save_head
 from clara_search.models.sources import training_sources
 from trainer.curves import write_table
-from trainer.fitting import Report
-from trainer.probe import (
-    Fitter,
-    ProbeConfig,
-    Stopwatch,
-    facts_of,
-    fit_frozen,
-    gather,
-    head_shape,
-    run_probe,
-)
+from trainer.descent import Report
+from trainer.probe import Fitter, ProbeConfig, fit_frozen, gather, head_shape, run_probe
+from trainer.probe_facts import facts_of
 from trainer.vectors import model_of
 
 if TYPE_CHECKING:
@@ -42,10 +36,8 @@ def probe(config: ProbeConfig, run: Path, cache: Path) -> dict[str, Any]:
     model = model_of(config.model, config.precision)
     labelled = gather(config, model, cache)
     watch.lap("vectors")
-    log.info(
-        "%d clips, %d vectors computed now, %s; before the first epoch: %.2f s",
-        len(labelled.clips), labelled.vectors.fresh, labelled.division.kind, watch.seconds["vectors"],
-    )  # fmt: skip
+    told = len(labelled.clips), labelled.vectors.fresh, labelled.division.kind, watch.seconds["vectors"]
+    log.info("%d clips, %d vectors computed now, %s; before the first epoch: %.2f s", *told)
     name = str(Path(config.model).resolve()) if Path(config.model).is_dir() else config.model
     shape = head_shape(config, labelled.tasks, model.dim, name, model.fingerprint.partition("-")[0])
     outcome = run_probe(config, labelled, shape, _tracked(config, run), fitter)
@@ -59,14 +51,31 @@ def probe(config: ProbeConfig, run: Path, cache: Path) -> dict[str, Any]:
     }
     try:
         run.mkdir(parents=True, exist_ok=True)
+        own = run / "head" / ENCODER_FOLDER
+        if own.exists():  # of an earlier run in the same folder
+            shutil.rmtree(own)
         if tuned is not None:
-            fingerprint = tuned.save_encoder(run / "head" / ENCODER_FOLDER)
+            fingerprint = tuned.save_encoder(outcome.head, own)
             outcome.head.config = dataclasses.replace(outcome.head.config, fingerprint=fingerprint)
         save_head(run / "head", outcome.head)
         _write(run, facts, outcome.history)
     except OSError as error:
         raise FormatError(f"{run}: cannot be written ({error.strerror or error})") from error
     return facts
+
+
+class Stopwatch:
+    """How long the parts of a run take, in seconds."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._since = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        """What went by since the last lap was `name`."""
+        now = time.perf_counter()
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + now - self._since, 3)
+        self._since = now
 
 
 def _fitter(config: ProbeConfig) -> tuple[Fitter, Finetuner | None]:

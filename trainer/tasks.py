@@ -11,7 +11,7 @@ from torch import Tensor
 
 from clara_search.datasets.labelled import Clip
 from clara_search.errors import FormatError
-from trainer.fitting import UNKNOWN
+from trainer.descent import UNKNOWN
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from clara_search.errors import ClaraError, FormatError
 from clara_search.head import Head, HeadConfig
+from trainer.descent import FitConfig, History, Report, better
 from trainer.division import Fold
-from trainer.fitting import FitConfig, History, Report, better
 from trainer.probe import Fitter, LabelledSet, Namer
 
 HIDDEN = {"512,128": (512, 128), "256,64": (256, 64), "256": (256,), "128": (128,)}

@@ -1,8 +1,7 @@
 """Vectors of labelled recordings and their texts, computed once: by content, by model, by how recordings are cut.
 
-A store is two files that only grow: the vectors, one behind the other, and the SHA-256 of what each is of. What a run
-that was killed has written is there for the next one. Beside the stores stands which file had which content, so that a
-file of the same size and time is not read again.
+What a run that was killed has computed is there for the next one. Beside the vectors stands which file had which
+content, so that a file of the same size and time is not read again.
 """
 
 from __future__ import annotations
@@ -33,10 +32,10 @@ from clara_search.models.catalog import describe
 from clara_search.prompts import mean_direction
 from clara_search.scoring import embed_texts
 from trainer.corpus import bounded_map
+from trainer.vector_store import Store
 
 log = logging.getLogger(__name__)
 
-_DIGEST = 32
 _WINDOWS_A_BATCH, _SECONDS_A_BATCH = 256, 1280.0
 _TEXTS_A_BATCH = 512
 
@@ -117,43 +116,6 @@ def embed_clips(
         [f"{clips[index].key}: {reason}" for index, reason in sorted(problems.items())],
         fresh,
     )
-
-
-class Store:
-    """Vectors in `folder`, by the SHA-256 of what they are of; what was written half is cut off when it is opened."""
-
-    def __init__(self, folder: Path, dim: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._dim, self._keys, self._values = dim, folder / "keys.sha256", folder / "vectors.f32"
-        for path in (self._keys, self._values):
-            path.touch()
-        count = min(self._keys.stat().st_size // _DIGEST, self._values.stat().st_size // (4 * dim))
-        os.truncate(self._keys, count * _DIGEST)
-        os.truncate(self._values, count * 4 * dim)
-        content = self._keys.read_bytes()
-        self._rows = {content[at : at + _DIGEST]: at // _DIGEST for at in range(0, len(content), _DIGEST)}
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __contains__(self, digest: bytes) -> bool:
-        return digest in self._rows
-
-    def add(self, digests: Sequence[bytes], vectors: Embeddings) -> None:
-        """Write `vectors`, shape (n, dim), behind the others: they count once their digests are written too."""
-        with self._values.open("ab") as values, self._keys.open("ab") as keys:
-            values.write(np.ascontiguousarray(vectors, dtype="<f4").tobytes())
-            values.flush()
-            keys.write(b"".join(digests))
-        first = self._keys.stat().st_size // _DIGEST - len(digests)
-        self._rows.update({digest: first + place for place, digest in enumerate(digests)})
-
-    def vectors(self, digests: Sequence[bytes]) -> Embeddings:
-        """Return the vectors of `digests`, shape (n, dim), from the memory-mapped file."""
-        if not digests:
-            return np.zeros((0, self._dim), np.float32)
-        mapped = np.memmap(self._values, "<f4", "r").reshape(-1, self._dim)
-        return np.asarray(mapped[[self._rows[digest] for digest in digests]], dtype=np.float32)
 
 
 def text_digest(clip: Clip) -> bytes:

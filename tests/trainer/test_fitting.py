@@ -8,7 +8,8 @@ import torch
 
 from clara_search.errors import FormatError
 from clara_search.head import CONFIG_FILE, WEIGHTS_FILE, HeadConfig, load_head, save_head
-from trainer.fitting import UNKNOWN, Examples, FitConfig, class_weights, drawn, fit
+from trainer.descent import UNKNOWN, FitConfig, class_weights, drawn
+from trainer.fitting import Examples, fit
 
 DIM = 8
 SHAPE = HeadConfig("linear", "audio", {"side": ("left", "right")}, DIM)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from clara_search.audio import Waveform
+from clara_search.audio import Waveform, load_audio
 from clara_search.cli import main as clara_search
 from clara_search.encoder import load_encoder
 from clara_search.errors import ClaraError, FormatError
@@ -25,8 +25,8 @@ from tests.datasets.published import MELD_HEADER
 from tests.helpers import write_tone
 from tests.trainer.test_pretrain import RECIPE
 from trainer.__main__ import main as trainer
+from trainer.descent import FitConfig
 from trainer.finetune import unfreeze
-from trainer.fitting import FitConfig
 from trainer.probe import ProbeConfig
 from trainer.probe_run import probe
 from trainer.speak import speak
@@ -296,6 +296,27 @@ def test_what_is_unfrozen_is_trained_and_nothing_else(what: str, small: Path, to
     assert head.config.fingerprint == load_encoder(folder / "encoder").fingerprint
     said = run(clara_search, "classify", tones.parent / "1.wav", "--head", folder, "--json").stdout
     assert json.loads(said)["scores"].keys() == {"high", "low"}
+
+
+def test_a_search_keeps_the_encoder_of_the_head_that_it_keeps(small: Path, tones: Path, tmp_path: Path) -> None:
+    pytest.importorskip("optuna", reason="the extra `probe` is not installed")
+    lines = tones.read_text().splitlines()
+    rows = [f"{line},{('train', 'train', 'valid', 'test')[n // 10]}" for n, line in enumerate(lines[1:])]
+    tones.write_text("\n".join([lines[0] + ",split", *rows]) + "\n")
+    wanted = replace(config(tones, small, encoder_lr=3e-2), unfreeze="all", trials=3)
+    wanted = replace(wanted, fit=replace(wanted.fit, epochs=2))
+    report = probe(wanted, tmp_path / "run", tmp_path / "cache")
+    folder = tmp_path / "run" / "head"
+    head, encoder = load_head(folder), load_encoder(folder / "encoder")
+    files = [tones.parent / f"{n}.wav" for n in range(30, 40)]
+    vectors = encoder.encode_audio([load_audio(file, encoder.sample_rate) for file in files])
+    named = head.probabilities(vectors)["pitch"].argmax(axis=1)
+    counts = np.zeros((2, 2), dtype=int)
+    for n, guess in zip(range(30, 40), named, strict=True):
+        counts[(n + 1) % 2, guess] += 1  # "high" is the first of the classes
+    assert report["labels"]["pitch"]["confusion"] == counts.tolist()
+    probe(config(tones, small, head="logistic"), tmp_path / "run", tmp_path / "cache")
+    assert not (folder / "encoder").exists()
 
 
 def test_only_what_is_trained_asks_for_a_gradient_and_drops_out(small: Path) -> None:

@@ -9,7 +9,8 @@ from clara_search.datasets.labelled import Clip, read_clips
 from clara_search.errors import AudioError
 from clara_search.prompts import mean_direction
 from tests.helpers import ToneEncoder, write_tone
-from trainer.vectors import Model, Store, embed_clips
+from trainer.vector_store import Store
+from trainer.vectors import Model, embed_clips
 
 
 def model(encoder: ToneEncoder) -> Model:
