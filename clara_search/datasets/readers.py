@@ -12,6 +12,7 @@ import json
 import re
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -21,13 +22,24 @@ import pyarrow.parquet
 
 from clara_search.audio import AUDIO_SUFFIXES
 from clara_search.datasets.spec import METADATA_FIELDS, Example, Stored
-from clara_search.errors import FormatError
+from clara_search.errors import FormatError, first_line
 
 Report = Callable[[FormatError], None]
 """What is done with an example, or the rest of a file, that cannot be read."""
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
-_MANIFESTS = (".csv", ".jsonl", ".parquet")
+MANIFESTS = (".csv", ".tsv", ".jsonl", ".parquet")
+"""Suffixes of the files that `read_manifest` reads."""
+
+_LONGEST_FIELD = 1 << 24  # of a CSV, in characters
+_TEXTS = tuple(name for name in METADATA_FIELDS if name not in ("text", "alternatives"))
+_KINDS = {kind: kind for kind in ("speech", "sound", "music")}
+_SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("valid", "validation", "val", "dev", "development"), "valid"),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
+}
+"""What collections call their sides; "dev" is what one tunes on, "eval" what one reports."""
 
 
 def _raise(error: FormatError) -> None:
@@ -41,15 +53,20 @@ def read(pattern: str | Path, report: Report = _raise) -> Iterator[Example]:
     raises it unless something else is asked for, and stepped over.
     """
     for place in matching(pattern):
-        suffix = Path(place).suffix.lower()
-        if suffix == ".tar":
-            yield from read_shard(place, report)
-        elif suffix in _MANIFESTS:
-            yield from read_manifest(place, report)
-        elif "://" not in place and Path(place).is_dir():
-            yield from read_folder(Path(place), report)
-        else:
-            raise FormatError(f"{place}: expected a .tar shard, a {', '.join(_MANIFESTS)} manifest or a folder")
+        yield from read_place(place, report)
+
+
+def read_place(place: str, report: Report = _raise) -> Iterator[Example]:
+    """Yield the examples of one place, as `read` does."""
+    suffix = Path(place).suffix.lower()
+    if "://" not in place and Path(place).is_dir():
+        yield from read_folder(Path(place), report)
+    elif suffix == ".tar":
+        yield from read_shard(place, report)
+    elif suffix in MANIFESTS:
+        yield from read_manifest(place, report)
+    else:
+        raise FormatError(f"{place}: expected a .tar shard, a {', '.join(MANIFESTS)} manifest or a folder")
 
 
 def matching(pattern: str | Path) -> list[str]:
@@ -60,6 +77,8 @@ def matching(pattern: str | Path) -> list[str]:
         if not paths:
             raise FormatError(f"no file matches {name!r}")
         found += paths
+    if not found:
+        raise FormatError(f"{pattern}: the range is empty, and names nothing")
     return found
 
 
@@ -80,16 +99,25 @@ def read_shard(place: str | Path, report: Report = _raise) -> Iterator[Example]:
 
     Members of a key are expected together, as the format has it, in either order; each example says where in the shard
     its audio lies. A key with one half missing or broken JSON, and the rest of a shard that is cut off, are reported.
+    Raises FormatError for a URL that cannot be reached.
     """
+    count = 0
     try:
-        with _opened(place) as file, tarfile.open(fileobj=file, mode="r|") as archive:
-            for key, members in _grouped(archive):
-                try:
-                    yield _example(place, key, members)
-                except FormatError as error:
-                    report(error)
+        with _opened(place) as file:
+            if file.seekable():
+                if file.read(2) == b"\x1f\x8b":
+                    raise FormatError(f"{place}: is gzipped, gunzip it first: recordings are read in their place")
+                file.seek(0)
+            with tarfile.open(fileobj=file, mode="r|") as archive:
+                for key, members in _grouped(archive):
+                    count += 1
+                    try:
+                        yield _example(place, key, members)
+                    except FormatError as error:
+                        report(error)
     except (tarfile.TarError, OSError, EOFError) as error:
-        report(FormatError(f"{place}: not a readable tar shard ({error})"))
+        behind = f" behind recording {count}: all that follows is missing" if count else ""
+        report(FormatError(f"{place}: not a readable tar shard{behind} ({error})"))
 
 
 _Members = dict[str, tuple[bytes, Stored]]
@@ -125,28 +153,33 @@ def _example(place: str | Path, key: str, members: _Members) -> Example:
 
 
 def read_manifest(place: str | Path, report: Report = _raise) -> Iterator[Example]:
-    """Yield the examples of a CSV, JSON-lines or Parquet manifest with columns `path`, relative to it, and `text`.
+    """Yield the examples of a CSV, TSV, JSON-lines or Parquet manifest with columns `path`, relative to it, and `text`.
 
     Further columns may be any of Example's. A row without one of these two is reported.
-    Raises FormatError for a CSV or Parquet that has no such column.
+    Raises FormatError for a table that has no such column, or a URL that cannot be reached.
     """
     base = Path(place).parent
     try:
         for number, row in enumerate(_rows(str(place)), start=1):
             try:
-                metadata = _metadata(row, f"{place}: row {number}")
-                if not isinstance(row.get("path"), str) or not row["path"]:
-                    raise FormatError(f"{place}: row {number} has no path")
+                if isinstance(row, FormatError):
+                    raise row
+                where = f"{place}: row {number}"
+                metadata, path = _metadata(row, where), _text(row.get("path"), f"{where}: path")
+                if not path:
+                    raise FormatError(f"{where} has no path")
+                if "\0" in path:
+                    raise FormatError(f"{where}: a path cannot hold a NUL")
             except FormatError as error:
                 report(error)
                 continue
-            audio = Path(row["path"]) if "://" in str(place) else base / row["path"]
-            yield Example(key=row["path"], audio=audio, **metadata)
-    except (UnicodeDecodeError, csv.Error, OSError, pa.ArrowException, json.JSONDecodeError) as error:
+            yield Example(key=path, audio=Path(path) if "://" in str(place) else base / path, **metadata)
+    except (csv.Error, OSError, pa.ArrowException) as error:
         raise FormatError(f"{place}: not a readable manifest ({error})") from error
 
 
-def _rows(place: str) -> Iterator[Mapping[str, Any]]:
+def _rows(place: str) -> Iterator[Mapping[str, Any] | FormatError]:
+    """Yield the rows of a manifest, and an error for each that cannot be read."""
     suffix = Path(place).suffix.lower()
     with _opened(place) as file:
         if suffix == ".parquet":
@@ -155,16 +188,22 @@ def _rows(place: str) -> Iterator[Mapping[str, Any]]:
             for batch in table.iter_batches(batch_size=1024):
                 yield from batch.to_pylist()
             return
-        lines = io.TextIOWrapper(file, encoding="utf-8", newline="")
-        if suffix == ".csv":
-            rows = csv.DictReader(lines)
-            _check_columns(place, rows.fieldnames or ())
-            yield from rows
-        else:
-            for line in lines:
+        # What is no UTF-8 becomes half a surrogate pair, and is left out with the row that it stands in.
+        lines = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
+        if suffix == ".jsonl":
+            for number, line in enumerate(lines, start=1):
                 if line.strip():
-                    row = json.loads(line)
-                    yield row if isinstance(row, dict) else {}
+                    try:
+                        row = _loads(line, f"{place}: line {number}")
+                    except FormatError as error:
+                        yield error
+                    else:
+                        yield row if isinstance(row, dict) else {}
+            return
+        csv.field_size_limit(_LONGEST_FIELD)
+        table = csv.DictReader(lines, dialect="excel-tab" if suffix == ".tsv" else "excel")
+        _check_columns(place, table.fieldnames or ())
+        yield from table
 
 
 def _check_columns(place: str, names: Iterable[str]) -> None:
@@ -197,30 +236,71 @@ def read_folder(folder: Path, report: Report = _raise) -> Iterator[Example]:
             yield Example(key=path.relative_to(folder).as_posix(), audio=path, **known)
 
 
-def _opened(place: str | Path) -> BinaryIO:
+@contextmanager
+def _opened(place: str | Path) -> Iterator[BinaryIO]:
+    """Give the bytes of `place`. Raises FormatError for a URL that cannot be read, and OSError for a file."""
     try:
-        return cast(BinaryIO, fsspec.open(str(place), "rb").open())
-    except (ImportError, ValueError) as error:  # a protocol that nobody speaks here
-        raise FormatError(f"{place}: cannot be opened ({error})") from error
+        with fsspec.open(str(place), "rb") as file:
+            yield cast(BinaryIO, file)
+    except (GeneratorExit, FormatError, tarfile.TarError, csv.Error, pa.ArrowException):
+        raise
+    except Exception as error:  # each protocol has exceptions of its own for what is missing, closed or down
+        if "://" not in str(place):
+            raise
+        why = first_line(error.__cause__ or error)  # fsspec's own error may say no more than the URL
+        raise FormatError(f"{place}: cannot be read ({type(error).__name__ if why == place else why})") from error
+
+
+def _loads(content: str | bytes, where: str) -> Any:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{where} is broken ({error})") from error
 
 
 def _parsed(content: bytes, where: str) -> dict[str, Any]:
-    try:
-        metadata = json.loads(content)
-    except ValueError as error:
-        raise FormatError(f"{where} is broken ({error})") from error
+    metadata = _loads(content, where)
     return _metadata(metadata if isinstance(metadata, dict) else {}, where)
 
 
 def _metadata(row: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return what `row` says of an example; `text` may be a list, and CLARA's shards nest the language."""
+    """Return what `row` says of an example; `text` may be a list, and CLARA's shards nest the language.
+
+    Numbers become text. Raises FormatError for what else is no text, and for a kind or a split that does not exist.
+    """
     texts = row.get("text")
     texts = [text for text in (texts if isinstance(texts, list) else [texts]) if isinstance(text, str) and text.strip()]
     if not texts:
         raise FormatError(f"{where} has no text")
-    found = {name: row[name] for name in METADATA_FIELDS if row.get(name) not in (None, "")}
+    for text in texts:
+        _text(text, f"{where}: text")
+    found = {name: value for name in _TEXTS if (value := _text(row.get(name), f"{where}: {name}"))}
+    for name, known in (("kind", _KINDS), ("split", _SPLITS)):
+        if name in found:
+            value = known.get(found[name].strip().lower())
+            if value is None:
+                expected = ", ".join(dict.fromkeys(known.values()))
+                raise FormatError(f"{where}: {name} is {found[name]!r}, expected one of {expected}")
+            found[name] = value
     original = row.get("original_data")
     if isinstance(original, Mapping) and isinstance(original.get("language"), str):
         found.setdefault("language", original["language"])
         found.setdefault("text_language", original["language"])
     return {**found, "text": texts[0], "alternatives": tuple(texts[1:])}
+
+
+def _text(value: Any, where: str) -> str | None:
+    """Return `value` as text, or None where there is none. Raises FormatError for a list, a table, or broken text."""
+    if value is None or value == "" or value != value:  # NaN is how tables without types say that there is none
+        return None
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, (str, int, float)):
+        raise FormatError(f"{where} is a {type(value).__name__}, expected text")
+    text = str(value)
+    if not text.isascii():
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise FormatError(f"{where} is no Unicode text ({error.reason})") from error
+    return text
