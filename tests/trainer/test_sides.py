@@ -1,0 +1,33 @@
+import logging
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import write_tone
+from tests.trainer.test_pretrain import RATE
+from trainer.corpus import load_corpus
+from trainer.recipe import DataConfig
+from trainer.sides import split
+
+
+def test_a_declared_text_stands_on_one_side(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [
+        "a,Dog barks.,train",
+        "b,rain,train",
+        "c,dog barks,valid",
+        "d,wind,val",
+        "e,Wind!,test",
+        "f,rain on tin,dev",
+    ]
+    (tmp_path / "m.csv").write_text("path,text,split\n" + "".join(f"{row[0]}.wav{row[1:]}\n" for row in rows))
+    for number, row in enumerate(rows):
+        write_tone(tmp_path / f"{row[0]}.wav", 200 + 100 * number, 0.2, RATE)
+    corpus = load_corpus([str(tmp_path / "m.csv")], RATE, tmp_path)
+    with caplog.at_level(logging.WARNING):
+        sides = split(corpus, DataConfig())
+    keys = {name: [corpus.examples[index].key for index in indices] for name, indices in vars(sides).items()}
+    assert keys["train"] == ["b.wav"]
+    assert keys["valid"] == ["c.wav", "f.wav"]
+    assert keys["test"] == ["e.wav"]
+    assert "1 recordings have a text that is held out: not trained on (a.wav)" in caplog.text
+    assert "1 recordings have a text that is held out: not tuned on (d.wav)" in caplog.text
