@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 
 import click
 
@@ -29,6 +30,7 @@ class Trainer(LazyGroup):
 def main() -> None:
     """Train CLARA models; runs from a checkout."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    warnings.filterwarnings("ignore", category=FutureWarning, module="pytorch_lightning")  # of torch to Lightning
 
 
 if __name__ == "__main__":

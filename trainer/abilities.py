@@ -179,8 +179,9 @@ def _alike(speech: Heard, sounds: Heard) -> dict[str, Alike]:
         ("same words, another speaker", speech, words, speakers),
         ("same sound", sounds, kinds, None),
     ):
-        if len(np.unique(groups)) == len(groups):
-            continue
+        owned = range(len(groups)) if owners is None else owners
+        if len({*zip(groups, owned, strict=True)}) == len(np.unique(groups)):
+            continue  # nothing is like what another has
         spread = some.statistics - some.statistics.mean(axis=0)
         spread /= np.maximum(spread.std(axis=0), 1e-6)
         spread /= np.maximum(np.linalg.norm(spread, axis=1, keepdims=True), 1e-12)

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import torch
 
+from clara_search.datasets.spec import Example
 from clara_search.errors import FormatError
 from clara_search.models.catalog import find
 from clara_search.models.checkpoint import TOKENIZER_FILE, load_model, read_weights
 from clara_search.models.clara import Clara, ClaraConfig
 from clara_search.tokenizer import Tokenizer
-from trainer.corpus import Corpus
 from trainer.phones import principal_pairs
 from trainer.recipe import Recipe, TowersConfig
-from trainer.sides import Sides
+from trainer.writing import whole
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def load_towers(config: TowersConfig) -> Towers:
 def configured(recipe: Recipe, towers: Towers) -> ClaraConfig:
     """Return the configuration of the model to train: that of the recipe, with the towers it takes from others.
 
-    Raises FormatError for towers of different dimensions, and for a loss over phones that the model has not.
+    Raises FormatError for towers of different dimensions, and for losses that ask for what is not there.
     """
     config = replace(recipe.model, name=recipe.name)
     for name, (model, _) in towers.items():
@@ -47,6 +47,11 @@ def configured(recipe: Recipe, towers: Towers) -> ClaraConfig:
             raise FormatError(f"the {name} tower has {model.config.dim} dimensions, the other {config.dim}")
     if (recipe.phones.weight or recipe.phones.text_weight) and config.spoken is None:
         raise FormatError("phones.weight asks for phones, and the model has none: name them in model.spoken.phones")
+    for name, place in (("teacher.text", recipe.teacher.text), ("captions.generator", recipe.captions.generator)):
+        if place and not Path(place).is_dir():
+            raise FormatError(f"{name}: there is no folder {place}")
+    if max(recipe.loss.prefixes, default=0) > config.dim:
+        raise FormatError(f"loss.prefixes holds {max(recipe.loss.prefixes)}, and the model has {config.dim} dimensions")
     return config
 
 
@@ -81,14 +86,20 @@ def first_tokenizer(recipe: Recipe, towers: Towers) -> Tokenizer | None:
     return None if path is None else _fitting(Tokenizer.load(path), recipe, path)
 
 
-def learnt_tokenizer(recipe: Recipe, corpus: Corpus, sides: Sides, path: Path) -> Tokenizer:
-    """Learn a tokenizer from the texts of the training side, and keep it at `path` for when the run goes on."""
-    if not path.exists():
-        examples = [corpus.examples[index] for index in sides.train]
-        texts = sorted(text for example in examples for text in (example.text, *example.alternatives))
-        languages = {example.text_language for example in examples}
-        Tokenizer.train(texts, recipe.model.text.vocab_size, languages).save(path)
-    return _fitting(Tokenizer.load(path), recipe, path)
+def learnt_tokenizer(recipe: Recipe, trained: Sequence[Example], path: Path | None) -> Tokenizer:
+    """Return the tokenizer at `path`; where there is none, learn one from the texts that are `trained` on.
+
+    It is kept at `path` for when the run goes on, or nowhere for None.
+    """
+    if path is not None and path.exists():
+        return _fitting(Tokenizer.load(path), recipe, path)
+    texts = sorted(text for example in trained for text in (example.text, *example.alternatives))
+    learnt = Tokenizer.train(texts, recipe.model.text.vocab_size, {example.text_language for example in trained})
+    if path is None:
+        return learnt
+    with whole(path) as partial:
+        learnt.save(partial)
+    return Tokenizer.load(path)
 
 
 def _fitting(tokenizer: Tokenizer, recipe: Recipe, path: Path) -> Tokenizer:

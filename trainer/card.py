@@ -18,7 +18,12 @@ def model_card(recipe: Recipe, corpus: Corpus, sides: Sides, report: Report, par
     """
     path = RECIPES / f"{recipe.name}.md"
     written = path.read_text(encoding="utf-8").strip() if path.is_file() else f"# {recipe.name}"
-    scores = [_sizes(recipe, corpus, sides, parameters), _retrieval(report), _digits(report), _abilities(report)]
+    tables = [
+        *([_retrieval(report)] if report.retrieval else ["No recordings were held out for scores."]),
+        *([_digits(report)] if report.digits else []),
+        *([_abilities(report)] if report.retrieval else []),
+    ]
+    scores = [_sizes(recipe, corpus, sides, parameters), *tables]
     parts = [_front_matter(corpus, sides), written, "## Scores", *scores, "## Recordings", _sources(corpus, sides)]
     return "\n\n".join(parts) + "\n"
 
@@ -37,13 +42,19 @@ def _front_matter(corpus: Corpus, sides: Sides) -> str:
 def _sizes(recipe: Recipe, corpus: Corpus, sides: Sides, parameters: int) -> str:
     hours = sum(corpus.duration_s(index) for index in sides.train) / 3600
     speakers = ", ".join(recipe.data.held_out_speakers)
+    others = [
+        f"{len(sides.new_speaker)} of speakers that were never trained on ({speakers}), with texts that were not either"
+        if speakers
+        else "",
+        f"{len(sides.digits)} recorded digits" if sides.digits else "",
+    ]
     return (
         f"{parameters / 1e6:.2f} M parameters, {recipe.model.dim} dimensions, {recipe.model.mel.sample_rate} Hz. "
         f"Trained on {len(sides.train):,} recordings ({hours:.1f} h). Held out: "
         f"{len(sides.valid):,} recordings to choose the epoch by, {len(sides.test):,} for the scores below, all with "
-        f"texts (normalised, by hash) that were never trained on; {len(sides.new_speaker)} of speakers that were never "
-        f"trained on ({speakers}), with texts that were not either; {len(sides.digits)} recorded digits. "
-        "Brackets: 95 % bootstrap interval (digits: Wilson). Chance is the expectation of a random order."
+        f"texts (normalised, by hash) that were never trained on{''.join(f'; {other}' for other in others if other)}. "
+        f"Brackets: 95 % bootstrap interval{' (digits: Wilson)' if sides.digits else ''}. "
+        "Chance is the expectation of a random order."
     )
 
 

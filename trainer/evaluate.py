@@ -36,12 +36,15 @@ class Report:
 
 
 def evaluate(encoder: Encoder, corpus: Corpus, sides: Sides, recipe: Recipe) -> Report:
-    """Score `encoder` on the test, new-speaker and digit sides of `corpus`; recordings are cut as in training."""
+    """Score `encoder` on the test, new-speaker and digit sides of `corpus`; recordings are cut as in training.
+
+    What a side has no recordings for has no score.
+    """
     mel, longest_s = recipe.model.mel, recipe.data.max_audio_s
     test, new, digits = (
         hear(encoder, corpus, side, mel, longest_s) for side in (sides.test, sides.new_speaker, sides.digits)
     )
-    found = score(encoder, test.examples, test.vectors)
+    found = score(encoder, test.examples, test.vectors) if test.examples else {}
     if new.examples:
         found["new speakers"] = score(encoder, new.examples, new.vectors)["all"]
     return Report(found, _digits(encoder, digits), measure(encoder, test, new))

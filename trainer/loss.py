@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.distributed as dist
@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributed.nn.functional import all_gather
 
+from clara_search.config import Between, check_bounds
 from clara_search.models.phones import BLANK, Spoken, count_pairs
 
 _CERTAIN = 100.0
@@ -40,12 +41,11 @@ class LossConfig:
 
     kind: Kind = "clara"
     multi_positive: bool = True
-    prefixes: tuple[int, ...] = ()
-    chunk: int = 0
+    prefixes: Annotated[tuple[int, ...], Between(1, 1_000_000)] = ()
+    chunk: Annotated[int, Between(0, 1_000_000)] = 0
 
     def __post_init__(self) -> None:
-        if self.chunk < 0 or any(prefix < 1 for prefix in self.prefixes):
-            raise ValueError("chunk and prefixes cannot be negative")
+        check_bounds(self)
 
 
 def gathered(tensor: Tensor) -> Tensor:

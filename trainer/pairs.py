@@ -104,7 +104,7 @@ def pairs_command(
     from trainer.pretrain import prepare
 
     settings, folder = load(recipe, sources, overrides, run)
-    ready = prepare(settings, folder, teachers=False)
+    ready = prepare(settings, folder, rehearse=True)
     model, corpus, phones = ready.module.model.eval(), ready.corpus, ready.aids.phones
     spoken = [(i, said) for i in ready.sides.train if phones is not None and (said := phones.of(corpus.examples[i]))]
     if not spoken:

@@ -25,10 +25,11 @@ from tests.trainer.test_pretrain import EVERYTHING, RATE, RECIPE
 from trainer.__main__ import main
 from trainer.augment import AugmentConfig
 from trainer.callbacks import Stopped
+from trainer.checkpoints import newest
 from trainer.data import Pairs
 from trainer.loss import LossConfig
 from trainer.module import TrainingError
-from trainer.pretrain import Loaders, _newest, prepare, pretrain
+from trainer.pretrain import Loaders, prepare, pretrain
 from trainer.recipe import CaptionConfig, DataConfig, OptimConfig, Recipe, RunConfig, as_toml, load_recipe
 from trainer.shards import write_shards
 
@@ -93,8 +94,8 @@ def test_a_killed_run_goes_on_to_the_same_weights(folder: Path, tmp_path: Path) 
 
 
 def _steps(run: Path) -> int:
-    newest = _newest(run / "checkpoints")
-    return 0 if newest is None else int(torch.load(newest, weights_only=True)["global_step"])
+    found = newest(run / "checkpoints")
+    return 0 if found is None else int(torch.load(found, weights_only=True)["global_step"])
 
 
 def test_a_run_that_is_asked_to_stop_stores_where_it_stands(folder: Path, tmp_path: Path) -> None:
@@ -112,9 +113,9 @@ def test_a_checkpoint_that_a_full_disk_cut_short_is_passed_over(folder: Path, tm
     checkpoints = tmp_path / "run" / "checkpoints"
     (checkpoints / "last.ckpt").write_bytes((checkpoints / "stopped.ckpt").read_bytes()[:1000])
     (checkpoints / "other.ckpt").write_bytes(b"")
-    newest = _newest(checkpoints)
-    assert newest is not None
-    assert Path(newest).name in ("stopped.ckpt", "step.ckpt")
+    found = newest(checkpoints)
+    assert found is not None
+    assert found.name in ("stopped.ckpt", "step.ckpt")
 
 
 def test_a_loss_that_is_no_number_names_step_batch_and_checkpoint(
