@@ -56,9 +56,9 @@ class Pretraining(pl.LightningModule):
         self.bias = nn.Parameter(torch.tensor(SIGMOID_BIAS)) if recipe.loss.kind == "sigmoid" else None
         if recipe.loss.kind == "sigmoid":
             nn.init.constant_(self.model.audio_log_scale, SIGMOID_LOG_SCALE)
-        self.locked = [getattr(self.model, name) for name in recipe.towers.locked]
-        for tower in self.locked:
-            tower.requires_grad_(False)
+        self.locked = [part for name in recipe.towers.locked for part in _parts(self.model, name)]
+        for part in self.locked:
+            part.requires_grad_(False)
         if recipe.loss.kind != "clara":
             self.model.text_log_scale.requires_grad_(False)  # one temperature serves both ways
         self.total_steps = 0
@@ -66,9 +66,9 @@ class Pretraining(pl.LightningModule):
         self._validated: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def on_train_epoch_start(self) -> None:
-        """Keep dropout out of the towers that are locked."""
-        for tower in self.locked:
-            tower.eval()
+        """Keep dropout out of what is locked."""
+        for part in self.locked:
+            part.eval()
 
     def on_train_batch_start(self, _batch: Batch, _index: int) -> None:
         """Let chance depend on the step alone, so that a run that was stopped goes on as if it had not been."""
@@ -187,6 +187,14 @@ class Pretraining(pl.LightningModule):
 
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def _parts(model: Clara, name: str) -> list[nn.Module]:
+    """Return the modules that a name in `towers.locked` stands for."""
+    if name != "frames":
+        return [getattr(model, name)]
+    parts = (model.audio.stem, model.audio.positions, model.audio.frame_layers, model.spoken)
+    return [part for part in parts if part is not None]
 
 
 def _all_gathered(mine: list[Any]) -> list[list[Any]]:

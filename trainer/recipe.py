@@ -91,12 +91,13 @@ class TowersConfig:
             anew with what the recipe says.
         text: the same for the text tower and its tokenizer.
         locked: "audio", "text": towers that are not trained, as in LiT (arXiv 2111.07991); their projections are.
+            "frames": of the audio tower what lies below its pooling, and the phones.
     """
 
     begin: str = ""
     audio: str = ""
     text: str = ""
-    locked: tuple[Literal["audio", "text"], ...] = ()
+    locked: tuple[Literal["audio", "text", "frames"], ...] = ()
 
 
 @dataclass(frozen=True)
