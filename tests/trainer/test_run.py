@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 
 from clara_search.datasets.readers import read
 from clara_search.errors import FormatError
+from clara_search.models.phones import SpokenConfig
 from tests.helpers import tone, write_tone
 from tests.trainer.test_pretrain import EVERYTHING, RATE, RECIPE
 from trainer.__main__ import main
@@ -28,9 +29,10 @@ from trainer.callbacks import Stopped
 from trainer.checkpoints import newest
 from trainer.data import Pairs
 from trainer.loss import LossConfig
-from trainer.module import TrainingError
+from trainer.module import Pretraining, TrainingError
+from trainer.presets import PRESETS
 from trainer.pretrain import Loaders, prepare, pretrain
-from trainer.recipe import CaptionConfig, DataConfig, OptimConfig, Recipe, RunConfig, as_toml, load_recipe
+from trainer.recipe import CaptionConfig, DataConfig, OptimConfig, Recipe, RunConfig, TowersConfig, as_toml, load_recipe
 from trainer.shards import write_shards
 
 
@@ -180,6 +182,14 @@ def test_a_locked_tower_stays_as_it_is_and_its_projection_learns(folder: Path, t
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert not any(name.startswith("text.") for name in changed)
     assert {"text_projection.weight", "audio_projection.weight"} <= changed
+
+
+def test_locked_frames_stay_as_they_are_and_what_pools_them_learns() -> None:
+    settings = Recipe("frames", model=PRESETS["clara-v2-tiny"], towers=TowersConfig(locked=("frames",)))
+    settings = replace(settings, model=replace(settings.model, spoken=SpokenConfig()))
+    learns = {name for name, parameter in Pretraining(settings).model.named_parameters() if parameter.requires_grad}
+    assert not any(name.startswith(("audio.stem", "audio.frame_layers", "spoken")) for name in learns)
+    assert {"audio.latents", "audio.output.weight", "audio_projection.weight", "text.tokens.weight"} <= learns
 
 
 def test_what_a_run_leaves_tells_how_it_was_made(folder: Path, tmp_path: Path) -> None:
