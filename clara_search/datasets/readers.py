@@ -72,7 +72,7 @@ def matching(pattern: str | Path) -> list[str]:
     """Return the places that `pattern` names, in order of name. Raises FormatError where a path has none."""
     found: list[str] = []
     for name in _expanded(str(pattern)):
-        paths = [name] if is_url(name) else sorted(glob.glob(name))  # noqa: PTH207 - an absolute one is allowed
+        paths = [name] if is_url(name) else sorted(glob.glob(name, recursive=True))  # noqa: PTH207 - it may be absolute
         if not paths:
             raise FormatError(f"no file matches {name!r}")
         found += paths
