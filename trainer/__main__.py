@@ -17,6 +17,7 @@ class Trainer(LazyGroup):
         "pretrain": "trainer.commands:pretrain_command",
         "prepare": "trainer.prepare:prepare_command",
         "probe": "trainer.probe_command:probe_command",
+        "average": "trainer.average:average_command",
         "hear": "trainer.hear:hear_command",
         "shards": "trainer.shards:shards_command",
         "pairs": "trainer.pairs:pairs_command",
