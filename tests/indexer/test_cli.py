@@ -114,7 +114,8 @@ def test_the_summary_says_how_long_each_stage_worked_and_the_profile_draws_it(re
     result = run(recordings, "--db", tmp_path / "db", "--json", "--profile", picture)
     stages = json.loads(result.stdout)["stages"]
     assert list(stages) == ["list", "decode", "encode", "write"]
-    assert all(stage["worked_s"] > 0 and stage["waited_s"] >= 0 for stage in stages.values())
+    assert all(stage["worked_s"] >= 0 and stage["waited_s"] >= 0 for stage in stages.values())
+    assert stages["encode"]["worked_s"] > 0
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
