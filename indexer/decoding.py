@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
+from threading import Lock
 from typing import Literal
 
 from clara_search.audio import Waveform, Window, cut
@@ -79,7 +80,7 @@ def load(
             elif settled:
                 queue.add(_Settled(settled))
             if wanted and status is not None:
-                queue.add(_Reading(wanted, status, workers.submit(_reader(wanted, status, ledger, how.sample_rate))))
+                queue.read(wanted, status, _reader(wanted, status, ledger, how.sample_rate))
             while queue.is_full():
                 yield from queue.next()
         while queue:
@@ -102,8 +103,8 @@ class _Settled:
     """Items that need no reading."""
 
     loaded: list[Loaded]
+    bytes: int | None = 0
     is_finished = True
-    bytes = 0
 
     def result(self) -> list[Loaded]:
         return self.loaded
@@ -111,22 +112,16 @@ class _Settled:
 
 @dataclass
 class _Reading:
-    """Items of one file that a thread reads."""
+    """Items of one file that a thread reads, and the `bytes` it is counted with; None once it was handed on."""
 
     items: list[Item]
     status: Status
     job: Job[list[Loaded]]
+    bytes: int | None
 
     @property
     def is_finished(self) -> bool:
         return self.job.is_finished.is_set()
-
-    @property
-    def bytes(self) -> int:
-        if not self.is_finished:
-            return self.status.size
-        waveforms = {id(one.waveform): one.waveform.nbytes for one in self.job.result() if one.waveform is not None}
-        return sum(waveforms.values())
 
     def result(self) -> list[Loaded]:
         return self.job.result()
@@ -139,6 +134,8 @@ class _Ahead:
         self._workers = workers
         self._timeout_s = timeout_s
         self._queue: deque[_Settled | _Reading] = deque()
+        self._bytes = 0
+        self._counting = Lock()
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -146,8 +143,34 @@ class _Ahead:
     def add(self, begun: _Settled | _Reading) -> None:
         self._queue.append(begun)
 
+    def read(self, items: list[Item], status: Status, reader: Callable[[], list[Loaded]]) -> None:
+        """Have a thread read `items`. They count as large as their file, and once they are read, as their waveforms."""
+
+        def work() -> list[Loaded]:
+            found = reader()
+            waveforms = {id(one.waveform): one.waveform.nbytes for one in found if one.waveform is not None}
+            with self._counting:
+                if reading.bytes is not None:
+                    self._bytes += sum(waveforms.values()) - reading.bytes
+                    reading.bytes = sum(waveforms.values())
+            return found
+
+        reading = _Reading(items, status, Job(work), status.size)
+        with self._counting:
+            self._bytes += status.size
+        self._queue.append(reading)
+        self._workers.submit(reading.job)
+
     def is_full(self) -> bool:
-        return len(self._queue) > _MOST_FILES_AHEAD or sum(one.bytes for one in self._queue) > _MOST_BYTES_AHEAD
+        return len(self._queue) > _MOST_FILES_AHEAD or self._bytes > _MOST_BYTES_AHEAD
+
+    def _take(self, place: int) -> _Settled | _Reading:
+        one = self._queue[place]
+        del self._queue[place]
+        with self._counting:
+            self._bytes -= one.bytes or 0
+            one.bytes = None
+        return one
 
     def next(self) -> list[Loaded]:
         """Return the first that is finished: that whose turn it is, unless it lets the others wait."""
@@ -157,10 +180,9 @@ class _Ahead:
         while True:
             for place, one in enumerate(self._queue):
                 if one.is_finished:
-                    del self._queue[place]
-                    return one.result()
+                    return self._take(place).result()
                 if isinstance(one, _Reading) and one.job.ran_s() > self._timeout_s:
-                    del self._queue[place]
+                    self._take(place)
                     self._workers.abandon(one.job)
                     return [self._timed_out(item, one.status) for item in one.items]
             time.sleep(0.02)

@@ -173,11 +173,9 @@ class Workers:
         for _ in range(count):
             self._start()
 
-    def submit(self, work: Callable[[], T]) -> Job[T]:
-        """Have a thread do `work` when it gets to it."""
-        job = Job(work)
+    def submit(self, job: Job[T]) -> None:
+        """Have a thread do `job` when it gets to it."""
         self._jobs.put(job)  # type: ignore[arg-type]
-        return job
 
     def abandon(self, job: Job[T]) -> None:
         """Leave the thread behind that does `job`; another takes its place."""

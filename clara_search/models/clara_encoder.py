@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 from clara_search.audio import Waveform
 from clara_search.features import log_mel
 from clara_search.models import checkpoint
+from clara_search.models.cores import on_all_cores, share
 from clara_search.models.inference import (
     TEXT_TOKENS_PER_BATCH,
     batches,
@@ -60,6 +61,7 @@ class ClaraEncoder:
             for block in (self._model.audio.cross, *self._model.audio.layers):
                 quantise(block)
         self._embed_log_mels, self._embed_tokens = self._model.embed_log_mels, self._model.embed_tokens
+        self._is_compiled = compile_model
         if compile_model:
             check_compiler(self._device)
             self._embed_log_mels = torch.compile(self._embed_log_mels, dynamic=True)
@@ -102,19 +104,25 @@ class ClaraEncoder:
         return (audio.max_positions * audio.stride - 1) * self._config.mel.hop
 
     def _embed_waveforms(self, waveforms: list[Waveform]) -> npt.NDArray[np.float32]:
-        log_mels = [log_mel(waveform, self._config.mel, self._device) for waveform in waveforms]
-        vectors = np.empty((len(log_mels), self.dim), dtype=np.float32)
-        audio = self._config.audio
-        sizes = [len(x) // audio.stride + audio.latents for x in log_mels]
+        vectors = np.empty((len(waveforms), self.dim), dtype=np.float32)
+        audio, hop = self._config.audio, self._config.mel.hop
+        sizes = [(1 + len(waveform) // hop) // audio.stride + audio.latents for waveform in waveforms]
         budget = 1 if self.precision == "int8" else budget_on(self._device, AUDIO_TOKENS_PER_BATCH)
-        with torch.inference_mode():
+
+        def embed(indices: list[int]) -> None:
+            log_mels = [log_mel(waveforms[i], self._config.mel, self._device) for i in indices]
+            lengths = [len(x) for x in log_mels]
+            # Without a mask the attention takes a faster path; clips of one length need none.
+            mask = None if min(lengths) == max(lengths) else mask_of(lengths).to(self._device)
+            with torch.inference_mode():
+                frames = pad_sequence(log_mels, batch_first=True)
+                vectors[indices] = unit_vectors(self._embed_log_mels(frames.to(self._dtype), mask))
+
+        if self._is_compiled:  # what torch compiles, it runs on all cores by itself
             for indices in batches(sizes, budget):
-                frames = pad_sequence([log_mels[i] for i in indices], batch_first=True)
-                lengths = [len(log_mels[i]) for i in indices]
-                # Without a mask the attention takes a faster path; clips of one length need none.
-                mask = None if min(lengths) == max(lengths) else mask_of(lengths).to(self._device)
-                embedded = self._embed_log_mels(frames.to(self._dtype), mask)
-                vectors[indices] = unit_vectors(embedded)
+                embed(indices)
+        else:
+            on_all_cores(embed, batches(sizes, share(sum(sizes), budget, self._device)), self._device)
         return vectors
 
     def encode_text(self, texts: Sequence[str], language: str | None = None) -> npt.NDArray[np.float32]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from indexer.digests import DigestMap
-from indexer.stages import Clock, Workers, ahead
+from indexer.stages import Clock, Job, Workers, ahead
 
 
 def test_a_digest_map_agrees_with_a_dict() -> None:
@@ -62,11 +62,13 @@ def test_a_clock_keeps_all_work_in_its_bins_however_long_the_run() -> None:
 
 def test_a_thread_that_was_left_behind_is_replaced() -> None:
     workers = Workers(1, Clock())
-    stuck = workers.submit(lambda: time.sleep(30))
+    stuck = Job(lambda: time.sleep(30))
+    workers.submit(stuck)
     while stuck.began is None:
         time.sleep(0.01)
     workers.abandon(stuck)
-    job = workers.submit(lambda: 7)
+    job = Job(lambda: 7)
+    workers.submit(job)
     assert job.is_finished.wait(10)
     assert job.result() == 7
     workers.close()
