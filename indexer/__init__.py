@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from indexer.exchange import export_embeddings, import_embeddings
     from indexer.pipeline import Summary, index
+    from indexer.ray_engine import Ray
     from indexer.sources import Recording
 
-__all__ = ["Recording", "Summary", "export_embeddings", "import_embeddings", "index"]
+__all__ = ["Ray", "Recording", "Summary", "export_embeddings", "import_embeddings", "index"]
 
 _HOMES = {
+    "Ray": "indexer.ray_engine",
     "Recording": "indexer.sources",
     "Summary": "indexer.pipeline",
     "export_embeddings": "indexer.exchange",

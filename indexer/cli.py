@@ -51,6 +51,17 @@ _INTERRUPTED = 130
 )
 @click.option("--threads", type=click.IntRange(min=1), help="Threads that decode.  [default: one a core, 8 at most]")
 @click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Where decoding and embedding run.",
+)
+@click.option(
+    "--num-workers", type=click.IntRange(min=1), help="Of --engine ray: how many embed.  [default: one a GPU]"
+)
+@click.option("--address", metavar="HOST:PORT", help="Of --engine ray: a running cluster.  [default: one is started]")
+@click.option(
     "--keep-days", type=click.FloatRange(min=0), help="How long versions of the table are kept.  [default: 7]"
 )
 @click.option("--profile", type=click.Path(dir_okay=False, path_type=Path), help="A picture of where the time went.")
@@ -72,6 +83,9 @@ def index(
     retry_failed: bool,
     timeout_s: float | None,
     threads: int | None,
+    engine: str,
+    num_workers: int | None,
+    address: str | None,
     keep_days: float | None,
     profile: Path | None,
     strict: bool,
@@ -95,6 +109,8 @@ def index(
         raise click.UsageError("--hop must be no longer than --window.")
     if not sources and not retry_failed:
         raise click.UsageError("Missing argument 'SOURCE...'.")
+    if engine != "ray" and (num_workers or address):
+        raise click.UsageError("--num-workers and --address are of --engine ray.")
     from tqdm import tqdm
 
     from clara_search.encoder import load_encoder
@@ -103,6 +119,7 @@ def index(
     from indexer import pipeline
     from indexer.decoding import DEFAULT_TIMEOUT_S
     from indexer.profile import draw, matplotlib
+    from indexer.ray_engine import Ray
     from indexer.sources import Selection, survey
     from indexer.stages import Clocks
 
@@ -143,6 +160,7 @@ def index(
             timeout_s=timeout_s or DEFAULT_TIMEOUT_S,
             threads=threads or 0,
             keep_days=DEFAULT_KEEP_DAYS if keep_days is None else keep_days,
+            engine=Ray(num_workers or 0, address) if engine == "ray" else None,
             surveyed=surveyed,
             progress=settled,
             clocks=clocks,

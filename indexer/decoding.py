@@ -16,7 +16,7 @@ from clara_search.encoder import Embeddings
 from clara_search.errors import ClaraError
 from clara_search.places import Status, read_bytes, status_of
 from indexer.items import Item, Samples, content_hash, waveform_of
-from indexer.ledger import Ledger, stamp_of
+from indexer.ledger import Known, stamp_of
 from indexer.stages import Clock, Job, Workers
 
 DEFAULT_TIMEOUT_S = 600.0
@@ -39,7 +39,8 @@ class Loaded:
     """An item that was looked at. `content_hash` is None where it was not read, or could not be.
 
     `waveform`, shape (samples,), begins `start_s` into the recording; only a fresh recording has one, or else the
-    `windows` and `vectors` of a recording with the same content. `reason` says why it failed.
+    `windows` and `vectors`, of a recording with the same content
+    (`is_reused`) or embedded elsewhere. `reason` says why it failed.
     """
 
     item: Item
@@ -49,8 +50,9 @@ class Loaded:
     waveform: Waveform | None = None
     start_s: float = 0.0
     reason: str | None = None
-    windows: tuple[Window, ...] = ()
+    windows: tuple[Window | None, ...] = ()
     vectors: Embeddings | None = None
+    is_reused: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Decoding:
 
 
 def load(
-    items: Iterable[Item], ledger: Ledger, how: Decoding, clock: Clock | None = None
+    items: Iterable[Item], known: Known, how: Decoding, clock: Clock | None = None
 ) -> Generator[Loaded, None, None]:
     """Yield `items` in order, loaded; recordings are decoded in threads ahead of the one that is asked for.
 
@@ -74,13 +76,13 @@ def load(
     workers = Workers(how.threads or min(8, os.cpu_count() or 1), clock or Clock())
     queue = _Ahead(workers, how.timeout_s)
     try:
-        for settled, status, wanted in _jobs(items, ledger):
+        for settled, status, wanted in jobs(items, known):
             if settled and not queue and not wanted:
                 yield from settled
             elif settled:
                 queue.add(_Settled(settled))
             if wanted and status is not None:
-                queue.read(wanted, status, _reader(wanted, status, ledger, how.sample_rate))
+                queue.read(wanted, status, _reader(wanted, status, known, how.sample_rate))
             while queue.is_full():
                 yield from queue.next()
         while queue:
@@ -192,7 +194,7 @@ class _Ahead:
         return Loaded(item, "failed", stamp=stamp_of(item, status), reason=reason)
 
 
-def _jobs(items: Iterable[Item], ledger: Ledger) -> Iterator[tuple[list[Loaded], Status | None, list[Item]]]:
+def jobs(items: Iterable[Item], known: Known) -> Iterator[tuple[list[Loaded], Status | None, list[Item]]]:
     """Yield, for each run of items with one uri, what is settled already, and what has to be read from the file."""
     for _, run in groupby(items, key=lambda item: item.uri):
         settled, wanted = list[Loaded](), list[Item]()
@@ -201,7 +203,7 @@ def _jobs(items: Iterable[Item], ledger: Ledger) -> Iterator[tuple[list[Loaded],
             if item.problem is not None:
                 settled.append(Loaded(item, "failed", reason=item.problem))
             elif item.kind == "text":
-                settled.append(_text(item, ledger))
+                settled.append(_text(item, known))
             else:
                 try:
                     status = status or _status(item)
@@ -209,9 +211,9 @@ def _jobs(items: Iterable[Item], ledger: Ledger) -> Iterator[tuple[list[Loaded],
                     settled.append(Loaded(item, "failed", reason=reason_of(error, item.uri)))
                     continue
                 stamp = stamp_of(item, status)
-                if ledger.is_untouched(item, stamp):
+                if known.is_untouched(item, stamp):
                     settled.append(Loaded(item, "unchanged"))
-                elif ledger.is_refused(item, stamp):
+                elif known.is_refused(item, stamp):
                     settled.append(Loaded(item, "refused", reason="failed before"))
                 else:
                     wanted.append(item)
@@ -228,24 +230,24 @@ def _status(item: Item) -> Status:
     return Status(item.content.size, f"{status.size} {status.token}" if status.token else "")
 
 
-def _text(item: Item, ledger: Ledger) -> Loaded:
+def _text(item: Item, known: Known) -> Loaded:
     hashed = content_hash((item.text or "").encode())
-    return Loaded(item, "unchanged") if ledger.is_done(item, hashed) else Loaded(item, "fresh", hashed)
+    return Loaded(item, "unchanged") if known.is_done(item, hashed) else Loaded(item, "fresh", hashed)
 
 
-def _reader(items: list[Item], status: Status, ledger: Ledger, sample_rate: int) -> Callable[[], list[Loaded]]:
-    return lambda: _read(items, status, ledger, sample_rate)
+def _reader(items: list[Item], status: Status, known: Known, sample_rate: int) -> Callable[[], list[Loaded]]:
+    return lambda: _read(items, status, known, sample_rate)
 
 
-def _read(items: list[Item], status: Status, ledger: Ledger, sample_rate: int) -> list[Loaded]:
+def _read(items: list[Item], status: Status, known: Known, sample_rate: int) -> list[Loaded]:
     """Return `items`, all of one file, loaded from it."""
     hashed, waveform, reason = None, None, None
     is_known = False
     try:
         content = _content(items[0])
         hashed = content_hash(content)
-        is_known = ledger.has_content(hashed)
-        if not is_known and not all(ledger.is_done(item, hashed) for item in items):
+        is_known = known.has_content(hashed)
+        if not is_known and not all(known.is_done(item, hashed) for item in items):
             waveform = waveform_of(items[0], content, sample_rate)
     except Exception as error:  # a decoder may fail in any way, and that costs its own file only
         reason = reason_of(error, items[0].uri)
@@ -254,7 +256,7 @@ def _read(items: list[Item], status: Status, ledger: Ledger, sample_rate: int) -
         stamp = stamp_of(item, status)
         if reason is not None:
             found.append(Loaded(item, "failed", hashed, stamp if hashed else "", reason=reason))
-        elif hashed is not None and ledger.is_done(item, hashed):
+        elif hashed is not None and known.is_done(item, hashed):
             found.append(Loaded(item, "touched", hashed, stamp))
         elif is_known:
             found.append(Loaded(item, "known", hashed, stamp))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from clara_search.audio import Window, windows
 from clara_search.keyed import KeyedTable
@@ -58,37 +59,32 @@ class Entry:
         return row_ids(self.uri, self.windows)
 
 
-class Ledger:
-    """What was indexed into `table`, so that the same work is never done twice.
+class Known:
+    """What a ledger held of items and contents when it was opened, in some forty bytes an item; it can be pickled."""
 
-    In memory it has some forty bytes an item, as it was when it was opened: a run looks at an item once.
-    """
-
-    def __init__(self, database: Database, table: Table, retry_failed: bool = False):
-        self._info = table.info
-        self._stored = database.ledger(table.name) or _create(database, table.name)
+    def __init__(self, items: DigestMap, contents: npt.NDArray[np.uint64], retry_failed: bool):
+        self._items = items
+        self._contents = contents
         self._retry_failed = retry_failed
-        self._known, self._contents, self.rows = self._load()
-        self._version = self._stored.version
 
     def is_untouched(self, item: Item, stamp: str) -> bool:
         """Tell whether the item is done and its file was not touched since: nothing has to be read."""
-        known = self._known.get(digest(item.key))
+        known = self._items.get(digest(item.key))
         return bool(stamp) and known is not None and known[0] == shortened(stamp) and known[1] != 0
 
     def is_refused(self, item: Item, stamp: str) -> bool:
         """Tell whether the item failed for what is in its file, which was not touched since: it would fail again."""
-        known = self._known.get(digest(item.key))
+        known = self._items.get(digest(item.key))
         return not self._retry_failed and bool(stamp) and known == (shortened(stamp), 0)
 
     def is_done(self, item: Item, content_hash: str) -> bool:
         """Tell whether the item is done with this content and these columns."""
-        known = self._known.get(digest(item.key))
+        known = self._items.get(digest(item.key))
         return known is not None and known[1] == shortened(_signature(item, content_hash))
 
     def has_failed(self, item: Item) -> bool:
         """Tell whether the item failed the last time."""
-        known = self._known.get(digest(item.key))
+        known = self._items.get(digest(item.key))
         return known is not None and known[1] == 0
 
     def has_content(self, content_hash: str) -> bool:
@@ -96,6 +92,23 @@ class Ledger:
         wanted = np.uint64(shortened(content_hash))
         place = int(np.searchsorted(self._contents, wanted))
         return place < len(self._contents) and bool(self._contents[place] == wanted)
+
+    def __contains__(self, key: str) -> bool:
+        return digest(key) in self._items
+
+
+class Ledger:
+    """What was indexed into `table`, so that the same work is never done twice.
+
+    `known` is what it held when it was opened: a run looks at an item once.
+    """
+
+    def __init__(self, database: Database, table: Table, retry_failed: bool = False):
+        self._info = table.info
+        self._stored = database.ledger(table.name) or _create(database, table.name)
+        items, contents, self.rows = self._load()
+        self.known = Known(items, contents, retry_failed)
+        self._version = self._stored.version
 
     def with_content(self, content_hashes: Iterable[str]) -> Iterator[tuple[str, Entry]]:
         """Yield the recordings that are done and have one of these contents, each behind its content hash."""
@@ -108,7 +121,7 @@ class Ledger:
         """Return what the ledger holds of `items` now, by their keys."""
         # Where nobody else wrote since it was opened, most items are known to be new.
         alone = self._stored.version == self._version
-        keys = [item.key for item in items if not alone or digest(item.key) in self._known]
+        keys = [item.key for item in items if not alone or item.key in self.known]
         return {entry.key: entry for where in self._stored.keys_in(keys) for entry in self.scan(where)}
 
     def record(self, records: Sequence[Record]) -> None:

@@ -22,6 +22,7 @@ from indexer.digests import DigestMap, digest
 from indexer.embedding import embed
 from indexer.items import ColumnType, Item, Survey
 from indexer.ledger import Ledger
+from indexer.ray_engine import Ray
 from indexer.reuse import reuse
 from indexer.scope import Scope, is_out_of_reach
 from indexer.sources import Selection, Source, survey
@@ -69,6 +70,7 @@ def index(
     timeout_s: float = DEFAULT_TIMEOUT_S,
     threads: int = 0,
     keep_days: float = DEFAULT_KEEP_DAYS,
+    engine: Ray | None = None,
     surveyed: Survey | None = None,
     progress: Progress | None = None,
     clocks: Clocks | None = None,
@@ -80,7 +82,8 @@ def index(
     has them already. With `prune`, the rows of what is no longer in the sources go. What cannot be used is stepped over
     and kept, with its reason, for `Database.failures`; it is tried again once its file is touched, or with
     `retry_failed`. A recording that was indexed under another name is not embedded again. `surveyed` is
-    `survey(sources, selection)`, for whoever has it already; `clocks` can be read while it runs; `stop`, once set, has
+    `survey(sources, selection)`, for whoever has it already; `clocks` can be read while it runs; `engine` is a
+    Ray cluster that decodes and embeds, where this machine is not to do it alone; `stop`, once set, has
     it finish and commit what it has begun.
 
     An item is written with all its rows or not at all, and noted as done only then: the next run takes up one that was
@@ -104,7 +107,11 @@ def index(
     writer = Writer(corpus, ledger, surveyed.columns, orphans, prune, progress, keep_days, clocks.write)
     try:
         found = ahead(listing.once(list_items(sources, selection)), _LISTED_AHEAD, clocks.list)
-        with closing(found), closing(_until(stop, load(found, ledger, how, clocks.decode))) as loaded:
+        if engine is None:
+            begun = load(found, ledger.known, how, clocks.decode)
+        else:
+            begun = engine.load(found, ledger.known, how, encoder, corpus.info)
+        with closing(found), closing(_until(stop, begun)) as loaded:
             known = reuse(_checked(loaded, scope), ledger, corpus, how)
             for embedded in embed(known, encoder, corpus.info, clocks.encode):
                 with clocks.encode.waiting():

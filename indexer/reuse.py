@@ -43,4 +43,6 @@ def _with_vectors(known: list[Loaded], ledger: Ledger, table: Table, how: Decodi
             yield read_again(one, how)
             continue
         spans = tuple(span for span in donor.windows if span is not None)
-        yield replace(one, state="fresh", windows=spans, vectors=np.stack([v for v in found if v is not None]))
+        yield replace(
+            one, state="fresh", windows=spans, vectors=np.stack([v for v in found if v is not None]), is_reused=True
+        )

@@ -188,7 +188,7 @@ class Writer:
         with self._settling:
             self.counts[status] += 1
             start_s, end_s = _covered(embedded.windows)
-            if status == "indexed" and embedded.loaded.vectors is not None:
+            if status == "indexed" and embedded.loaded.is_reused:
                 self.reused += 1
             elif status == "indexed" and start_s is not None and end_s is not None:
                 self.audio_s += end_s - start_s

@@ -51,6 +51,7 @@ class ClaraEncoder:
         compile_model: bool = False,
         name: str | None = None,
     ) -> None:
+        self._arguments = (folder, device, precision, compile_model, name)
         model, self._tokenizer = checkpoint.load_model(folder)
         self._folder, self._config, self._name = folder, model.config, name or model.config.name
         self._device = choose_device(device)
@@ -66,6 +67,10 @@ class ClaraEncoder:
             check_compiler(self._device)
             self._embed_log_mels = torch.compile(self._embed_log_mels, dynamic=True)
             self._embed_tokens = torch.compile(self._embed_tokens, dynamic=True)
+
+    def __reduce__(self) -> tuple[type[ClaraEncoder], tuple[object, ...]]:
+        """Pickle what it was loaded with: another process loads it again, on a device of its own."""
+        return ClaraEncoder, self._arguments
 
     @property
     def name(self) -> str:

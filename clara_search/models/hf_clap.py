@@ -63,6 +63,7 @@ class ClapEncoder:
         except (ImportError, OSError) as error:  # OSError: a torchaudio beside it that was built for another torch
             message = f"{folder}: a CLAP model needs transformers: pip install 'clara-search[clap]' ({error})"
             raise UnknownModel(message) from error
+        self._arguments = (folder, device, precision, compile_model, name)
         self._folder, self._name = folder, name or folder.resolve().name
         self._device = choose_device(device)
         self.precision = choose_precision(precision, self._device)
@@ -86,6 +87,10 @@ class ClapEncoder:
             check_compiler(self._device)
             self._model.audio_model.compile()
             self._model.text_model.compile(dynamic=True)
+
+    def __reduce__(self) -> tuple[type[ClapEncoder], tuple[object, ...]]:
+        """Pickle what it was loaded with: another process loads it again, on a device of its own."""
+        return ClapEncoder, self._arguments
 
     @property
     def name(self) -> str:

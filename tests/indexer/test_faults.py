@@ -155,7 +155,9 @@ def test_a_decoder_that_hangs_costs_one_file_and_holds_nobody_up(
     monkeypatch.setattr(decoding, "_PATIENCE_S", 0.1)
     index([write_tone(many.with_name("first.wav"))], database, ToneEncoder())
     ledger, _ = open_ledger(database, database.table())
-    order = [Path(one.item.uri).name for one in load(items([many]), ledger, Decoding(16_000, timeout_s=3, threads=3))]
+    order = [
+        Path(one.item.uri).name for one in load(items([many]), ledger.known, Decoding(16_000, timeout_s=3, threads=3))
+    ]
     assert sorted(order[-2:]) == ["003.wav", "007.wav"]
 
     summary = index([many], database, ToneEncoder(), timeout_s=1.5, threads=3)

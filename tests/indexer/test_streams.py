@@ -5,9 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-import socket
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -229,28 +227,6 @@ def test_the_audio_track_of_a_film_is_indexed(
     (row,) = database.table().scan(["end_s", "vector"]).to_pylist()
     assert row["end_s"] == pytest.approx(2.0, abs=0.1)
     assert np.argmax(row["vector"]) == np.argmax(band_energies(tone(440, 2.0)))
-
-
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A store that speaks S3, on this machine, and fsspec's file system for it."""
-    server_module = pytest.importorskip("moto.server", reason="needs moto[server]")
-    pytest.importorskip("s3fs", reason="needs s3fs")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
-    server.start()
-    settings = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "us-east-1"}
-    for name, value in {**settings, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}.items():
-        monkeypatch.setenv(name, value)
-    filesystem = fsspec.filesystem("s3", skip_instance_cache=True)
-    filesystem.mkdir("sounds")
-    try:
-        yield filesystem
-    finally:
-        server.stop()
-        fsspec.filesystem("s3").clear_instance_cache()
 
 
 def test_a_bucket_gives_the_rows_and_vectors_of_the_same_folder(
