@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
+import socket
+import warnings
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -90,6 +93,7 @@ class _Cluster:
                     f"{self._workers} workers need a core each and one more to decode; the cluster has "
                     f"{has.get('CPU', 0):g}"
                 )
+            logging.getLogger("ray.data").setLevel(logging.ERROR)
             progress = ray.data.DataContext.get_current()
             progress.enable_progress_bars = False
             progress.print_on_execution_start = False
@@ -103,6 +107,7 @@ class _Cluster:
     def embedded(self, groups: list[list[Item]]) -> Iterator[Loaded]:
         """Yield the items of `groups`, each of one file, as they come out of the cluster."""
         data = self._ray.data
+        each = len(groups) // (2 * self._workers)  # few of them are spread all the same
         rows = data.from_items(
             [{"items": pickle.dumps(group)} for group in groups],
             override_num_blocks=min(len(groups), max(2 * self._workers, min(len(groups) // _DECODED_TOGETHER, 1000))),
@@ -110,14 +115,18 @@ class _Cluster:
         # A process that decodes is renewed now and then: it may hold what hung. This also keeps Ray from making one
         # stage of both, where actors would have to decode.
         decoded = rows.map_batches(
-            self._decode, batch_size=_DECODED_TOGETHER, batch_format="pyarrow", num_cpus=1, max_calls=_CALLS
+            self._decode,
+            batch_size=max(1, min(_DECODED_TOGETHER, each)),
+            batch_format="pyarrow",
+            num_cpus=1,
+            max_calls=_CALLS,
         )
         embedded = decoded.map_batches(
             _Embed,
             fn_constructor_args=(self._encoder, self._fingerprint, self._info),
-            batch_size=_EMBEDDED_TOGETHER,
+            batch_size=max(1, min(_EMBEDDED_TOGETHER, each)),
             batch_format="pyarrow",
-            concurrency=self._workers,
+            compute=data.ActorPoolStrategy(size=self._workers),
             **({"num_gpus": 1} if self._gpus else {"num_cpus": 1}),
         )
         try:
@@ -141,16 +150,30 @@ class _Cluster:
             self._ray.shutdown()
 
     def _start(self, engine: Ray) -> None:
-        # Workers that encode hold a core each; there has to be one more, to decode.
-        size = {} if engine.address else {"num_cpus": max(os.cpu_count() or 1, (engine.workers or 1) + 1)}
-        quiet = {} if engine.address else {"include_dashboard": False}
+        if engine.address:
+            _check_reachable(engine.address)
+            options: dict[str, Any] = {"address": engine.address}
+        else:  # workers that encode hold a core each; there has to be one more, to decode
+            cores = max(os.cpu_count() or 1, (engine.workers or 1) + 1)
+            options = {"address": "local", "num_cpus": cores, "include_dashboard": False}
         try:
-            self._ray.init(
-                address=engine.address or "local", log_to_driver=False, logging_level="error", **size, **quiet
-            )
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)  # LanceDB's, of forks that go on without exec
+                self._ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
         except Exception as error:
             where = f"at {engine.address}" if engine.address else "on this machine"
             raise ClaraError(f"no Ray cluster {where} ({first_line(error)})") from error
+
+
+def _check_reachable(address: str) -> None:
+    """Raise ClaraError at once where nobody answers at HOST:PORT: Ray itself asks for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise ClaraError(f"no Ray cluster at {address} ({first_line(error)})") from error
 
 
 class _Embed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -127,3 +128,11 @@ def test_options_of_a_cluster_without_one_are_wrong_usage(recordings: Path, tmp_
     found = CliRunner().invoke(main, ["index", str(recordings), "--db", str(tmp_path / "db"), "--num-workers", "2"])
     assert found.exit_code == 2
     assert "--num-workers and --address are of --engine ray" in found.output
+
+
+def test_an_address_where_nobody_answers_is_an_error_at_once(recordings: Path, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    with pytest.raises(ClaraError, match=f"no Ray cluster at {address}"):
+        index([recordings], tmp_path / "db", ToneEncoder(), engine=Ray(address=address))
