@@ -33,7 +33,7 @@ _COMMIT_SHARE = 0.1
 """Of the time that commits may take: as a table grows they become slower, and so rarer and larger."""
 
 _COMPACT_AFTER_COMMITS = 16
-_GIVE_BACK_AFTER_COMMITS = 8
+_GIVE_BACK_AFTER_COMMITS = 1
 
 _ARROW_TYPES: dict[ColumnType, pa.DataType] = {
     "bool": pa.bool_(),
