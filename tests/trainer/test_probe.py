@@ -144,7 +144,7 @@ def test_text_and_both_and_late_are_probed_and_a_head_that_reads_asks_for_the_te
         report = probe(config, tmp_path / inputs, tmp_path / "cache")
         assert report["labels"]["emotion"]["scores"]["accuracy"]["value"] > 0.75  # the text gives it away
     file = next((out / "audio").rglob("*.flac"))
-    arguments = ("classify", file, "--head", tmp_path / "both" / "head")
+    arguments = ("classify", file, "--head", tmp_path / "text" / "head")
     assert "no text is given" in run(clara_search, *arguments, code=1).output
     assert "joy" in run(clara_search, *arguments, "--text", SAID["joy"]).output
 
