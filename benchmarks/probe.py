@@ -93,7 +93,8 @@ def probe(
     """Score heads over MODEL, over the same towers with random weights, and over log-mel statistics.
 
     Each kind of label is cross-validated in folds in which no speaker, kit or font (or source, where none is named)
-    stands in two; of a kind that comes from one alone, no text stands in two.
+    stands in two; of a kind that comes from one alone, no text stands in two. A class that fewer than three of them
+    have is left out: it could not be trained on, tuned on and tested.
     """
     logging.getLogger("trainer").setLevel(logging.WARNING)
     everything = read_clips(data)
@@ -118,7 +119,7 @@ def _scores(
     cache: Path,
 ) -> dict[str, Any]:
     """Return the scores of each candidate for a kind of label, and what they were measured on."""
-    clips = grouped(of_kind(everything, kind))
+    clips = widespread(grouped(of_kind(everything, kind)), kind)
     scores: dict[str, Any] = {}
     for name, candidate in candidates.items():
         # Statistics are of the whole recording; a mean over windows is for vectors of unit norm.
@@ -161,6 +162,22 @@ def grouped(clips: Sequence[Clip]) -> list[Clip]:
         replace(clip, columns={**clip.columns, "speaker": owner, "split": None, "fold": None})
         for clip, owner in zip(clips, owners, strict=True)
     ]
+
+
+def widespread(clips: Sequence[Clip], kind: str) -> list[Clip]:
+    """Return the clips whose class three groups have, or all where there are fewer than three.
+
+    A class of one group cannot be both trained on and tested, nor one of two be tuned on as well. Raises QueryError
+    where no class is left.
+    """
+    owners: dict[str, set[str]] = {}
+    for clip in clips:
+        owners.setdefault(str(clip.value(kind)), set()).add(str(clip.value("speaker")))
+    needed = min(3, len(set().union(*owners.values())))
+    found = [clip for clip in clips if len(owners[str(clip.value(kind))]) >= needed]
+    if not found:
+        raise QueryError(f"no class of {kind!r} comes from {needed} speakers, kits or sources")
+    return found
 
 
 def _text_group(clip: Clip) -> str:

@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.__main__ import main
-from benchmarks.probe import LogMelStatistics, grouped, of_kind
+from benchmarks.probe import LogMelStatistics, grouped, of_kind, widespread
 from clara_search.datasets.labelled import Clip
 from clara_search.errors import QueryError
 from clara_search.features import MelConfig
@@ -47,6 +47,17 @@ def test_groups_are_speakers_else_sources_and_of_one_alone_texts() -> None:
     assert alone[0].split is None
     with pytest.raises(QueryError, match="there are drum"):
         of_kind([clip(label="drum:kick")], "animal")
+
+
+def test_a_class_that_few_groups_have_is_left_out() -> None:
+    def clips(**groups: str) -> list[Clip]:
+        return [Clip("x", Path("x"), {"drum": name, "speaker": kit}) for name, kits in groups.items() for kit in kits]
+
+    kept = widespread(clips(kick="abc", snare="abcd", bell="ab", gong="d"), "drum")
+    assert {clip.value("drum") for clip in kept} == {"kick", "snare"}
+    assert len(widespread(clips(kick="ab", snare="ab"), "drum")) == 4
+    with pytest.raises(QueryError, match="no class of 'drum' comes from 3"):
+        widespread(clips(kick="ab", snare="c"), "drum")
 
 
 def test_log_mel_statistics_tell_the_level_and_the_pitch() -> None:
