@@ -12,11 +12,14 @@ class Benchmarks(LazyGroup):
 
     homes = {  # noqa: RUF012 - a constant
         "demo": "benchmarks.demo:demo",
+        "bundled": "benchmarks.bundled:bundled",
         "retrieval": "benchmarks.retrieval:retrieval",
         "zero-shot": "benchmarks.zero_shot:zero_shot",
         "probe": "benchmarks.probe:probe",
         "throughput": "benchmarks.throughput:throughput",
         "indexing": "benchmarks.indexing:indexing",
+        "faults": "benchmarks.faults:faults",
+        "scale": "benchmarks.scale:scale",
         "training": "benchmarks.training:training",
         "search": "benchmarks.search_latency:search",
     }

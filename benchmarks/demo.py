@@ -174,7 +174,7 @@ def audio_query(corpora: Sequence[Corpus]) -> Path:
 
 def search_audio(index: Index, recording: Path) -> None:
     """Print what sounds like `recording`, which is itself kept out of the answer."""
-    from clara_search.store import sql_string
+    from clara_search.keyed import sql_string
 
     click.echo(f"\n{recording.name}, itself left out")
     others = f"uri <> {sql_string(str(recording.absolute()))}"

@@ -28,7 +28,7 @@ from clara_search.datasets.readers import content_of
 from clara_search.datasets.split import normalise
 from clara_search.encoder import Embeddings
 from clara_search.errors import AudioError, QueryError
-from clara_search.features import MelConfig, log_mel
+from clara_search.features import MelConfig, log_mel_statistics
 from clara_search.models.catalog import find, model_type
 from clara_search.models.checkpoint import load_model, save_model
 from clara_search.models.clara import Clara
@@ -68,10 +68,7 @@ class LogMelStatistics:
 
     def encode_audio(self, waveforms: Sequence[Waveform]) -> Embeddings:
         """Return the statistics, shape (n, dim); they are not of unit norm."""
-        found = [log_mel(waveform, self.config) for waveform in waveforms]
-        rows = [torch.cat([one.mean(dim=0), one.std(dim=0, correction=0)]) for one in found]
-        statistics: Embeddings = torch.stack(rows).numpy()
-        return statistics
+        return np.stack([log_mel_statistics(waveform, self.config) for waveform in waveforms])
 
     def encode_text(self, texts: Sequence[str], language: str | None = None) -> Embeddings:
         """Texts have no log-mel: raises QueryError."""

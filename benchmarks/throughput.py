@@ -113,6 +113,13 @@ class Workload:
 @click.option("--clips", type=click.IntRange(min=1), default=32, show_default=True, help="Clips of each length.")
 @click.option("--texts", type=click.IntRange(min=1), default=256, show_default=True, help="Texts of 3 to 18 words.")
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="Times each, taken in turn.")
+@click.option(
+    "--index",
+    "folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Time indexing of this folder instead, beside the encoder alone and a plain loop.",
+)
+@click.option("--plain-clips", type=click.IntRange(min=1), default=200, show_default=True, help="Of --index.")
 @click.option("--compile", "compile_model", is_flag=True, help="Compile the encoder (not the plain rendering).")
 @out_option
 def throughput(
@@ -122,6 +129,8 @@ def throughput(
     clips: int,
     texts: int,
     rounds: int,
+    folder: Path | None,
+    plain_clips: int,
     compile_model: bool,
     out: Path | None,
 ) -> None:
@@ -129,16 +138,22 @@ def throughput(
 
     MODEL may also be clara-60m, clara-100m or clara-600m: a released size with random weights. CLARA models are timed
     in turn with a plain rendering of the released attention that has the same weights, in fp32; the medians are
-    compared, and so are the vectors.
+    compared, and so are the vectors. With --index it is the whole way from a folder of recordings to a table that is
+    timed, in turn with the encoder alone on the same windows and with a plain loop over --plain-clips of them.
     """
-    with _folder_of(model) as folder:
+    if folder is not None:
+        from benchmarks.end_to_end import compare
+
+        compare(folder, model, rounds, plain_clips, out)
+        return
+    with _folder_of(model) as model_folder:
         encoders: dict[str, Encoder | PlainEncoder] = {
-            precision: load_encoder(folder, device, precision, compile_model) for precision in precisions
+            precision: load_encoder(model_folder, device, precision, compile_model) for precision in precisions
         }
         first = encoders[precisions[0]]
         assert isinstance(first, Encoder)
-        if model_type(Path(folder)) == "clara":
-            encoders["plain"] = PlainEncoder(Path(folder), device)
+        if model_type(Path(model_folder)) == "clara":
+            encoders["plain"] = PlainEncoder(Path(model_folder), device)
         rows, results = [], []
         for workload in workloads(first.sample_rate, clips, texts):
             measured = measure(workload, encoders, rounds)

@@ -7,11 +7,45 @@ import difflib
 import types
 import typing
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from clara_search.errors import FormatError
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Between:
+    """Bounds of a number, of each number of a tuple, or of each value of a dict: what a type is annotated with.
+
+    Attributes:
+        low: the lowest.
+        high: the highest.
+        but: one of the two that is out of bounds itself.
+    """
+
+    low: float
+    high: float
+    but: float | None = None
+
+
+def check_bounds(config: Any) -> None:
+    """Raise ValueError, naming it, for a field of a dataclass out of the bounds that its type is annotated with."""
+    for name, hint in typing.get_type_hints(type(config), include_extras=True).items():
+        bounds = next((x for x in getattr(hint, "__metadata__", ()) if isinstance(x, Between)), None)
+        if bounds is None:
+            continue
+        value = getattr(config, name)
+        if isinstance(value, dict):
+            numbers = [(f"{name}.{key}", number) for key, number in value.items()]
+        else:
+            numbers = [(name, number) for number in (value if isinstance(value, tuple) else (value,))]
+        for called, number in numbers:
+            if not bounds.low <= number <= bounds.high or number == bounds.but:
+                span = f"between {bounds.low:.10g} and {bounds.high:.10g}"
+                but = "" if bounds.but is None else f", and not be {bounds.but:.10g}"
+                raise ValueError(f"{called} must lie {span}{but}, got {number!r}")
 
 
 def from_mapping(cls: type[T], values: Mapping[str, Any], where: str) -> T:

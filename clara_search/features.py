@@ -99,6 +99,16 @@ def mel_filters(config: MelConfig) -> npt.NDArray[np.float32]:
     return (triangles * (2.0 / (high - low))).astype(np.float32)
 
 
+def log_mel_statistics(waveform: Waveform, config: MelConfig) -> npt.NDArray[np.float32]:
+    """Return the mean and the standard deviation of each band of the log-mel of `waveform`, shape (2 * n_mels,).
+
+    What recordings differ by before anything is learnt: the baseline of similarity.
+    """
+    made = log_mel(waveform, config)
+    statistics: npt.NDArray[np.float32] = torch.cat([made.mean(dim=0), made.std(dim=0, correction=0)]).numpy()
+    return statistics
+
+
 def band_centres_hz(config: MelConfig) -> npt.NDArray[np.float64]:
     """Return the centre of each mel band in Hz, shape (n_mels,)."""
     return _edges_hz(config)[1:-1]

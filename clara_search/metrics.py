@@ -74,7 +74,39 @@ def retrieval(
     queries (0: the interval is the score itself).
     """
     ranks = positive_ranks(queries, gallery, query_groups, gallery_groups)
-    n_gallery = len(gallery)
+    return _scores_of_ranks(ranks, len(gallery), ks, bootstrap, seed)
+
+
+def among_themselves(
+    vectors: FloatArray,
+    groups: npt.ArrayLike,
+    owners: npt.ArrayLike | None = None,
+    ks: Sequence[int] = (1, 5, 10),
+    bootstrap: int = 1000,
+    seed: int = 0,
+) -> RetrievalScores:
+    """Score unit vectors (n, d) against each other: what is of a vector's group in `groups` (n,) is its positive.
+
+    A vector is compared with those of other `owners` (n,), such as speakers; by default each is its own. Those without
+    a positive there ask nothing. Galleries differ by their owner: `n_gallery` is the mean, chance that of its size.
+    Raises ValueError where none has a positive.
+    """
+    labels = np.asarray(groups)
+    owned = np.arange(len(labels)) if owners is None else np.asarray(owners)
+    ranks, sizes = [], []
+    for at in range(len(labels)):
+        others = owned != owned[at]
+        if (labels[others] == labels[at]).any():
+            ranks += positive_ranks(vectors[at : at + 1], vectors[others], labels[at : at + 1], labels[others])
+            sizes.append(int(others.sum()))
+    if not ranks:
+        raise ValueError("no vector has another one of its group")
+    return _scores_of_ranks(ranks, round(float(np.mean(sizes))), ks, bootstrap, seed)
+
+
+def _scores_of_ranks(
+    ranks: Sequence[npt.NDArray[np.int64]], n_gallery: int, ks: Sequence[int], bootstrap: int, seed: int
+) -> RetrievalScores:
     n_positives = np.array([len(ranks_of_query) for ranks_of_query in ranks])
     per_query = np.stack([*(hits_at_k(ranks, k) for k in ks), average_precision_at_k(ranks, MAP_CUTOFF)], axis=1)
     means = per_query.mean(axis=0)

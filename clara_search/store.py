@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -17,7 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from clara_search.errors import DatabaseError, EncoderMismatch, QueryError
+from clara_search.durable import sync_folder
+from clara_search.errors import DatabaseError, EncoderMismatch
+from clara_search.keyed import KeyedTable, read_errors
+from clara_search.places import is_url
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,9 +33,6 @@ CORE_COLUMNS = ("id", "kind", "uri", "start_s", "end_s", "text", "language", "co
 _METADATA_PREFIX = "clara."
 _LEDGER_PREFIX = "_ledger_"
 _TABLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_IDS_PER_FILTER = 1000
-_COMMIT_ATTEMPTS = 6
-_FIRST_RETRY_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -96,6 +95,7 @@ class Database:
             options = {"new_table_enable_stable_row_ids": "true"}
             created = self.connection.create_table(name, schema=schema, storage_options=options)
             created.set_unenforced_primary_key(key)
+            sync_folder(self.path)
         return KeyedTable(self, name, key)
 
     def drop_table(self, name: str) -> None:
@@ -116,6 +116,14 @@ class Database:
         failed = ledger.scan(["uri", "reason", "at"], where="status = 'failed'")
         return failed.sort_by("uri").to_pylist()  # type: ignore[no-any-return]
 
+    def sources_of_failures(self, table: str = DEFAULT_TABLE) -> list[str]:
+        """Return the sources, sorted, of what could not be indexed into `table`: those that can still be looked at."""
+        ledger = self.ledger(table)
+        if ledger is None:
+            return []
+        sources = set(ledger.scan(["source"], where="status = 'failed'")["source"].to_pylist())
+        return sorted(source for source in sources if is_url(source) or (source and Path(source).exists()))
+
     @cached_property
     def connection(self) -> Any:
         """The LanceDB connection. Every read sees the newest version."""
@@ -131,6 +139,14 @@ class Database:
         with FileLock(self.path / f".{name}.lock"):
             yield
 
+    def commit_lock(self, table: str) -> AbstractContextManager[None]:
+        """Hold the right to commit rows of `table` together with their entries in its ledger."""
+        return self.lock(f"_commit_{table}")
+
+    def table_folder(self, name: str) -> Path:
+        """Return where LanceDB keeps the table `name`."""
+        return self.path / f"{name}.lance"
+
     def _all_names(self) -> list[str]:
         names: list[str] = []
         page = self.connection.list_tables()
@@ -144,119 +160,6 @@ class Database:
 def ledger_name(table: str) -> str:
     """Return the name of the LanceDB table that records what was indexed into `table`."""
     return _LEDGER_PREFIX + table
-
-
-class KeyedTable:
-    """A LanceDB table whose rows are told apart by one non-null column, so that writing a row twice keeps one."""
-
-    def __init__(self, database: Database, name: str, key: str):
-        self.database = database
-        self.name = name
-        self.key = key
-        try:
-            self._lance = database.connection.open_table(name)
-        except (ValueError, RuntimeError, OSError) as error:
-            raise DatabaseError(f"{database.path}: table '{name}' cannot be opened ({_reason(error)})") from error
-
-    @property
-    def version(self) -> int:
-        """The newest Lance version: it rises with every commit."""
-        return int(self._lance.version)
-
-    @property
-    def schema(self) -> pa.Schema:
-        """The Arrow schema, further columns included."""
-        return self._lance.schema
-
-    def count(self, where: str | None = None) -> int:
-        """Return the number of rows, of those that pass the SQL filter `where`. Raises QueryError if it is bad."""
-        with _read_errors(where):
-            return int(self._lance.count_rows(where))
-
-    def scan(self, columns: Sequence[str], where: str | None = None) -> pa.Table:
-        """Return `columns` of the rows that pass the SQL filter `where`. Raises QueryError if it is bad."""
-        return self._scan(columns, where, row_ids=False)
-
-    def upsert(self, rows: pa.Table) -> None:
-        """Write `rows`: those whose key is there replace the old ones, the others are added.
-
-        Of rows with the same key the last one counts. Columns that the table lacks are added to it, those that `rows`
-        lacks are null. Safe to repeat, and safe beside other processes. Raises DatabaseError where a column's type
-        does not fit.
-        """
-        if rows.num_rows == 0:
-            return
-        with self.database.lock(self.name):
-            self._add_missing_columns(rows.schema)
-            fitted = self._fit(_last_of_each(rows, self.key))
-            self._commit(
-                lambda: (
-                    self._lance.merge_insert(self.key)
-                    .when_matched_update_all()
-                    .when_not_matched_insert_all()
-                    .execute(fitted)
-                )
-            )
-
-    def delete_keys(self, keys: Sequence[str]) -> int:
-        """Delete the rows with these keys and return how many there were."""
-        if not keys:
-            return 0
-        with self.database.lock(self.name):
-            before = self.count()
-            for start in range(0, len(keys), _IDS_PER_FILTER):
-                listed = ", ".join(sql_string(key) for key in keys[start : start + _IDS_PER_FILTER])
-                self._commit(lambda listed=listed: self._lance.delete(f"{self.key} IN ({listed})"))
-            return before - self.count()
-
-    def compact(self) -> None:
-        """Join the small files that many commits leave, so that reading stays fast. Row ids stay the same."""
-        with self.database.lock(self.name):
-            self._commit(self._lance.optimize)
-
-    def _scan(self, columns: Sequence[str], where: str | None, row_ids: bool) -> pa.Table:
-        query = self._lance.search().select(list(columns)).limit(None)
-        if where is not None:
-            query = query.where(where)
-        if row_ids:
-            query = query.with_row_id(True)
-        with _read_errors(where):
-            return query.to_arrow()
-
-    def _add_missing_columns(self, schema: pa.Schema) -> None:
-        import pyarrow as pa
-
-        there = set(self.schema.names)
-        # A column of nulls alone says nothing of its type: it waits for its first value.
-        missing = [pa.field(f.name, f.type) for f in schema if f.name not in there and not pa.types.is_null(f.type)]
-        if missing:
-            self._commit(lambda: self._lance.add_columns(missing))
-
-    def _fit(self, rows: pa.Table) -> pa.Table:
-        import pyarrow as pa
-
-        columns = []
-        for field in self.schema:
-            if field.name not in rows.schema.names:
-                columns.append(pa.nulls(rows.num_rows, field.type))
-                continue
-            try:
-                columns.append(rows[field.name].cast(field.type))
-            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-                message = f"table '{self.name}': column '{field.name}' takes {field.type} ({error})"
-                raise DatabaseError(message) from error
-        return pa.Table.from_arrays(columns, schema=self.schema)
-
-    def _commit(self, write: Any) -> None:
-        """Run `write`, again where a writer outside our lock committed in between."""
-        for attempt in range(_COMMIT_ATTEMPTS):
-            try:
-                write()
-                return
-            except (RuntimeError, OSError, ValueError) as error:
-                if "conflict" not in str(error).lower() or attempt == _COMMIT_ATTEMPTS - 1:
-                    raise DatabaseError(f"table '{self.name}' cannot be written ({_reason(error)})") from error
-                time.sleep(_FIRST_RETRY_S * 2**attempt)
 
 
 class Table(KeyedTable):
@@ -291,6 +194,15 @@ class Table(KeyedTable):
         vectors = chunks[0] if len(chunks) == 1 else np.concatenate([np.empty((0, self.info.dim), np.float32), *chunks])
         return _row_id_array(found), vectors
 
+    def vectors_of(self, ids: Sequence[str]) -> dict[str, npt.NDArray[np.float32]]:
+        """Return the vectors, shape (dim,), of the rows with these `id`s, by id; of others, nothing."""
+        found: dict[str, npt.NDArray[np.float32]] = {}
+        for where in self.keys_in(ids):
+            for batch in self.batches(["id", "vector"], where):
+                matrix = batch["vector"].flatten().to_numpy(zero_copy_only=False).reshape(-1, self.info.dim)
+                found.update(zip(batch["id"].to_pylist(), matrix.astype(np.float32), strict=True))
+        return found
+
     def row_ids(self, where: str | None = None) -> npt.NDArray[np.int64]:
         """Return the row ids of the rows that pass the SQL filter `where`. Raises QueryError if it is bad."""
         return _row_id_array(self._scan(["start_s"], where, row_ids=True))
@@ -306,7 +218,7 @@ class Table(KeyedTable):
         if not wanted:
             return []
         # LanceDB answers in its own order and leaves out what it does not know.
-        with _read_errors(None):
+        with read_errors(None):
             taken = self._lance.take_row_ids(sorted(set(wanted))).select(list(columns)).with_row_id().to_arrow()
         by_id = {row.pop("_rowid"): row for row in taken.to_pylist()}
         try:
@@ -314,11 +226,6 @@ class Table(KeyedTable):
         except KeyError as error:
             message = f"table '{self.name}': row {error} was deleted while it was searched; search again"
             raise DatabaseError(message) from None
-
-
-def sql_string(value: str) -> str:
-    """Return `value` as a string literal for a filter."""
-    return "'" + value.replace("'", "''") + "'"
 
 
 def _corpus_schema(info: TableInfo, extra_fields: Sequence[pa.Field]) -> pa.Schema:
@@ -351,27 +258,5 @@ def _read_info(schema: pa.Schema, where: str) -> TableInfo:
         raise DatabaseError(f"{where} was not made by clara-search (its schema says no {error})") from error
 
 
-def _last_of_each(rows: pa.Table, key: str) -> pa.Table:
-    last = {value: index for index, value in enumerate(rows[key].to_pylist())}
-    return rows if len(last) == rows.num_rows else rows.take(sorted(last.values()))
-
-
 def _row_id_array(found: pa.Table) -> npt.NDArray[np.int64]:
     return found["_rowid"].to_numpy().astype(np.int64)  # type: ignore[no-any-return]
-
-
-@contextmanager
-def _read_errors(where: str | None) -> Iterator[None]:
-    try:
-        yield
-    except (ValueError, RuntimeError) as error:
-        if where is None:
-            raise DatabaseError(f"the table cannot be read, its files are damaged: {_reason(error)}") from error
-        raise QueryError(f"the filter {where!r} cannot be used: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    """Return what LanceDB says, on one line, without its wrappings and the place in its source."""
-    first = " ".join(str(error).split("This issue was likely")[0].split())
-    first = re.sub(r",? ?/\S+\.rs:\d+:\d+.*", "", first)
-    return re.sub(r"^(Invalid input, |lance error: |LanceError\(\w+\): )+", "", first)

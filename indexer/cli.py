@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import signal
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING
 
 import click
@@ -21,10 +25,11 @@ if TYPE_CHECKING:
     from indexer.writing import Status
 
 _FAILURES_SHOWN = 20
+_INTERRUPTED = 130
 
 
 @click.command()
-@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.argument("sources", nargs=-1, metavar="SOURCE...")
 @click.option("--db", required=True, metavar="DIR", help="The database; made where there is none.")
 @click.option("--table", default="corpus", show_default=True, help="Table within the database.")
 @click.option("--model", help="Name, folder or hub id of the model.  [default: the bundled one]")
@@ -33,7 +38,22 @@ _FAILURES_SHOWN = 20
 @click.option("--window", "window_s", type=float, metavar="SECONDS", help="Length of a window.  [default: 10]")
 @click.option("--hop", "hop_s", type=float, metavar="SECONDS", help="From one window to the next.  [default: 5]")
 @click.option("--text-column", metavar="NAME", help="Column of a manifest that holds the text.  [default: text]")
+@click.option("--ignore", multiple=True, metavar="PATTERN", help='Leave files and folders out, like "*.tmp.wav".')
+@click.option("--follow-symlinks", is_flag=True, help="Follow symbolic links in folders.")
 @click.option("--prune", is_flag=True, help="Remove the rows of what is no longer in the sources.")
+@click.option("--retry-failed", is_flag=True, help="Try again what failed; without a SOURCE, all that failed.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Longest time to decode one file in.  [default: 600]",
+)
+@click.option("--threads", type=click.IntRange(min=1), help="Threads that decode.  [default: one a core, 8 at most]")
+@click.option(
+    "--keep-days", type=click.FloatRange(min=0), help="How long versions of the table are kept.  [default: 7]"
+)
+@click.option("--profile", type=click.Path(dir_okay=False, path_type=Path), help="A picture of where the time went.")
 @click.option("--strict", is_flag=True, help="Exit with 1 where any file could not be used.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one line of JSON.")
 def index(
@@ -46,15 +66,24 @@ def index(
     window_s: float | None,
     hop_s: float | None,
     text_column: str | None,
+    ignore: tuple[str, ...],
+    follow_symlinks: bool,
     prune: bool,
+    retry_failed: bool,
+    timeout_s: float | None,
+    threads: int | None,
+    keep_days: float | None,
+    profile: Path | None,
     strict: bool,
     as_json: bool,
 ) -> None:
     """Embed recordings and texts into a database, or bring it up to date.
 
-    A SOURCE is a folder, a recording, a text file (each line a text) or a manifest: a CSV, TSV, JSON-lines or Parquet
-    file with a column "path" or "text", and any further columns to filter by. What did not change since the last time
-    is left alone. A file that cannot be used is stepped over and listed.
+    A SOURCE is a folder, a recording, a text file (each line a text), a WebDataset shard (.tar), a folder of Hugging
+    Face's datasets, or a manifest: a CSV, TSV, JSON-lines, Parquet or Arrow file with a column "path", "url" or "text",
+    and any further columns to filter by; a pattern of them, or a URL. What did not change since the last time is left
+    alone. A file that cannot be used is stepped over and listed. Ctrl-C finishes what was begun, a second one stops at
+    once; the same command goes on where it ended, however it ended.
 
     \b
     clara-search index recordings/ --db DIR
@@ -64,24 +93,41 @@ def index(
         raise click.UsageError("--window and --hop must be above 0.")
     if window_s is not None and hop_s is not None and hop_s > window_s:
         raise click.UsageError("--hop must be no longer than --window.")
+    if not sources and not retry_failed:
+        raise click.UsageError("Missing argument 'SOURCE...'.")
     from tqdm import tqdm
 
     from clara_search.encoder import load_encoder
+    from clara_search.keyed import DEFAULT_KEEP_DAYS
     from clara_search.store import Database
     from indexer import pipeline
-    from indexer.sources import survey
+    from indexer.decoding import DEFAULT_TIMEOUT_S
+    from indexer.profile import draw, matplotlib
+    from indexer.sources import Selection, survey
+    from indexer.stages import Clocks
 
-    surveyed = survey(sources, text_column)
+    if profile is not None:
+        matplotlib()  # an error now, rather than after days of work
+    sources = sources or tuple(Database(db).sources_of_failures(table))
+    if not sources:
+        click.echo("Nothing failed that could be tried again.")
+        return
+    surveyed = survey(sources, Selection(text_column, ignore, follow_symlinks))
     encoder = load_encoder(model or _default_model(db, table), precision=precision, compile_model=compile_model)
     database = Database(db, create=True)
     failed: set[str] = set()
+    clocks = Clocks()
 
     def settled(item: Item, status: Status) -> None:
+        bar.set_postfix_str(clocks.shares(), refresh=False)
         bar.update()
-        if status == "failed":
+        if status == "failed" and len(failed) < _FAILURES_SHOWN:
             failed.add(item.uri)
 
-    with tqdm(total=surveyed.items, unit="item", disable=not sys.stderr.isatty(), file=sys.stderr) as bar:
+    with (
+        _interruptible() as stop,
+        tqdm(total=surveyed.items, unit="item", disable=not sys.stderr.isatty(), file=sys.stderr) as bar,
+    ):
         summary = pipeline.index(
             sources,
             database,
@@ -90,17 +136,49 @@ def index(
             window_s=window_s,
             hop_s=hop_s,
             prune=prune,
+            retry_failed=retry_failed,
             text_column=text_column,
+            ignore=ignore,
+            follow_symlinks=follow_symlinks,
+            timeout_s=timeout_s or DEFAULT_TIMEOUT_S,
+            threads=threads or 0,
+            keep_days=DEFAULT_KEEP_DAYS if keep_days is None else keep_days,
             surveyed=surveyed,
             progress=settled,
+            clocks=clocks,
+            stop=stop,
         )
+    if profile is not None:
+        draw(clocks, summary.seconds, profile)
     if as_json:
         click.echo(json.dumps(asdict(summary)))
     else:
         _print(summary, database, table, failed)
+    if summary.stopped:
+        click.echo("Stopped. What is done is kept: the same command goes on from here.", err=True)
+        sys.exit(_INTERRUPTED)
     used = summary.indexed + summary.unchanged
     if summary.failed and (strict or not used):
         raise click.ClickException(f"{summary.failed} of {summary.failed + used} items could not be used")
+
+
+@contextmanager
+def _interruptible() -> Iterator[Event]:
+    """Yield what is set at the first Ctrl-C. The second one ends the process: a database survives that at any time."""
+    stop = Event()
+
+    def interrupt(number: int, frame: object) -> None:
+        if stop.is_set():
+            os.write(2, b"\nStopped at once. The same command goes on from here.\n")
+            os._exit(_INTERRUPTED)
+        stop.set()
+        os.write(2, b"\nFinishing what was begun; Ctrl-C again stops at once.\n")
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _default_model(db: str, table: str) -> str:
@@ -124,10 +202,9 @@ def _print(summary: Summary, database: Database, table: str, failed: Collection[
     )
     if not summary.failed:
         return
-    failures = [failure for failure in database.failures(table) if failure["uri"] in failed]
-    for failure in failures[:_FAILURES_SHOWN]:
-        click.echo(f"  failed: {failure['uri']}: {failure['reason']}", err=True)
-    if len(failures) > _FAILURES_SHOWN:
-        rest = len(failures) - _FAILURES_SHOWN
+    for failure in database.failures(table):
+        if failure["uri"] in failed:
+            click.echo(f"  failed: {failure['uri']}: {failure['reason']}", err=True)
+    if summary.failed > len(failed):
         command = f"clara-search db info --db {shlex.quote(str(database.path))} --table {table} --failures"
-        click.echo(f"  and {rest:,} more: {command}", err=True)
+        click.echo(f"  and {summary.failed - len(failed):,} more: {command}", err=True)

@@ -2,38 +2,43 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import os
-import stat
+import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
-from pathlib import Path
 from typing import Literal
 
-from clara_search.audio import Waveform, Window, cut, load_audio
+from clara_search.audio import Waveform, Window, cut
+from clara_search.encoder import Embeddings
 from clara_search.errors import ClaraError
-from indexer.items import Item
+from clara_search.places import Status, read_bytes, status_of
+from indexer.items import Item, Samples, content_hash, waveform_of
 from indexer.ledger import Ledger, stamp_of
+from indexer.stages import Clock, Job, Workers
+
+DEFAULT_TIMEOUT_S = 600.0
+"""Nothing that is decoded takes this long, but for what hangs."""
 
 _MOST_FILES_AHEAD = 64
-_MOST_BYTES_AHEAD = 64 * 2**20
-"""Of files as they lie on disk: an opus file becomes some fifty times as much."""
+_MOST_BYTES_AHEAD = 256 * 2**20
+"""Of files that wait and of waveforms that are done: an opus file becomes some fifty times as much."""
 
+_PATIENCE_S = 1.0
+"""So long the others wait for a recording whose turn it is."""
 
-State = Literal["fresh", "touched", "unchanged", "failed"]
-"""To be embedded; done before with the same content, but the file was touched; done before; of no use."""
+State = Literal["fresh", "known", "touched", "unchanged", "failed", "refused"]
+"""To be embedded; done before under another name; done before with the same content, but the file was touched; done
+before; of no use; of no use before, and not touched since."""
 
 
 @dataclass(frozen=True)
 class Loaded:
     """An item that was looked at. `content_hash` is None where it was not read, or could not be.
 
-    `waveform`, shape (samples,), begins `start_s` into the recording; only a fresh recording has one. `reason` says why
-    it failed.
+    `waveform`, shape (samples,), begins `start_s` into the recording; only a fresh recording has one, or else the
+    `windows` and `vectors` of a recording with the same content. `reason` says why it failed.
     """
 
     item: Item
@@ -43,43 +48,133 @@ class Loaded:
     waveform: Waveform | None = None
     start_s: float = 0.0
     reason: str | None = None
+    windows: tuple[Window, ...] = ()
+    vectors: Embeddings | None = None
 
 
-def load(items: Iterable[Item], ledger: Ledger, sample_rate: int) -> Generator[Loaded, None, None]:
+@dataclass(frozen=True)
+class Decoding:
+    """How recordings are decoded: at which rate (Hz), how long one may take, by how many threads (0: one a core)."""
+
+    sample_rate: int
+    timeout_s: float = DEFAULT_TIMEOUT_S
+    threads: int = 0
+
+
+def load(
+    items: Iterable[Item], ledger: Ledger, how: Decoding, clock: Clock | None = None
+) -> Generator[Loaded, None, None]:
     """Yield `items` in order, loaded; recordings are decoded in threads ahead of the one that is asked for.
 
     Consecutive items of one recording decode it once. What the ledger holds unchanged is not decoded, and not even read
-    where its size and time of modification are the same.
+    where its size and time of modification are the same. A recording that takes long is overtaken by those behind it,
+    and one that takes longer than `how.timeout_s` fails.
     """
-    pool = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1), thread_name_prefix="decode")
-    ahead: deque[tuple[int, list[Loaded] | Future[list[Loaded]]]] = deque()
-    bytes_ahead = 0
+    workers = Workers(how.threads or min(8, os.cpu_count() or 1), clock or Clock())
+    queue = _Ahead(workers, how.timeout_s)
     try:
         for settled, status, wanted in _jobs(items, ledger):
-            if settled:
-                ahead.append((0, settled))
+            if settled and not queue and not wanted:
+                yield from settled
+            elif settled:
+                queue.add(_Settled(settled))
             if wanted and status is not None:
-                ahead.append((status.st_size, pool.submit(_read, wanted, status, ledger, sample_rate)))
-                bytes_ahead += status.st_size
-            while len(ahead) > _MOST_FILES_AHEAD or bytes_ahead > _MOST_BYTES_AHEAD:
-                size, job = ahead.popleft()
-                bytes_ahead -= size
-                yield from _result(job)
-        while ahead:
-            yield from _result(ahead.popleft()[1])
+                queue.add(_Reading(wanted, status, workers.submit(_reader(wanted, status, ledger, how.sample_rate))))
+            while queue.is_full():
+                yield from queue.next()
+        while queue:
+            yield from queue.next()
     finally:
-        pool.shutdown(cancel_futures=True)
+        workers.close()
 
 
-def _result(job: list[Loaded] | Future[list[Loaded]]) -> list[Loaded]:
-    return job if isinstance(job, list) else job.result()
+def read_again(loaded: Loaded, how: Decoding) -> Loaded:
+    """Return `loaded`, an item that was read but not decoded, decoded."""
+    try:
+        waveform = waveform_of(loaded.item, _content(loaded.item), how.sample_rate)
+        return _stretch(replace(loaded, state="fresh", waveform=waveform), how.sample_rate)
+    except Exception as error:
+        return Loaded(loaded.item, "failed", loaded.content_hash, reason=reason_of(error, loaded.item.uri))
 
 
-def _jobs(items: Iterable[Item], ledger: Ledger) -> Iterator[tuple[list[Loaded], os.stat_result | None, list[Item]]]:
+@dataclass
+class _Settled:
+    """Items that need no reading."""
+
+    loaded: list[Loaded]
+    is_finished = True
+    bytes = 0
+
+    def result(self) -> list[Loaded]:
+        return self.loaded
+
+
+@dataclass
+class _Reading:
+    """Items of one file that a thread reads."""
+
+    items: list[Item]
+    status: Status
+    job: Job[list[Loaded]]
+
+    @property
+    def is_finished(self) -> bool:
+        return self.job.is_finished.is_set()
+
+    @property
+    def bytes(self) -> int:
+        if not self.is_finished:
+            return self.status.size
+        waveforms = {id(one.waveform): one.waveform.nbytes for one in self.job.result() if one.waveform is not None}
+        return sum(waveforms.values())
+
+    def result(self) -> list[Loaded]:
+        return self.job.result()
+
+
+class _Ahead:
+    """What was begun and not yet handed on, in order."""
+
+    def __init__(self, workers: Workers, timeout_s: float):
+        self._workers = workers
+        self._timeout_s = timeout_s
+        self._queue: deque[_Settled | _Reading] = deque()
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def add(self, begun: _Settled | _Reading) -> None:
+        self._queue.append(begun)
+
+    def is_full(self) -> bool:
+        return len(self._queue) > _MOST_FILES_AHEAD or sum(one.bytes for one in self._queue) > _MOST_BYTES_AHEAD
+
+    def next(self) -> list[Loaded]:
+        """Return the first that is finished: that whose turn it is, unless it lets the others wait."""
+        head = self._queue[0]
+        if isinstance(head, _Reading):
+            head.job.is_finished.wait(max(0.0, _PATIENCE_S - head.job.ran_s()))
+        while True:
+            for place, one in enumerate(self._queue):
+                if one.is_finished:
+                    del self._queue[place]
+                    return one.result()
+                if isinstance(one, _Reading) and one.job.ran_s() > self._timeout_s:
+                    del self._queue[place]
+                    self._workers.abandon(one.job)
+                    return [self._timed_out(item, one.status) for item in one.items]
+            time.sleep(0.02)
+
+    def _timed_out(self, item: Item, status: Status) -> Loaded:
+        reason = f"not decoded within {self._timeout_s:g} s (--timeout)"
+        return Loaded(item, "failed", stamp=stamp_of(item, status), reason=reason)
+
+
+def _jobs(items: Iterable[Item], ledger: Ledger) -> Iterator[tuple[list[Loaded], Status | None, list[Item]]]:
     """Yield, for each run of items with one uri, what is settled already, and what has to be read from the file."""
-    for uri, run in groupby(items, key=lambda item: item.uri):
+    for _, run in groupby(items, key=lambda item: item.uri):
         settled, wanted = list[Loaded](), list[Item]()
-        status: os.stat_result | None = None
+        status: Status | None = None
         for item in run:
             if item.problem is not None:
                 settled.append(Loaded(item, "failed", reason=item.problem))
@@ -87,45 +182,67 @@ def _jobs(items: Iterable[Item], ledger: Ledger) -> Iterator[tuple[list[Loaded],
                 settled.append(_text(item, ledger))
             else:
                 try:
-                    status = status or Path(uri).stat()
-                except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-                    settled.append(Loaded(item, "failed", reason=_reason(error, uri)))
+                    status = status or _status(item)
+                except (OSError, ValueError, ClaraError) as error:  # ValueError: a NUL in the name
+                    settled.append(Loaded(item, "failed", reason=reason_of(error, item.uri)))
                     continue
-                if not stat.S_ISREG(status.st_mode):
-                    settled.append(Loaded(item, "failed", reason="is no file, but a pipe, a device or a folder"))
-                    continue
-                if ledger.is_untouched(item, stamp_of(item, status)):
+                stamp = stamp_of(item, status)
+                if ledger.is_untouched(item, stamp):
                     settled.append(Loaded(item, "unchanged"))
+                elif ledger.is_refused(item, stamp):
+                    settled.append(Loaded(item, "refused", reason="failed before"))
                 else:
                     wanted.append(item)
         yield settled, status, wanted
 
 
+def _status(item: Item) -> Status:
+    if isinstance(item.content, Samples):
+        return Status(item.content.size, "")
+    status = item.status or status_of(item.place)
+    # What costs memory and time is the recording, not the shard that holds it.
+    if item.content is None:
+        return status
+    return Status(item.content.size, f"{status.size} {status.token}" if status.token else "")
+
+
 def _text(item: Item, ledger: Ledger) -> Loaded:
-    content_hash = hashlib.sha256((item.text or "").encode()).hexdigest()
-    return Loaded(item, "unchanged") if ledger.is_done(item, content_hash) else Loaded(item, "fresh", content_hash)
+    hashed = content_hash((item.text or "").encode())
+    return Loaded(item, "unchanged") if ledger.is_done(item, hashed) else Loaded(item, "fresh", hashed)
 
 
-def _read(items: list[Item], status: os.stat_result, ledger: Ledger, sample_rate: int) -> list[Loaded]:
+def _reader(items: list[Item], status: Status, ledger: Ledger, sample_rate: int) -> Callable[[], list[Loaded]]:
+    return lambda: _read(items, status, ledger, sample_rate)
+
+
+def _read(items: list[Item], status: Status, ledger: Ledger, sample_rate: int) -> list[Loaded]:
     """Return `items`, all of one file, loaded from it."""
-    content_hash, waveform, reason = None, None, None
+    hashed, waveform, reason = None, None, None
+    is_known = False
     try:
-        content = _NamedBytes(items[0].uri)
-        content_hash = hashlib.sha256(content.getbuffer()).hexdigest()
-        if not all(ledger.is_done(item, content_hash) for item in items):
-            waveform = load_audio(content, sample_rate)
+        content = _content(items[0])
+        hashed = content_hash(content)
+        is_known = ledger.has_content(hashed)
+        if not is_known and not all(ledger.is_done(item, hashed) for item in items):
+            waveform = waveform_of(items[0], content, sample_rate)
     except Exception as error:  # a decoder may fail in any way, and that costs its own file only
-        reason = _reason(error, items[0].uri)
+        reason = reason_of(error, items[0].uri)
     found = []
     for item in items:
         stamp = stamp_of(item, status)
         if reason is not None:
-            found.append(Loaded(item, "failed", content_hash, reason=reason))
-        elif content_hash is not None and ledger.is_done(item, content_hash):
-            found.append(Loaded(item, "touched", content_hash, stamp))
+            found.append(Loaded(item, "failed", hashed, stamp if hashed else "", reason=reason))
+        elif hashed is not None and ledger.is_done(item, hashed):
+            found.append(Loaded(item, "touched", hashed, stamp))
+        elif is_known:
+            found.append(Loaded(item, "known", hashed, stamp))
         elif waveform is not None:
-            found.append(_stretch(Loaded(item, "fresh", content_hash, stamp, waveform), sample_rate))
+            found.append(_stretch(Loaded(item, "fresh", hashed, stamp, waveform), sample_rate))
     return found
+
+
+def _content(item: Item) -> bytes:
+    return read_bytes(item.uri) if item.content is None else item.content.read()
 
 
 def _stretch(loaded: Loaded, sample_rate: int) -> Loaded:
@@ -135,20 +252,13 @@ def _stretch(loaded: Loaded, sample_rate: int) -> Loaded:
     start_s, duration_s = item.start_s or 0.0, len(waveform) / sample_rate
     if start_s >= duration_s:
         reason = f"starts at {start_s:g} s, but the recording lasts {duration_s:.2f} s"
-        return Loaded(item, "failed", loaded.content_hash, reason=reason)
+        return Loaded(item, "failed", loaded.content_hash, loaded.stamp, reason=reason)
     end_s = duration_s if item.end_s is None else min(item.end_s, duration_s)
     return replace(loaded, waveform=cut(waveform, Window(start_s, end_s), sample_rate), start_s=start_s)
 
 
-class _NamedBytes(io.BytesIO):
-    """A file's content that knows where it came from."""
-
-    def __init__(self, path: str):
-        super().__init__(Path(path).read_bytes())
-        self.name = path
-
-
-def _reason(error: Exception, uri: str) -> str:
+def reason_of(error: Exception, uri: str) -> str:
+    """Return on one line why the recording `uri` is of no use, without its name."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
     if isinstance(error, ClaraError):

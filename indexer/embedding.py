@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -11,14 +11,17 @@ import numpy as np
 from clara_search.audio import Waveform, Window, cut
 from clara_search.encoder import Embeddings, Encoder
 from clara_search.errors import ClaraError
+from clara_search.store import TableInfo
 from indexer.decoding import Loaded
 from indexer.items import Item
 from indexer.ledger import stretch_windows
+from indexer.stages import Clock
 
 _BATCH_WINDOWS = 32
 _BATCH_AUDIO_S = 320
 _BATCH_TEXTS = 64
 _BATCH_CHARACTERS = 100_000
+_OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
 _BATCHES_HELD = 2
 """So many are gathered before one is made of what is alike in length among them."""
 
@@ -41,27 +44,34 @@ class Embedded:
         return self.loaded.item
 
 
-def embed(loaded: Iterable[Loaded], encoder: Encoder, window_s: float, hop_s: float) -> Iterator[Embedded]:
+def embed(
+    loaded: Iterable[Loaded], encoder: Encoder, info: TableInfo, clock: Clock | None = None
+) -> Iterator[Embedded]:
     """Yield each item of `loaded` once all of it went through `encoder`, not always in order.
 
     What needs no embedding, or failed before, comes through as it is. Where the encoder refuses a batch with a
-    ClaraError, its parts are tried one by one, and only the items of the bad ones fail.
+    ClaraError, its parts are tried one by one, and only the items of the bad ones fail; where memory runs out, halves
+    of it are tried, and later batches are as small.
     """
-    rate = encoder.sample_rate
-    clips = _Batcher[Waveform](encoder.encode_audio, _BATCH_WINDOWS, _BATCH_AUDIO_S * rate)
+    rate, clock = encoder.sample_rate, clock or Clock()
+    clips = _Batcher[Waveform](encoder.encode_audio, _BATCH_WINDOWS, _BATCH_AUDIO_S * rate, clock)
     texts: dict[str | None, _Batcher[str]] = {}
-    for one in loaded:
+    for one in _waited_for(loaded, clock):
         if one.state != "fresh":
             yield Embedded(one, reason=one.reason)
+        elif one.vectors is not None:
+            yield Embedded(one, one.windows, one.vectors)
         elif one.waveform is None:
             language = one.item.language
             if language not in texts:
-                texts[language] = _Batcher(_text_encoder(encoder, language), _BATCH_TEXTS, _BATCH_CHARACTERS)
+                encode = _text_encoder(encoder, language)
+                texts[language] = _Batcher(encode, _BATCH_TEXTS, _BATCH_CHARACTERS, clock)
             yield from texts[language].add(_unembedded(one, [None], encoder.dim), 0, one.item.text or "")
         else:
             end_s = one.start_s + len(one.waveform) / rate
-            spans = list(stretch_windows(one.start_s, end_s, window_s, hop_s))
-            recording = _unembedded(one, spans, encoder.dim)
+            spans = list(stretch_windows(one.start_s, end_s, info))
+            # From here on the windows hold what is needed of the waveform.
+            recording = _unembedded(replace(one, waveform=None), spans, encoder.dim)
             for position, span in enumerate(spans):
                 inside = Window(span.start_s - one.start_s, span.end_s - one.start_s)
                 yield from clips.add(recording, position, cut(one.waveform, inside, rate))
@@ -70,13 +80,24 @@ def embed(loaded: Iterable[Loaded], encoder: Encoder, window_s: float, hop_s: fl
         yield from batcher.flush()
 
 
+def _waited_for(loaded: Iterable[Loaded], clock: Clock) -> Iterator[Loaded]:
+    source = iter(loaded)
+    while True:
+        with clock.waiting():
+            one = next(source, None)
+        if one is None:
+            return
+        yield one
+
+
 class _Batcher(Generic[Content]):
     """Gathers clips or texts of many items, and encodes them sorted by length."""
 
-    def __init__(self, encode: Callable[[Sequence[Content]], Embeddings], most: int, most_length: int):
+    def __init__(self, encode: Callable[[Sequence[Content]], Embeddings], most: int, most_length: int, clock: Clock):
         self._encode: Callable[[Sequence[Content]], Embeddings] = encode
         self._most = most
         self._most_length = most_length
+        self._clock = clock
         self._held: list[tuple[Content, Embedded, int]] = []
         self._held_length = 0
 
@@ -111,13 +132,18 @@ class _Batcher(Generic[Content]):
 
     def _encode_batch(self, batch: list[tuple[Content, Embedded, int]]) -> Iterator[Embedded]:
         try:
-            vectors = self._encode([content for content, _, _ in batch])
-        except ClaraError as error:
+            with self._clock.working():
+                vectors = self._encode([content for content, _, _ in batch])
+        except Exception as error:
+            is_memory = is_out_of_memory(error)
+            if not is_memory and not isinstance(error, ClaraError):
+                raise
             if len(batch) > 1:
-                for part in batch:
-                    yield from self._encode_batch([part])
+                if is_memory:
+                    self._most = max(1, len(batch) // 2)
+                yield from self._encode_parts(batch, len(batch) // 2 if is_memory else 1)
                 return
-            batch[0][1].reason = str(error)
+            batch[0][1].reason = "does not fit into memory" if is_memory else str(error)
             vectors = np.zeros((1, batch[0][1].vectors.shape[1]), np.float32)
         for (_, owner, position), vector in zip(batch, vectors, strict=True):
             owner.vectors[position] = vector
@@ -126,6 +152,16 @@ class _Batcher(Generic[Content]):
                 if not np.isfinite(owner.vectors).all():
                     owner.reason = "the encoder gives it a vector that is not finite"
                 yield owner
+
+    def _encode_parts(self, batch: list[tuple[Content, Embedded, int]], size: int) -> Iterator[Embedded]:
+        for start in range(0, len(batch), size):
+            yield from self._encode_batch(batch[start : start + size])
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Tell whether `error` says that memory ran out, of this machine or of an accelerator."""
+    says_so = isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _OUT_OF_MEMORY)
+    return isinstance(error, MemoryError) or says_so
 
 
 def _unembedded(loaded: Loaded, windows: Sequence[Window | None], dim: int) -> Embedded:

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from clara_search.audio import Window, windows
-from clara_search.store import Database, KeyedTable, Table, ledger_name, row_id, sql_string
+from clara_search.keyed import KeyedTable
+from clara_search.places import Status
+from clara_search.store import Database, Table, TableInfo, ledger_name, row_id
+from indexer.digests import DigestMap, digest, fingerprint, shortened
 from indexer.items import Item
 
-Digest = bytes
-"""16 bytes."""
-
-_UNTRUSTED_NS = 2_000_000_000
-"""A file as young as this when it was read may be written again within the same tick of the file system's clock."""
-
-_KEYS_PER_LOOKUP = 500
 _COLUMNS = (
     *("key", "uri", "source", "kind", "status", "reason"),
     *("content_hash", "signature", "stamp", "start_s", "end_s", "at"),
 )
+_ENTRY_COLUMNS = ("key", "uri", "source", "status", "kind", "start_s", "end_s")
 
 
 @dataclass(frozen=True)
@@ -47,127 +43,158 @@ class Record:
 
 @dataclass(frozen=True)
 class Entry:
-    """An item as the ledger knows it, with the ids of its rows in the corpus table."""
+    """An item as the ledger knows it, with the windows (None for a text) and ids of its rows in the corpus table."""
 
     key: str
     failed: bool
     source: str
+    uri: str
     file: str
-    start_s: float | None
-    end_s: float | None
-    row_ids: tuple[str, ...]
+    windows: tuple[Window | None, ...]
+
+    @property
+    def row_ids(self) -> list[str]:
+        """The ids of its rows."""
+        return row_ids(self.uri, self.windows)
 
 
 class Ledger:
-    """What was indexed into `table`, so that the same work is never done twice."""
+    """What was indexed into `table`, so that the same work is never done twice.
 
-    def __init__(self, database: Database, table: Table):
+    In memory it has some forty bytes an item, as it was when it was opened: a run looks at an item once.
+    """
+
+    def __init__(self, database: Database, table: Table, retry_failed: bool = False):
         self._info = table.info
         self._stored = database.ledger(table.name) or _create(database, table.name)
-        self._known = dict(self._load())
+        self._retry_failed = retry_failed
+        self._known, self._contents, self.rows = self._load()
+        self._version = self._stored.version
 
     def is_untouched(self, item: Item, stamp: str) -> bool:
         """Tell whether the item is done and its file was not touched since: nothing has to be read."""
         known = self._known.get(digest(item.key))
-        return bool(stamp) and known is not None and known[0] == bytes.fromhex(stamp)
+        return bool(stamp) and known is not None and known[0] == shortened(stamp) and known[1] != 0
+
+    def is_refused(self, item: Item, stamp: str) -> bool:
+        """Tell whether the item failed for what is in its file, which was not touched since: it would fail again."""
+        known = self._known.get(digest(item.key))
+        return not self._retry_failed and bool(stamp) and known == (shortened(stamp), 0)
 
     def is_done(self, item: Item, content_hash: str) -> bool:
         """Tell whether the item is done with this content and these columns."""
         known = self._known.get(digest(item.key))
-        return known is not None and known[1] == _signature(item, content_hash)
+        return known is not None and known[1] == shortened(_signature(item, content_hash))
+
+    def has_failed(self, item: Item) -> bool:
+        """Tell whether the item failed the last time."""
+        known = self._known.get(digest(item.key))
+        return known is not None and known[1] == 0
+
+    def has_content(self, content_hash: str) -> bool:
+        """Tell whether a recording with this content, of any name, is done."""
+        wanted = np.uint64(shortened(content_hash))
+        place = int(np.searchsorted(self._contents, wanted))
+        return place < len(self._contents) and bool(self._contents[place] == wanted)
+
+    def with_content(self, content_hashes: Iterable[str]) -> Iterator[tuple[str, Entry]]:
+        """Yield the recordings that are done and have one of these contents, each behind its content hash."""
+        hashes = sorted(set(content_hashes))
+        for where in self._stored.keys_in(hashes, "content_hash"):
+            for row in self._rows([*_ENTRY_COLUMNS, "content_hash"], f"status = 'done' AND kind = 'audio' AND {where}"):
+                yield row["content_hash"], self._entry(row)
 
     def entries(self, items: Iterable[Item]) -> dict[str, Entry]:
-        """Return what the ledger holds of `items`, by their keys."""
-        keys = [item.key for item in items if digest(item.key) in self._known]
-        found = {}
-        for start in range(0, len(keys), _KEYS_PER_LOOKUP):
-            listed = ", ".join(sql_string(key) for key in keys[start : start + _KEYS_PER_LOOKUP])
-            found.update({entry.key: entry for entry in self._scan(f"key IN ({listed})")})
-        return found
+        """Return what the ledger holds of `items` now, by their keys."""
+        # Where nobody else wrote since it was opened, most items are known to be new.
+        alone = self._stored.version == self._version
+        keys = [item.key for item in items if not alone or digest(item.key) in self._known]
+        return {entry.key: entry for where in self._stored.keys_in(keys) for entry in self.scan(where)}
 
     def record(self, records: Sequence[Record]) -> None:
         """Write how items ended, over what was known of them."""
         import pyarrow as pa
 
+        alone = self._stored.version == self._version
         now = datetime.now(UTC)
-        rows = [_row(record, now) for record in records]
-        self._stored.upsert(pa.Table.from_pylist(rows, schema=_schema()))
-        self._known.update((digest(row["key"]), _stamps(row["stamp"], row["signature"])) for row in rows)
+        self._stored.upsert(pa.Table.from_pylist([_row(record, now) for record in records], schema=_schema()))
+        if alone:
+            self._version = self._stored.version
 
     def forget(self, keys: Sequence[str]) -> None:
         """Drop what is known of `keys`."""
         self._stored.delete_keys(keys)
 
-    def gone(self, sources: Iterable[Path], was_seen: Callable[[str], bool]) -> Iterator[Entry]:
-        """Yield the entries under `sources` that are no longer there.
+    def compact(self, keep_days: float) -> None:
+        """Join the small files that many commits leave. To be called under the lock that `record` is called under."""
+        alone = self._stored.version == self._version
+        self._stored.compact(keep_days)
+        if alone:
+            self._version = self._stored.version
 
-        Of a folder that is what lies in it no longer, of a manifest or a text file what it no longer lists: what
-        `was_seen` does not know by its key.
-        """
-        folders = tuple(f"{source}{os.sep}" for source in sources if source.is_dir())
-        files = {str(source) for source in sources if not source.is_dir()}
-        for entry in self._scan(None):
-            if was_seen(entry.key):
-                continue
-            if entry.source in files or (entry.file.startswith(folders) and is_missing(entry.file)):
-                yield entry
+    def scan(self, where: str | None = None) -> Iterator[Entry]:
+        """Yield the entries that pass the SQL filter `where`."""
+        return map(self._entry, self._rows(_ENTRY_COLUMNS, where))
 
-    def _load(self) -> Iterator[tuple[Digest, tuple[Digest, Digest]]]:
-        for batch in self._stored.scan(["key", "stamp", "signature"]).to_batches():
-            for key, stamp, signature in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                yield digest(key), _stamps(stamp, signature)
+    def _load(self) -> tuple[DigestMap, Any, int]:
+        """Return stamp and signature by key, the contents that are done, sorted, and how many rows there should be."""
+        known, contents, rows = DigestMap(2), array("Q"), 0
+        for row in self._rows([*_ENTRY_COLUMNS, "stamp", "signature", "content_hash"], None):
+            known.put(digest(row["key"]), shortened(row["stamp"]), shortened(row["signature"]))
+            rows += len(self._windows(row))
+            if row["status"] == "done" and row["kind"] == "audio":
+                contents.append(shortened(row["content_hash"] or ""))
+        return known, np.sort(np.array(contents, np.uint64)), rows
 
-    def _scan(self, where: str | None) -> Iterator[Entry]:
-        columns = ["key", "uri", "source", "status", "kind", "start_s", "end_s"]
-        for batch in self._stored.scan(columns, where).to_batches():
-            for row in batch.to_pylist():
-                yield Entry(
-                    key=row["key"],
-                    failed=row["status"] == "failed",
-                    source=row["source"],
-                    file=row["uri"] if row["kind"] == "audio" else row["source"],
-                    start_s=row["start_s"],
-                    end_s=row["end_s"],
-                    row_ids=tuple(self._row_ids(row)),
-                )
+    def _rows(self, columns: Sequence[str], where: str | None) -> Iterator[dict[str, Any]]:
+        for batch in self._stored.batches(columns, where):
+            yield from batch.to_pylist()
 
-    def _row_ids(self, row: dict[str, Any]) -> Iterator[str]:
+    def _entry(self, row: dict[str, Any]) -> Entry:
+        return Entry(
+            key=row["key"],
+            failed=row["status"] == "failed",
+            source=row["source"],
+            uri=row["uri"],
+            file=row["uri"] if row["kind"] == "audio" else row["source"],
+            windows=self._windows(row),
+        )
+
+    def _windows(self, row: dict[str, Any]) -> tuple[Window | None, ...]:
         if row["end_s"] is not None:
-            for start_s, end_s in stretch_windows(row["start_s"], row["end_s"], self._info.window_s, self._info.hop_s):
-                yield row_id(row["uri"], start_s, end_s)
-        elif row["kind"] == "text" and row["status"] == "done":
-            yield row_id(row["uri"], None, None)
+            return tuple(stretch_windows(row["start_s"], row["end_s"], self._info))
+        return (None,) if row["kind"] == "text" and row["status"] == "done" else ()
 
 
-def stretch_windows(start_s: float, end_s: float, window_s: float, hop_s: float) -> Iterator[Window]:
+def stretch_windows(start_s: float, end_s: float, info: TableInfo) -> Iterator[Window]:
     """Yield the windows that cover a recording from `start_s` to `end_s` seconds."""
-    for window in windows(end_s - start_s, window_s, hop_s):
+    for window in windows(end_s - start_s, info.window_s, info.hop_s):
         yield Window(start_s + window.start_s, start_s + window.end_s)
 
 
-def stamp_of(item: Item, status: os.stat_result) -> str:
-    """Return what changes when the item's file or columns do; empty for a file too young to tell."""
-    if time.time_ns() - status.st_mtime_ns < _UNTRUSTED_NS:
-        return ""
-    return digest(f"{status.st_size} {status.st_mtime_ns} {_details(item)}").hex()
+def row_ids(uri: str, spans: Iterable[Window | None]) -> list[str]:
+    """Return the ids of the rows of `uri` for these windows (None: that of a text)."""
+    return [row_id(uri, *(span or (None, None))) for span in spans]
 
 
-def digest(text: str) -> Digest:
-    """Return 16 bytes that stand for `text`."""
-    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+def stamp_of(item: Item, status: Status) -> str:
+    """Return what changes when the item's file or columns do; empty for a file whose status cannot be trusted."""
+    return fingerprint(f"{status.size} {status.token} {item.details}") if status.token else ""
 
 
-def _stamps(stamp: str, signature: str) -> tuple[Digest, Digest]:
-    return bytes.fromhex(stamp), bytes.fromhex(signature)
+def is_missing(path: str) -> bool:
+    """Tell whether there is nothing at `path`, as against something that cannot be looked at."""
+    try:
+        Path(path).lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
-def _signature(item: Item, content_hash: str) -> Digest:
-    return digest(f"{content_hash} {_details(item)}")
-
-
-def _details(item: Item) -> str:
-    """Everything but the content that ends up in a row."""
-    return json.dumps([item.text, item.language, item.start_s, item.end_s, item.columns], sort_keys=True, default=str)
+def _signature(item: Item, content_hash: str) -> str:
+    return fingerprint(f"{content_hash} {item.details}")
 
 
 def _row(record: Record, at: datetime) -> dict[str, Any]:
@@ -180,8 +207,8 @@ def _row(record: Record, at: datetime) -> dict[str, Any]:
         "status": "done" if done else "failed",
         "reason": record.reason,
         "content_hash": record.content_hash,
-        "signature": _signature(item, record.content_hash).hex() if done and record.content_hash else "",
-        "stamp": record.stamp if done else "",
+        "signature": _signature(item, record.content_hash) if done and record.content_hash else "",
+        "stamp": record.stamp,
         "start_s": record.start_s,
         "end_s": record.end_s,
         "at": at,
@@ -198,14 +225,3 @@ def _schema() -> Any:
 
 def _create(database: Database, table: str) -> KeyedTable:
     return database.create_keyed_table(ledger_name(table), _schema(), key="key")
-
-
-def is_missing(path: str) -> bool:
-    """Tell whether there is nothing at `path`, as against something that cannot be looked at."""
-    try:
-        Path(path).lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False
-    return False

@@ -1,4 +1,7 @@
-"""Manifests: CSV, TSV, JSON-lines and Parquet files with a `path` or `text` column and any further ones."""
+"""Manifests: CSV, TSV, JSON-lines, Parquet and Arrow files with a `path`, `url` or `text` column and any further ones.
+
+Parquet and Arrow files may hold the recordings themselves, in a column `audio` as Hugging Face's `datasets` writes it.
+"""
 
 from __future__ import annotations
 
@@ -7,58 +10,59 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 from clara_search.errors import FormatError
-from indexer.items import ColumnType, Item, Survey, text_lines
+from clara_search.places import Status, is_url, status_of
+from indexer.columnar import COLUMNAR_SUFFIXES, rows_of
+from indexer.items import ColumnType, Item, Survey, suffix_of, text_lines
+from indexer.rows import Row, plain, unicode_of
 
-KNOWN_COLUMNS = frozenset({"path", "text", "language", "start_s", "end_s"})
+KNOWN_COLUMNS = frozenset({"path", "url", "text", "language", "start_s", "end_s"})
 RESERVED_COLUMNS = frozenset({"id", "kind", "uri", "content_hash", "vector", "rank", "score"})
 """Names that a table or a hit uses itself: a manifest's own column has to be called something else."""
 
 _WHOLE_NUMBER = re.compile(r"-?(0|[1-9]\d{0,17})")
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?")
 _WIDTH = {kind: width for width, kind in enumerate(get_args(ColumnType))}
-_PARQUET_ROWS = 1024
 
 
-class _Row(NamedTuple):
-    line: int
-    values: Mapping[str, Any]
-
-
-def survey(path: Path, text_column: str | None = None) -> Survey:
+def survey(place: str, text_column: str | None = None) -> Survey:
     """Read the manifest to its end: count its rows and type its further columns. Raises FormatError if it is broken.
 
     In CSV and TSV, where all is text, a column of plain numbers counts as numbers; "007" is none.
     """
-    type_of = _type_of_cell if _is_csv(path) else _type_of
+    type_of_one = _type_of_cell if _is_csv(place) else type_of
     count, columns = 0, dict[str, ColumnType]()
     names = set[str]()
-    for row in _rows(path):
+    for row in _rows(place):
         count += 1
         if not names.issuperset(row.values):
             names |= row.values.keys()
-            _check_names(path, row, text_column)
+            _check_names(place, row, text_column)
+        names |= {"audio"} if row.content is not None else set()
         for name, value in row.values.items():
             if value is not None and name not in KNOWN_COLUMNS and name != text_column:
-                columns[name] = wider(columns.get(name), type_of(value))
+                columns[name] = wider(columns.get(name), type_of_one(value))
     if count == 0:
-        raise FormatError(f"{path}: holds no rows")
+        raise FormatError(f"{place}: holds no rows")
     listed = ", ".join(sorted(names))
     if text_column is not None and text_column not in names:
-        raise FormatError(f"{path}: has no column '{text_column}' (it has {listed})")
-    if not names & {"path", text_column or "text"}:
-        raise FormatError(f"{path}: has neither a 'path' nor a 'text' column (it has {listed}); see --text-column")
+        raise FormatError(f"{place}: has no column '{text_column}' (it has {listed})")
+    if not names & {"path", "url", "audio", text_column or "text"}:
+        raise FormatError(f"{place}: has neither a 'path' nor a 'text' column (it has {listed}); see --text-column")
     return Survey(count, columns)
 
 
-def items(path: Path, text_column: str | None = None) -> Iterator[Item]:
-    """Yield an item per row: audio where it has a path (relative to the manifest), else text."""
-    for row in _rows(path):
-        yield _item(path, row, text_column or "text")
+def items(place: str, text_column: str | None = None) -> Iterator[Item]:
+    """Yield an item per row: audio where it has a path or url (relative to the manifest) or holds it, else text."""
+    status: Status | None = None
+    for row in _rows(place):
+        if row.content is not None and status is None:
+            status = status_of(place)
+        yield item_of(place, row, text_column or "text", status)
 
 
 def wider(first: ColumnType | None, second: ColumnType) -> ColumnType:
@@ -77,26 +81,38 @@ def convert(value: Any, kind: ColumnType) -> Any:
     return value if isinstance(value, bool) else {"int": int, "float": float}[kind](value)
 
 
-def _item(path: Path, row: _Row, text_column: str) -> Item:
+def item_of(place: str, row: Row, text_column: str, status: Status | None) -> Item:
+    """Return the item that a row of the manifest `place` lists; `status` is that of the file, where it holds audio."""
     values = {name: value for name, value in row.values.items() if value is not None}
-    named, text, language = values.pop("path", None), values.pop(text_column, None), values.pop("language", None)
-    place = f"{path}#L{row.line}"
+    named, url = values.pop("path", None), values.pop("url", None)
+    text, language = values.pop(text_column, None), values.pop("language", None)
+    here = row.name or f"{place}#L{row.line}"
     try:
         start_s, end_s = _seconds(values.pop("start_s", None)), _seconds(values.pop("end_s", None))
         if (start_s or 0.0) >= (math.inf if end_s is None else end_s):
             raise ValueError(f"start_s {start_s} is not before end_s {end_s}")
+        named = url if named is None else named
         if "\0" in str(named):
             raise ValueError("its path holds a NUL")
         for name, value in (("path", named), (text_column, text), ("language", language)):
             if not isinstance(value, (str, type(None))):
                 raise ValueError(f"{name} is no text: {value!r}")
-        if named is None and text is None:
+        if named is None and text is None and row.content is None:
             raise ValueError("has neither a path nor a text")
     except ValueError as error:
-        return Item(str(path), "text", place, row.line, problem=str(error))
-    uri = place if named is None else os.path.normpath(path.parent / named)
-    kind = "text" if named is None else "audio"
-    return Item(str(path), kind, uri, row.line, text, language, start_s, end_s, values)  # type: ignore[arg-type]
+        return Item(place, "text", here, row.line, problem=str(error))
+    uri = here if named is None or row.content is not None else _resolved(place, named)
+    kind: Literal["audio", "text"] = "text" if named is None and row.content is None else "audio"
+    return Item(place, kind, uri, row.line, text, language, start_s, end_s, values, content=row.content, status=status)
+
+
+def _resolved(place: str, named: str) -> str:
+    """Return where a recording lies that the manifest `place` names."""
+    if is_url(named):
+        return named
+    if is_url(place):
+        return f"{place.rpartition('/')[0]}/{named}"
+    return os.path.normpath(Path(place).parent / named)
 
 
 def _seconds(value: Any) -> float | None:
@@ -111,18 +127,19 @@ def _seconds(value: Any) -> float | None:
     return seconds
 
 
-def _check_names(path: Path, row: _Row, text_column: str | None) -> None:
+def _check_names(place: str, row: Row, text_column: str | None) -> None:
     for name in row.values:
-        where = f"{path}, line {row.line}: column '{name}'"
+        where = f"{place}, line {row.line}: column '{name}'"
         if name in RESERVED_COLUMNS and name != text_column:
             raise FormatError(f"{where} has a name that the table uses itself: rename it")
         if not name or name.startswith("_") or "." in name or "`" in name:
             raise FormatError(f"{where} cannot be a column of a table: no leading '_', no '.' and no '`', please")
     if text_column not in (None, "text") and "text" in row.values:
-        raise FormatError(f"{path}: has a column 'text' beside --text-column '{text_column}': rename or drop it")
+        raise FormatError(f"{place}: has a column 'text' beside --text-column '{text_column}': rename or drop it")
 
 
-def _type_of(value: Any) -> ColumnType:
+def type_of(value: Any) -> ColumnType:
+    """Return what a column holds that holds `value`."""
     for kind, python_type in (("bool", bool), ("int", int), ("float", float)):
         if isinstance(value, python_type):
             return cast(ColumnType, kind)
@@ -135,19 +152,19 @@ def _type_of_cell(cell: str) -> ColumnType:
     return "float" if _NUMBER.fullmatch(cell) else "text"
 
 
-def _is_csv(path: Path) -> bool:
-    return path.suffix.lower() in (".csv", ".tsv")
+def _is_csv(place: str) -> bool:
+    return suffix_of(place) in (".csv", ".tsv")
 
 
-def _rows(path: Path) -> Iterator[_Row]:
-    suffix = path.suffix.lower()
-    if _is_csv(path):
-        return _csv_rows(path, "\t" if suffix == ".tsv" else ",")
-    return _parquet_rows(path) if suffix == ".parquet" else _json_rows(path)
+def _rows(place: str) -> Iterator[Row]:
+    suffix = suffix_of(place)
+    if _is_csv(place):
+        return _csv_rows(place, "\t" if suffix == ".tsv" else ",")
+    return rows_of(place) if suffix in COLUMNAR_SUFFIXES else _json_rows(place)
 
 
-def _csv_rows(path: Path, delimiter: str) -> Iterator[_Row]:
-    reader = csv.reader(text_lines(path), delimiter=delimiter, strict=True)
+def _csv_rows(place: str, delimiter: str) -> Iterator[Row]:
+    reader = csv.reader(text_lines(place), delimiter=delimiter, strict=True)
     header: list[str] | None = None
     line = 0
     try:
@@ -159,56 +176,27 @@ def _csv_rows(path: Path, delimiter: str) -> Iterator[_Row]:
             if header is None:
                 header = [name.strip() for name in cells]
                 if len(set(header)) < len(header):
-                    raise FormatError(f"{path}, line {first_line}: two columns have the same name")
+                    raise FormatError(f"{place}, line {first_line}: two columns have the same name")
                 continue
             if len(cells) != len(header):
-                raise FormatError(f"{path}, line {first_line}: {len(cells)} cells, but {len(header)} columns")
-            yield _Row(first_line, {name: _csv_value(cell) for name, cell in zip(header, cells, strict=True)})
+                raise FormatError(f"{place}, line {first_line}: {len(cells)} cells, but {len(header)} columns")
+            yield Row(first_line, {name: _csv_value(cell) for name, cell in zip(header, cells, strict=True)})
     except csv.Error as error:
-        raise FormatError(f"{path}, line {reader.line_num}: {error}") from error
+        raise FormatError(f"{place}, line {reader.line_num}: {error}") from error
 
 
 def _csv_value(cell: str) -> str | None:
     return cell.strip() or None
 
 
-def _json_rows(path: Path) -> Iterator[_Row]:
-    for number, line in enumerate(text_lines(path), start=1):
+def _json_rows(place: str) -> Iterator[Row]:
+    for number, line in enumerate(text_lines(place), start=1):
         if not line.strip():
             continue
         try:
             values = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise FormatError(f"{path}, line {number}: not JSON ({error})") from error
+            raise FormatError(f"{place}, line {number}: not JSON ({error})") from error
         if not isinstance(values, dict):
-            raise FormatError(f"{path}, line {number}: not a JSON object")
-        yield _Row(number, {_unicode(name): _plain(value) for name, value in values.items()})
-
-
-def _parquet_rows(path: Path) -> Iterator[_Row]:
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    try:
-        number = 0
-        with parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(_PARQUET_ROWS):
-                for values in batch.to_pylist():
-                    number += 1
-                    yield _Row(number, {name: _plain(value) for name, value in values.items()})
-    except (pa.ArrowException, OSError) as error:
-        raise FormatError(f"{path}: not a Parquet file that can be read ({error})") from error
-
-
-def _plain(value: Any) -> Any:
-    """Return a scalar as it is, and what is nested, a date or a number beyond 64 bits as text."""
-    if isinstance(value, str):
-        return _unicode(value) or None
-    if value is None or isinstance(value, (bool, float)) or (isinstance(value, int) and abs(value) < 2**63):
-        return value
-    return _unicode(json.dumps(value, ensure_ascii=False, default=str))
-
-
-def _unicode(text: str) -> str:
-    """Return `text` with what is no character (half of a surrogate pair, as JSON can spell it) replaced."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+            raise FormatError(f"{place}, line {number}: not a JSON object")
+        yield Row(number, {unicode_of(name): plain(value) for name, value in values.items()})

@@ -3,33 +3,42 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 
 import pyarrow as pa
 
 from clara_search.audio import DEFAULT_HOP_S, DEFAULT_WINDOW_S
-from clara_search.encoder import Encoder
+from clara_search.encoder import DEFAULT_MODEL, Encoder, load_encoder
 from clara_search.errors import DatabaseError, FormatError
+from clara_search.keyed import DEFAULT_KEEP_DAYS
 from clara_search.store import DEFAULT_TABLE, Database, Table, TableInfo, ledger_name
-from indexer.decoding import load
+from indexer.accounts import Orphans, open_ledger
+from indexer.decoding import DEFAULT_TIMEOUT_S, Decoding, Loaded, load
+from indexer.digests import DigestMap, digest
 from indexer.embedding import embed
 from indexer.items import ColumnType, Item, Survey
-from indexer.ledger import Digest, Ledger, digest
-from indexer.sources import absolute, survey
+from indexer.ledger import Ledger
+from indexer.reuse import reuse
+from indexer.scope import Scope, is_out_of_reach
+from indexer.sources import Selection, Source, survey
 from indexer.sources import items as list_items
+from indexer.stages import Clocks, ahead
 from indexer.writing import Progress, Writer, arrow_columns
 
-_COMPACT_AFTER_COMMITS = 16
+_LISTED_AHEAD = 256
 
 
 @dataclass(frozen=True)
 class Summary:
     """What a run did: items `indexed`, `unchanged` and `failed`; rows `removed`, and `rows` now in the table.
 
-    `audio_s` is the length of the recordings that were embedded, `seconds` the wall time.
+    `audio_s` is the length of the recordings that were embedded, `seconds` the wall time. Of the items indexed,
+    `reused` have the vectors of a recording with the same content. `stopped` says that the run was asked to end before
+    it was through. `stages` has the seconds that each stage worked and waited, over all its threads.
     """
 
     indexed: int
@@ -39,52 +48,70 @@ class Summary:
     rows: int
     audio_s: float
     seconds: float
+    reused: int = 0
+    stopped: bool = False
+    stages: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 def index(
-    sources: Sequence[str | Path],
-    database: Database,
-    encoder: Encoder,
+    sources: Source | Sequence[Source],
+    database: Database | str | Path,
+    encoder: Encoder | str | Path = DEFAULT_MODEL,
     table: str = DEFAULT_TABLE,
     *,
     window_s: float | None = None,
     hop_s: float | None = None,
     prune: bool = False,
+    retry_failed: bool = False,
     text_column: str | None = None,
+    ignore: Sequence[str] = (),
+    follow_symlinks: bool = False,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+    threads: int = 0,
+    keep_days: float = DEFAULT_KEEP_DAYS,
     surveyed: Survey | None = None,
     progress: Progress | None = None,
+    clocks: Clocks | None = None,
+    stop: Event | None = None,
 ) -> Summary:
     """Bring `table` up to date with `sources`: embed what is new or changed, and leave the rest alone.
 
-    Windows are 10 s long and 5 s apart unless said, or as the table has them already. With `prune`, the rows of what is
-    no longer in the sources go. What cannot be used is stepped over and kept, with its reason, for
-    `Database.failures`. `surveyed` is `survey(sources, text_column)`, for whoever has it already.
+    Sources are paths, patterns, URLs and `Recording`s. Windows are 10 s long and 5 s apart unless said, or as the table
+    has them already. With `prune`, the rows of what is no longer in the sources go. What cannot be used is stepped over
+    and kept, with its reason, for `Database.failures`; it is tried again once its file is touched, or with
+    `retry_failed`. A recording that was indexed under another name is not embedded again. `surveyed` is
+    `survey(sources, selection)`, for whoever has it already; `clocks` can be read while it runs; `stop`, once set, has
+    it finish and commit what it has begun.
 
     An item is written with all its rows or not at all, and noted as done only then: the next run takes up one that was
     cut off. Raises FormatError for a source that is missing or broken, EncoderMismatch for another encoder's table,
-    DatabaseError for other windows than the table's.
+    DatabaseError for other windows than the table's or where the table cannot be written.
     """
     began = time.monotonic()
-    surveyed = surveyed or survey(sources, text_column)
-    paths = [absolute(source) for source in sources]
+    sources = [sources] if isinstance(sources, Source) else list(sources)
+    selection = Selection(text_column, tuple(ignore), follow_symlinks)
+    surveyed = surveyed or survey(sources, selection)
+    scope = Scope(sources)
     if surveyed.items == 0 and not prune:
-        raise FormatError(f"{', '.join(map(str, paths))}: no recordings found")
+        raise FormatError(f"{scope}: no recordings found")
+    database = database if isinstance(database, Database) else Database(database, create=True)
+    encoder = encoder if isinstance(encoder, Encoder) else load_encoder(encoder)
     corpus = _open_or_create(database, table, encoder, window_s, hop_s, surveyed)
-    ledger = Ledger(database, corpus)
+    ledger, orphans = open_ledger(database, corpus, retry_failed)
+    clocks, stop = clocks or Clocks(), stop or Event()
     listing = _Listing()
-    writer = Writer(corpus, ledger, surveyed.columns, prune, progress)
-    found = listing.once(list_items(sources, text_column))
+    how = Decoding(encoder.sample_rate, timeout_s, threads)
+    writer = Writer(corpus, ledger, surveyed.columns, orphans, prune, progress, keep_days, clocks.write)
     try:
-        with closing(load(found, ledger, encoder.sample_rate)) as loaded:
-            for embedded in embed(loaded, encoder, corpus.info.window_s, corpus.info.hop_s):
-                writer.add(embedded)
+        found = ahead(listing.once(list_items(sources, selection)), _LISTED_AHEAD, clocks.list)
+        with closing(found), closing(_until(stop, load(found, ledger, how, clocks.decode))) as loaded:
+            known = reuse(_checked(loaded, scope), ledger, corpus, how)
+            for embedded in embed(known, encoder, corpus.info, clocks.encode):
+                with clocks.encode.waiting():
+                    writer.add(embedded)
     finally:  # also where it was interrupted: what is embedded is kept
-        writer.commit()
-    gone = [entry for entry in ledger.gone(paths, listing.has) if prune or (entry.failed and not entry.row_ids)]
-    removed = corpus.delete_ids([row for entry in gone for row in entry.row_ids])
-    ledger.forget([entry.key for entry in gone])
-    if writer.commits >= _COMPACT_AFTER_COMMITS:
-        corpus.compact()
+        writer.close()
+    removed = 0 if stop.is_set() else _remove_gone(corpus, ledger, orphans, scope, listing, prune)
     counts = writer.counts
     return Summary(
         indexed=counts["indexed"],
@@ -94,6 +121,9 @@ def index(
         rows=corpus.count(),
         audio_s=round(writer.audio_s, 3),
         seconds=round(time.monotonic() - began, 3),
+        reused=writer.reused,
+        stopped=stop.is_set(),
+        stages=clocks.seconds(),
     )
 
 
@@ -101,7 +131,8 @@ class _Listing:
     """What the sources listed so far, so that nothing is done twice in a run."""
 
     def __init__(self) -> None:
-        self._seen: dict[Digest, Digest] = {}
+        self.sources: set[str] = set()
+        self._seen = DigestMap(1)
 
     def has(self, key: str) -> bool:
         return digest(key) in self._seen
@@ -109,39 +140,79 @@ class _Listing:
     def once(self, items: Iterable[Item]) -> Iterator[Item]:
         """Yield `items` without repetitions; the same recording with other columns becomes a problem."""
         for item in items:
-            key, content = digest(item.key), digest(repr(replace(item, source="", line=None)))
-            if key not in self._seen:
-                self._seen[key] = content
+            self.sources.add(item.source)
+            key, content = digest(item.key), digest(f"{item.key} {item.problem} {item.details}")
+            seen = self._seen.get(key)
+            if seen is None:
+                self._seen.put(key, content)
                 yield item
-            elif self._seen[key] != content and item.line is not None:
+            elif seen != (content,) and item.line is not None:
                 place = f"{item.source}#L{item.line}"
-                self._seen[digest(place)] = b""
+                self._seen.put(digest(place), 0)
                 problem = f"{item.uri} is listed before, with other columns: the first listing counts"
                 yield Item(item.source, "text", place, item.line, problem=problem)
+
+
+def _until(stop: Event, loaded: Generator[Loaded, None, None]) -> Generator[Loaded, None, None]:
+    with closing(loaded):
+        for one in loaded:
+            yield one
+            if stop.is_set():
+                return
+
+
+def _checked(loaded: Iterable[Loaded], scope: Scope) -> Iterator[Loaded]:
+    """Yield `loaded`; where a file could not be read, make sure first that it is not all of its folder."""
+    for one in loaded:
+        if one.state == "failed" and one.content_hash is None and is_out_of_reach(one.item):
+            scope.check()
+        yield one
+
+
+def _remove_gone(corpus: Table, ledger: Ledger, orphans: Orphans, scope: Scope, listing: _Listing, prune: bool) -> int:
+    """Remove the rows of what is no longer in the sources, or only the failures of it; return how many rows."""
+    found = scope.gone(ledger, listing.has, listing.sources if prune else None)
+    gone = [entry for entry in found if prune or (entry.failed and not entry.windows)]
+    ids = [row for entry in gone for row in entry.row_ids]
+    if prune:
+        ids += [row for uri, rows in orphans.items() if scope.is_gone_from_folder(uri) for row in rows]
+    scope.check()  # what was unmounted meanwhile only looks gone
+    with corpus.database.commit_lock(corpus.name):
+        removed = corpus.delete_ids(ids)
+        ledger.forget([entry.key for entry in gone])
+    return removed
 
 
 def _open_or_create(
     database: Database, name: str, encoder: Encoder, window_s: float | None, hop_s: float | None, surveyed: Survey
 ) -> Table:
-    if name in database.table_names():
-        table = database.table(name)
-        table.check_encoder(encoder)
-        info = table.info
-        asked = (info.window_s if window_s is None else window_s, info.hop_s if hop_s is None else hop_s)
-        if asked != (info.window_s, info.hop_s):
-            raise DatabaseError(
-                f"table '{name}' has windows of {info.window_s:g} s every {info.hop_s:g} s; you asked for "
-                f"{asked[0]:g} s every {asked[1]:g} s: leave that out, or index into another --table"
-            )
-        _check_columns(table, surveyed.columns)
-        return table
-    window_s = DEFAULT_WINDOW_S if window_s is None else window_s
-    hop_s = min(DEFAULT_HOP_S, window_s) if hop_s is None else hop_s
-    if not 0 < hop_s <= window_s:
-        raise FormatError(f"need 0 < hop <= window, got window {window_s} s and hop {hop_s} s")
-    database.drop_table(ledger_name(name))  # of a table that somebody deleted
-    info = TableInfo(encoder.name, encoder.fingerprint, encoder.dim, window_s, hop_s)
-    return database.create_table(name, info, [pa.field(*column) for column in arrow_columns(surveyed.columns).items()])
+    with database.commit_lock(name):
+        if name in database.table_names():
+            return _opened(database, name, encoder, window_s, hop_s, surveyed)
+        window_s = DEFAULT_WINDOW_S if window_s is None else window_s
+        hop_s = min(DEFAULT_HOP_S, window_s) if hop_s is None else hop_s
+        if not 0 < hop_s <= window_s:
+            raise FormatError(f"need 0 < hop <= window, got window {window_s} s and hop {hop_s} s")
+        database.drop_table(ledger_name(name))  # of a table that somebody deleted
+        info = TableInfo(encoder.name, encoder.fingerprint, encoder.dim, window_s, hop_s)
+        columns = [pa.field(*column) for column in arrow_columns(surveyed.columns).items()]
+        return database.create_table(name, info, columns)
+
+
+def _opened(
+    database: Database, name: str, encoder: Encoder, window_s: float | None, hop_s: float | None, surveyed: Survey
+) -> Table:
+    table = database.table(name)
+    table.check_encoder(encoder)
+    info = table.info
+    asked = (info.window_s if window_s is None else window_s, info.hop_s if hop_s is None else hop_s)
+    if asked != (info.window_s, info.hop_s):
+        raise DatabaseError(
+            f"table '{name}' has windows of {info.window_s:g} s every {info.hop_s:g} s; you asked for "
+            f"{asked[0]:g} s every {asked[1]:g} s: leave that out, or index into another --table"
+        )
+    _check_columns(table, surveyed.columns)
+    return table
 
 
 def _check_columns(table: Table, columns: Mapping[str, ColumnType]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import queue
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
@@ -10,11 +12,15 @@ import numpy as np
 import pyarrow as pa
 
 from clara_search.audio import Window
-from clara_search.store import Table, row_id
+from clara_search.keyed import DEFAULT_KEEP_DAYS
+from clara_search.store import Table
+from indexer.accounts import Orphans
 from indexer.embedding import Embedded
 from indexer.items import ColumnType, Item
-from indexer.ledger import Entry, Ledger, Record, is_missing
-from indexer.manifests import convert
+from indexer.ledger import Entry, Ledger, Record, is_missing, row_ids
+from indexer.manifests import convert, type_of, wider
+from indexer.memory import give_back
+from indexer.stages import Clock
 
 Status = Literal["indexed", "unchanged", "failed"]
 Progress = Callable[[Item, Status], None]
@@ -26,7 +32,16 @@ _COMMIT_AFTER_S = 30.0
 _COMMIT_SHARE = 0.1
 """Of the time that commits may take: as a table grows they become slower, and so rarer and larger."""
 
-_ARROW_TYPES = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "text": pa.string()}
+_COMPACT_AFTER_COMMITS = 16
+_GIVE_BACK_AFTER_COMMITS = 8
+
+_ARROW_TYPES: dict[ColumnType, pa.DataType] = {
+    "bool": pa.bool_(),
+    "int": pa.int64(),
+    "float": pa.float64(),
+    "text": pa.string(),
+}
+_KINDS = {arrow: kind for kind, arrow in _ARROW_TYPES.items()}
 
 
 def arrow_columns(columns: Mapping[str, ColumnType]) -> dict[str, pa.DataType]:
@@ -35,89 +50,180 @@ def arrow_columns(columns: Mapping[str, ColumnType]) -> dict[str, pa.DataType]:
 
 
 class Writer:
-    """Gathers embedded items and commits them: rows first, the ledger after, so that a cut between is harmless."""
+    """Gathers embedded items and commits them, in a thread of its own: rows first, the ledger after.
+
+    A batch and its entries are committed under one lock, so that the ledger always accounts for the rows of a table,
+    whoever else writes. A cut between the two is harmless: the batch is written again, over itself.
+    """
 
     def __init__(
         self,
         table: Table,
         ledger: Ledger,
         columns: Mapping[str, ColumnType],
+        orphans: Orphans | None = None,
         prune: bool = False,
         progress: Progress | None = None,
+        keep_days: float = DEFAULT_KEEP_DAYS,
+        clock: Clock | None = None,
     ):
         self.counts: dict[Status, int] = {"indexed": 0, "unchanged": 0, "failed": 0}
         self.audio_s = 0.0
         self.removed = 0
-        self.commits = 0
+        self.reused = 0
         self._table = table
         self._ledger = ledger
         self._columns = columns
+        self._orphans = orphans or {}
         self._prune = prune
         self._progress = progress
+        self._keep_days = keep_days
+        self._clock = clock or Clock()
+        self._settling = threading.Lock()
         self._held: list[Embedded] = []
         self._held_rows = 0
+        self._commits = 0
+        self._compact_after = _COMPACT_AFTER_COMMITS
         self._committed_at = time.monotonic()
         self._commit_s = 0.0
+        self._error: BaseException | None = None
+        # One batch is written, one waits, one is gathered: whoever is faster than the disk has to wait for it.
+        self._batches: queue.Queue[list[Embedded] | None] = queue.Queue(1)
+        self._thread = threading.Thread(target=self._run, name="write", daemon=True)
+        self._thread.start()
 
     def add(self, embedded: Embedded) -> None:
-        """Take an item, and commit where enough has come together."""
-        if embedded.loaded.state == "unchanged":
-            self._settle(embedded, "unchanged")
+        """Take an item, and have what came together committed where it is enough. Raises what a commit raised."""
+        self._raise()
+        if embedded.loaded.state in ("unchanged", "refused"):
+            self._settle(embedded)
             return
         self._held.append(embedded)
         self._held_rows += max(1, len(embedded.windows))
         waited_s = time.monotonic() - self._committed_at
         is_due = self._held_rows >= _COMMIT_ROWS and waited_s * _COMMIT_SHARE >= self._commit_s
         if is_due or self._held_rows >= _COMMIT_ROWS_AT_MOST or waited_s >= _COMMIT_AFTER_S:
-            self.commit()
+            self._hand_over()
 
-    def commit(self) -> None:
-        """Write what is held."""
+    def close(self) -> None:
+        """Commit the rest, and wait until all is on the disk. Raises what a commit raised."""
+        if self._held and self._error is None:
+            self._hand_over()
+        self._batches.put(None)
+        self._thread.join()
+        self._raise()
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _hand_over(self) -> None:
         held, self._held, self._held_rows = self._held, [], 0
-        if not held:
-            return
-        began = time.monotonic()
-        known = self._ledger.entries(one.item for one in held)
-        done = [one for one in held if _status(one) == "indexed"]
-        if done:
-            self._table.upsert(_rows(done, self._columns, self._table.info.dim))
-        stale = [id_ for one in held for id_ in self._stale_ids(one, known.get(one.item.key))]
-        self.removed += self._table.delete_ids(stale)
-        self._ledger.record([self._record(one, known.get(one.item.key)) for one in held])
-        self.commits += 1
         self._committed_at = time.monotonic()
-        self._commit_s = self._committed_at - began
-        for one in held:
-            self._settle(one, _status(one))
+        self._batches.put(held)
 
-    def _settle(self, embedded: Embedded, status: Status) -> None:
-        self.counts[status] += 1
-        start_s, end_s = _covered(embedded.windows)
-        if status == "indexed" and start_s is not None and end_s is not None:
-            self.audio_s += end_s - start_s
-        if self._progress is not None:
-            self._progress(embedded.item, status)
+    def _run(self) -> None:
+        while True:
+            with self._clock.waiting():
+                held = self._batches.get()
+            if held is None:
+                return
+            if self._error is not None:  # what was embedded after it is embedded again by the next run
+                continue
+            try:
+                with self._clock.working():
+                    self._commit(held)
+            except BaseException as error:
+                self._error = error
+
+    def _commit(self, held: Sequence[Embedded]) -> None:
+        began = time.monotonic()
+        with self._table.database.commit_lock(self._table.name):
+            known = self._ledger.entries(one.item for one in held)
+            columns = self._columns_of([one for one in held if _status(one) == "indexed"])
+            done = [one for one in held if _status(one) == "indexed"]
+            if done:
+                self._table.upsert(_rows(done, columns, self._table.info.dim))
+            stale = {id_ for one in held for id_ in self._stale_ids(one, known.get(one.item.key))}
+            stale.difference_update(id_ for one in done for id_ in _row_ids(one))
+            self.removed += self._table.delete_ids(sorted(stale))
+            self._ledger.record([self._record(one, known.get(one.item.key)) for one in held])
+        self._commits += 1
+        if self._commits >= self._compact_after:
+            # Ever rarer, since each time all of the table may be written anew.
+            self._compact_after *= 2
+            with self._table.database.commit_lock(self._table.name):
+                self._table.compact(self._keep_days)
+                self._ledger.compact(self._keep_days)
+        if self._commits % _GIVE_BACK_AFTER_COMMITS == 0:
+            give_back()
+        self._commit_s = time.monotonic() - began
+        for one in held:
+            self._settle(one)
+
+    def _columns_of(self, done: Sequence[Embedded]) -> Mapping[str, ColumnType]:
+        """Return the types of all further columns of `done`; an item fails whose value does not fit into the table's.
+
+        Of a stream that could not be surveyed, a column is what the table has, or what its first values are.
+        """
+        columns = dict(self._columns)
+        new = {name: value for one in done for name, value in one.item.columns.items() if name not in columns}
+        if not new:
+            return columns
+        there = {field.name: _KINDS.get(field.type, "text") for field in self._table.schema}
+        for one in done:
+            for name, value in one.item.columns.items():
+                if name in there:
+                    columns[name] = there[name]
+                elif name not in self._columns:
+                    columns[name] = wider(columns.get(name), type_of(value))
+        for one in done:
+            for name in new.keys() & one.item.columns.keys():
+                if not _fits(one.item.columns[name], columns[name]):
+                    one.reason = f"column '{name}' holds {one.item.columns[name]!r}, but {columns[name]} in the table"
+        return columns
+
+    def _settle(self, embedded: Embedded) -> None:
+        status = _status(embedded)
+        with self._settling:
+            self.counts[status] += 1
+            start_s, end_s = _covered(embedded.windows)
+            if status == "indexed" and embedded.loaded.vectors is not None:
+                self.reused += 1
+            elif status == "indexed" and start_s is not None and end_s is not None:
+                self.audio_s += end_s - start_s
+            if self._progress is not None:
+                self._progress(embedded.item, status)
 
     def _stale_ids(self, embedded: Embedded, entry: Entry | None) -> Sequence[str]:
         """Return the ids of the rows that the item had before and has no longer."""
-        if entry is None or self._keeps_rows(embedded):
+        if self._keeps_rows(embedded):
             return []
-        kept = _row_ids(embedded) if _status(embedded) == "indexed" else []
-        return sorted(set(entry.row_ids).difference(kept))
+        # Once for each uri: another stretch of the recording may have written some of them again by then.
+        orphans = self._orphans.pop(embedded.item.uri, [])
+        return [*(entry.row_ids if entry is not None else ()), *orphans]
 
     def _keeps_rows(self, embedded: Embedded) -> bool:
         """Tell whether the item's rows stay as they are: its content is the same, or out of reach for now."""
         if embedded.loaded.state == "touched":
             return True
         out_of_reach = embedded.loaded.content_hash is None and embedded.item.problem is None
-        return out_of_reach and not (self._prune and is_missing(embedded.item.uri))
+        return out_of_reach and not (self._prune and is_missing(embedded.item.place))
 
     def _record(self, embedded: Embedded, entry: Entry | None) -> Record:
         start_s, end_s = _covered(embedded.windows) if _status(embedded) == "indexed" else (None, None)
         if entry is not None and self._keeps_rows(embedded):
-            start_s, end_s = entry.start_s, entry.end_s
+            start_s, end_s = _covered(entry.windows)
         loaded = embedded.loaded
         return Record(loaded.item, loaded.content_hash, loaded.stamp, embedded.reason, start_s, end_s)
+
+
+def _fits(value: Any, kind: ColumnType) -> bool:
+    """Tell whether a value can be stored in a column without losing anything."""
+    try:
+        return kind == "text" or bool(convert(value, kind) == value)
+    except (KeyError, TypeError, ValueError):
+        return False
 
 
 def _status(embedded: Embedded) -> Status:
@@ -133,7 +239,7 @@ def _covered(windows: Sequence[Window | None]) -> tuple[float | None, float | No
 
 
 def _row_ids(embedded: Embedded) -> list[str]:
-    return [row_id(embedded.item.uri, *(window or (None, None))) for window in embedded.windows]
+    return row_ids(embedded.item.uri, embedded.windows)
 
 
 def _rows(embedded: Sequence[Embedded], columns: Mapping[str, ColumnType], dim: int) -> pa.Table:

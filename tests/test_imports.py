@@ -30,18 +30,21 @@ MAY_IMPORT = {
 # A name stands for all the modules of its folder that have no line of their own.
 ORDER = [
     {"errors"},
+    {"places"},
     {"config", "audio", "metrics", "class_metrics", "calibration", "languages", "datasets"},
     {"tokenizer"},
     {"features"},
-    {"models.layers"},
+    {"models.layers", "models.phones"},
     {"models.clara"},
     {"models"},
     {"encoder"},
+    {"durable"},
+    {"keyed"},
     {"store"},
     {"exact", "prompts", "head", "classify", "faiss_engine", "scoring"},
     {"snapshot"},
     {"ann"},
-    {"search"},
+    {"search", "verify"},
     {"__init__"},
     {"commands.common", "commands.lazy"},
     {"commands"},
@@ -118,7 +121,8 @@ def test_the_package_hands_on_what_it_names():
         _ = __import__("clara_search").nothing
 
 
-SUBCOMMANDS = ["", *Commands.homes, "ann build", "ann status", "ann drop", "db info", "models list", "models show"]
+SUBCOMMANDS = ["", *Commands.homes, "ann build", "ann status", "ann drop", "db info", "db verify"]
+SUBCOMMANDS += ["models list", "models show"]
 
 
 def test_help_loads_nothing_heavy():

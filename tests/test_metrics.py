@@ -31,6 +31,30 @@ def slow_scores(queries, gallery, query_labels, labels, k):
     return np.mean(recalls), np.mean(precisions)
 
 
+@pytest.mark.parametrize("owned", [False, True])
+def test_what_is_alike_is_looked_for_among_what_others_own(owned):
+    vectors, groups = unit(60, seed=3), np.arange(60) % 25
+    owners = np.arange(60) % 4 if owned else np.arange(60)
+    recalls, precisions, sizes = [], [], []
+    for i in range(60):
+        others = [j for j in range(60) if owners[j] != owners[i]]
+        if any(groups[j] == groups[i] for j in others):
+            recall, precision = slow_scores(vectors[[i]], vectors[others], groups[[i]], groups[others], 10)
+            recalls.append(recall)
+            precisions.append(precision)
+            sizes.append(len(others))
+    found = metrics.among_themselves(vectors, groups, owners if owned else None, bootstrap=0)
+    assert found.n_queries == len(recalls)
+    assert found.recall[10] == pytest.approx(np.mean(recalls))
+    assert found.map10 == pytest.approx(np.mean(precisions))
+    assert found.n_gallery == round(np.mean(sizes))
+
+
+def test_nothing_alike_is_an_error():
+    with pytest.raises(ValueError, match="no vector has another"):
+        metrics.among_themselves(unit(3), [0, 1, 2])
+
+
 @pytest.mark.parametrize("n_groups", [60, 25, 7])
 def test_retrieval_agrees_with_sorting_the_whole_gallery(n_groups):
     queries, gallery = unit(300, seed=1), unit(80, seed=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 
 import click
 
@@ -16,8 +17,12 @@ class Trainer(LazyGroup):
         "pretrain": "trainer.commands:pretrain_command",
         "prepare": "trainer.prepare:prepare_command",
         "probe": "trainer.probe_command:probe_command",
+        "average": "trainer.average:average_command",
         "hear": "trainer.hear:hear_command",
         "shards": "trainer.shards:shards_command",
+        "pairs": "trainer.pairs:pairs_command",
+        "read": "trainer.read:read_command",
+        "readings": "trainer.readings:readings_command",
         "speak": "trainer.speak:speak_command",
     }
 
@@ -26,6 +31,7 @@ class Trainer(LazyGroup):
 def main() -> None:
     """Train CLARA models; runs from a checkout."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    warnings.filterwarnings("ignore", category=FutureWarning, module="pytorch_lightning")  # of torch to Lightning
 
 
 if __name__ == "__main__":

@@ -6,13 +6,16 @@ And the blend of speech with another sound, which adds the sound to what the rec
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 
 from clara_search.audio import Waveform, resample
+from clara_search.config import Between, check_bounds
 from clara_search.features import MelConfig, band_centres_hz
+
+Probability = Annotated[float, Between(0, 1)]
 
 SILENCE = -1.0
 """The lowest value of a log-mel: what a mask puts in."""
@@ -49,31 +52,32 @@ class AugmentConfig:
         frequency_mask_bands: see `frequency_masks`.
     """
 
-    pitch_probability: float = 0.0
-    pitch_semitones: float = 3.0
-    tempo_probability: float = 0.0
-    tempo: tuple[float, float] = (0.85, 1.18)
-    speed_probability: float = 0.0
-    speed: tuple[float, float] = (0.85, 1.18)
-    blend_probability: float = 0.0
-    blend_lambda: tuple[float, float] = (0.01, 0.8)
+    pitch_probability: Probability = 0.0
+    pitch_semitones: Annotated[float, Between(0, 24)] = 3.0
+    tempo_probability: Probability = 0.0
+    tempo: Annotated[tuple[float, float], Between(0.25, 4)] = (0.85, 1.18)
+    speed_probability: Probability = 0.0
+    speed: Annotated[tuple[float, float], Between(0.1, 10)] = (0.85, 1.18)
+    blend_probability: Probability = 0.0
+    blend_lambda: Annotated[tuple[float, float], Between(0, 1)] = (0.01, 0.8)
     blend_weighs: Literal["speech", "sound"] = "sound"
-    reverb_probability: float = 0.0
-    reverb_s: tuple[float, float] = (0.1, 0.8)
-    clip_probability: float = 0.0
-    clip_share: tuple[float, float] = (0.001, 0.05)
-    gain_db: float = 12.0
-    noise_probability: float = 0.3
-    mix_probability: float = 0.2
-    snr_db: tuple[float, float] = (3.0, 30.0)
-    band_limit_probability: float = 0.0
-    band_limit_hz: tuple[float, float] = (3000.0, 8000.0)
-    time_masks: int = 2
-    time_mask_share: float = 0.08
-    frequency_masks: int = 2
-    frequency_mask_bands: int = 10
+    reverb_probability: Probability = 0.0
+    reverb_s: Annotated[tuple[float, float], Between(0.001, 20)] = (0.1, 0.8)
+    clip_probability: Probability = 0.0
+    clip_share: Annotated[tuple[float, float], Between(0, 1)] = (0.001, 0.05)
+    gain_db: Annotated[float, Between(0, 100)] = 12.0
+    noise_probability: Probability = 0.3
+    mix_probability: Probability = 0.2
+    snr_db: Annotated[tuple[float, float], Between(-100, 100)] = (3.0, 30.0)
+    band_limit_probability: Probability = 0.0
+    band_limit_hz: Annotated[tuple[float, float], Between(0, 1e6)] = (3000.0, 8000.0)
+    time_masks: Annotated[int, Between(0, 100)] = 2
+    time_mask_share: Annotated[float, Between(0, 1)] = 0.08
+    frequency_masks: Annotated[int, Between(0, 100)] = 2
+    frequency_mask_bands: Annotated[int, Between(0, 1024)] = 10
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         for name in ("tempo", "speed", "blend_lambda", "reverb_s", "clip_share", "snr_db", "band_limit_hz"):
             bounds = getattr(self, name)
             if len(bounds) != 2 or bounds[0] > bounds[1]:

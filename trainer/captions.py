@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from clara_search.config import check_bounds
 from clara_search.datasets.spec import Example
 from clara_search.errors import FormatError, first_line
+from trainer.augment import Probability
 
 TEMPLATES = (
     "the sound of {text}",
@@ -40,12 +42,15 @@ class CaptionConfig:
             grammar.
     """
 
-    template_probability: float = 0.5
+    template_probability: Probability = 0.5
     templates: tuple[str, ...] = TEMPLATES
     translations: str = ""
-    translation_probability: float = 0.0
-    language_probability: float = 0.5
+    translation_probability: Probability = 0.0
+    language_probability: Probability = 0.5
     generator: str = ""
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
 
 _HEAD_FIRST = {"es", "fr", "it", "ru"}

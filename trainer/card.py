@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 
-from clara_search.metrics import Accuracy, RetrievalScores
+from clara_search.metrics import Accuracy, Interval, RetrievalScores
 from trainer.corpus import Corpus
 from trainer.evaluate import Report
 from trainer.recipe import RECIPES, Recipe
@@ -18,7 +18,12 @@ def model_card(recipe: Recipe, corpus: Corpus, sides: Sides, report: Report, par
     """
     path = RECIPES / f"{recipe.name}.md"
     written = path.read_text(encoding="utf-8").strip() if path.is_file() else f"# {recipe.name}"
-    scores = [_sizes(recipe, corpus, sides, parameters), _retrieval(report), _digits(report)]
+    tables = [
+        *([_retrieval(report)] if report.retrieval else ["No recordings were held out for scores."]),
+        *([_digits(report)] if report.digits else []),
+        *([_abilities(report)] if report.retrieval else []),
+    ]
+    scores = [_sizes(recipe, corpus, sides, parameters), *tables]
     parts = [_front_matter(corpus, sides), written, "## Scores", *scores, "## Recordings", _sources(corpus, sides)]
     return "\n\n".join(parts) + "\n"
 
@@ -37,13 +42,19 @@ def _front_matter(corpus: Corpus, sides: Sides) -> str:
 def _sizes(recipe: Recipe, corpus: Corpus, sides: Sides, parameters: int) -> str:
     hours = sum(corpus.duration_s(index) for index in sides.train) / 3600
     speakers = ", ".join(recipe.data.held_out_speakers)
+    others = [
+        f"{len(sides.new_speaker)} of speakers that were never trained on ({speakers}), with texts that were not either"
+        if speakers
+        else "",
+        f"{len(sides.digits)} recorded digits" if sides.digits else "",
+    ]
     return (
         f"{parameters / 1e6:.2f} M parameters, {recipe.model.dim} dimensions, {recipe.model.mel.sample_rate} Hz. "
         f"Trained on {len(sides.train):,} recordings ({hours:.1f} h). Held out: "
         f"{len(sides.valid):,} recordings to choose the epoch by, {len(sides.test):,} for the scores below, all with "
-        f"texts (normalised, by hash) that were never trained on; {len(sides.new_speaker)} of speakers that were never "
-        f"trained on ({speakers}), with texts that were not either; {len(sides.digits)} recorded digits. "
-        "Brackets: 95 % bootstrap interval (digits: Wilson). Chance is the expectation of a random order."
+        f"texts (normalised, by hash) that were never trained on{''.join(f'; {other}' for other in others if other)}. "
+        f"Brackets: 95 % bootstrap interval{' (digits: Wilson)' if sides.digits else ''}. "
+        "Chance is the expectation of a random order."
     )
 
 
@@ -90,6 +101,44 @@ def _digits(report: Report) -> str:
             *(row(language, score) for language, score in report.digits.items()),
         ]
     )
+
+
+def _abilities(report: Report) -> str:
+    """Return the other scores, each with the number of its queries, the size of its gallery and chance."""
+    found = report.abilities
+    rows = [
+        *(
+            (f"speech, {who} speakers, text to audio, {measure}", one, *_at(one, k))
+            for who, one in found.thousand.items()
+            for measure, k in (("R@1", 1), ("R@10", 10))
+        ),
+        *(
+            (f"sounds by their name in {language}, R@10", one, *_at(one, 10))
+            for language, one in found.languages.items()
+        ),
+        *(
+            (f"recordings alike ({what}), mAP@10, {whose}", one, one.map10, one.map10_interval, one.chance_map10)
+            for what, both in found.alike.items()
+            for whose, one in (("this model", both.model), ("log-mel statistics", both.log_mel))
+        ),
+    ]
+    lines = ["| asked for | queries | gallery | score | chance |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {name} | {one.n_queries} | {one.n_gallery} | {value:.3f} [{low:.3f}, {high:.3f}] | {chance:.4f} |"
+        for name, one, value, (low, high), chance in rows
+    ]
+    if found.classes is not None:
+        named, (low, high) = found.classes, found.classes.interval
+        recall = sum(found.class_recall.values()) / len(found.class_recall)
+        lines.append(
+            f"| animals, vehicles and weather named by prompts ({named.n_classes} classes; {recall:.2f} averaged over "
+            f"them) | {named.n} | - | {named.accuracy:.3f} [{low:.3f}, {high:.3f}] | {named.chance:.4f} |"
+        )
+    return "\n".join(lines)
+
+
+def _at(scores: RetrievalScores, k: int) -> tuple[float, Interval, float]:
+    return scores.recall[k], scores.recall_interval[k], scores.chance_recall[k]
 
 
 def _sources(corpus: Corpus, sides: Sides) -> str:

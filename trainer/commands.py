@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,18 +54,28 @@ def pretrain_command(
 ) -> None:
     """Train the model of RECIPE (a path, or a file of trainer/recipes) on recordings with texts."""
     settings, folder = load(recipe, sources, overrides, run)
+    if max_minutes is not None and not math.isfinite(max_minutes):
+        raise click.BadParameter("a number of minutes", param_hint="--max-minutes")
     if init is not None:
         settings = dataclasses.replace(settings, towers=dataclasses.replace(settings.towers, audio=init, text=init))
     try:
-        from trainer.pretrain import prepare, pretrain
+        from trainer.callbacks import Stopped, zero_shots
+        from trainer.pretrain import check_machine, prepare, pretrain
     except ModuleNotFoundError as error:
         raise ClaraError(f"training needs {error.name}: pip install -e '.[train]'") from error
     if not dry_run:
-        click.echo(pretrain(settings, folder, max_minutes))
+        try:
+            click.echo(pretrain(settings, folder, max_minutes))
+        except Stopped as stopped:
+            if not stopped.planned:
+                raise
+            click.echo(stopped)
         return
     from trainer.estimate import estimate
 
-    ready = prepare(settings, folder, teachers=False)
+    check_machine(settings)
+    ready = prepare(settings, folder, rehearse=True)
+    zero_shots(ready.recipe, ready.tokenizer, folder.parent / "cache")  # for what it refuses
     click.echo(as_toml(ready.recipe))
     for name, value in estimate(ready):
         click.echo(f"{name:<34}{value}")

@@ -14,17 +14,20 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from filelock import FileLock
 from tqdm import tqdm
 
-from clara_search.audio import Waveform, load_audio
-from clara_search.datasets.readers import matching, read, stored_bytes
+from clara_search.audio import AUDIO_SUFFIXES, Waveform, load_audio
+from clara_search.datasets.readers import MANIFESTS, matching, read_place, stored_bytes
 from clara_search.datasets.spec import Example, Stored
 from clara_search.errors import AudioError, FormatError
+from trainer.writing import new_folder, whole, write_text
 
 log = logging.getLogger(__name__)
 
@@ -35,19 +38,28 @@ U = TypeVar("U")
 
 
 class Corpus:
-    """The recordings listed in `folder`: `examples` (without their audio), and waveforms at `sample_rate` Hz."""
+    """The recordings listed in `folder`: `examples` (without their audio), and waveforms at `sample_rate` Hz.
+
+    Raises OSError or ValueError for a folder that is not whole.
+    """
 
     def __init__(self, folder: Path, sample_rate: int) -> None:
         self.folder, self.sample_rate = folder, sample_rate
         with (folder / _EXAMPLES).open(encoding="utf-8") as file:
-            rows = [json.loads(line) for line in file]
-        if not rows:
-            raise FormatError(f"no recording can be read; {folder / _PROBLEMS} says why")
+            *rows, end = [json.loads(line) for line in file]
+        decoded = folder / _SAMPLES
         self._offsets: list[int] = np.cumsum([0, *(row.pop("samples") for row in rows)]).tolist()
+        if end != {"recordings": len(rows)}:
+            raise ValueError("the list is cut short")
+        if decoded.exists() and decoded.stat().st_size != 2 * self._offsets[-1]:
+            raise ValueError("the waveforms are cut short")
         self.hashes: list[str] = [row.pop("content_hash") for row in rows]
         self.examples = [_example(row) for row in rows]
-        decoded = folder / _SAMPLES
         self._decoded: npt.NDArray[np.int16] | None = np.memmap(decoded, np.int16, "r") if decoded.exists() else None
+
+    def locked(self) -> FileLock:
+        """Return the lock of the folder, for what is added to it."""
+        return FileLock(self.folder / "lock")
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -72,24 +84,57 @@ def load_corpus(patterns: Sequence[str], sample_rate: int, cache: Path, decode: 
     """List everything that `patterns` name in a folder of `cache`, once, and decode it there where `decode` says so.
 
     What cannot be read is left out, and listed in the folder with the reason. The list is made anew when the patterns,
-    the rate, or a file's name, size or time change.
+    the rate, or the name, size or time of any file that it depends on change, and where it is damaged. Raises
+    FormatError where nothing can be read, or a URL cannot be reached.
     """
-    folder = cache / _cache_key(patterns, sample_rate, decode)
-    if not (folder / _EXAMPLES).exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        _list_into(folder, patterns, sample_rate, decode)
-    return Corpus(folder, sample_rate)
+    places = _places(patterns)
+    folder = new_folder(cache / _cache_key(places, sample_rate, decode))
+    with FileLock(folder / "lock"):
+        try:
+            return Corpus(folder, sample_rate)
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            log.warning("%s is damaged (%s): made anew", folder, error)
+        _list_into(folder, places, sample_rate, decode)
+        return Corpus(folder, sample_rate)
 
 
-def _cache_key(patterns: Sequence[str], sample_rate: int, decode: bool) -> str:
-    def state(place: str) -> tuple[object, ...]:
-        if "://" in place:
-            return (place,)
-        status = os.stat(place)  # noqa: PTH116 - a place is a string
-        return place, status.st_size, status.st_mtime_ns
+def _places(patterns: Sequence[str]) -> list[str]:
+    """Return what `patterns` name, in order, each once."""
+    found: dict[str, str] = {}
+    for place in (place for pattern in patterns for place in matching(pattern)):
+        same = place if "://" in place else os.path.realpath(place)
+        if same in found:
+            log.warning("%s is named twice: taken once", place)
+        found.setdefault(same, place)
+    return list(found.values())
 
-    places = [state(place) for pattern in patterns for place in matching(pattern)]
-    return hashlib.sha256(repr((places, sample_rate, decode, "2")).encode()).hexdigest()[:16]
+
+def _cache_key(places: Sequence[str], sample_rate: int, decode: bool) -> str:
+    """Return a name for what the list of `places` depends on: size and time of them and of all files they name."""
+    digest = hashlib.sha256(repr((sample_rate, decode, "3")).encode())
+    for path in (path for place in places for path in (place, *_files_of(place))):
+        state: tuple[int, ...] = ()
+        if "://" not in path and not os.path.isdir(path):  # noqa: PTH112 - paths are strings, and thousands
+            with suppress(OSError):  # one that is not there may come
+                status = os.stat(path)  # noqa: PTH116
+                state = status.st_size, status.st_mtime_ns
+        digest.update(repr((path, state)).encode())
+    return digest.hexdigest()[:16]
+
+
+def _files_of(place: str) -> Iterator[str]:
+    """Yield the files that the list of a folder or a manifest depends on."""
+    if "://" in place:
+        return
+    if os.path.isdir(place):  # noqa: PTH112
+        for folder, folders, names in os.walk(place):
+            folders.sort()
+            stems = {stem for stem, suffix in map(os.path.splitext, names) if suffix.lower() in AUDIO_SUFFIXES}
+            yield from (f"{folder}/{name}" for name in sorted(names) if os.path.splitext(name)[0] in stems)  # noqa: PTH122
+    elif Path(place).suffix.lower() in MANIFESTS:
+        yield from (str(x.audio) for x in read_place(place, lambda _: None) if isinstance(x.audio, Path))
 
 
 class _Read(NamedTuple):
@@ -97,8 +142,10 @@ class _Read(NamedTuple):
     content_hash: str
 
 
-def _list_into(folder: Path, patterns: Sequence[str], sample_rate: int, decode: bool) -> None:
+def _list_into(folder: Path, places: Sequence[str], sample_rate: int, decode: bool) -> None:
+    """Write the list of `places`, whole or not at all. Raises FormatError where there is nothing to list."""
     problems: list[str] = []
+    count = 0
 
     def read_one(example: Example) -> tuple[Example, _Read | AudioError]:
         try:
@@ -109,11 +156,12 @@ def _list_into(folder: Path, patterns: Sequence[str], sample_rate: int, decode: 
         except AudioError as error:
             return example, error
 
-    found = (x for pattern in patterns for x in read(pattern, lambda error: problems.append(str(error))))
-    partial = folder / "examples.partial"
+    found = (x for place in places for x in read_place(place, lambda error: problems.append(str(error))))
     with (
-        (folder / "samples.partial").open("wb") as samples,
-        partial.open("w", encoding="utf-8") as rows,
+        whole(folder / _EXAMPLES) as listed,
+        listed.open("w", encoding="utf-8") as rows,
+        whole(folder / _SAMPLES) if decode else nullcontext(Path(os.devnull)) as decoded,
+        decoded.open("wb") as samples,
         ThreadPoolExecutor() as pool,
     ):
         for example, heard in tqdm(bounded_map(pool, read_one, found, ahead=64), desc="recordings", unit=""):
@@ -125,14 +173,14 @@ def _list_into(folder: Path, patterns: Sequence[str], sample_rate: int, decode: 
             known = {**dataclasses.asdict(example), "samples": len(heard.waveform), "content_hash": heard.content_hash}
             known["audio"] = None if isinstance(example.audio, bytes) else str(example.audio.absolute())
             rows.write(json.dumps(known, ensure_ascii=False) + "\n")
-    (folder / _PROBLEMS).write_text("".join(f"{problem}\n" for problem in problems), encoding="utf-8")
+            count += 1
+        write_text(folder / _PROBLEMS, "".join(f"{problem}\n" for problem in problems))
+        if not count:
+            why = f"{folder / _PROBLEMS} says why" if problems else f"{', '.join(places)}: there is none"
+            raise FormatError(f"no recording can be read; {why}")
+        rows.write(json.dumps({"recordings": count}) + "\n")
     if problems:
-        log.warning("%d recordings were left out: see %s", len(problems), folder / _PROBLEMS)
-    if decode:
-        (folder / "samples.partial").replace(folder / _SAMPLES)
-    else:
-        (folder / "samples.partial").unlink()
-    partial.replace(folder / _EXAMPLES)
+        log.warning("%d recordings or rests of files were left out: see %s", len(problems), folder / _PROBLEMS)
 
 
 def _example(row: dict[str, Any]) -> Example:

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from clara_search.datasets.digits import DIGITS
 from clara_search.encoder import Encoder
 from clara_search.metrics import Accuracy, accuracy
 from clara_search.prompts import class_embeddings
 from clara_search.scoring import Scores, score
+from trainer.abilities import Abilities, Heard, hear, measure
 from trainer.corpus import Corpus
+from trainer.recipe import Recipe
 from trainer.sides import Sides
 
 
 @dataclass(frozen=True)
 class Report:
-    """All scores of a model: retrieval by queries and gallery, digits by language ("all" is all of them)."""
+    """All scores of a model: retrieval by queries and gallery, digits by language ("all" is all of them), abilities."""
 
     retrieval: Scores
     digits: dict[str, Accuracy]
+    abilities: Abilities
 
     def as_dict(self) -> dict[str, Any]:
         """Return the scores as JSON takes them."""
@@ -32,47 +31,40 @@ class Report:
                 name: {way: scores.as_dict() for way, scores in ways.items()} for name, ways in self.retrieval.items()
             },
             "digits": {name: score.as_dict() for name, score in self.digits.items()},
+            "abilities": self.abilities.as_dict(),
         }
 
 
-def evaluate(encoder: Encoder, corpus: Corpus, sides: Sides, max_audio_s: float) -> Report:
-    """Score `encoder` on the test, new-speaker and digit sides of `corpus`.
+def evaluate(encoder: Encoder, corpus: Corpus, sides: Sides, recipe: Recipe) -> Report:
+    """Score `encoder` on the test, new-speaker and digit sides of `corpus`; recordings are cut as in training.
 
-    A recording is cut after `max_audio_s`, as in training.
+    What a side has no recordings for has no score.
     """
-
-    def scores(indices: Sequence[int]) -> Scores:
-        examples = [corpus.examples[index] for index in indices]
-        return score(encoder, examples, _embed_audio(encoder, corpus, indices, max_audio_s))
-
-    found = scores(sides.test)
-    if sides.new_speaker:
-        found["new speakers"] = scores(sides.new_speaker)["all"]
-    return Report(found, _digits(encoder, corpus, sides.digits, max_audio_s))
-
-
-def _embed_audio(
-    encoder: Encoder, corpus: Corpus, indices: Sequence[int], max_audio_s: float
-) -> npt.NDArray[np.float32]:
-    longest = round(max_audio_s * corpus.sample_rate)
-    return encoder.encode_audio([corpus.waveform(index)[:longest] for index in indices])
+    mel, longest_s = recipe.model.mel, recipe.data.max_audio_s
+    test, new, digits = (
+        hear(encoder, corpus, side, mel, longest_s) for side in (sides.test, sides.new_speaker, sides.digits)
+    )
+    found = score(encoder, test.examples, test.vectors) if test.examples else {}
+    if new.examples:
+        found["new speakers"] = score(encoder, new.examples, new.vectors)["all"]
+    return Report(found, _digits(encoder, digits), measure(encoder, test, new))
 
 
-def _digits(encoder: Encoder, corpus: Corpus, indices: Sequence[int], max_audio_s: float) -> dict[str, Accuracy]:
+def _digits(encoder: Encoder, spoken: Heard) -> dict[str, Accuracy]:
     """Name each recorded digit by the nearest of the ten words of its language."""
     scores: dict[str, Accuracy] = {}
     all_named: list[str] = []
-    all_spoken: list[str] = []
+    all_labels: list[str] = []
     for language, words in DIGITS.items():
-        of_language = [index for index in indices if corpus.examples[index].language == language]
-        if not of_language:
+        some = spoken.of([row for row, example in enumerate(spoken.examples) if example.language == language])
+        if not some.examples:
             continue
-        nearest = _embed_audio(encoder, corpus, of_language, max_audio_s) @ class_embeddings(encoder, words).T
+        nearest = some.vectors @ class_embeddings(encoder, words).T
         named = [f"digit:{digit}" for digit in nearest.argmax(axis=1)]
-        spoken = [str(corpus.examples[index].label) for index in of_language]
-        scores[language] = accuracy(named, spoken, len(words))
+        labels = [str(example.label) for example in some.examples]
+        scores[language] = accuracy(named, labels, len(words))
         all_named += named
-        all_spoken += spoken
-    if all_spoken:
-        scores["all"] = accuracy(all_named, all_spoken, 10)
+        all_labels += labels
+    if all_labels:
+        scores["all"] = accuracy(all_named, all_labels, 10)
     return scores

@@ -11,6 +11,7 @@ import soundfile
 
 from clara_search.errors import ClaraError
 from trainer.commands import load, recipe_options
+from trainer.writing import new_folder
 
 
 @click.command("hear")
@@ -36,10 +37,11 @@ def hear_command(
         from trainer.pretrain import Loaders, prepare
     except ModuleNotFoundError as error:
         raise ClaraError(f"this needs {error.name}: pip install -e '.[train]'") from error
+    new_folder(out)
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    ready = prepare(settings, folder, teachers=False)
+    ready = prepare(settings, folder, rehearse=True)
     pairs = Pairs(ready.corpus, ready.sides.train, ready.recipe, ready.tokenizer, training=True)
     sampler = Loaders(ready).sampler()
     sampler.set_epoch(epoch)
@@ -47,7 +49,6 @@ def hear_command(
     rng = np.random.default_rng((settings.seed, epoch))
     chosen = [drawn[at] for at in rng.choice(len(drawn), min(count, len(drawn)), replace=False)]
 
-    out.mkdir(parents=True, exist_ok=True)
     mel = ready.recipe.model.mel
     figure, axes = plt.subplots(len(chosen), 1, figsize=(10, 1.8 * len(chosen)), layout="constrained", squeeze=False)
     with (out / "captions.csv").open("w", encoding="utf-8", newline="") as file:

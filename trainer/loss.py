@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.distributed as dist
@@ -16,8 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributed.nn.functional import all_gather
 
-BLANK = 0
-"""The index between phones, where nothing new is said (CTC)."""
+from clara_search.config import Between, check_bounds
+from clara_search.models.phones import BLANK, Spoken, count_pairs
+
+_CERTAIN = 100.0
+"""The logit of a phone that is certain."""
 
 Kind = Literal["clara", "infonce", "sigmoid"]
 
@@ -38,12 +41,11 @@ class LossConfig:
 
     kind: Kind = "clara"
     multi_positive: bool = True
-    prefixes: tuple[int, ...] = ()
-    chunk: int = 0
+    prefixes: Annotated[tuple[int, ...], Between(1, 1_000_000)] = ()
+    chunk: Annotated[int, Between(0, 1_000_000)] = 0
 
     def __post_init__(self) -> None:
-        if self.chunk < 0 or any(prefix < 1 for prefix in self.prefixes):
-            raise ValueError("chunk and prefixes cannot be negative")
+        check_bounds(self)
 
 
 def gathered(tensor: Tensor) -> Tensor:
@@ -71,6 +73,19 @@ def contrastive_loss(
         groups if config.multi_positive else torch.arange(len(groups), device=groups.device) + _rank() * len(groups)
     )
     positives = groups[:, None] == gathered(groups)[None, :]
+    with torch.autocast(audio.device.type, enabled=False):  # bf16 would blur cosines that a temperature multiplies
+        return _contrastive_loss(audio.float(), text.float(), positives, config, audio_scale, text_scale, bias)
+
+
+def _contrastive_loss(
+    audio: Tensor,
+    text: Tensor,
+    positives: Tensor,
+    config: LossConfig,
+    audio_scale: Tensor,
+    text_scale: Tensor,
+    bias: Tensor | None,
+) -> Tensor:
     losses = []
     for dim in (audio.shape[1], *config.prefixes):
         heard, said = _prefix(audio, dim), _prefix(text, dim)
@@ -106,12 +121,13 @@ def _sigmoid(logits: Tensor, positives: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / len(logits)
 
 
-def phone_loss(logits: Tensor, mask: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
+def phone_loss(logits: Tensor, mask: Tensor | None, targets: Tensor, lengths: Tensor) -> Tensor:
     """Return the summed CTC loss of `logits` (batch, frames, phones) under `mask` (batch, frames).
 
     `targets` (batch, longest) holds indices of phones, `lengths` (batch,) how many count. A recording without phones
     has no part in it, nor has one that is too short for its phones.
     """
+    assert mask is not None
     spoken = lengths > 0
     if not spoken.any():
         return logits.sum() * 0.0
@@ -124,6 +140,26 @@ def phone_loss(logits: Tensor, mask: Tensor, targets: Tensor, lengths: Tensor) -
         reduction="sum",
         zero_infinity=True,
     )
+
+
+def reading_loss(spoken: Spoken, text: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
+    """Return how far unit vectors `text` (batch, dim) are from those of their phones: 1 - cosine, summed.
+
+    `targets` and `lengths` are those of `phone_loss`; a text without phones has no part in it.
+    """
+    said = lengths > 0
+    if not said.any():
+        return text.sum() * 0.0
+    vectors = F.normalize(spoken.embed(pairs_of(targets[said], lengths[said], spoken.phones)).float(), dim=-1)
+    return (1.0 - (text[said] * vectors).sum(dim=1)).sum()
+
+
+def pairs_of(targets: Tensor, lengths: Tensor, phones: int) -> Tensor:
+    """Return `count_pairs` of what is certainly said: `targets` (batch, longest) of indices, `lengths` (batch,)."""
+    slots = targets.new_full((len(targets), 2 * targets.shape[1] + 1), BLANK)  # a blank keeps equal neighbours apart
+    slots[:, 1::2] = targets
+    there = torch.arange(slots.shape[1], device=targets.device)[None] <= 2 * lengths[:, None]
+    return count_pairs(F.one_hot(slots, phones + 1) * _CERTAIN, there)
 
 
 def taught_loss(frames: Tensor, taught: Tensor, mask: Tensor) -> Tensor:

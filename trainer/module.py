@@ -18,7 +18,7 @@ from clara_search.errors import ClaraError
 from clara_search.metrics import retrieval
 from clara_search.models.clara import Clara
 from trainer.data import Batch, taught_frames
-from trainer.loss import contrastive_loss, likeness_loss, mean_of, phone_loss, taught_loss
+from trainer.loss import contrastive_loss, likeness_loss, mean_of, phone_loss, reading_loss, taught_loss
 from trainer.recipe import Recipe
 
 MAX_LOG_SCALE = math.log(100.0)
@@ -39,6 +39,7 @@ class _Embedded(NamedTuple):
     text: Tensor
     heard: Tensor
     said: Tensor
+    read: Tensor
 
 
 class Pretraining(pl.LightningModule):
@@ -47,19 +48,17 @@ class Pretraining(pl.LightningModule):
     `keys` names the recordings of the corpus, for a message about a batch.
     """
 
-    def __init__(self, recipe: Recipe, n_phones: int = 0, taught_dim: int = 0, keys: Sequence[str] = ()) -> None:
+    def __init__(self, recipe: Recipe, taught_dim: int = 0, keys: Sequence[str] = ()) -> None:
         super().__init__()
-        self.recipe, self.keys, self.n_phones = recipe, keys, n_phones
+        self.recipe, self.keys = recipe, keys
         self.model = Clara(recipe.model)
-        width = recipe.model.audio.width
-        self.phones = nn.Linear(width, recipe.phones.per_frame * n_phones) if n_phones else None
-        self.taught = nn.Linear(width, taught_frames(recipe) * taught_dim) if taught_dim else None
+        self.taught = nn.Linear(recipe.model.audio.width, taught_frames(recipe) * taught_dim) if taught_dim else None
         self.bias = nn.Parameter(torch.tensor(SIGMOID_BIAS)) if recipe.loss.kind == "sigmoid" else None
         if recipe.loss.kind == "sigmoid":
             nn.init.constant_(self.model.audio_log_scale, SIGMOID_LOG_SCALE)
-        self.locked = [getattr(self.model, name) for name in recipe.towers.locked]
-        for tower in self.locked:
-            tower.requires_grad_(False)
+        self.locked = [part for name in recipe.towers.locked for part in _parts(self.model, name)]
+        for part in self.locked:
+            part.requires_grad_(False)
         if recipe.loss.kind != "clara":
             self.model.text_log_scale.requires_grad_(False)  # one temperature serves both ways
         self.total_steps = 0
@@ -67,9 +66,9 @@ class Pretraining(pl.LightningModule):
         self._validated: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def on_train_epoch_start(self) -> None:
-        """Keep dropout out of the towers that are locked."""
-        for tower in self.locked:
-            tower.eval()
+        """Keep dropout out of what is locked."""
+        for part in self.locked:
+            part.eval()
 
     def on_train_batch_start(self, _batch: Batch, _index: int) -> None:
         """Let chance depend on the step alone, so that a run that was stopped goes on as if it had not been."""
@@ -89,9 +88,12 @@ class Pretraining(pl.LightningModule):
         if self.taught is not None:
             losses["taught_loss"] = mean_of([x.heard for x in embedded], batch.audio_frames(config.model.audio.stride))
             total = total + config.teacher.weight * losses["taught_loss"]
-        if self.phones is not None:
+        if config.phones.weight:
             losses["phone_loss"] = mean_of([x.said for x in embedded], batch.phone_lengths.sum())
             total = total + config.phones.weight * losses["phone_loss"]
+        if config.phones.text_weight:
+            losses["reading_loss"] = mean_of([x.read for x in embedded], (batch.phone_lengths > 0).sum())
+            total = total + config.phones.text_weight * losses["reading_loss"]
         if batch.taught_texts.numel():
             losses["likeness_loss"] = likeness_loss(text, batch.taught_texts)
             total = total + config.teacher.text_weight * losses["likeness_loss"]
@@ -110,14 +112,15 @@ class Pretraining(pl.LightningModule):
         frames, mask = self.model.audio.hear(part.log_mels, part.audio_mask)
         assert mask is not None
         audio, text = self.model.embed_frames(frames, mask), self.model.embed_tokens(part.ids, part.text_mask)
-        heard = said = audio.new_zeros(())
+        heard = said = read = audio.new_zeros(())
         if self.taught is not None:
             heard = taught_loss(self.taught(frames).view(*frames.shape[:2], *part.taught.shape[2:]), part.taught, mask)
-        if self.phones is not None:
-            inside = self.recipe.phones.per_frame
-            logits = self.phones(frames).unflatten(-1, (inside, self.n_phones)).flatten(1, 2)
-            said = phone_loss(logits, mask.repeat_interleave(inside, dim=1), part.phones, part.phone_lengths)
-        return _Embedded(audio, text, heard, said)
+        if self.model.spoken is not None:
+            if self.recipe.phones.weight:
+                said = phone_loss(*self.model.spoken.hear(frames, mask), part.phones, part.phone_lengths)
+            if self.recipe.phones.text_weight:
+                read = reading_loss(self.model.spoken, text, part.phones, part.phone_lengths)
+        return _Embedded(audio, text, heard, said, read)
 
     def on_train_batch_end(self, *_: object) -> None:
         """Keep the temperatures in bounds."""
@@ -184,6 +187,14 @@ class Pretraining(pl.LightningModule):
 
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def _parts(model: Clara, name: str) -> list[nn.Module]:
+    """Return the modules that a name in `towers.locked` stands for."""
+    if name != "frames":
+        return [getattr(model, name)]
+    parts = (model.audio.stem, model.audio.positions, model.audio.frame_layers, model.spoken)
+    return [part for part in parts if part is not None]
 
 
 def _all_gathered(mine: list[Any]) -> list[list[Any]]:

@@ -1,4 +1,4 @@
-"""What a recording says, phone by phone: the targets of an auxiliary loss on the frames of the audio tower.
+"""What a recording or a text says, phone by phone: what both towers are asked for.
 
 Phones are letters of the IPA without stress, length and other marks, the same for all languages, as espeak-ng
 pronounces a text. What a voice of espeak-ng cannot read has none and is left out of that loss.
@@ -9,57 +9,92 @@ from __future__ import annotations
 import logging
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Iterable, Sequence
 
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
 from clara_search.datasets.spec import Example
-from trainer.loss import BLANK
+from clara_search.models.phones import BLANK, PHONES
+from trainer.loss import pairs_of
 from trainer.speak import SpeechError, pronounce
 
 log = logging.getLogger(__name__)
+
+_FOLDED = str.maketrans("ɭɬεɱʂʐɨʋʏʉɵʝʈæ", "llɛmʃʒivyuøjta", "ʔ")
+"""Rarer letters, into the nearest of `PHONES`; a glottal stop is no phone."""
+
+_BOPOMOFO = dict(
+    zip(
+        "ㄅㄆㄇㄈㄉㄊㄋㄌㄍㄎㄏㄐㄑㄒㄓㄔㄕㄖㄗㄘㄙㄚㄛㄜㄝㄞㄟㄠㄡㄢㄣㄤㄥㄦㄧㄨㄩ",
+        "b p m f d t n l ɡ k x dʑ tɕ ɕ dʒ tʃ ʃ ʒ dz ts s a o ə ɛ aɪ eɪ aʊ oʊ an ən ɑŋ əŋ əɹ i u y".split(),
+        strict=True,
+    )
+)
 
 _LANGUAGE_SWITCH = re.compile(r"\([^)]*\)")
 
 
 def phones(text: str, language: str) -> str:
-    """Return the phones of `text`, one character each; "" where espeak-ng does not know `language`.
+    """Return the phones of `text`, a letter of `PHONES` each; "" where espeak-ng does not know `language`.
 
     Chinese is taken to be written in Bopomofo, whose letters are phones already.
     """
     if language == "zh":
-        written = text
-    else:
-        try:
-            written = pronounce(text, language.lower())
-        except SpeechError:
-            return ""
+        return "".join(_BOPOMOFO.get(letter, "") for letter in text)
+    try:
+        written = pronounce(text, language.lower())
+    except SpeechError:
+        return ""
     letters = unicodedata.normalize("NFD", _LANGUAGE_SWITCH.sub(" ", written))
-    return "".join(letter for letter in letters if unicodedata.category(letter) in ("Ll", "Lo"))
+    said = "".join(letter for letter in letters if unicodedata.category(letter) in ("Ll", "Lo"))
+    return said.translate(_FOLDED)
+
+
+def indices(said: str, inventory: str) -> list[int]:
+    """Return where each phone of `said` stands in `inventory`, counted from 1; what is not in it is dropped."""
+    return [at + BLANK + 1 for phone in said if (at := inventory.find(phone)) >= 0]
 
 
 class Phones:
-    """The phones of recordings as indices above `BLANK`; what is rarer than `at_least` times is dropped."""
+    """The phones of recordings as indices above `BLANK` into `inventory`."""
 
-    def __init__(self, examples: Iterable[Example], at_least: int = 20) -> None:
-        self._said: dict[tuple[str, str], str] = {}
-        for text, language in sorted({_key(example) for example in examples} - {("", "")}):
-            self._said[text, language] = phones(text, language)
-        counts = Counter("".join(self._said.values()))
-        kept = sorted(phone for phone, count in counts.items() if count >= at_least)
-        self._index = {phone: index for index, phone in enumerate(kept, start=BLANK + 1)}
-
-    def __len__(self) -> int:
-        """Return how many indices there are, `BLANK` among them."""
-        return len(self._index) + 1
+    def __init__(self, examples: Iterable[Example], inventory: str = PHONES) -> None:
+        keys = sorted({_key(example) for example in examples} - {("", "")})
+        self._said = {(text, language): indices(phones(text, language), inventory) for text, language in keys}
 
     def of(self, example: Example) -> Sequence[int]:
         """Return the phones of `example`; none where nobody speaks or the text is not what is said."""
-        said = self._said.get(_key(example), "")
-        return [self._index[phone] for phone in said if phone in self._index]
+        return self._said.get(_key(example), [])
+
+    def all(self) -> list[Sequence[int]]:
+        """Return the phones of every text that has some."""
+        return [said for said in self._said.values() if said]
+
+
+def principal_pairs(texts: Sequence[Sequence[int]], phones: int, dim: int) -> Tensor:
+    """Return (dim, phones * phones + phones): the directions in which the pairs of `texts` differ most.
+
+    Pairs count by how few texts have them (inverse document frequency). A matrix of pairs to vectors that begins here
+    tells texts apart before it is trained.
+    """
+    parts = []
+    for at in range(0, len(texts), 256):
+        part = [torch.tensor(text) for text in texts[at : at + 256]]
+        parts.append(pairs_of(pad_sequence(part, batch_first=True), torch.tensor([len(x) for x in part]), phones))
+    counts = torch.cat(parts)
+    rarity = torch.log(1.0 / ((counts > 0.3).float().mean(dim=0) + 1e-3))
+    _, _, directions = torch.pca_lowrank(F.normalize(counts * rarity, dim=1), min(dim, *counts.shape), center=False)
+    return F.pad(directions.T * rarity, (0, 0, 0, dim - directions.shape[1]))
+
+
+def is_transcript(example: Example) -> bool:
+    """Tell whether the text of `example` is what is said in it, not the name of a sound or a translation."""
+    return example.kind == "speech" and bool(example.language) and example.text_language == example.language
 
 
 def _key(example: Example) -> tuple[str, str]:
-    """Text and language of a transcript; two empty strings for the name of a sound or a translation."""
-    if example.kind != "speech" or not example.language or example.text_language != example.language:
-        return "", ""
-    return example.text, example.language
+    """Text and language of a transcript; two empty strings for another text."""
+    return (example.text, example.language) if is_transcript(example) else ("", "")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-import pickle
 import platform
 import subprocess
-from collections.abc import Mapping
+import tempfile
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -15,36 +14,30 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from filelock import FileLock
-from pytorch_lightning.callbacks import (
-    EarlyStopping,
-    EMAWeightAveraging,
-    LearningRateMonitor,
-    ModelCheckpoint,
-    TQDMProgressBar,
-)
-from pytorch_lightning.loggers import CSVLogger
-from torch import nn
+from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, LearningRateMonitor, TQDMProgressBar
+from pytorch_lightning.loggers import CSVLogger, Logger
 
 from clara_search.errors import FormatError
-from clara_search.models.catalog import find
-from clara_search.models.checkpoint import CARD_FILE, load_model, save_model
-from clara_search.models.clara import Clara, ClaraConfig
+from clara_search.models.checkpoint import CARD_FILE, save_model
 from clara_search.models.clara_encoder import ClaraEncoder
-from clara_search.models.layers import LatentBlock
 from clara_search.tokenizer import Tokenizer
 from trainer import curves
-from trainer.callbacks import Clock, StepCheckpoint, StopGently, ZeroShot
+from trainer.beginning import begin, configured, first_tokenizer, learnt_tokenizer, load_towers
+from trainer.callbacks import Clock, LastValidated, Patience, StopGently, zero_shots
 from trainer.card import model_card
+from trainer.checkpoints import STOPPED, Checkpoints, newest, to_go_on_from, to_keep
 from trainer.corpus import Corpus, load_corpus
 from trainer.data import Aids, Batches, LengthBuckets, Pairs, weights_of
 from trainer.evaluate import evaluate
+from trainer.machine import new_trainer, refusals
 from trainer.module import Pretraining, TrainingError
 from trainer.phones import Phones
-from trainer.recipe import Recipe, TowersConfig, as_toml
+from trainer.recipe import Recipe
+from trainer.resume import alone, hold_to_recipe
 from trainer.sides import Sides, split
 from trainer.teacher import teach, teach_texts
 from trainer.tracking import loggers
+from trainer.writing import new_folder, write_text
 
 log = logging.getLogger(__name__)
 
@@ -68,54 +61,55 @@ def pretrain(recipe: Recipe, run: Path, max_minutes: float | None = None) -> Pat
 
     A run that was stopped goes on behind its last checkpoint when it is called again, as if it had not been. The
     weights kept are those with the best mAP@10 on held-out texts; the scores are of the stored weights. Raises Stopped
-    when it is asked to stop, and TrainingError for a loss that is not finite.
+    when it is asked to stop, TrainingError for a loss that is not finite, and FormatError for a folder that another
+    process trains in, or that was begun with another recipe.
     """
-    pl.seed_everything(recipe.seed, verbose=False)
-    ready = prepare(recipe, run)
-    trainer = _fit(ready, run, max_minutes)
-    folder = run / "model"
-    if trainer.is_global_zero:
-        _export(ready, run, folder)
-    trainer.strategy.barrier()
-    return folder
+    check_machine(recipe)
+    with alone(run):
+        pl.seed_everything(recipe.seed, verbose=False)
+        ready = prepare(recipe, run)
+        trainer = _fit(ready, run, max_minutes)
+        folder = run / "model"
+        if trainer.is_global_zero:
+            _export(ready, run, folder)
+        trainer.strategy.barrier()
+        return folder
 
 
-def prepare(recipe: Recipe, run: Path, teachers: bool = True) -> Prepared:
-    """List and split the recordings, build tokenizer and model; `teachers` says whether they are heard too.
+def prepare(recipe: Recipe, run: Path, rehearse: bool = False) -> Prepared:
+    """List and split the recordings, build tokenizer and model; to `rehearse`, without teachers and nothing in `run`.
 
-    Raises FormatError for recordings or settings that give nothing to train on.
+    What is decoded is kept in the folder `cache` beside `run`. Raises FormatError for recordings or settings that give
+    nothing to train on.
     """
-    cache = run.parent / "cache"
-    cache.mkdir(parents=True, exist_ok=True)
-    run.mkdir(parents=True, exist_ok=True)
-    towers = {name: load_model(find(model)) for name, model in _origins(recipe.towers)}
-    recipe = replace(recipe, model=_configured(recipe, towers))
-    data = recipe.data
+    data, teacher = recipe.data, recipe.teacher
     if not data.sources:
         raise FormatError("nothing to train on: name shards or manifests with --data, or as data.sources")
-    with FileLock(run / "prepare.lock"):  # of several processes one does it, the others find it done
-        corpus = load_corpus(data.sources, recipe.model.mel.sample_rate, cache, data.decode)
+    towers = load_towers(recipe.towers)
+    recipe = replace(recipe, model=configured(recipe, towers))
+    corpus = load_corpus(data.sources, recipe.model.mel.sample_rate, new_folder(run.parent / "cache"), data.decode)
+    with corpus.locked():  # of several processes one does it, the others find it done
+        kept = None if rehearse else run / "tokenizer.json"
+        if kept is not None:
+            hold_to_recipe(run, recipe, kept)
         sides = split(corpus, data)
         for name, side in (("train", sides.train), ("valid", sides.valid)):
             if not side:
                 raise FormatError(f"none of the {len(corpus)} recordings is on the {name} side")
+        present = {name for i in sides.train for name in (corpus.examples[i].source, corpus.examples[i].kind)}
+        if strange := sorted(data.weights.keys() - present):
+            log.warning("data.weights: nothing that is trained on has the source or kind %s", ", ".join(strange))
         log.info("%d recordings: %d to train on, %d to tune on", len(corpus), len(sides.train), len(sides.valid))
-        tokenizer = towers["text"][1] if "text" in towers else _tokenizer(recipe, corpus, sides, run)
         trained = [corpus.examples[index] for index in sides.train]
+        tokenizer = first_tokenizer(recipe, towers) or learnt_tokenizer(recipe, trained, kept)
         aids = Aids(
-            Phones(trained) if recipe.phones.weight else None,
-            teach(Path(recipe.teacher.audio), corpus) if recipe.teacher.audio and teachers else None,
-            teach_texts(Path(recipe.teacher.text), trained, corpus.folder)
-            if recipe.teacher.text and teachers
-            else None,
+            Phones(trained, recipe.model.spoken.phones) if recipe.model.spoken else None,
+            teach(Path(teacher.audio), corpus) if teacher.audio and not rehearse else None,
+            teach_texts(Path(teacher.text), trained, corpus.folder) if teacher.text and not rehearse else None,
         )
     keys = [example.key for example in corpus.examples]
-    module = Pretraining(
-        recipe, len(aids.phones) if aids.phones else 0, aids.taught.dim if aids.taught else 0, keys=keys
-    )
-    for name, (model, _) in towers.items():
-        taken = {key: value for key, value in model.state_dict().items() if key.startswith(name)}
-        module.model.load_state_dict(taken, strict=False)
+    module = Pretraining(recipe, aids.taught.dim if aids.taught else 0, keys=keys)
+    begin(module.model, recipe, towers, aids.phones.all() if aids.phones else [])
     return Prepared(recipe, corpus, sides, tokenizer, module, aids)
 
 
@@ -168,88 +162,50 @@ def _fit(ready: Prepared, run: Path, max_minutes: float | None) -> pl.Trainer:
     recipe, config, module = ready.recipe, ready.recipe.run, ready.module
     module.total_steps = len(Loaders(ready).sampler()) * recipe.optim.epochs
     checkpoints = run / "checkpoints"
-    best = ModelCheckpoint(
-        checkpoints,
-        "best",
-        MONITOR,
-        mode="max",
-        save_last=True,
-        enable_version_counter=False,
-        save_on_train_epoch_end=False,
-    )
-    callbacks = [
-        best,
+    stopping = StopGently(checkpoints / STOPPED, max_minutes)
+    callbacks: list[Callback] = [
         LearningRateMonitor("epoch"),
         TQDMProgressBar(refresh_rate=20),
         Clock(),
-        *(ZeroShot(Path(place).stem, *_labelled(ready, place, run)) for place in config.zero_shot),
-        StopGently(checkpoints / "stopped.ckpt", max_minutes),
+        *zero_shots(recipe, ready.tokenizer, run.parent / "cache"),
+        LastValidated(config.validate_epochs),
+        *([Patience(MONITOR, config.patience)] if config.patience else []),
+        stopping,
+        *([EMAWeightAveraging(decay=recipe.optim.ema)] if recipe.optim.ema else []),
+        Checkpoints(checkpoints, MONITOR, config.checkpoint_steps),
     ]
-    if config.checkpoint_steps:
-        steps = config.checkpoint_steps
-        callbacks.append(StepCheckpoint(checkpoints, "step", every_n_train_steps=steps, enable_version_counter=False))
-    if config.patience:
-        callbacks.append(EarlyStopping(MONITOR, mode="max", patience=config.patience))
-    if recipe.optim.ema:
-        callbacks.append(EMAWeightAveraging(decay=recipe.optim.ema))
-    trainer = pl.Trainer(
-        accelerator=config.accelerator,
-        devices=config.devices or "auto",
-        num_nodes=config.nodes,
-        strategy=_strategy(config.strategy),
-        precision=config.precision,  # type: ignore[arg-type]  # Lightning checks it
-        max_epochs=recipe.optim.epochs,
-        check_val_every_n_epoch=config.validate_epochs,
-        logger=[CSVLogger(run, name="log"), *loggers(recipe.name, recipe.run.loggers, recipe.run.tracking_uri, run)],
-        callbacks=callbacks,
-        num_sanity_val_steps=0,
-        log_every_n_steps=1,
-        use_distributed_sampler=False,
-        enable_model_summary=False,
-    )
+    trainer = new_trainer(recipe, callbacks, _all_loggers(recipe, run))
     if trainer.is_global_zero:
-        (run / "recipe.toml").write_text(as_toml(recipe), encoding="utf-8")
-        (run / "run.json").write_text(json.dumps(_circumstances(module), indent=1) + "\n", encoding="utf-8")
+        write_text(run / "run.json", json.dumps(_circumstances(module), indent=1) + "\n")
     if config.compile:
         module.compile()
-    last = _newest(checkpoints)
+    last = to_go_on_from(checkpoints)
     try:
         trainer.fit(module, datamodule=Loaders(ready), ckpt_path=last, weights_only=True)
     except TrainingError as error:
-        kept = _newest(checkpoints)
+        kept = newest(checkpoints)
         raise TrainingError(
             f"{error}; {f'the last good checkpoint is {kept}' if kept else 'no checkpoint yet'}"
         ) from error
-    path = best.best_model_path or last
-    assert path is not None  # there was at least one epoch
-    module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
+    except OSError as error:
+        raise TrainingError(f"{run}: {error}") from error
+    if stopping.stopped:
+        raise stopping.stopped
+    kept = trainer.strategy.broadcast(to_keep(checkpoints))
+    module.load_state_dict(torch.load(kept, map_location="cpu", weights_only=True)["state_dict"])
     module.eval()
     return trainer
 
 
-def _newest(checkpoints: Path) -> str | None:
-    """Return the checkpoint of the latest step that can be read; one that a full disk cut short is passed over."""
-    steps: dict[str, int] = {}
-    for path in checkpoints.glob("*.ckpt"):
-        try:
-            steps[str(path)] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["global_step"]
-        except (OSError, RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
-            log.warning("%s cannot be read: %s", path, error)
-    # Of equals, the one that was stored inside an epoch knows as much and repeats no validation.
-    return max(sorted(steps), key=lambda path: steps[path], default=None)
+def check_machine(recipe: Recipe) -> None:
+    """Raise FormatError for what `run` asks of this machine and it does not have, as training would."""
+    with tempfile.TemporaryDirectory() as nowhere:
+        new_trainer(recipe, loggers=_all_loggers(recipe, Path(nowhere)))
 
 
-def _strategy(name: str) -> Any:
-    if name != "fsdp":
-        return name
-    from pytorch_lightning.strategies import FSDPStrategy
-
-    return FSDPStrategy(auto_wrap_policy={nn.TransformerEncoderLayer, LatentBlock}, state_dict_type="full")
-
-
-def _labelled(ready: Prepared, place: str, run: Path) -> tuple[Corpus, Tokenizer, float]:
-    corpus = load_corpus([place], ready.recipe.model.mel.sample_rate, run.parent / "cache")
-    return corpus, ready.tokenizer, ready.recipe.data.max_audio_s
+def _all_loggers(recipe: Recipe, run: Path) -> list[Logger]:
+    with refusals("run.loggers"):
+        return [CSVLogger(run, name="log"), *loggers(recipe.name, recipe.run.loggers, recipe.run.tracking_uri, run)]
 
 
 def _circumstances(module: Pretraining) -> dict[str, Any]:
@@ -271,46 +227,16 @@ def _circumstances(module: Pretraining) -> dict[str, Any]:
 
 
 def _export(ready: Prepared, run: Path, folder: Path) -> None:
-    """Write the model folder, its scores, and the log as a table and a picture."""
+    """Write the model folder, the log as a table and a picture, the scores and the card."""
     recipe, corpus, sides, module = ready.recipe, ready.corpus, ready.sides, ready.module
     save_model(folder, module.model, ready.tokenizer, card="")
-    report = evaluate(ClaraEncoder(folder), corpus, sides, recipe.data.max_audio_s)
-    (run / "scores.json").write_text(json.dumps(report.as_dict(), indent=1) + "\n", encoding="utf-8")
-    parameters = sum(p.numel() for p in module.model.parameters())
-    (folder / CARD_FILE).write_text(model_card(recipe, corpus, sides, report, parameters), encoding="utf-8")
     rows = curves.read_log(run / "log")
     curves.write_table(rows, run / "log.csv")
     curves.draw(rows, run / "curves.png")
-
-
-def _origins(towers: TowersConfig) -> list[tuple[str, str]]:
-    """Return the towers that are taken from a model, each with the name of the model."""
-    return [(name, model) for name, model in (("audio", towers.audio), ("text", towers.text)) if model]
-
-
-def _configured(recipe: Recipe, towers: Mapping[str, tuple[Clara, Tokenizer]]) -> ClaraConfig:
-    """Return the configuration of the model to train: that of the recipe, with the towers it takes from others."""
-    config = replace(recipe.model, name=recipe.name)
-    for name, (model, _) in towers.items():
-        if name == "audio":
-            config = replace(config, mel=model.config.mel, audio=model.config.audio, dim=model.config.dim)
-        else:
-            config = replace(config, text=model.config.text, dim=model.config.dim)
-    for name, (model, _) in towers.items():
-        if model.config.dim != config.dim:
-            raise FormatError(f"the {name} tower has {model.config.dim} dimensions, the other {config.dim}")
-    return config
-
-
-def _tokenizer(recipe: Recipe, corpus: Corpus, sides: Sides, run: Path) -> Tokenizer:
-    """Train the tokenizer on the texts of the training side, or load the one that this run began with."""
-    path = Path(recipe.tokenizer.path) if recipe.tokenizer.path else run / "tokenizer.json"
-    if not path.exists() and not recipe.tokenizer.path:
-        examples = [corpus.examples[index] for index in sides.train]
-        texts = sorted(text for example in examples for text in (example.text, *example.alternatives))
-        languages = {example.text_language for example in examples}
-        Tokenizer.train(texts, recipe.model.text.vocab_size, languages).save(path)
-    tokenizer = Tokenizer.load(path)
-    if tokenizer.vocab_size > recipe.model.text.vocab_size:
-        raise FormatError(f"{path}: has {tokenizer.vocab_size} tokens, the model {recipe.model.text.vocab_size}")
-    return tokenizer
+    report = evaluate(ClaraEncoder(folder), corpus, sides, recipe)
+    write_text(run / "scores.json", json.dumps(report.as_dict(), indent=1) + "\n")
+    parameters = sum(p.numel() for p in module.model.parameters())
+    write_text(folder / CARD_FILE, model_card(recipe, corpus, sides, report, parameters))
+    if found := report.retrieval.get("all", {}).get("text_to_audio"):
+        chance = found.chance_recall[10]
+        log.info("R@10 %.3f (chance %.3f), mAP@10 %.3f of held-out texts", found.recall[10], chance, found.map10)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from clara_search.config import from_mapping
+from clara_search.config import Between, check_bounds, from_mapping
 from clara_search.errors import FormatError
 from clara_search.models.clara import ClaraConfig
 from trainer.augment import AugmentConfig
@@ -36,19 +37,16 @@ class DataConfig:
     """
 
     sources: tuple[str, ...] = ()
-    batch_size: int = 128
-    max_audio_s: float = 10.0
+    batch_size: Annotated[int, Between(2, 1_000_000)] = 128
+    max_audio_s: Annotated[float, Between(0.01, 3600)] = 10.0
     held_out_speakers: tuple[str, ...] = ()
-    weights: dict[str, float] = field(default_factory=dict)
+    weights: Annotated[dict[str, float], Between(0, 1000)] = field(default_factory=dict)
     digits_source: str = "espeak_digits"
     decode: bool = True
-    workers: int = 0
+    workers: Annotated[int, Between(0, 1024)] = 0
 
     def __post_init__(self) -> None:
-        if self.batch_size < 2 or self.max_audio_s <= 0 or self.workers < 0:
-            raise ValueError("a batch needs two pairs, a recording some length, and workers cannot be negative")
-        if any(weight < 0 for weight in self.weights.values()):
-            raise ValueError("weights cannot be negative")
+        check_bounds(self)
 
 
 @dataclass(frozen=True)
@@ -61,20 +59,26 @@ class TokenizerConfig:
     """
 
     path: str = ""
-    dropout: float = 0.1
+    dropout: Annotated[float, Between(0, 1)] = 0.1
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
 
 @dataclass(frozen=True)
 class PhonesConfig:
-    """An auxiliary loss: the frames of the audio tower are asked for the phones of what is said (CTC).
+    """Auxiliary losses of a model with `model.spoken`, over the phones of what is said.
 
     Attributes:
-        weight: of that loss beside the contrastive one; 0 leaves it out.
-        per_frame: how many phones a frame may hold; phones come faster than the frames of a strided tower.
+        weight: of the loss that asks the frames of the audio tower for them (CTC); 0 leaves it out.
+        text_weight: of another, that asks the text tower for the vector that the phones of a transcript make.
     """
 
-    weight: float = 0.0
-    per_frame: int = 1
+    weight: Annotated[float, Between(0, 1000)] = 0.0
+    text_weight: Annotated[float, Between(0, 1000)] = 0.0
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
 
 @dataclass(frozen=True)
@@ -82,15 +86,18 @@ class TowersConfig:
     """Where the towers come from, and which of them stay as they are.
 
     Attributes:
+        begin: name or folder of a model whose weights are taken wherever name and shape agree, and its tokenizer.
         audio: name or folder of a model whose audio tower (configuration, log-mel and weights) is taken; "" begins
             anew with what the recipe says.
         text: the same for the text tower and its tokenizer.
         locked: "audio", "text": towers that are not trained, as in LiT (arXiv 2111.07991); their projections are.
+            "frames": of the audio tower what lies below its pooling, and the phones.
     """
 
+    begin: str = ""
     audio: str = ""
     text: str = ""
-    locked: tuple[Literal["audio", "text"], ...] = ()
+    locked: tuple[Literal["audio", "text", "frames"], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,9 +113,12 @@ class TeacherConfig:
     """
 
     audio: str = ""
-    weight: float = 1.0
+    weight: Annotated[float, Between(0, 1000)] = 1.0
     text: str = ""
-    text_weight: float = 1.0
+    text_weight: Annotated[float, Between(0, 1000)] = 1.0
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
 
 @dataclass(frozen=True)
@@ -126,18 +136,19 @@ class OptimConfig:
         ema: decay of an average of the weights, a step at a time, which is what is validated and kept; 0 for none.
     """
 
-    lr: float = 1e-3
-    epochs: int = 20
-    warmup_steps: int = 200
-    weight_decay: float = 0.05
-    betas: tuple[float, ...] = (0.9, 0.98)
-    eps: float = 1e-8
-    clip: float = 1.0
-    ema: float = 0.0
+    lr: Annotated[float, Between(0, 10, but=0)] = 1e-3
+    epochs: Annotated[int, Between(1, 1_000_000)] = 20
+    warmup_steps: Annotated[int, Between(0, 1_000_000_000)] = 200
+    weight_decay: Annotated[float, Between(0, 100)] = 0.05
+    betas: Annotated[tuple[float, ...], Between(0, 1, but=1)] = (0.9, 0.98)
+    eps: Annotated[float, Between(0, 1, but=0)] = 1e-8
+    clip: Annotated[float, Between(0, 1e9)] = 1.0
+    ema: Annotated[float, Between(0, 1, but=1)] = 0.0
 
     def __post_init__(self) -> None:
-        if len(self.betas) != 2 or not 0.0 <= self.ema < 1.0:
-            raise ValueError("betas takes two values, ema one from 0 to below 1")
+        check_bounds(self)
+        if len(self.betas) != 2:
+            raise ValueError("betas takes two values")
 
 
 @dataclass(frozen=True)
@@ -160,17 +171,20 @@ class RunConfig:
     """
 
     accelerator: str = "auto"
-    devices: int = 0
-    nodes: int = 1
+    devices: Annotated[int, Between(0, 1024)] = 0
+    nodes: Annotated[int, Between(1, 65536)] = 1
     strategy: str = "auto"
     precision: str = "32-true"
     compile: bool = False
-    checkpoint_steps: int = 0
-    validate_epochs: int = 1
-    patience: int = 0
+    checkpoint_steps: Annotated[int, Between(0, 1_000_000_000)] = 0
+    validate_epochs: Annotated[int, Between(1, 1_000_000)] = 1
+    patience: Annotated[int, Between(0, 1_000_000)] = 0
     zero_shot: tuple[str, ...] = ()
     loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
     tracking_uri: str = ""
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
 
 @dataclass(frozen=True)
@@ -178,7 +192,7 @@ class Recipe:
     """Everything that decides a run; `seed` makes it repeatable, `preset` names what `model` begins with."""
 
     name: str
-    seed: int = 0
+    seed: Annotated[int, Between(0, 2**32 - 1)] = 0
     preset: str = ""
     data: DataConfig = field(default_factory=DataConfig)
     captions: CaptionConfig = field(default_factory=CaptionConfig)
@@ -192,6 +206,13 @@ class Recipe:
     run: RunConfig = field(default_factory=RunConfig)
     model: ClaraConfig = field(default_factory=ClaraConfig)
 
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        if not re.fullmatch(r"[\w][\w.+ -]{0,99}", self.name):
+            raise ValueError(f"name is a folder's name: at most 100 letters, digits, . _ + -, got {self.name[:30]!r}")
+        if self.model.text.layers < 1:
+            raise ValueError("model.text.layers must be at least 1")
+
 
 def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
     """Read `path`, or the bundled recipe of that name, with `overrides` such as "optim.epochs=2".
@@ -201,13 +222,17 @@ def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
     found = bundled(path)
     try:
         values = tomllib.loads(found.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise FormatError(f"{found}: cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FormatError(f"{found}: broken TOML ({error})") from error
+    if "name" not in values and not any(override.strip().startswith("name=") for override in overrides):
+        raise FormatError(f'{found}: no recipe without a name: begin it with name = "..."')
     for override in overrides:
         assign(values, override)
     preset = values.get("preset")
     if preset:
-        if preset not in PRESETS:
+        if not isinstance(preset, str) or preset not in PRESETS:
             raise FormatError(f"{found}: no preset {preset!r}; there are {', '.join(sorted(PRESETS))}")
         changes = values.get("model", {})
         if isinstance(changes, Mapping):
@@ -216,12 +241,14 @@ def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
 
 
 def bundled(path: str | Path) -> Path:
-    """Return `path` where there is such a file, or the one of that name in trainer/recipes.
+    """Return `path` where there is such a file, or for a bare name, or recipes/NAME, that of trainer/recipes.
 
     Raises FormatError, naming those there are of that kind, for neither.
     """
-    found = next((place for place in (Path(path), RECIPES / Path(path).name) if place.is_file()), None)
-    if found is None:
+    found = Path(path)
+    if not found.is_file() and found.parent in (Path(), Path("recipes"), Path("trainer/recipes")):
+        found = RECIPES / found.name
+    if not found.is_file():
         others = ", ".join(sorted(p.name for p in RECIPES.glob(f"*{Path(path).suffix or '.toml'}")))
         raise FormatError(f"{path}: no such file; there are {others}")
     return found

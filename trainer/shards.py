@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,9 @@ from clara_search.datasets.spec import METADATA_FIELDS, Example
 from clara_search.errors import AudioError, FormatError
 from trainer.corpus import bounded_map
 from trainer.tar import add_member, new_shard
+from trainer.writing import new_folder, write_text
 
+OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
 FORMATS = {"flac": {"format": "FLAC", "subtype": "PCM_16"}, "opus": {"format": "OGG", "subtype": "OPUS"}}
 
 
@@ -27,12 +32,12 @@ FORMATS = {"flac": {"format": "FLAC", "subtype": "PCM_16"}, "opus": {"format": "
 @click.argument("manifest")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of the shards.")
 @click.option("--per-shard", type=click.IntRange(min=1), default=2000, show_default=True, help="Clips in a shard.")
-@click.option("--rate", type=click.IntRange(min=8000), default=16000, show_default=True, help="Hz, mono.")
+@click.option("--rate", type=click.IntRange(8000, 192_000), default=16000, show_default=True, help="Hz, mono.")
 @click.option("--format", "suffix", type=click.Choice(list(FORMATS)), default="flac", show_default=True)
 def shards_command(manifest: str, out: Path, per_shard: int, rate: int, suffix: str) -> None:
     """Write the recordings and texts that MANIFEST names (as `pretrain --data` does) to shards in OUT.
 
-    Run again, it goes on behind the last whole shard. What cannot be read is listed in OUT/left-out.txt.
+    Run again, it writes what is missing or has changed. What cannot be read is listed in OUT/left-out.txt.
     """
     written, left_out = write_shards(manifest, out, per_shard, rate, suffix)
     click.echo(
@@ -43,37 +48,76 @@ def shards_command(manifest: str, out: Path, per_shard: int, rate: int, suffix: 
 def write_shards(manifest: str, out: Path, per_shard: int, rate: int, suffix: str = "flac") -> tuple[int, int]:
     """Write `out`/00000.tar, 00001.tar, ... and return how many there are, and how many recordings were left out.
 
-    Each holds what `per_shard` examples of `manifest` gave, in order, so that a whole shard is never written again; one
-    is whole when it has its name. Raises FormatError for a folder whose shards were made with other settings.
+    Each holds what `per_shard` examples of `manifest` gave, in order. `out`/shards.json knows which those were, so that
+    a shard is written again only where they, or their files, changed. Raises FormatError for a folder whose shards were
+    made with other settings, or holds others, and where there is nothing to write.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    if suffix == "opus" and rate not in OPUS_RATES:
+        raise FormatError(f"Opus has no rate of {rate} Hz, only {', '.join(map(str, OPUS_RATES))}")
     settings = {"manifest": manifest, "per_shard": per_shard, "rate": rate, "format": suffix}
-    _check_settings(out / "shards.json", settings)
+    record = new_folder(out) / "shards.json"
+    before = _written_before(record, settings)
     problems: list[str] = []
     examples = read(manifest, lambda error: problems.append(str(error)))
-    number = left_out = 0
+    known: dict[str, dict[str, Any]] = {}
+    clips = 0
     with ThreadPoolExecutor() as pool, tqdm(desc="clips", unit="") as bar:
         while group := list(islice(examples, per_shard)):
-            path = out / f"{number:05d}.tar"
-            listed = path.with_suffix(".left-out.txt")
-            if not path.exists():
-                bad = _write_shard(path, pool, group, number * per_shard, rate, suffix)
-                listed.write_text("".join(f"{line}\n" for line in bad), encoding="utf-8")
-            left_out += len(listed.read_text(encoding="utf-8").splitlines()) if listed.exists() else 0
-            number += 1
+            path = out / f"{len(known):05d}.tar"
+            shard = before.get(path.name, {})
+            rows = _digest(group)
+            if shard.get("rows") != rows or not path.is_file() or path.stat().st_size != shard.get("bytes"):
+                bad = _write_shard(path, pool, group, len(known) * per_shard, rate, suffix)
+                shard = {"rows": rows, "bytes": path.stat().st_size, "left_out": bad}
+            known[path.name] = shard
+            write_text(record, json.dumps({**settings, "shards": {**before, **known}}) + "\n")
+            clips += len(group) - len(shard["left_out"])
             bar.update(len(group))
-    lists = sorted(out.glob("*.left-out.txt"))
-    lines = [line for path in lists for line in path.read_text(encoding="utf-8").splitlines()] + problems
-    (out / "left-out.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    return number, left_out + len(problems)
+    lines = [line for shard in known.values() for line in shard["left_out"]] + problems
+    write_text(out / "left-out.txt", "".join(f"{line}\n" for line in lines))
+    if not clips:
+        why = f"; {out / 'left-out.txt'} says why" if lines else ": it names none"
+        _remove(out, before | known)
+        raise FormatError(f"{manifest}: no recording can be written{why}")
+    _remove(out, before.keys() - known.keys())
+    write_text(record, json.dumps({**settings, "shards": known}) + "\n")
+    if others := sorted(path.name for path in out.glob("*.tar") if path.name not in known):
+        raise FormatError(f"{out / others[0]}: not of these shards, and trained on with them: move it away")
+    return len(known), len(lines)
 
 
-def _check_settings(path: Path, settings: dict[str, Any]) -> None:
-    if path.exists():
+def _remove(out: Path, names: Iterable[str]) -> None:
+    for name in names:
+        (out / name).unlink(missing_ok=True)
+
+
+def _written_before(path: Path, settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return what `path` knows of the shards beside it, by name."""
+    if not path.exists():
+        return {}
+    try:
         before = json.loads(path.read_text(encoding="utf-8"))
-        if before != settings:
-            raise FormatError(f"{path.parent} holds shards made with other settings: {before}")
-    path.write_text(json.dumps(settings) + "\n", encoding="utf-8")
+        shards: dict[str, dict[str, Any]] = before.pop("shards", {})
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
+        raise FormatError(f"{path}: cannot be read ({error}); take another folder, or remove it") from error
+    if before != settings:
+        raise FormatError(f"{path.parent} holds shards made with other settings: {before}")
+    return shards
+
+
+def _digest(group: Iterable[Example]) -> str:
+    """Return a hash over what a shard is made of: rows, and the content, or size and time, of what they name."""
+    digest = hashlib.sha256()
+    for example in group:
+        audio: Any = example.audio
+        if isinstance(audio, Path):
+            with suppress(OSError):
+                audio = (str(audio), audio.stat().st_size, audio.stat().st_mtime_ns)
+        else:
+            audio = hashlib.sha256(audio).hexdigest()
+        row = {name: value for name, value in vars(example).items() if name not in ("audio", "stored")}
+        digest.update(repr((row, audio)).encode())
+    return digest.hexdigest()
 
 
 def _write_shard(

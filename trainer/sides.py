@@ -36,7 +36,9 @@ def split(corpus: Corpus, config: DataConfig) -> Sides:
     """Put every recording of `corpus` on its side; each side keeps the order of the corpus.
 
     A source that declares its splits is taken at its word, another is split by a hash of the text. What is to be
-    trained on and stands on another side too, by its text or its content, is left out of training.
+    trained on and stands on another side too, by its text or its content, is left out of training, with a warning; and
+    so is what is to be tuned on and is reported. (But by its content alone where sounds have declared sides: their
+    names are often those of classes.)
     """
     sides: dict[str, list[int]] = {"train": [], "valid": [], "test": [], "new_speaker": [], "digits": []}
     for index, example in enumerate(corpus.examples):
@@ -49,22 +51,36 @@ def split(corpus: Corpus, config: DataConfig) -> Sides:
             sides["new_speaker"].append(index)
         else:
             sides[text_split(example.text)].append(index)
-    trained = {normalise(corpus.examples[index].text) for index in sides["train"]}
+    trained = _texts(corpus, sides["train"])
     sides["new_speaker"] = [i for i in sides["new_speaker"] if normalise(corpus.examples[i].text) not in trained]
-    sides["train"] = _untouched(corpus, sides, config)
-    sides["valid"] = _without_copies(corpus, sides["valid"], sides["test"])
+    valid, test = sides["valid"], sides["test"]
+    held_out = [index for name, side in sides.items() if name != "train" for index in side]
+    # Texts of digits do not count: their words are trained on with synthetic voices.
+    clean = _apart(corpus, sides["train"], _texts(corpus, [*valid, *test]), held_out, "not trained on")
+    sides["train"] = [
+        i for i in clean if corpus.examples[i].kind != "speech" or corpus.duration_s(i) <= config.max_audio_s
+    ]
+    sides["valid"] = _apart(corpus, valid, _texts(corpus, test), test, "not tuned on")
     return Sides(**sides)
 
 
-def _untouched(corpus: Corpus, sides: dict[str, list[int]], config: DataConfig) -> list[int]:
-    """Return what is trained on: nothing that is held out, and no speech that is too long."""
-    train = sides["train"]
-    clean = _without_copies(corpus, train, [i for name, side in sides.items() if name != "train" for i in side])
-    if len(clean) < len(train):
-        log.warning("%d recordings are held out under another name: not trained on", len(train) - len(clean))
-    return [i for i in clean if corpus.examples[i].kind != "speech" or corpus.duration_s(i) <= config.max_audio_s]
+def _texts(corpus: Corpus, indices: list[int]) -> set[str]:
+    return {normalise(corpus.examples[index].text) for index in indices}
 
 
-def _without_copies(corpus: Corpus, indices: list[int], held_out: list[int]) -> list[int]:
+def _apart(corpus: Corpus, indices: list[int], texts: set[str], held_out: list[int], then: str) -> list[int]:
+    """Return those of `indices` with none of `texts`, nor the content of a recording that is held out."""
     hashes = {corpus.hashes[index] for index in held_out}
-    return [index for index in indices if corpus.hashes[index] not in hashes]
+    examples = corpus.examples
+    alike = [
+        i
+        for i in indices
+        if normalise(examples[i].text) in texts and (examples[i].kind == "speech" or not examples[i].split)
+    ]
+    copies = [i for i in indices if corpus.hashes[i] in hashes]
+    for found, what in ((alike, "have a text that is held out"), (copies, "are held out under another name")):
+        if found:
+            some = ", ".join(examples[index].key for index in found[:3])
+            log.warning("%d recordings %s: %s (%s%s)", len(found), what, then, some, ", ..." if len(found) > 3 else "")
+    left_out = {*alike, *copies}
+    return [index for index in indices if index not in left_out]

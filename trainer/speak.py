@@ -23,7 +23,7 @@ import soundfile
 
 from clara_search.audio import Waveform, resample
 from clara_search.datasets.digits import DIGITS
-from clara_search.errors import ClaraError
+from clara_search.errors import ClaraError, FormatError
 from trainer.recipe import bundled
 from trainer.tar import add_member, new_shard
 
@@ -180,9 +180,19 @@ def speak_command(out: Path, texts: Path | None, language: str, per_word: int, s
     if texts is None:
         count = write_shard(spoken_digits(per_word, seed), out)
     else:
-        lines = [line.strip() for line in bundled(texts).read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = _lines(bundled(texts))
         count = write_shard(spoken_texts(lines, language, per_word, seed), out, "espeak_texts")
     click.echo(f"{count} clips in {out}")
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise FormatError(f"{path}: not a text that can be read ({error})") from error
+    if not lines:
+        raise FormatError(f"{path}: there is no line to speak")
+    return lines
 
 
 class _Espeak(NamedTuple):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from clara_search.commands.common import db_option, json_option, print_facts, print_json
+from clara_search.errors import DatabaseError
 
 if TYPE_CHECKING:
     from clara_search.store import Table
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def db() -> None:
-    """Show what a database holds."""
+    """Show what a database holds, and whether it is whole."""
 
 
 @db.command()
@@ -46,6 +48,31 @@ def info(db: str, table: str | None, failures: bool, as_json: bool) -> None:
         print_facts(facts)
     if not described:
         click.echo("The database has no tables.", err=True)
+
+
+@db.command()
+@db_option
+@click.option("--table", help="Only this table.")
+@click.option("--repair", is_flag=True, help="Mend what can be mended; the next `index` does again what that takes.")
+@click.option("--sample", type=click.IntRange(min=0), default=16, show_default=True, help="Rows to embed again.")
+@json_option
+def verify(db: str, table: str | None, repair: bool, sample: int, as_json: bool) -> None:
+    """Check that tables can be read, that every row is sound, and that some are what their sources give."""
+    from clara_search.store import Database
+    from clara_search.verify import verify as check
+
+    database = Database(db)
+    is_whole = True
+    for name in [table] if table is not None else database.table_names():
+        for finding in check(database, name, repair, sample):
+            is_whole &= finding.ok
+            if as_json:
+                print_json([asdict(finding)])
+            else:
+                state = "repaired" if finding.repaired else "ok" if finding.ok else "BROKEN"
+                click.echo(f"{finding.table}  {finding.check:<8} {state:<8} {finding.detail}")
+    if not is_whole:
+        raise DatabaseError(f"{database.path} is not whole" + ("" if repair else ": see --repair"))
 
 
 def describe(table: Table) -> dict[str, Any]:

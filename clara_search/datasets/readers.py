@@ -11,23 +11,34 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, NamedTuple
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet
 
 from clara_search.audio import AUDIO_SUFFIXES
 from clara_search.datasets.spec import METADATA_FIELDS, Example, Stored
-from clara_search.errors import FormatError
+from clara_search.errors import FormatError, first_line
+from clara_search.places import is_url, opened
 
 Report = Callable[[FormatError], None]
 """What is done with an example, or the rest of a file, that cannot be read."""
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
-_MANIFESTS = (".csv", ".jsonl", ".parquet")
+MANIFESTS = (".csv", ".tsv", ".jsonl", ".parquet")
+"""Suffixes of the files that `read_manifest` reads."""
+
+_LONGEST_FIELD = 1 << 24  # of a CSV, in characters
+_TEXTS = tuple(name for name in METADATA_FIELDS if name not in ("text", "alternatives"))
+_KINDS = {kind: kind for kind in ("speech", "sound", "music")}
+_SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("valid", "validation", "val", "dev", "development"), "valid"),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
+}
+"""What collections call their sides; "dev" is what one tunes on, "eval" what one reports."""
 
 
 def _raise(error: FormatError) -> None:
@@ -41,25 +52,32 @@ def read(pattern: str | Path, report: Report = _raise) -> Iterator[Example]:
     raises it unless something else is asked for, and stepped over.
     """
     for place in matching(pattern):
-        suffix = Path(place).suffix.lower()
-        if suffix == ".tar":
-            yield from read_shard(place, report)
-        elif suffix in _MANIFESTS:
-            yield from read_manifest(place, report)
-        elif "://" not in place and Path(place).is_dir():
-            yield from read_folder(Path(place), report)
-        else:
-            raise FormatError(f"{place}: expected a .tar shard, a {', '.join(_MANIFESTS)} manifest or a folder")
+        yield from read_place(place, report)
+
+
+def read_place(place: str, report: Report = _raise) -> Iterator[Example]:
+    """Yield the examples of one place, as `read` does."""
+    suffix = Path(place).suffix.lower()
+    if not is_url(place) and Path(place).is_dir():
+        yield from read_folder(Path(place), report)
+    elif suffix == ".tar":
+        yield from read_shard(place, report)
+    elif suffix in MANIFESTS:
+        yield from read_manifest(place, report)
+    else:
+        raise FormatError(f"{place}: expected a .tar shard, a {', '.join(MANIFESTS)} manifest or a folder")
 
 
 def matching(pattern: str | Path) -> list[str]:
     """Return the places that `pattern` names, in order of name. Raises FormatError where a path has none."""
     found: list[str] = []
     for name in _expanded(str(pattern)):
-        paths = [name] if "://" in name else sorted(glob.glob(name))  # noqa: PTH207 - an absolute one is allowed
+        paths = [name] if is_url(name) else sorted(glob.glob(name, recursive=True))  # noqa: PTH207 - it may be absolute
         if not paths:
             raise FormatError(f"no file matches {name!r}")
         found += paths
+    if not found:
+        raise FormatError(f"{pattern}: the range is empty, and names nothing")
     return found
 
 
@@ -75,86 +93,138 @@ def _expanded(pattern: str) -> list[str]:
     ]
 
 
+class Unreachable(FormatError):
+    """A URL that cannot be read now: nothing is known of what it holds."""
+
+
 def read_shard(place: str | Path, report: Report = _raise) -> Iterator[Example]:
     """Yield the examples of a WebDataset shard: for each key an audio file and a JSON file, paired by key.
 
     Members of a key are expected together, as the format has it, in either order; each example says where in the shard
     its audio lies. A key with one half missing or broken JSON, and the rest of a shard that is cut off, are reported.
+    Raises Unreachable for a URL that cannot be read.
     """
-    try:
-        with _opened(place) as file, tarfile.open(fileobj=file, mode="r|") as archive:
-            for key, members in _grouped(archive):
-                try:
-                    yield _example(place, key, members)
-                except FormatError as error:
-                    report(error)
-    except (tarfile.TarError, OSError, EOFError) as error:
-        report(FormatError(f"{place}: not a readable tar shard ({error})"))
+    count, groups = 0, grouped(place)
+    while True:
+        try:
+            group = next(groups, None)
+        except Unreachable:
+            raise
+        except FormatError as error:
+            behind = f"; all that follows recording {count} is missing" if count else ""
+            report(FormatError(f"{error}{behind}"))
+            return
+        if group is None:
+            return
+        count += 1
+        try:
+            example = _example(place, *group)
+        except FormatError as error:
+            report(error)
+        else:
+            yield example
 
 
-_Members = dict[str, tuple[bytes, Stored]]
+class Member(NamedTuple):
+    """A file in a shard: where its bytes lie, and the bytes, unless they were skipped."""
+
+    content: bytes | None
+    offset: int
+    size: int
 
 
-def _grouped(archive: tarfile.TarFile) -> Iterator[tuple[str, _Members]]:
-    """Yield the key and, by suffix, the content and place of members that stand together."""
+_Members = dict[str, Member]
+
+
+def grouped(place: str | Path, skip: Collection[str] | None = None) -> Iterator[tuple[str, _Members]]:
+    """Yield, for each example of a shard, its key and its members by suffix; it is read once, from front to end.
+
+    With `skip`, which a shard of this machine allows, members with these suffixes are stepped over and not read.
+    Raises FormatError where the shard is no tar, or is cut off, and Unreachable for a URL that cannot be read.
+    """
     pending: tuple[str, _Members] = ("", {})
-    for member in archive:
-        if not member.isfile():
-            continue
-        folder, slash, base = member.name.rpartition("/")
-        stem, _, suffix = base.partition(".")  # as WebDataset has it: everything behind the first dot
-        key = folder + slash + stem
-        if key != pending[0]:
-            if pending[1]:
-                yield pending
-            pending = (key, {})
-        content = archive.extractfile(member)
-        assert content is not None  # isfile() said so
-        pending[1]["." + suffix.lower()] = content.read(), Stored("", member.offset_data, member.size)
+    try:
+        with _opened(place) as file:
+            if file.seekable():
+                if file.read(2) == b"\x1f\x8b":
+                    raise FormatError(f"{place}: is gzipped, gunzip it first: recordings are read in their place")
+                file.seek(0)
+            with tarfile.open(fileobj=file, mode="r|" if skip is None else "r:") as archive:
+                for member in archive:
+                    archive.members = []  # type: ignore[attr-defined]  # or all headers of a shard stay in memory
+                    if not member.isfile():
+                        continue
+                    key, suffix = _key_and_suffix(member.name)
+                    if key != pending[0]:
+                        if pending[1]:
+                            yield pending
+                        pending = (key, {})
+                    content = None
+                    if skip is None or suffix not in skip:
+                        reader = archive.extractfile(member)
+                        assert reader is not None  # isfile() said so
+                        content = reader.read()
+                    pending[1][suffix] = Member(content, member.offset_data, member.size)
+    except (tarfile.TarError, EOFError) as error:
+        raise FormatError(f"{place}: not a readable tar shard ({error})") from error
+    except OSError as error:
+        raise _unreadable(place, error) from error
     if pending[1]:
         yield pending
 
 
+def _key_and_suffix(name: str) -> tuple[str, str]:
+    """Return the two parts of a member's name as WebDataset has it: the suffix is everything behind the first dot."""
+    folder, slash, base = name.rpartition("/")
+    stem, _, suffix = base.partition(".")
+    return folder + slash + stem, "." + suffix.lower()
+
+
 def _example(place: str | Path, key: str, members: _Members) -> Example:
-    audio = [content for suffix, content in members.items() if suffix in AUDIO_SUFFIXES]
+    audio = [member for suffix, member in members.items() if suffix in AUDIO_SUFFIXES]
     if len(audio) != 1 or ".json" not in members:
         raise FormatError(f"{place}: {key} needs one audio file and one .json, found {', '.join(sorted(members))}")
-    metadata = _parsed(members[".json"][0], f"{place}: {key}.json")
-    content, stored = audio[0]
-    return Example(key=key, audio=content, stored=stored._replace(place=str(place)), **metadata)
+    metadata = _parsed(members[".json"].content or b"", f"{place}: {key}.json")
+    stored = Stored(str(place), audio[0].offset, audio[0].size)
+    return Example(key=key, audio=audio[0].content or b"", stored=stored, **metadata)
 
 
 def read_manifest(place: str | Path, report: Report = _raise) -> Iterator[Example]:
-    """Yield the examples of a CSV, JSON-lines or Parquet manifest with columns `path`, relative to it, and `text`.
+    """Yield the examples of a CSV, TSV, JSON-lines or Parquet manifest with columns `path`, relative to it, and `text`.
 
     Further columns may be any of Example's. A row without one of these two is reported.
-    Raises FormatError for a CSV or Parquet that has no such column.
+    Raises FormatError for a table that has no such column, and Unreachable for a URL that cannot be read.
     """
     base = Path(place).parent
-    for number, row in enumerate(rows(place, ("path", "text")), start=1):
+    for number, row in enumerate(rows(place, ("path", "text"), report), start=1):
+        where = f"{place}: row {number}"
         try:
-            metadata = _metadata(row, f"{place}: row {number}")
-            if not isinstance(row.get("path"), str) or not row["path"]:
-                raise FormatError(f"{place}: row {number} has no path")
+            metadata, path = _metadata(row, where), _text(row.get("path"), f"{where}: path")
+            if not path:
+                raise FormatError(f"{where} has no path")
+            if "\0" in path:
+                raise FormatError(f"{where}: a path cannot hold a NUL")
         except FormatError as error:
             report(error)
             continue
-        audio = Path(row["path"]) if "://" in str(place) else base / row["path"]
-        yield Example(key=row["path"], audio=audio, **metadata)
+        yield Example(key=path, audio=Path(path) if is_url(place) else base / path, **metadata)
 
 
-def rows(place: str | Path, needed: Sequence[str] = ("path",)) -> Iterator[Mapping[str, Any]]:
-    """Yield the rows of a CSV, JSON-lines or Parquet manifest, as they stand.
+def rows(place: str | Path, needed: Sequence[str] = ("path",), report: Report = _raise) -> Iterator[Mapping[str, Any]]:
+    """Yield the rows of a CSV, TSV, JSON-lines or Parquet manifest, as they stand; a broken line is reported.
 
-    Raises FormatError for a file that is none, and for a CSV or Parquet without the columns `needed`.
+    Raises FormatError for a file that is none, and for a table without the columns `needed`; Unreachable for a URL that
+    cannot be read.
     """
     try:
-        yield from _rows(str(place), needed)
-    except (UnicodeDecodeError, csv.Error, OSError, pa.ArrowException, json.JSONDecodeError) as error:
+        yield from _rows(str(place), needed, report)
+    except (csv.Error, pa.ArrowException) as error:
         raise FormatError(f"{place}: not a readable manifest ({error})") from error
+    except OSError as error:
+        raise _unreadable(place, error) from error
 
 
-def _rows(place: str, needed: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+def _rows(place: str, needed: Sequence[str], report: Report) -> Iterator[Mapping[str, Any]]:
     suffix = Path(place).suffix.lower()
     with _opened(place) as file:
         if suffix == ".parquet":
@@ -163,16 +233,22 @@ def _rows(place: str, needed: Sequence[str]) -> Iterator[Mapping[str, Any]]:
             for batch in table.iter_batches(batch_size=1024):
                 yield from batch.to_pylist()
             return
-        lines = io.TextIOWrapper(file, encoding="utf-8", newline="")
-        if suffix == ".csv":
-            cells = csv.DictReader(lines)
-            _check_columns(place, cells.fieldnames or (), needed)
-            yield from cells
-        else:
-            for line in lines:
+        # What is no UTF-8 becomes half a surrogate pair, and is left out with the row that it stands in.
+        lines = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
+        if suffix == ".jsonl":
+            for number, line in enumerate(lines, start=1):
                 if line.strip():
-                    row = json.loads(line)
-                    yield row if isinstance(row, dict) else {}
+                    try:
+                        row = _loads(line, f"{place}: line {number}")
+                    except FormatError as error:
+                        report(error)
+                    else:
+                        yield row if isinstance(row, dict) else {}
+            return
+        csv.field_size_limit(_LONGEST_FIELD)
+        cells = csv.DictReader(lines, dialect="excel-tab" if suffix == ".tsv" else "excel")
+        _check_columns(place, cells.fieldnames or (), needed)
+        yield from cells
 
 
 def _check_columns(place: str, names: Iterable[str], needed: Sequence[str]) -> None:
@@ -207,11 +283,10 @@ def read_folder(folder: Path, report: Report = _raise) -> Iterator[Example]:
 
 def stored_bytes(stored: Stored) -> bytes:
     """Return the bytes of a member of a shard; a shard behind a URL is brought here whole, once."""
-    remote = "://" in stored.place
-    with fsspec.open(f"filecache::{stored.place}" if remote else stored.place, "rb") as file:
+    place = f"filecache::{stored.place}" if is_url(stored.place) else stored.place
+    with opened(place) as file:
         file.seek(stored.offset)
-        content: bytes = file.read(stored.size)
-    return content
+        return file.read(stored.size)
 
 
 def content_of(audio: Path | Stored) -> bytes:
@@ -221,28 +296,67 @@ def content_of(audio: Path | Stored) -> bytes:
 
 def _opened(place: str | Path) -> BinaryIO:
     try:
-        return cast(BinaryIO, fsspec.open(str(place), "rb").open())
-    except (ImportError, ValueError) as error:  # a protocol that nobody speaks here
-        raise FormatError(f"{place}: cannot be opened ({error})") from error
+        return opened(place)
+    except FormatError as error:  # a protocol that nobody speaks here
+        raise Unreachable(str(error)) from error
+
+
+def _unreadable(place: str | Path, error: OSError) -> FormatError:
+    kind = Unreachable if is_url(place) else FormatError
+    why = first_line(error.__cause__ or error)  # fsspec's own error may say no more than the URL
+    return kind(f"{place}: cannot be read ({why})")
+
+
+def _loads(content: str | bytes, where: str) -> Any:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{where} is broken ({error})") from error
 
 
 def _parsed(content: bytes, where: str) -> dict[str, Any]:
-    try:
-        metadata = json.loads(content)
-    except ValueError as error:
-        raise FormatError(f"{where} is broken ({error})") from error
+    metadata = _loads(content, where)
     return _metadata(metadata if isinstance(metadata, dict) else {}, where)
 
 
 def _metadata(row: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return what `row` says of an example; `text` may be a list, and CLARA's shards nest the language."""
+    """Return what `row` says of an example; `text` may be a list, and CLARA's shards nest the language.
+
+    Numbers become text. Raises FormatError for what else is no text, and for a kind or a split that does not exist.
+    """
     texts = row.get("text")
     texts = [text for text in (texts if isinstance(texts, list) else [texts]) if isinstance(text, str) and text.strip()]
     if not texts:
         raise FormatError(f"{where} has no text")
-    found = {name: row[name] for name in METADATA_FIELDS if row.get(name) not in (None, "")}
+    for text in texts:
+        _text(text, f"{where}: text")
+    found = {name: value for name in _TEXTS if (value := _text(row.get(name), f"{where}: {name}"))}
+    for name, known in (("kind", _KINDS), ("split", _SPLITS)):
+        if name in found:
+            value = known.get(found[name].strip().lower())
+            if value is None:
+                expected = ", ".join(dict.fromkeys(known.values()))
+                raise FormatError(f"{where}: {name} is {found[name]!r}, expected one of {expected}")
+            found[name] = value
     original = row.get("original_data")
     if isinstance(original, Mapping) and isinstance(original.get("language"), str):
         found.setdefault("language", original["language"])
         found.setdefault("text_language", original["language"])
     return {**found, "text": texts[0], "alternatives": tuple(texts[1:])}
+
+
+def _text(value: Any, where: str) -> str | None:
+    """Return `value` as text, or None where there is none. Raises FormatError for a list, a table, or broken text."""
+    if value is None or value == "" or value != value:  # NaN is how tables without types say that there is none
+        return None
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, (str, int, float)):
+        raise FormatError(f"{where} is a {type(value).__name__}, expected text")
+    text = str(value)
+    if not text.isascii():
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise FormatError(f"{where} is no Unicode text ({error.reason})") from error
+    return text

@@ -66,12 +66,16 @@ def load_model(folder: Path) -> tuple[Clara, Tokenizer]:
             f"{folder / TOKENIZER_FILE}: has {tokenizer.vocab_size} tokens, "
             f"the model has embeddings for {config.text.vocab_size}"
         )
+    return assemble(config, read_weights(folder), folder / WEIGHTS_FILE), tokenizer
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """Return the tensors of a model folder by name. Raises FormatError where they cannot be read."""
     path = folder / WEIGHTS_FILE
     try:
-        weights = safetensors.torch.load_file(path)
+        return safetensors.torch.load_file(path)
     except (OSError, SafetensorError) as error:
         raise FormatError(f"{path}: cannot be read ({error})") from error
-    return assemble(config, weights, path), tokenizer
 
 
 def assemble(config: ClaraConfig, weights: Mapping[str, Tensor], path: Path) -> Clara:

@@ -26,6 +26,7 @@ from clara_search.models.layers import (
     positions,
     transformer,
 )
+from clara_search.models.phones import Spoken, SpokenConfig
 
 INITIAL_LOG_SCALE = 2.6592600369327783  # log(1 / 0.07), as CLIP and CLARA begin
 
@@ -120,13 +121,17 @@ class TextTowerConfig:
 
 @dataclass(frozen=True)
 class ClaraConfig:
-    """Both towers, the space they share and the log-mel they hear. `name` is for people."""
+    """Both towers, the space they share and the log-mel they hear. `name` is for people.
+
+    With `spoken`, the vector of a recording also holds the phones that are heard in it.
+    """
 
     name: str = "clara-100m"
     dim: int = 512
     mel: MelConfig = field(default_factory=MelConfig)
     audio: AudioTowerConfig = field(default_factory=AudioTowerConfig)
     text: TextTowerConfig = field(default_factory=TextTowerConfig)
+    spoken: SpokenConfig | None = None
 
     def __post_init__(self) -> None:
         _check_sizes(self, heads={})
@@ -241,6 +246,7 @@ class Clara(nn.Module):
         self.text_projection = nn.Linear(config.text.hidden, config.dim)
         self.audio_log_scale = nn.Parameter(torch.tensor(INITIAL_LOG_SCALE))
         self.text_log_scale = nn.Parameter(torch.tensor(INITIAL_LOG_SCALE))
+        self.spoken = Spoken(config.spoken, config.audio.width, config.dim) if config.spoken else None
 
     def embed_log_mels(self, log_mels: Tensor, mask: Tensor | None = None) -> Tensor:
         """(batch, frames, n_mels), mask (batch, frames), true where a frame stands -> (batch, dim), unit norm."""
@@ -248,7 +254,10 @@ class Clara(nn.Module):
 
     def embed_frames(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
         """What `audio.hear` returns -> (batch, dim), unit norm."""
-        return F.normalize(self.audio_projection(self.audio.pool(frames, mask)), dim=-1)
+        embedded = self.audio_projection(self.audio.pool(frames, mask))
+        if self.spoken is not None:
+            embedded = embedded + self.spoken(frames, mask)
+        return F.normalize(embedded, dim=-1)
 
     def embed_tokens(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
         """(batch, tokens) of ids, mask of the same shape, true where a token stands -> (batch, dim), unit norm."""

@@ -4,6 +4,7 @@ import re
 import tarfile
 from pathlib import Path
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -135,3 +136,98 @@ def test_braces_name_shards_by_number(tmp_path: Path) -> None:
     assert matching("s3://b/{0..1}/x-{08..09}.tar") == [f"s3://b/{a}/x-{b}.tar" for a in "01" for b in ("08", "09")]
     with pytest.raises(FormatError, match=r"no file matches '.*s-011\.tar'"):
         matching(str(tmp_path / "s-{010..011}.tar"))
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [
+        ({"label": 5, "speaker": 4.5, "source": True}, {"label": "5", "speaker": "4.5", "source": "true"}),
+        ({"licence": 9, "language": 5, "text_language": 7}, {"licence": "9", "language": "5", "text_language": "7"}),
+        ({"label": float("nan"), "speaker": None, "source": ""}, {"label": None, "speaker": None, "source": ""}),
+        ({"split": "Training", "kind": "SPEECH"}, {"split": "train", "kind": "speech"}),
+        ({"split": "validation"}, {"split": "valid"}),
+        ({"split": "dev"}, {"split": "valid"}),
+        ({"split": "eval"}, {"split": "test"}),
+    ],
+)
+def test_metadata_becomes_text(known: dict[str, object], expected: dict[str, object], tmp_path: Path) -> None:
+    (tmp_path / "m.jsonl").write_text(json.dumps({"path": "a.wav", "text": "t", **known}))
+    (example,) = read(tmp_path / "m.jsonl")
+    assert {name: getattr(example, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ('{"path": "b.wav", "text": "t", "label": ["a"]}', r"row 2: label is a list, expected text"),
+        ('{"path": "b.wav", "text": "t", "speaker": {"x": 1}}', r"row 2: speaker is a dict"),
+        ('{"path": "b.wav", "text": "t", "split": 1}', r"row 2: split is '1', expected one of train, valid, test"),
+        ('{"path": "b.wav", "text": "t", "kind": "noise"}', r"kind is 'noise', expected one of speech, sound, music"),
+        ('{"path": "b.wav", "text": "a\\ud800b"}', r"row 2: text is no Unicode text"),
+        ('{"path": "b\\ud800.wav", "text": "t"}', r"row 2: path is no Unicode text"),
+        ('{"path": "b\\u0000.wav", "text": "t"}', r"row 2: a path cannot hold a NUL"),
+        ('{"path": ["b.wav"], "text": "t"}', r"row 2: path is a list"),
+        ('{"path": "b.wav", "text": "t"', r"line 2 is broken"),
+        ("[" * 200_000, r"line 2 is broken"),
+        ("[1]", r"row 2 has no text"),
+        ('{"path": "b.wav", "text": "caf\udce9"}', r"row 2: text is no Unicode text"),
+    ],
+)
+def test_a_bad_row_is_left_out_with_its_reason_and_the_others_are_not(row: str, reason: str, tmp_path: Path) -> None:
+    lines = ['{"path": "a.wav", "text": "one"}', row, '{"path": "c.wav", "text": "three"}']
+    (tmp_path / "m.jsonl").write_bytes("\n".join(lines).encode("utf-8", "surrogateescape"))
+    problems: list[FormatError] = []
+    assert [e.key for e in read(tmp_path / "m.jsonl", problems.append)] == ["a.wav", "c.wav"]
+    (problem,) = problems
+    assert re.search(reason, str(problem))
+
+
+def test_tables_come_with_marks_tabs_long_fields_and_bytes_that_are_no_text(tmp_path: Path) -> None:
+    content = "\ufeffpath,text\na.wav,one\nb.wav,caf\udce9\nc.wav," + "x" * 200_000 + "\n"
+    (tmp_path / "m.csv").write_bytes(content.encode("utf-8", "surrogateescape"))
+    (tmp_path / "m.tsv").write_text("path\ttext\na.wav\tone, two\n")
+    problems: list[FormatError] = []
+    assert [(e.key, len(e.text)) for e in read(tmp_path / "m.csv", problems.append)] == [
+        ("a.wav", 3),
+        ("c.wav", 200_000),
+    ]
+    assert [str(p).rpartition(": ")[2] for p in problems] == ["text is no Unicode text (surrogates not allowed)"]
+    assert [e.text for e in read(tmp_path / "m.tsv")] == ["one, two"]
+
+
+def test_what_follows_a_cut_is_said_to_be_missing_and_a_gzipped_shard_to_be_gzipped(tmp_path: Path) -> None:
+    good = json.dumps({"text": "t"}).encode()
+    path = shard(
+        tmp_path / "a.tar", {f"{n}{x}": good if x == ".json" else b"x" for n in "123" for x in (".flac", ".json")}
+    )
+    path.write_bytes(path.read_bytes()[:4000])
+    problems: list[FormatError] = []
+    assert len(list(read(path, problems.append))) < 3
+    assert re.search(r"all that follows recording \d is missing", str(problems[-1]))
+    with tarfile.open(tmp_path / "z.tar", "w:gz") as archive:
+        archive.add(path, "a")
+    problems.clear()
+    with pytest.raises(FormatError, match=r"z\.tar: is gzipped, gunzip it first"):
+        list(read(tmp_path / "z.tar"))
+
+
+class Refusing(fsspec.AbstractFileSystem):
+    """A store that wants credentials, and says so with an exception of its own."""
+
+    protocol = "refusing"
+
+    def _open(self, path: str, *_: object, **__: object) -> None:
+        raise RuntimeError("Unable to locate credentials\nand much more")
+
+
+@pytest.mark.parametrize("name", ["a.tar", "m.csv", "m.parquet"])
+def test_a_store_that_refuses_stops_the_listing_with_its_reason(name: str) -> None:
+    fsspec.register_implementation("refusing", Refusing, clobber=True)
+    problems: list[FormatError] = []
+    with pytest.raises(FormatError, match=rf"refusing://b/{name}: cannot be read \(Unable to locate credentials\)$"):
+        list(read(f"refusing://b/{name}", problems.append))
+    with pytest.raises(FormatError, match=r"nosuch://b/a\.tar: cannot be opened \(Protocol not known"):
+        list(read("nosuch://b/a.tar", problems.append))
+    with pytest.raises(FormatError, match=r"the range is empty"):
+        list(read("s-{5..3}.tar"))
+    assert not problems

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from clara_search.cli import main
 from clara_search.store import Database
-from tests.helpers import ToneEncoder
+from tests.helpers import ToneEncoder, write_tone
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +29,7 @@ def test_json_is_one_summary_line(recordings: Path, tmp_path: Path) -> None:
     result = run(recordings, "--db", tmp_path / "new" / "db", "--json")
     assert result.exit_code == 0, result.output
     summary = json.loads(result.stdout)
-    assert list(summary) == ["indexed", "unchanged", "failed", "removed", "rows", "audio_s", "seconds"]
+    assert list(summary)[:7] == ["indexed", "unchanged", "failed", "removed", "rows", "audio_s", "seconds"]
     assert (summary["indexed"], summary["rows"], summary["audio_s"]) == (3, 3, 3.0)
 
 
@@ -106,3 +107,24 @@ def test_help_imports_nothing_heavy() -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "SOURCE..." in result.stdout
     assert result.stdout.strip().endswith("[]")
+
+
+def test_the_summary_says_how_long_each_stage_worked_and_the_profile_draws_it(recordings: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "out" / "run.png"
+    result = run(recordings, "--db", tmp_path / "db", "--json", "--profile", picture)
+    stages = json.loads(result.stdout)["stages"]
+    assert list(stages) == ["list", "decode", "encode", "write"]
+    assert all(stage["worked_s"] >= 0 and stage["waited_s"] >= 0 for stage in stages.values())
+    assert stages["encode"]["worked_s"] > 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_failures_are_tried_again_without_naming_their_sources(recordings: Path, tmp_path: Path) -> None:
+    bad = recordings / "bad.wav"
+    bad.write_text("no sound")
+    os.utime(bad, (1.6e9, 1.6e9))
+    assert run(recordings, "--db", tmp_path / "db").exit_code == 0
+    write_tone(bad)
+    result = run("--retry-failed", "--db", tmp_path / "db", "--json")
+    assert json.loads(result.stdout)["indexed"] == 1
+    assert "Nothing failed" in run("--retry-failed", "--db", tmp_path / "db").stdout

@@ -168,6 +168,7 @@ def test_a_file_that_cannot_be_read_for_now_keeps_its_rows(
         return read_bytes(path)
 
     monkeypatch.setattr(Path, "read_bytes", refuse)
+    os.utime(recordings / "low.wav")
     assert counts(index([recordings], database, encoder, prune=True)) == (0, 2, 1, 0, 3)
     assert [failure["reason"] for failure in database.failures()] == ["Permission denied"]
     monkeypatch.undo()
@@ -182,7 +183,7 @@ def test_a_decoder_that_crashes_costs_one_file(
             raise ZeroDivisionError("a bug")
         return load_audio(source, sample_rate)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("indexer.decoding.load_audio", crash)
+    monkeypatch.setattr("indexer.items.load_audio", crash)
     assert counts(index([recordings], database, encoder)) == (2, 0, 1, 0, 2)
     assert [failure["reason"] for failure in database.failures()] == ["ZeroDivisionError: a bug"]
 

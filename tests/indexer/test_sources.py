@@ -9,11 +9,11 @@ from pyarrow import parquet
 
 from clara_search.errors import FormatError
 from indexer.items import Item
-from indexer.sources import items, survey
+from indexer.sources import Selection, items, survey
 
 
 def listed(*sources: Path, text_column: str | None = None) -> list[Item]:
-    return list(items(sources, text_column))
+    return list(items(sources, Selection(text_column)))
 
 
 def write(path: Path, content: str | bytes) -> Path:
@@ -98,7 +98,7 @@ def test_the_text_can_be_in_a_column_of_any_name(tmp_path: Path) -> None:
     (item,) = listed(path, text_column="caption")
     assert (item.kind, item.text, item.columns) == ("text", "a dog", {"rank_in_file": "1"})
     with pytest.raises(FormatError, match=r"no column 'sentence' .*it has caption, rank_in_file"):
-        survey([path], text_column="sentence")
+        survey([path], Selection("sentence"))
 
 
 def test_a_column_of_several_types_is_as_wide_as_its_widest_value(tmp_path: Path) -> None:

@@ -3,9 +3,12 @@
 from importlib.util import find_spec
 
 import pytest
+import torch
 
 from clara_search.datasets.spec import Example
-from trainer.phones import BLANK, Phones, phones
+from clara_search.models.phones import BLANK, PHONES
+from trainer.loss import pairs_of
+from trainer.phones import Phones, indices, phones, principal_pairs
 
 pytestmark = pytest.mark.skipif(find_spec("espeakng_loader") is None, reason="espeakng-loader is not installed")
 
@@ -24,7 +27,9 @@ def spoken(text: str, language: str = "en", **others: str | None) -> Example:
         ("le weekend", "fr", "ləwikɛnd"),  # espeak-ng marks the English word; the mark is no phone
         ("пять", "ru", "p\u0251t"),
         ("vôo", "pt-BR", "voʊ"),
-        ("ㄕㄜˇ", "zh", "ㄕㄜ"),
+        ("ㄕㄜˇ", "zh", "ʃə"),
+        ("ㄐㄧㄤ", "zh", "dʑiɑŋ"),
+        ("Köln", "de", "kœln"),
         ("hello", "xx", ""),
         ("...", "en", ""),
     ],
@@ -34,22 +39,38 @@ def test_phones_are_letters_of_the_ipa(text: str, language: str, expected: str) 
 
 
 def test_the_same_sound_is_the_same_index_in_every_language() -> None:
-    inventory = Phones([spoken("see"), spoken("si", "es"), spoken("si", "it")], at_least=1)
+    inventory = Phones([spoken("see"), spoken("si", "es"), spoken("si", "it")])
     assert inventory.of(spoken("see")) == inventory.of(spoken("si", "es")) == inventory.of(spoken("si", "it"))
     assert BLANK not in inventory.of(spoken("see"))
-    assert len(inventory) == 3  # s, i and the blank
+    assert inventory.of(spoken("see")) == [PHONES.index("s") + 1, PHONES.index("i") + 1]
 
 
 def test_only_a_transcript_has_phones() -> None:
     sea, gloss = spoken("sea", kind="sound"), spoken("sea", "fr", text_language="en")
-    inventory = Phones([spoken("sea"), sea, gloss], at_least=1)
+    inventory = Phones([spoken("sea"), sea, gloss])
     assert inventory.of(spoken("sea"))
     assert not inventory.of(sea)
     assert not inventory.of(gloss)
     assert not inventory.of(spoken("lake"))  # no text of the training side
 
 
-def test_rare_phones_are_dropped() -> None:
-    inventory = Phones([spoken("see"), spoken("see "), spoken("thy")], at_least=2)
-    assert len(inventory.of(spoken("see"))) == 2
-    assert not inventory.of(spoken("thy"))
+def test_a_phone_that_the_model_has_not_is_dropped() -> None:
+    assert indices("sʘi", "is") == [2, 1]
+    assert Phones([spoken("see")], "i").of(spoken("see")) == [1]
+
+
+def test_every_phone_that_espeak_tells_has_a_place() -> None:
+    text = "The quick brown fox jumps over the lazy dog; she thought of a measured bird, joy and hours."
+    said = phones(text, "en")
+    assert len(indices(said, PHONES)) == len(said)
+
+
+def test_the_first_matrix_of_pairs_tells_texts_apart() -> None:
+    texts = [indices(phones(word, "en"), PHONES) for word in ("seven", "eleven", "hello", "yellow", "dog", "god")]
+    padded = torch.nn.utils.rnn.pad_sequence([torch.tensor(text) for text in texts], batch_first=True)
+    counts = pairs_of(padded, torch.tensor([len(text) for text in texts]), len(PHONES))
+    vectors = torch.nn.functional.normalize(counts @ principal_pairs(texts, len(PHONES), 8).T)
+    likeness = vectors @ vectors.T - torch.eye(6)
+    assert likeness.max() < 0.9
+    assert likeness[0, 1] > likeness[0, 2]  # seven, eleven
+    assert likeness[2, 3] > likeness[2, 4]  # hello, yellow

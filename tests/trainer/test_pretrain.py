@@ -17,6 +17,7 @@ from clara_search.datasets.split import text_split
 from clara_search.encoder import load_encoder
 from clara_search.features import MelConfig
 from clara_search.models.clara import AudioTowerConfig, ClaraConfig, TextTowerConfig
+from clara_search.models.phones import SpokenConfig
 from clara_search.tokenizer import Tokenizer
 from tests.helpers import write_tone
 from trainer.augment import AugmentConfig
@@ -224,9 +225,10 @@ def test_a_run_gives_a_folder_that_loads_and_goes_on_where_it_stopped(shard: Pat
     assert "CC0-1.0" in card
     scores = json.loads((run / "scores.json").read_text())
     assert 0 <= scores["retrieval"]["speech in all"]["text_to_audio"]["recall"]["10"] <= 1
-    phones = PhonesConfig(weight=1.0, per_frame=2) if find_spec("espeakng_loader") else PhonesConfig()
+    phones = PhonesConfig(weight=1.0, text_weight=0.5) if find_spec("espeakng_loader") else PhonesConfig()
     towers = TowersConfig(str(folder), str(folder))
-    further = pretrain(replace(recipe, phones=phones, towers=towers), tmp_path / "further")
+    model = replace(recipe.model, spoken=SpokenConfig() if phones.weight else None)
+    further = pretrain(replace(recipe, phones=phones, towers=towers, model=model), tmp_path / "further")
     assert ("phone_loss" in (tmp_path / "further" / "log.csv").read_text()) == bool(phones.weight)
     assert (further / "tokenizer.json").read_bytes() == (folder / "tokenizer.json").read_bytes()
     encoder = load_encoder(further)

@@ -20,16 +20,19 @@ from safetensors.torch import load_file
 
 from clara_search.datasets.readers import read
 from clara_search.errors import FormatError
+from clara_search.models.phones import SpokenConfig
 from tests.helpers import tone, write_tone
 from tests.trainer.test_pretrain import EVERYTHING, RATE, RECIPE
 from trainer.__main__ import main
 from trainer.augment import AugmentConfig
 from trainer.callbacks import Stopped
+from trainer.checkpoints import newest
 from trainer.data import Pairs
 from trainer.loss import LossConfig
-from trainer.module import TrainingError
-from trainer.pretrain import Loaders, _newest, prepare, pretrain
-from trainer.recipe import CaptionConfig, DataConfig, OptimConfig, Recipe, RunConfig, as_toml, load_recipe
+from trainer.module import Pretraining, TrainingError
+from trainer.presets import PRESETS
+from trainer.pretrain import Loaders, prepare, pretrain
+from trainer.recipe import CaptionConfig, DataConfig, OptimConfig, Recipe, RunConfig, TowersConfig, as_toml, load_recipe
 from trainer.shards import write_shards
 
 
@@ -93,8 +96,8 @@ def test_a_killed_run_goes_on_to_the_same_weights(folder: Path, tmp_path: Path) 
 
 
 def _steps(run: Path) -> int:
-    newest = _newest(run / "checkpoints")
-    return 0 if newest is None else int(torch.load(newest, weights_only=True)["global_step"])
+    found = newest(run / "checkpoints")
+    return 0 if found is None else int(torch.load(found, weights_only=True)["global_step"])
 
 
 def test_a_run_that_is_asked_to_stop_stores_where_it_stands(folder: Path, tmp_path: Path) -> None:
@@ -112,9 +115,9 @@ def test_a_checkpoint_that_a_full_disk_cut_short_is_passed_over(folder: Path, tm
     checkpoints = tmp_path / "run" / "checkpoints"
     (checkpoints / "last.ckpt").write_bytes((checkpoints / "stopped.ckpt").read_bytes()[:1000])
     (checkpoints / "other.ckpt").write_bytes(b"")
-    newest = _newest(checkpoints)
-    assert newest is not None
-    assert Path(newest).name in ("stopped.ckpt", "step.ckpt")
+    found = newest(checkpoints)
+    assert found is not None
+    assert found.name in ("stopped.ckpt", "step.ckpt")
 
 
 def test_a_loss_that_is_no_number_names_step_batch_and_checkpoint(
@@ -179,6 +182,14 @@ def test_a_locked_tower_stays_as_it_is_and_its_projection_learns(folder: Path, t
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert not any(name.startswith("text.") for name in changed)
     assert {"text_projection.weight", "audio_projection.weight"} <= changed
+
+
+def test_locked_frames_stay_as_they_are_and_what_pools_them_learns() -> None:
+    settings = Recipe("frames", model=PRESETS["clara-v2-tiny"], towers=TowersConfig(locked=("frames",)))
+    settings = replace(settings, model=replace(settings.model, spoken=SpokenConfig()))
+    learns = {name for name, parameter in Pretraining(settings).model.named_parameters() if parameter.requires_grad}
+    assert not any(name.startswith(("audio.stem", "audio.frame_layers", "spoken")) for name in learns)
+    assert {"audio.latents", "audio.output.weight", "audio_projection.weight", "text.tokens.weight"} <= learns
 
 
 def test_what_a_run_leaves_tells_how_it_was_made(folder: Path, tmp_path: Path) -> None:

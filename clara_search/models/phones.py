@@ -1,0 +1,100 @@
+"""What is said, phone by phone, as a part of a vector.
+
+The frames of the audio tower are asked for phones. How often each phone is expected, and how often each one soon after
+another, makes a vector that says what a recording says, whatever the tower had been taught of it; a text tower that
+knows how texts sound makes the same vector of a transcript. So speech is found without searching it for where.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+BLANK = 0
+"""The index between phones, where nothing new is said (CTC). The phones themselves begin at 1."""
+
+PHONES = "abcdefhijklmnoprstuvwxyzðøŋœɐɑɒɔəɛɜɟɡɣɪɲɹɾʁʃʊʌʎʑʒβθɕ"
+"""Letters of the IPA that tell the words of the larger European languages apart."""
+
+KEPT = 0.5
+"""What one phone leaves of the memory of those before it: neighbours count 1, the next but one this much, and so on."""
+
+_BLOCK = 256
+"""Slots whose pairs are counted at once."""
+
+
+@dataclass(frozen=True)
+class SpokenConfig:
+    """The phones that are heard in a recording.
+
+    Attributes:
+        phones: a letter for each.
+        per_frame: how many phones a frame of the audio tower may hold: they come faster than its frames.
+    """
+
+    phones: str = PHONES
+    per_frame: int = 2
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(set(self.phones)) == len(self.phones) <= 500:
+            raise ValueError("phones must hold one to 500 letters, none of them twice")
+        if not 1 <= self.per_frame <= 64:
+            raise ValueError(f"per_frame must lie between 1 and 64, got {self.per_frame}")
+
+
+class Spoken(nn.Module):
+    """Hears phones in frames, and turns phones into vectors."""
+
+    def __init__(self, config: SpokenConfig, width: int, dim: int) -> None:
+        super().__init__()
+        self.phones, self.slots = len(config.phones), config.per_frame
+        self.hears = nn.Linear(width, self.slots * (self.phones + 1))
+        self.pairs = nn.Linear(self.phones * self.phones + self.phones, dim, bias=False)
+
+    def forward(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(batch, frames, width), mask (batch, frames) -> (batch, dim); next to nothing where no phone is heard."""
+        return self.embed(count_pairs(*self.hear(frames, mask)))
+
+    def hear(self, frames: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """(batch, frames, width), mask (batch, frames) -> logits (batch, slots, blank and phones) with their mask."""
+        logits = self.hears(frames).unflatten(-1, (self.slots, self.phones + 1)).flatten(1, 2)
+        return logits, None if mask is None else mask.repeat_interleave(self.slots, dim=1)
+
+    def embed(self, counts: Tensor) -> Tensor:
+        """What `count_pairs` returns -> (batch, dim): much is said or little, it is about as long."""
+        counts = counts / (1.0 + counts.square().sum(dim=1, keepdim=True)).sqrt()
+        return self.pairs(counts.to(self.pairs.weight.dtype))  # type: ignore[no-any-return]
+
+
+def count_pairs(logits: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Return how often each phone is expected behind each other one, then how often each is, in float32.
+
+    logits (batch, slots, blank and phones), mask (batch, slots) -> (batch, phones * phones + phones); the pair of `a`
+    and then `b` stands at a * phones + b. A phone counts in the slot where it begins; pairs that are not neighbours
+    count `KEPT` for each phone between them.
+    """
+    with torch.autocast(logits.device.type, enabled=False):  # counts need more digits than bf16 has
+        return _counted(logits.float(), mask)
+
+
+def _counted(logits: Tensor, mask: Tensor | None) -> Tensor:
+    told = logits.softmax(dim=-1)[..., BLANK + 1 :]
+    if mask is not None:
+        told = told * mask[..., None]
+    begun = (told - F.pad(told, (0, 0, 1, 0))[:, :-1]).clamp_min(0.0)
+    fading = torch.log1p((KEPT - 1.0) * begun.sum(dim=-1).clamp(max=1.0))
+    batch, slots, phones = begun.shape
+    memory, pairs = begun.new_zeros(batch, phones), begun.new_zeros(batch, phones, phones)
+    for at in range(0, slots, _BLOCK):
+        now, since = begun[:, at : at + _BLOCK], fading[:, at : at + _BLOCK].cumsum(dim=1)
+        before = since - fading[:, at : at + _BLOCK]
+        # A slot remembers an earlier one by all that was begun between the two.
+        left = (before[:, :, None] - since[:, None, :]).clamp(max=0.0).exp().tril(-1)
+        remembered = left @ now + before.exp()[..., None] * memory[:, None, :]
+        pairs = pairs + remembered.transpose(1, 2) @ now
+        last = (since[:, -1:] - since).exp()
+        memory = since[:, -1:].exp() * memory + (last[:, None, :] @ now)[:, 0]
+    return torch.cat([pairs.flatten(1), begun.sum(dim=1)], dim=1)

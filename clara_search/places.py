@@ -1,0 +1,113 @@
+"""Where bytes lie: paths of this machine, and URLs of whatever fsspec opens (s3, gs, http, a member of a tar ...)."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
+
+from clara_search.errors import FormatError, first_line
+
+_ATTEMPTS = 3
+"""A store that answers with an error is asked again, unless the error says that there is nothing."""
+
+_FIRST_RETRY_S = 0.2
+
+_UNTRUSTED_NS = 2_000_000_000
+"""A file as young as this when it was looked at may be written again within one tick of its file system's clock."""
+
+_TOKENS = ("ETag", "etag", "md5Hash", "content_md5", "LastModified", "mtime", "updated", "last_modified", "created")
+"""What the file systems of fsspec call a thing that changes with a file's content."""
+
+T = TypeVar("T")
+
+
+class Status(NamedTuple):
+    """How large a file is, and a `token` that changes when it is written; empty where none can be trusted."""
+
+    size: int
+    token: str
+
+
+class NamedBytes(io.BytesIO):
+    """The bytes of a file, that know where they came from."""
+
+    def __init__(self, content: bytes, name: str):
+        super().__init__(content)
+        self.name = name
+
+
+def is_url(place: str | Path) -> bool:
+    """Tell whether `place` is a URL, as against a path."""
+    return "://" in str(place)
+
+
+def opened(place: str | Path) -> BinaryIO:
+    """Open a file or URL to read bytes from. Raises OSError, or FormatError for a protocol that nobody speaks here."""
+    if not is_url(place):
+        return Path(place).open("rb")
+    import fsspec  # a fifth of a second, and only for these
+
+    return _asked(place, lambda: cast(BinaryIO, fsspec.open(str(place), "rb").open()))
+
+
+def read_bytes(place: str | Path) -> bytes:
+    """Return all bytes of a file or URL. Raises as `opened` does."""
+    if not is_url(place):
+        return Path(place).read_bytes()
+
+    def read() -> bytes:
+        with opened(place) as file:
+            return file.read()
+
+    return _asked(place, read)
+
+
+def status_of(place: str | Path) -> Status:
+    """Return the status of a file or URL. Raises as `opened` does, and OSError for what is no file."""
+    if is_url(place):
+        filesystem, path = filesystem_of(place)
+        return status_from(_asked(place, lambda: filesystem.info(path)))
+    found = os.stat(place)  # noqa: PTH116 - of very many
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(None, "is no file, but a pipe, a device or a folder")
+    is_young = time.time_ns() - found.st_mtime_ns < _UNTRUSTED_NS
+    return Status(found.st_size, "" if is_young else str(found.st_mtime_ns))
+
+
+def status_from(info: Mapping[str, Any]) -> Status:
+    """Return the status in what a file system of fsspec says of a file."""
+    token = next((str(info[name]) for name in _TOKENS if info.get(name)), "")
+    return Status(int(info.get("size") or 0), token)
+
+
+def filesystem_of(place: str | Path) -> tuple[Any, str]:
+    """Return fsspec's file system for a URL, and the path in it. Raises as `opened` does."""
+    import fsspec
+
+    return _asked(place, lambda: cast(tuple[Any, str], fsspec.core.url_to_fs(str(place))))
+
+
+def absolute(place: str | Path) -> str:
+    """Return a path absolute and without "..", symbolic links as they are; a URL without a "/" at its end."""
+    return str(place).rstrip("/") if is_url(place) else os.path.normpath(Path(place).absolute())
+
+
+def _asked(place: str | Path, question: Callable[[], T]) -> T:
+    """Return the answer of another machine, asked again where it fails; whatever its library raises is an OSError."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            return question()
+        except (FileNotFoundError, PermissionError, FormatError):
+            raise
+        except (ImportError, ValueError) as error:
+            raise FormatError(f"{place}: cannot be opened ({first_line(error)})") from error
+        except Exception as error:  # each store's client has a tree of exceptions of its own
+            if attempt == _ATTEMPTS - 1:
+                raise OSError(None, first_line(error)) from error
+            time.sleep(_FIRST_RETRY_S * 2**attempt)
+    raise AssertionError

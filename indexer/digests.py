@@ -1,0 +1,76 @@
+"""A hash table of 64-bit digests in flat arrays: what is known of millions of items in tens of bytes each."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+
+_SMALLEST = 1024
+
+
+def fingerprint(text: str) -> str:
+    """Return 32 hex digits that stand for `text`."""
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def digest(text: str) -> int:
+    """Return the first 64 bits of its fingerprint as a number, never 0."""
+    return shortened(fingerprint(text))
+
+
+def shortened(fingerprint: str) -> int:
+    """Return the first 64 bits of hex digits as a number; 0 for none, and only then."""
+    return int(fingerprint[:16], 16) or 1 if fingerprint else 0
+
+
+class DigestMap:
+    """Digests, each with `width` further numbers of 64 bits. Reading from several threads is fine; writing is not."""
+
+    def __init__(self, width: int = 1):
+        self._count = 0
+        self._width = width
+        self._allocate(_SMALLEST)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __contains__(self, key: int) -> bool:
+        return self._keys[self._slot(key)] != 0
+
+    def get(self, key: int) -> tuple[int, ...] | None:
+        """Return the numbers of `key`, or None where it is not there."""
+        slot = self._slot(key)
+        return tuple(column[slot] for column in self._columns) if self._keys[slot] else None
+
+    def put(self, key: int, *values: int) -> None:
+        """Set the numbers of `key`."""
+        slot = self._slot(key)
+        if not self._keys[slot]:
+            self._count += 1
+            self._keys[slot] = key
+        for column, value in zip(self._columns, values, strict=True):
+            column[slot] = value
+        if 3 * self._count > 2 * len(self._keys):
+            self._grow()
+
+    def _slot(self, key: int) -> int:
+        """Return where `key` is, or where it would be: the first free place from the one that its bits name."""
+        keys, mask = self._keys, len(self._keys) - 1
+        slot = key & mask
+        while keys[slot] and keys[slot] != key:
+            slot = (slot + 1) & mask
+        return slot
+
+    def _allocate(self, slots: int) -> None:
+        self._keys = array("Q", bytes(8 * slots))
+        self._columns = [array("Q", bytes(8 * slots)) for _ in range(self._width)]
+
+    def _grow(self) -> None:
+        keys, columns = self._keys, self._columns
+        self._allocate(2 * len(keys))
+        for old, key in enumerate(keys):
+            if key:
+                slot = self._slot(key)
+                self._keys[slot] = key
+                for column, before in zip(self._columns, columns, strict=True):
+                    column[slot] = before[old]

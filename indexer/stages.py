@@ -1,0 +1,207 @@
+"""The stages of a run: how long each worked and waited, and threads that hand on from one to the next."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+_BINS = 512
+
+T = TypeVar("T")
+
+
+class Clock:
+    """How long a stage worked, and how long it waited for the stage before it or after it, over all its threads."""
+
+    def __init__(self) -> None:
+        self.worked_s = 0.0
+        self.waited_s = 0.0
+        self._lock = threading.Lock()
+        self._began = time.monotonic()
+        self._bin_s = 0.25
+        self._bins = [0.0] * _BINS
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Count what happens inside as work."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            ended = time.monotonic()
+            with self._lock:
+                self.worked_s += ended - began
+                self._mark(began - self._began, ended - self._began)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count what happens inside as waiting."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.waited_s += time.monotonic() - began
+
+    def timeline(self) -> tuple[float, list[float]]:
+        """Return the seconds that a bin lasts, and the seconds worked in each bin since the beginning."""
+        with self._lock:
+            return self._bin_s, list(self._bins)
+
+    def _mark(self, began_s: float, ended_s: float) -> None:
+        while ended_s >= _BINS * self._bin_s:  # a long run: two bins become one
+            pairs = zip(self._bins[::2], self._bins[1::2], strict=True)
+            self._bins = [sum(pair) for pair in pairs] + [0.0] * (_BINS // 2)
+            self._bin_s *= 2
+        first, last = int(began_s / self._bin_s), int(ended_s / self._bin_s)
+        for place in range(first, last + 1):
+            start_s, end_s = place * self._bin_s, (place + 1) * self._bin_s
+            self._bins[place] += min(end_s, ended_s) - max(start_s, began_s)
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """One clock for each stage, in the order of the stream."""
+
+    list: Clock = field(default_factory=Clock)
+    decode: Clock = field(default_factory=Clock)
+    encode: Clock = field(default_factory=Clock)
+    write: Clock = field(default_factory=Clock)
+
+    def items(self) -> dict[str, Clock]:
+        """Return the clocks by the names of their stages."""
+        return {"list": self.list, "decode": self.decode, "encode": self.encode, "write": self.write}
+
+    def seconds(self) -> dict[str, dict[str, float]]:
+        """Return the seconds that each stage worked and waited."""
+        return {
+            name: {"worked_s": round(clock.worked_s, 3), "waited_s": round(clock.waited_s, 3)}
+            for name, clock in self.items().items()
+        }
+
+    def shares(self) -> str:
+        """Return how busy each stage was so far, on one line."""
+        shares = {
+            name: clock.worked_s / max(clock.worked_s + clock.waited_s, 1e-9) for name, clock in self.items().items()
+        }
+        return " ".join(f"{name} {share:.0%}" for name, share in shares.items())
+
+
+def ahead(items: Iterable[T], most: int, clock: Clock) -> Generator[T, None, None]:
+    """Yield `items`, which a thread takes out at most `most` ahead. What it raises is raised here."""
+    handed: queue.Queue[tuple[T | None, BaseException | None] | None] = queue.Queue(most)
+    is_closed = threading.Event()
+
+    def put(value: tuple[T | None, BaseException | None] | None) -> None:
+        with clock.waiting():
+            while not is_closed.is_set():
+                try:
+                    handed.put(value, timeout=0.1)
+                    return
+                except queue.Full:
+                    continue
+
+    def take() -> None:
+        source = iter(items)
+        while not is_closed.is_set():
+            try:
+                with clock.working():
+                    item = next(source)
+            except StopIteration:
+                break
+            except BaseException as error:
+                put((None, error))
+                return
+            put((item, None))
+        put(None)
+
+    thread = threading.Thread(target=take, name="list", daemon=True)
+    thread.start()
+    try:
+        while (found := handed.get()) is not None:
+            if found[1] is not None:
+                raise found[1]
+            yield found[0]  # type: ignore[misc]
+    finally:
+        is_closed.set()
+        thread.join(timeout=5)
+
+
+class Job(Generic[T]):
+    """Work for a thread, and what came of it."""
+
+    def __init__(self, work: Callable[[], T]):
+        self._work = work
+        self._result: T | None = None
+        self._error: BaseException | None = None
+        self.began: float | None = None
+        self.is_finished = threading.Event()
+        self.is_abandoned = False
+
+    def run(self) -> None:
+        """Do the work."""
+        self.began = time.monotonic()
+        try:
+            self._result = self._work()
+        except BaseException as error:
+            self._error = error
+        self.is_finished.set()
+
+    def result(self) -> T:
+        """Return what came of it, or raise what it raised. It has to be finished."""
+        if self._error is not None:
+            raise self._error
+        return self._result  # type: ignore[return-value]
+
+    def ran_s(self) -> float:
+        """Return for how long it has been running; 0 for a job that waits."""
+        return 0.0 if self.began is None else time.monotonic() - self.began
+
+
+class Workers:
+    """Threads that do jobs. One that hangs can be left behind: it ends with the process, not the process with it."""
+
+    def __init__(self, count: int, clock: Clock):
+        self._jobs: queue.SimpleQueue[Job[object] | None] = queue.SimpleQueue()
+        self._clock = clock
+        self._count = count
+        for _ in range(count):
+            self._start()
+
+    def submit(self, work: Callable[[], T]) -> Job[T]:
+        """Have a thread do `work` when it gets to it."""
+        job = Job(work)
+        self._jobs.put(job)  # type: ignore[arg-type]
+        return job
+
+    def abandon(self, job: Job[T]) -> None:
+        """Leave the thread behind that does `job`; another takes its place."""
+        job.is_abandoned = True
+        self._start()
+
+    def close(self) -> None:
+        """Let the threads end after what they are doing; what waits is dropped."""
+        while not self._jobs.empty():
+            self._jobs.get()
+        for _ in range(self._count):
+            self._jobs.put(None)
+
+    def _start(self) -> None:
+        threading.Thread(target=self._run, name="decode", daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            with self._clock.waiting():
+                job = self._jobs.get()
+            if job is None:
+                return
+            with self._clock.working():
+                job.run()
+            if job.is_abandoned:
+                return
+            del job  # or it would keep a recording in memory until the next one comes

@@ -1,0 +1,289 @@
+"""What goes wrong while a run is under way: each costs what it has to, is reported, and the next run goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from clara_search.audio import load_audio
+from clara_search.errors import DatabaseError, FormatError
+from clara_search.store import Database
+from indexer import decoding, writing
+from indexer.accounts import open_ledger
+from indexer.decoding import Decoding, load
+from indexer.items import Item
+from indexer.pipeline import index
+from indexer.sources import items
+from indexer.writing import Status
+from tests.helpers import ToneEncoder, write_tone
+
+Clips = Sequence[npt.NDArray[np.float32]]
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    for number in range(100):
+        write_tone(tmp_path / "many" / f"{number:03}.wav", 100 + 50 * number, duration_s=0.1)
+    return tmp_path / "many"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "none", str(place)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("mounting a small disk takes root")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_full_disk_is_an_error_that_says_so_and_the_next_run_goes_on(
+    tmp_path: Path, many: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "_COMMIT_ROWS", 8)
+    monkeypatch.setattr(writing, "_COMMIT_SHARE", 1.0)
+    filler = small_disk / "filler"
+    encoder = ToneEncoder()
+
+    def fill(item: Item, status: Status) -> None:
+        if not filler.exists():
+            free = os.statvfs(small_disk)
+            filler.write_bytes(b"x" * free.f_bavail * free.f_frsize)
+
+    with pytest.raises(DatabaseError, match="No space left on device"):
+        index([many], Database(small_disk / "db", create=True), encoder, progress=fill)
+    filler.unlink()
+    subprocess.run(["mount", "-o", "remount,size=50m", str(small_disk)], check=True)
+    summary = index([many], Database(small_disk / "db"), encoder)
+    assert summary.unchanged > 0
+    assert (summary.indexed + summary.unchanged, summary.failed, summary.rows) == (100, 0, 100)
+
+
+def test_a_folder_that_vanishes_ends_the_run_and_loses_no_row(
+    many: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index([many], database, ToneEncoder())
+    for number, path in enumerate(sorted(many.iterdir())):
+        write_tone(path, 111 + 50 * number, duration_s=0.1)
+    away = many.with_name("away")
+
+    class Unmounting(ToneEncoder):
+        def encode_audio(self, waveforms: Clips) -> npt.NDArray[np.float32]:
+            if many.is_dir():
+                many.rename(away)
+            return super().encode_audio(waveforms)
+
+    monkeypatch.setattr(decoding, "_MOST_FILES_AHEAD", 4)
+    with pytest.raises(FormatError, match=r"is no longer there \(unmounted\?\)"):
+        index([many], database, Unmounting(), prune=True)
+    assert database.table().count() == 100
+    away.rename(many)
+    assert index([many], database, ToneEncoder(), prune=True).rows == 100
+
+
+def test_pruning_takes_an_empty_folder_for_one_that_is_not_mounted(
+    tmp_path: Path, many: Path, database: Database
+) -> None:
+    index([many], database, ToneEncoder())
+    for path in many.iterdir():
+        path.unlink()
+    with pytest.raises(FormatError, match="has no recordings now"):
+        index([many], database, ToneEncoder(), prune=True)
+    assert database.table().count() == 100
+    write_tone(tmp_path / "other.wav")
+    assert index([tmp_path], database, ToneEncoder(), prune=True).rows == 1
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_halved_until_it_does(many: Path, database: Database) -> None:
+    class Small(ToneEncoder):
+        def encode_audio(self, waveforms: Clips) -> npt.NDArray[np.float32]:
+            if len(waveforms) > 5:
+                raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            return super().encode_audio(waveforms)
+
+    encoder = Small()
+    assert index([many], database, encoder).rows == 100
+    assert encoder.clips_encoded == 100
+    assert max(encoder.batch_sizes) == 4
+
+
+def test_a_clip_that_does_not_fit_into_memory_costs_itself_alone(recordings: Path, database: Database) -> None:
+    write_tone(recordings / "long.wav", duration_s=3)
+
+    class Small(ToneEncoder):
+        def encode_audio(self, waveforms: Clips) -> npt.NDArray[np.float32]:
+            if max(map(len, waveforms)) > 20_000:
+                raise MemoryError
+            return super().encode_audio(waveforms)
+
+    summary = index([recordings], database, Small())
+    assert (summary.indexed, summary.failed) == (3, 1)
+    assert database.failures()[0]["reason"] == "does not fit into memory"
+
+
+def test_another_error_of_the_encoder_is_not_taken_for_memory(recordings: Path, database: Database) -> None:
+    class Broken(ToneEncoder):
+        def encode_audio(self, waveforms: Clips) -> npt.NDArray[np.float32]:
+            raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        index([recordings], database, Broken())
+
+
+def test_a_decoder_that_hangs_costs_one_file_and_holds_nobody_up(
+    many: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hang = threading.Event()
+
+    def load_or_hang(source: object, sample_rate: int) -> npt.NDArray[np.float32]:
+        if str(getattr(source, "name", "")).endswith(("003.wav", "007.wav")):
+            hang.wait(60)
+        return load_audio(source, sample_rate)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("indexer.items.load_audio", load_or_hang)
+    monkeypatch.setattr(decoding, "_PATIENCE_S", 0.1)
+    index([write_tone(many.with_name("first.wav"))], database, ToneEncoder())
+    ledger, _ = open_ledger(database, database.table())
+    order = [Path(one.item.uri).name for one in load(items([many]), ledger, Decoding(16_000, timeout_s=3, threads=3))]
+    assert sorted(order[-2:]) == ["003.wav", "007.wav"]
+
+    summary = index([many], database, ToneEncoder(), timeout_s=1.5, threads=3)
+    hang.set()
+    assert (summary.indexed, summary.failed) == (98, 2)
+    assert {failure["reason"] for failure in database.failures()} == {"not decoded within 1.5 s (--timeout)"}
+
+
+def test_what_was_asked_to_stop_commits_what_it_has_and_the_next_run_does_the_rest(
+    many: Path, database: Database
+) -> None:
+    stop = threading.Event()
+
+    class Stopped(ToneEncoder):
+        def encode_audio(self, waveforms: Clips) -> npt.NDArray[np.float32]:
+            stop.set()
+            return super().encode_audio(waveforms)
+
+    first = index([many], database, Stopped(), stop=stop, prune=True)
+    assert first.stopped
+    assert 0 < first.indexed == first.rows < 100
+    second = index([many], database, ToneEncoder())
+    assert (second.indexed, second.unchanged, second.stopped) == (100 - first.indexed, first.indexed, False)
+
+
+SLOW_RUN = """
+import sys, time
+import clara_search.encoder
+from tests.helpers import ToneEncoder
+from indexer import writing
+class Slow(ToneEncoder):
+    def encode_audio(self, waveforms):
+        print("encoding", flush=True)
+        time.sleep(float(sys.argv[3]))
+        return super().encode_audio(waveforms)
+clara_search.encoder.load_encoder = lambda *a, **k: Slow()
+from clara_search.cli import main
+main(["index", sys.argv[1], "--db", sys.argv[2]])
+"""
+
+
+@pytest.mark.parametrize(("interrupts", "pause_s"), [(1, 0.3), (2, 30)])
+def test_ctrl_c_finishes_the_batch_and_says_how_to_go_on_and_a_second_one_stops_at_once(
+    tmp_path: Path, many: Path, interrupts: int, pause_s: float
+) -> None:
+    command = [sys.executable, "-c", SLOW_RUN, str(many), str(tmp_path / "db"), str(pause_s)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "encoding\n"
+        for _ in range(interrupts):
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.2)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Finishing what was begun; Ctrl-C again stops at once." in err
+    assert ("Stopped. What is done is kept" in err) == (interrupts == 1)
+    assert ("Stopped at once" in err) == (interrupts == 2)
+    assert "Traceback" not in err
+    rows = Database(tmp_path / "db").table().count()
+    assert (0 < rows < 100) == (interrupts == 1)
+    assert index([many], tmp_path / "db", ToneEncoder()).rows == 100
+
+
+def test_what_failed_is_not_tried_again_unless_touched_or_asked_for(
+    recordings: Path, database: Database, encoder: ToneEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (recordings / "bad.wav").write_text("no sound")
+    os.utime(recordings / "bad.wav", (1.6e9, 1.6e9))
+    tried: list[str] = []
+
+    def load(source: object, sample_rate: int) -> npt.NDArray[np.float32]:
+        tried.append(Path(str(getattr(source, "name", ""))).name)
+        return load_audio(source, sample_rate)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("indexer.items.load_audio", load)
+    assert index([recordings], database, encoder).failed == 1
+    assert index([recordings], database, encoder).failed == 1
+    assert tried.count("bad.wav") == 1
+    index([recordings], database, encoder, retry_failed=True)
+    assert tried.count("bad.wav") == 2
+    write_tone(recordings / "bad.wav")
+    assert index([recordings], database, encoder).indexed == 1
+    assert database.failures() == []
+
+
+def test_a_row_that_a_killed_run_left_behind_goes_with_its_recording(
+    recordings: Path, database: Database, encoder: ToneEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the rows and the ledger; then the file is replaced by a shorter one before the next run."""
+    path = write_tone(recordings / "long.wav", duration_s=30)
+    monkeypatch.setattr("indexer.ledger.Ledger.record", lambda *_: pytest.fail("killed"))
+    with pytest.raises(pytest.fail.Exception, match="killed"):
+        index([recordings], database, encoder)
+    monkeypatch.undo()
+    assert database.table().count("uri LIKE '%long.wav'") == 5
+    write_tone(path, 440, duration_s=2)
+    assert index([recordings], database, encoder).rows == 4
+    assert database.table().scan(["end_s"], "uri LIKE '%long.wav'")["end_s"].to_pylist() == [2.0]
+
+
+def test_a_row_that_a_killed_run_left_behind_is_pruned_with_its_recording(
+    recordings: Path, database: Database, encoder: ToneEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indexer.ledger.Ledger.record", lambda *_: pytest.fail("killed"))
+    with pytest.raises(pytest.fail.Exception, match="killed"):
+        index([recordings], database, encoder)
+    monkeypatch.undo()
+    (recordings / "low.wav").unlink()
+    summary = index([recordings], database, encoder, prune=True)
+    assert (summary.indexed, summary.removed, summary.rows) == (2, 1, 2)
+
+
+def test_rows_that_somebody_else_wrote_are_left_alone(
+    recordings: Path, database: Database, encoder: ToneEncoder
+) -> None:
+    index([recordings], database, encoder)
+    table = database.table()
+    rows = table.scan(table.schema.names).slice(0, 1).to_pylist()
+    rows[0] |= {"id": "of-their-own", "uri": "/elsewhere/theirs.wav"}
+    import pyarrow as pa
+
+    table.upsert(pa.Table.from_pylist(rows, schema=table.schema))
+    assert index([recordings], database, encoder, prune=True).rows == 4
+
+
+def test_rows_that_the_table_lost_are_written_again(recordings: Path, database: Database, encoder: ToneEncoder) -> None:
+    index([recordings], database, encoder)
+    table = database.table()
+    table.delete_ids(table.scan(["id"])["id"].to_pylist()[:1])
+    summary = index([recordings], database, encoder)
+    assert (summary.indexed, summary.unchanged, summary.rows) == (1, 2, 3)

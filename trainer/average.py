@@ -1,0 +1,40 @@
+"""The mean of two models: `python -m trainer average`.
+
+What was fine-tuned and what it began with lie close together; on the line between them lies a model that keeps what the
+one knew and has what the other learnt (arXiv 2109.01903).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from clara_search.errors import FormatError
+from clara_search.models.catalog import find
+from clara_search.models.checkpoint import load_model, save_model
+
+
+def average(first: str, second: str, share: float, folder: Path) -> None:
+    """Write the model that lies `share` of the way from `first` to `second`, names or folders, to `folder`.
+
+    Raises FormatError for models of different configurations or tokenizers.
+    """
+    (model, tokenizer), (other, others) = load_model(find(first)), load_model(find(second))
+    if model.config != other.config or tokenizer.vocab_size != others.vocab_size:
+        raise FormatError(f"{first} and {second} are not of one kind: they have no mean")
+    reached = other.state_dict()
+    mean = {name: weights.lerp(reached[name], share) for name, weights in model.state_dict().items()}
+    model.load_state_dict(mean)
+    save_model(folder, model, tokenizer, card="")
+
+
+@click.command("average")
+@click.argument("first")
+@click.argument("second")
+@click.option("--share", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Of the second model.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="The folder to write.")
+def average_command(first: str, second: str, share: float, out: Path) -> None:
+    """Write the mean of two models of one kind, such as one that was trained further and what it began with."""
+    average(first, second, share, out)
+    click.echo(out)

@@ -1,0 +1,63 @@
+"""Lightning's trainer for a recipe; what it refuses, in one line."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers import Logger
+from torch import nn
+
+from clara_search.errors import ClaraError, FormatError, first_line
+from clara_search.models.layers import LatentBlock
+from trainer.checkpoints import WholeCheckpoints
+from trainer.recipe import Recipe
+
+
+@contextmanager
+def refusals(what: str) -> Iterator[None]:
+    """Turn whatever another library raises at the settings `what` into FormatError, with its first line."""
+    try:
+        yield
+    except ClaraError:
+        raise
+    except Exception as error:  # Lightning and what it loads refuse a setting with nearly anything
+        raise FormatError(f"{what}: {first_line(error)}") from error
+
+
+def new_trainer(recipe: Recipe, callbacks: Sequence[Callback] = (), loggers: Sequence[Logger] = ()) -> pl.Trainer:
+    """Return a trainer for `recipe`. Raises FormatError for what this machine or Lightning does not have."""
+    config = recipe.run
+    asked = f"run.accelerator={config.accelerator!r}, strategy={config.strategy!r}, precision={config.precision!r}"
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # what devices there are, and advertisements
+    with refusals(asked):
+        return pl.Trainer(
+            accelerator=config.accelerator,
+            devices=config.devices or "auto",
+            num_nodes=config.nodes,
+            strategy=_strategy(config.strategy),
+            precision=config.precision,  # type: ignore[arg-type]  # Lightning checks it
+            max_epochs=recipe.optim.epochs,
+            check_val_every_n_epoch=config.validate_epochs,
+            logger=list(loggers),
+            callbacks=list(callbacks),
+            plugins=[WholeCheckpoints()],
+            num_sanity_val_steps=0,
+            log_every_n_steps=1,
+            use_distributed_sampler=False,
+            enable_model_summary=False,
+            enable_checkpointing=bool(callbacks),
+            enable_progress_bar=bool(callbacks),
+        )
+
+
+def _strategy(name: str) -> Any:
+    if name != "fsdp":
+        return name
+    from pytorch_lightning.strategies import FSDPStrategy
+
+    return FSDPStrategy(auto_wrap_policy={nn.TransformerEncoderLayer, LatentBlock}, state_dict_type="full")

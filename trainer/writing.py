@@ -1,0 +1,51 @@
+"""Files and folders that a command leaves: whole or not at all, and one line where they cannot be written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from clara_search.errors import FormatError
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Give a path to write to; once all is written, and on the disk, that file takes the place of one at `path`.
+
+    Raises FormatError where it cannot be written, as on a full disk, and for a path that is there and is no file. What
+    was at `path` then stays as it was.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        new_folder(path.parent)
+        if path.exists() and not path.is_file():
+            raise FormatError(f"{path}: is there, and is no file")
+        yield partial
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise FormatError(f"{path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path`, whole or not at all. Raises as `whole` does."""
+    with whole(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def new_folder(path: Path) -> Path:
+    """Return the folder `path`, made where there is none. Raises FormatError where none can be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        writable = os.access(path, os.W_OK | os.X_OK)
+    except (OSError, ValueError) as error:  # a name that no file can have is a ValueError
+        raise FormatError(f"{path}: cannot be made ({getattr(error, 'strerror', None) or error})") from error
+    if not writable:
+        raise FormatError(f"{path}: cannot be written to")
+    return path
