@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+FIRST_EPOCH = "before the first epoch: "
+"""What is logged once vectors and labels are there, with the seconds that it took."""
+
 
 def probe(config: ProbeConfig, run: Path, cache: Path) -> dict[str, Any]:
     """Run a probe and return its report, which the folder `run` gets with the head, a log and pictures.
@@ -37,7 +40,7 @@ def probe(config: ProbeConfig, run: Path, cache: Path) -> dict[str, Any]:
     labelled = gather(config, model, cache)
     watch.lap("vectors")
     told = len(labelled.clips), labelled.vectors.fresh, labelled.division.kind, watch.seconds["vectors"]
-    log.info("%d clips, %d vectors computed now, %s; before the first epoch: %.2f s", *told)
+    log.info(f"%d clips, %d vectors computed now, %s; {FIRST_EPOCH}%.2f s", *told)
     name = str(Path(config.model).resolve()) if Path(config.model).is_dir() else config.model
     shape = head_shape(config, labelled.tasks, model.dim, name, model.fingerprint.partition("-")[0])
     outcome = run_probe(config, labelled, shape, _tracked(config, run), fitter)

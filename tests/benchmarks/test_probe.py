@@ -21,7 +21,7 @@ def test_heads_are_compared_and_what_the_model_was_trained_on_is_marked(tmp_path
         rows.append(f"{number}.wav,a tone,pitch:{'high' if high else 'low'},hydrogen,kit-{number // 4}")
     (tmp_path / "m.csv").write_text("\n".join(rows) + "\n")
     arguments = ["probe", "--data", tmp_path / "m.csv", "--kind", "pitch", "--cache", tmp_path / "cache"]
-    arguments += ["--clips", 8, "--rounds", 1, "--out", tmp_path / "out.json"]
+    arguments += ["--out", tmp_path / "out.json"]
     result = CliRunner().invoke(main, [str(argument) for argument in arguments])
     assert result.exit_code == 0, result.output
     found = json.loads((tmp_path / "out.json").read_text())
@@ -32,7 +32,6 @@ def test_heads_are_compared_and_what_the_model_was_trained_on_is_marked(tmp_path
     assert found["kinds"]["pitch"]["groups"] == 4
     assert found["kinds"]["pitch"]["contamination"]["trained_on"] == ["hydrogen"]
     assert "Marked scores are not of unseen recordings" in result.output
-    assert found["extraction"]["ratio"] > 0
     assert "| pitch | 16 | 2 | 4 |" in result.output
 
 
