@@ -7,16 +7,19 @@ content, so that a file of the same size and time is not read again.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from clara_search.audio import DEFAULT_HOP_S, DEFAULT_WINDOW_S
 from clara_search.datasets.labelled import Clip
 from clara_search.encoder import Embeddings, Encoder, load_encoder
+from clara_search.errors import FormatError
 from clara_search.models.catalog import describe
 from clara_search.models.inference import choose_device
 from clara_search.scoring import embed_texts
@@ -25,6 +28,8 @@ from trainer.extraction import Extraction, Model
 from trainer.vector_store import Store
 
 __all__ = ["Model", "Vectors", "embed_clips", "model_of", "text_digest"]
+
+log = logging.getLogger(__name__)
 
 _TEXTS_A_BATCH = 512
 
@@ -69,15 +74,25 @@ def embed_clips(
     """Return the vectors of `clips`, and of what is said in them where `texts` asks for it, out of `folder` if known.
 
     A recording longer than a window has the mean over its windows, brought back to unit norm. What cannot be read,
-    decoded or embedded is left out, with its reason; so is, where texts are asked for, a clip without any.
+    decoded or embedded is left out, with its reason; so is, where texts are asked for, a clip without any. Raises
+    FormatError where `folder` cannot be written or holds vectors that are broken.
     """
+    try:
+        return _embed_clips(clips, model, folder, texts, (window_s, hop_s))
+    except OSError as error:  # what a recording's own file raises is among its problems
+        raise FormatError(f"{folder}: the cache cannot be used ({error.strerror or error})") from error
+
+
+def _embed_clips(
+    clips: Sequence[Clip], model: Model, folder: Path, texts: bool, cutting: tuple[float, float]
+) -> Vectors:
     folder.mkdir(parents=True, exist_ok=True)
     problems = dict[int, str]()
     place = folder / hashlib.sha256(f"{model.fingerprint} {model.dim}".encode()).hexdigest()[:16]
-    with FileLock(folder / "lock"):
-        heard = Store(place / f"audio-{window_s:g}-{hop_s:g}", model.dim)
+    with _held(folder):
+        heard = Store(place / f"audio-{cutting[0]:g}-{cutting[1]:g}", model.dim)
         before = len(heard)
-        digests = _hear(clips, model, heard, folder, problems, (window_s, hop_s))
+        digests = _hear(clips, model, heard, folder, problems, cutting)
         fresh, said = len(heard) - before, None
         if texts:
             said = Store(place / "text", model.dim)
@@ -96,6 +111,21 @@ def embed_clips(
         [f"{clips[index].key}: {reason}" for index, reason in sorted(problems.items())],
         fresh,
     )
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold the cache; whoever waits for another process is told so."""
+    lock = FileLock(folder / "lock")
+    try:
+        lock.acquire(timeout=1.0)
+    except Timeout:
+        log.warning("waiting for another process that embeds into %s", folder)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def text_digest(clip: Clip) -> bytes:

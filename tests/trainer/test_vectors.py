@@ -1,4 +1,7 @@
 import os
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +11,7 @@ import torch
 
 from clara_search.audio import load_audio
 from clara_search.datasets.labelled import Clip, read_clips
-from clara_search.errors import AudioError
+from clara_search.errors import AudioError, FormatError
 from clara_search.prompts import mean_direction
 from tests.helpers import ToneEncoder, write_tone
 from trainer.parallel import torch_threads
@@ -180,3 +183,47 @@ def test_a_broken_line_of_what_is_known_is_passed_over(line: str, tmp_path: Path
     with (tmp_path / "cache" / "contents.jsonl").open("ab") as file:
         file.write(line.encode() + b"\n\xff\xfe\n")
     assert embed_clips(clips, model(encoder), tmp_path / "cache").fresh == 0
+
+
+def test_vectors_that_a_power_cut_left_empty_and_a_cache_that_is_none_are_one_line(
+    tmp_path: Path, encoder: ToneEncoder
+) -> None:
+    clips = tones(tmp_path, 3)
+    embed_clips(clips, model(encoder), tmp_path / "cache")
+    (values,) = (tmp_path / "cache").rglob("vectors.f32")
+    for content in (b"\0" * values.stat().st_size, b"\xff" * values.stat().st_size):
+        values.write_bytes(content)
+        with pytest.raises(FormatError, match="vectors that are broken; delete that folder"):
+            embed_clips(clips, model(encoder), tmp_path / "cache")
+    values.unlink()
+    values.mkdir()
+    with pytest.raises(FormatError, match="the cache cannot be used"):
+        embed_clips(clips, model(encoder), tmp_path / "cache")
+
+
+def test_a_run_that_is_killed_loses_no_more_than_it_had_begun(tmp_path: Path) -> None:
+    clips = tones(tmp_path, 60)
+    program = f"""
+import os, signal
+from pathlib import Path
+from tests.helpers import ToneEncoder
+from trainer import extraction
+from trainer.vectors import Model, embed_clips
+from clara_search.datasets.labelled import Clip
+extraction.WINDOWS_A_BATCH = 10
+class Killed(ToneEncoder):
+    def encode_audio(self, waveforms):
+        if self.clips_encoded >= 30:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().encode_audio(waveforms)
+encoder, folder = Killed(), Path({str(tmp_path)!r})
+clips = [Clip(f"{{n}}.wav", folder / f"{{n}}.wav", {{}}) for n in range(60)]
+embed_clips(clips, Model(encoder.name, encoder.fingerprint, encoder.dim, lambda: encoder), folder / "cache")
+"""
+    killed = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    after = ToneEncoder()
+    found = embed_clips(clips, model(after), tmp_path / "cache")
+    # The last of the three batches may not have been written yet when the fourth began.
+    assert 30 <= after.clips_encoded <= 40
+    assert np.array_equal(found.audio, embed_clips(clips, model(ToneEncoder()), tmp_path / "other").audio)
