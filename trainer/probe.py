@@ -72,6 +72,10 @@ class ProbeConfig:
             raise ValueError("labels names at least one column, and none twice")
         if self.folds < 2 or self.least < 1 or self.trials < 0:
             raise ValueError("folds must be at least 2, least at least 1, and trials not negative")
+        if self.fit.head == "knn" and self.fit.balance != "none":
+            raise ValueError("a knn head cannot be balanced: its neighbours vote as they are")
+        if self.multi_label and self.fit.balance == "sampling":
+            raise ValueError("of clips with several labels none can be drawn so that all count alike: take weights")
         if not SHORTEST_HOP_S <= self.hop_s <= self.window_s < math.inf:
             raise ValueError(f"hop_s must be at least {SHORTEST_HOP_S:g} and no longer than window_s")
 

@@ -249,6 +249,23 @@ def test_what_is_no_number_is_no_label_and_a_row_that_is_no_utf8_is_stepped_over
         probe(config(tones, small), tmp_path / "run", tmp_path / "cache")
 
 
+def test_labels_may_be_formulas_or_chinese(
+    small: Path, tones: Path, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    text = tones.read_text().replace("a tone,low", r"a tone,$\no{formula$").replace("a tone,high", "a tone,\u9ad8")
+    tones.write_text(text, encoding="utf-8")
+    report = probe(config(tones, small, head="logistic"), tmp_path / "run", tmp_path / "cache")
+    assert report["labels"]["pitch"]["classes"] == [r"$\no{formula$", "\u9ad8"]
+    assert (tmp_path / "run" / "confusion-pitch.png").stat().st_size > 100
+    assert not [one for one in recwarn if "Glyph" in str(one.message)]
+
+
+def test_what_would_be_passed_over_in_silence_is_refused(tones: Path, tmp_path: Path) -> None:
+    for chosen, several in ((FitConfig("knn", balance="weights"), False), (FitConfig(balance="sampling"), True)):
+        with pytest.raises(ValueError, match=r"balanced|count alike"):
+            ProbeConfig(str(tones), ("pitch",), fit=chosen, multi_label=several)
+
+
 def test_a_manifest_with_tabs_has_labels_too(small: Path, tones: Path, tmp_path: Path) -> None:
     tabs = tones.with_suffix(".tsv")
     tabs.write_text(tones.read_text().replace('"high,loud"', "loud").replace(",", "\t"))
