@@ -28,7 +28,7 @@ def test_extraction_is_timed_beside_the_encoder_alone(tmp_path: Path) -> None:
 def test_a_second_probe_of_synthetic_clips_computes_nothing_and_says_when_it_begins(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO")
+    caplog.set_level("INFO", logger="trainer")
     manifest = synthetic(20, tmp_path)
     assert len({clip.audio.read_bytes() for clip in read_clips(manifest)}) == 20  # type: ignore[union-attr]
     for computed in (20, 0):
