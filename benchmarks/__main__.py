@@ -16,6 +16,7 @@ class Benchmarks(LazyGroup):
         "retrieval": "benchmarks.retrieval:retrieval",
         "zero-shot": "benchmarks.zero_shot:zero_shot",
         "probe": "benchmarks.probe:probe",
+        "extraction": "benchmarks.extraction:extraction",
         "throughput": "benchmarks.throughput:throughput",
         "indexing": "benchmarks.indexing:indexing",
         "faults": "benchmarks.faults:faults",

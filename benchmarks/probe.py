@@ -5,29 +5,23 @@ from __future__ import annotations
 import hashlib
 import logging
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
-import numpy.typing as npt
-import soundfile
 import torch
 
 from benchmarks.examples import model_option
-from benchmarks.indexing import KeepingEncoder
 from benchmarks.report import markdown, out_option, publish
-from clara_search.audio import Waveform, load_audio
+from clara_search.audio import Waveform
 from clara_search.datasets.labelled import Clip, read_clips
-from clara_search.datasets.readers import content_of
 from clara_search.datasets.split import normalise
 from clara_search.encoder import Embeddings
-from clara_search.errors import AudioError, QueryError
+from clara_search.errors import QueryError
 from clara_search.features import MelConfig, log_mel_statistics
 from clara_search.models.catalog import find, model_type
 from clara_search.models.checkpoint import load_model, save_model
@@ -36,7 +30,7 @@ from clara_search.models.sources import training_sources
 from trainer.descent import FitConfig
 from trainer.probe import LabelledSet, ProbeConfig, assemble, fit_frozen, head_shape, run_probe
 from trainer.probe_facts import facts_of
-from trainer.vectors import Model, embed_clips, model_of
+from trainer.vectors import Model, model_of
 
 KINDS = ("digit", "letter", "number", "day", "month", "tone", "animal", "drum", "family", "surface")
 """What stands before the colon of a label: each is a task of its own."""
@@ -81,16 +75,13 @@ class LogMelStatistics:
 @click.option("--kind", "kinds", multiple=True, default=KINDS, help="Of label; repeatable.  [default: ten of them]")
 @click.option("--head", type=click.Choice(["linear", "mlp", "knn", "logistic"]), default="logistic", show_default=True)
 @click.option("--cache", type=click.Path(path_type=Path), default=Path("runs/cache/vectors"), show_default=True)
-@click.option("--clips", type=click.IntRange(min=0), default=512, show_default=True, help="To time extraction on.")
-@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="Times each, taken in turn.")
 @out_option
-def probe(
-    data: str, model: str, kinds: tuple[str, ...], head: str, cache: Path, clips: int, rounds: int, out: Path | None
-) -> None:
+def probe(data: str, model: str, kinds: tuple[str, ...], head: str, cache: Path, out: Path | None) -> None:
     """Score heads over MODEL, over the same towers with random weights, and over log-mel statistics.
 
     Each kind of label is cross-validated in folds in which no speaker, kit or font (or source, where none is named)
-    stands in two; of a kind that comes from one alone, no text stands in two.
+    stands in two; of a kind that comes from one alone, no text stands in two. A class that fewer than three of them
+    have is left out: it could not be trained on, tuned on and tested.
     """
     logging.getLogger("trainer").setLevel(logging.WARNING)
     everything = read_clips(data)
@@ -100,9 +91,8 @@ def probe(
         candidates = {name: found for name, found in _candidates(model, random_folder).items() if found is not None}
         for kind in kinds:
             results[kind] = _scores(kind, everything, candidates, fit, data, model, cache)
-    speed = _speed(everything, candidates[model], clips, rounds) if clips else None
-    result = {"benchmark": "probe", "model": model, "data": data, "head": head, "kinds": results, "extraction": speed}
-    publish(result, report(results, model, speed), out)
+    result = {"benchmark": "probe", "model": model, "data": data, "head": head, "kinds": results}
+    publish(result, report(results, model), out)
 
 
 def _scores(
@@ -115,7 +105,7 @@ def _scores(
     cache: Path,
 ) -> dict[str, Any]:
     """Return the scores of each candidate for a kind of label, and what they were measured on."""
-    clips = grouped(of_kind(everything, kind))
+    clips = widespread(grouped(of_kind(everything, kind)), kind)
     scores: dict[str, Any] = {}
     for name, candidate in candidates.items():
         # Statistics are of the whole recording; a mean over windows is for vectors of unit norm.
@@ -160,6 +150,22 @@ def grouped(clips: Sequence[Clip]) -> list[Clip]:
     ]
 
 
+def widespread(clips: Sequence[Clip], kind: str) -> list[Clip]:
+    """Return the clips whose class three groups have, or all where there are fewer than three.
+
+    A class of one group cannot be both trained on and tested, nor one of two be tuned on as well. Raises QueryError
+    where no class is left.
+    """
+    owners: dict[str, set[str]] = {}
+    for clip in clips:
+        owners.setdefault(str(clip.value(kind)), set()).add(str(clip.value("speaker")))
+    needed = min(3, len(set().union(*owners.values())))
+    found = [clip for clip in clips if len(owners[str(clip.value(kind))]) >= needed]
+    if not found:
+        raise QueryError(f"no class of {kind!r} comes from {needed} speakers, kits or sources")
+    return found
+
+
 def _text_group(clip: Clip) -> str:
     return f"text {normalise(clip.text)}"
 
@@ -190,49 +196,8 @@ def _random(model: str) -> Iterator[Path | None]:
         yield Path(place)
 
 
-def _speed(everything: Sequence[Clip], model: Model, count: int, rounds: int) -> dict[str, Any]:
-    """Time extraction from files (16-bit FLAC at the model's rate, as `prepare` writes them) beside the encoder alone.
-
-    Both get the same windows in the same batches; the extraction begins with an empty cache each time, and is asked for
-    the same once more with all of it cached.
-    """
-    encoder = model.load()
-    seconds: dict[str, list[float]] = {"extraction": [], "encoder alone": [], "cached": []}
-    with tempfile.TemporaryDirectory() as folder:
-        clips = list(islice(_files(everything, encoder.sample_rate, Path(folder)), count))
-        keeping = KeepingEncoder(encoder)
-        embed_clips(clips, replace(model, load=lambda: keeping), Path(folder) / "warm")
-        for number in range(rounds):
-            place = Path(folder) / str(number)
-            seconds["extraction"].append(_time(lambda place=place: embed_clips(clips, model, place)))
-            seconds["cached"].append(_time(lambda place=place: embed_clips(clips, model, place)))
-            seconds["encoder alone"].append(_time(lambda: [encoder.encode_audio(batch) for batch in keeping.batches]))
-    audio_s = sum(len(waveform) for batch in keeping.batches for waveform in batch) / encoder.sample_rate
-    medians = {name: float(np.median(times)) for name, times in seconds.items()}
-    ratio = medians["encoder alone"] / medians["extraction"]
-    return {"clips": len(clips), "audio_s": audio_s, "seconds": seconds, "medians": medians, "ratio": ratio}
-
-
-def _time(work: Any) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
-
-
-def _files(clips: Sequence[Clip], rate: int, folder: Path) -> Iterator[Clip]:
-    """Yield clips whose recordings are files in `folder`."""
-    for number, clip in enumerate(clips):
-        path = folder / f"{number:06d}.flac"
-        try:
-            waveform: npt.NDArray[np.float32] = load_audio(content_of(clip.audio), rate)
-        except AudioError:
-            continue
-        soundfile.write(path, np.clip(waveform, -1.0, 1.0), rate, subtype="PCM_16")
-        yield replace(clip, audio=path)
-
-
-def report(results: dict[str, Any], model: str, speed: dict[str, Any] | None) -> str:
-    """Return the scores as two Markdown tables, accuracy and UAR, and what extraction costs."""
+def report(results: dict[str, Any], model: str) -> str:
+    """Return the scores as two Markdown tables, accuracy and UAR."""
     parts = [
         _table(results, model, "accuracy", "accuracy, in percent [95 % interval]"),
         _table(results, model, "uar", "unweighted average recall, in percent [95 % interval]"),
@@ -243,13 +208,6 @@ def report(results: dict[str, Any], model: str, speed: dict[str, Any] | None) ->
         parts.append(
             f"* {model} was pretrained on recordings of these sources (with their texts, not with these labels): "
             f"{', '.join(sources)}. Marked scores are not of unseen recordings."
-        )
-    if speed is not None:
-        medians = speed["medians"]
-        parts.append(
-            f"Extraction of {speed['clips']} clips ({speed['audio_s']:.0f} s) from FLAC files: "
-            f"{medians['extraction']:.2f} s, {speed['ratio']:.0%} of the throughput of the encoder alone "
-            f"({medians['encoder alone']:.2f} s); once more, cached: {medians['cached']:.3f} s."
         )
     return "\n\n".join(parts)
 

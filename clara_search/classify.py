@@ -105,6 +105,11 @@ def head_namer(head: Head, encoder: Encoder, task: str | None = None, temperatur
             f"{encoder.name} ({encoder.fingerprint[:12]}) gives other vectors"
         )
 
+    if head.config.dim != encoder.dim:
+        raise EncoderMismatch(
+            f"the head takes vectors of {head.config.dim} numbers; those of {encoder.name} have {encoder.dim}"
+        )
+
     def score(vectors: Embeddings, texts: Sequence[str] | None) -> Embeddings:
         said = encoder.encode_text(list(texts or [])) if head.config.needs_text else None
         probabilities = head.probabilities(vectors, said)[name]

@@ -30,6 +30,9 @@ CONFIG_FILE, WEIGHTS_FILE, ENCODER_FOLDER = "head.json", "head.safetensors", "en
 Inputs = Literal["audio", "text", "both", "late"]
 Kind = Literal["linear", "mlp", "knn"]
 
+SHORTEST_HOP_S = 1e-3
+"""Seconds; with a shorter one a recording would have more windows than anybody waits for."""
+
 _NEIGHBOUR_SCALE = 1 / 0.07
 """How much nearer neighbours count for more: votes are weighed by exp(cosine / 0.07)."""
 _LEAST = 1e-6
@@ -72,7 +75,7 @@ class HeadConfig:
         sizes = (self.dim, *self.hidden, *map(len, self.tasks.values()))
         if not self.tasks or not all(1 <= size <= 1_000_000 for size in sizes):
             raise ValueError("a head needs a task, some labels for each, and widths from 1 to 1,000,000")
-        if not (0 <= self.dropout < 1 and 0 < self.hop_s <= self.window_s and self.examples >= 0):
+        if not (0 <= self.dropout < 1 and SHORTEST_HOP_S <= self.hop_s <= self.window_s and self.examples >= 0):
             raise ValueError("a head needs dropout below 1, a hop no longer than its window, and no negative count")
 
     @property

@@ -118,6 +118,10 @@ class Tokenizer:
             mask[index, : len(row)] = True
         return ids, mask
 
+    def spans(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
+        """Return where in its text each token that `encode` gives behind the language begins and ends, in letters."""
+        return [encoding.offsets for encoding in self._bpe.encode_batch(list(texts), add_special_tokens=False)]
+
     def _undone(self, ids: list[int], dropout: float, rng: np.random.Generator) -> list[int]:
         found, left = [], ids[::-1]
         while left:

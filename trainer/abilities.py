@@ -139,11 +139,7 @@ def _thousand(encoder: Encoder, speech: Heard) -> RetrievalScores | None:
 
 
 def _classes(encoder: Encoder, sounds: Heard) -> tuple[Accuracy | None, dict[str, float]]:
-    named: list[tuple[int, str]] = []
-    for row, example in enumerate(sounds.examples):
-        fits = [name for name, word in CLASSES.items() if re.search(rf"\b({word})\b", example.text.lower())]
-        if len(fits) == 1:
-            named.append((row, fits[0]))
+    named = _of_classes(sounds)
     present = sorted({name for _, name in named})
     if len(present) < 2:
         return None, {}
@@ -155,6 +151,16 @@ def _classes(encoder: Encoder, sounds: Heard) -> tuple[Accuracy | None, dict[str
         for name in present
     }
     return accuracy(guessed, right, len(present)), recalls
+
+
+def _of_classes(sounds: Heard) -> list[tuple[int, str]]:
+    """Return the rows whose name tells one of `CLASSES`, and which."""
+    named: list[tuple[int, str]] = []
+    for row, example in enumerate(sounds.examples):
+        fits = [name for name, word in CLASSES.items() if re.search(rf"\b({word})\b", example.text.lower())]
+        if len(fits) == 1:
+            named.append((row, fits[0]))
+    return named
 
 
 def _languages(encoder: Encoder, sounds: Heard) -> dict[str, RetrievalScores]:
@@ -174,13 +180,16 @@ def _alike(speech: Heard, sounds: Heard) -> dict[str, Alike]:
     words = np.array([f"{example.language} {normalise(example.text)}" for example in speech.examples])
     speakers = np.array([example.speaker or example.key for example in speech.examples])
     kinds = np.array([normalise(example.text) for example in sounds.examples])
+    named = _of_classes(sounds)
+    classed = sounds.of([row for row, _ in named])
     found: dict[str, Alike] = {}
     for name, some, groups, owners in (
         ("same words, another speaker", speech, words, speakers),
         ("same sound", sounds, kinds, None),
+        ("same class, another name", classed, np.array([name for _, name in named]), kinds[[row for row, _ in named]]),
     ):
         owned = range(len(groups)) if owners is None else owners
-        if len({*zip(groups, owned, strict=True)}) == len(np.unique(groups)):
+        if not len(groups) or len({*zip(groups, owned, strict=True)}) == len(np.unique(groups)):
             continue  # nothing is like what another has
         spread = some.statistics - some.statistics.mean(axis=0)
         spread /= np.maximum(spread.std(axis=0), 1e-6)

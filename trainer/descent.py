@@ -61,10 +61,16 @@ class FitConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.lr, self.encoder_lr) <= 0 or self.weight_decay < 0 or not 0 <= self.dropout < 1:
-            raise ValueError("learning rates must be above 0, weight_decay not negative, dropout from 0 to below 1")
-        if min(self.batch_size, self.epochs, self.patience, *self.hidden) < 1:
-            raise ValueError("batch_size, epochs, patience and hidden must be at least 1")
+        # Said so that what is no number is refused too.
+        if not (0 < self.lr <= 1e3 and 0 < self.encoder_lr <= 1e3 and 0 <= self.weight_decay <= 1e3):
+            raise ValueError("lr, encoder_lr and weight_decay must lie between 0 and 1,000, the first two above 0")
+        if not 0 <= self.dropout < 1:
+            raise ValueError("dropout must lie between 0 and 1, and below 1")
+        counts = (self.batch_size, self.epochs, self.patience, *self.hidden)
+        if not (min(counts) >= 1 and max(counts) <= 1_000_000):
+            raise ValueError("batch_size, epochs, patience and hidden must lie between 1 and 1,000,000")
+        if not 0 <= self.seed < 1 << 32:
+            raise ValueError("seed must lie between 0 and 4,294,967,295")
 
 
 def loss_of(

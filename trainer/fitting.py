@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,6 +28,7 @@ from trainer.descent import (
     prefixed,
     quality,
 )
+from trainer.parallel import torch_threads
 
 LAMBDAS = tuple(10.0**power for power in range(-6, 2))
 """Weights of the squared norm beside the mean loss, that the logistic regression sweeps."""
@@ -65,18 +65,8 @@ class Examples:
 def fit(config: FitConfig, shape: HeadConfig, train: Examples, valid: Examples, report: Report) -> tuple[Head, History]:
     """Return the head of `shape` that does best on `valid`, in evaluation mode, and how it came about."""
     width = train.stream(shape.streams[0]).shape[1]
-    with _threads(1 if len(train) * width < _SMALL else torch.get_num_threads()):
+    with torch_threads(1 if len(train) * width < _SMALL else torch.get_num_threads()):
         return _fit(config, shape, train, valid, report)
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _fit(

@@ -173,8 +173,10 @@ def taught_loss(frames: Tensor, taught: Tensor, mask: Tensor) -> Tensor:
 def likeness_loss(text: Tensor, taught: Tensor) -> Tensor:
     """Return the mean squared difference between the cosines of unit vectors `text` and those of `taught`.
 
-    Both are (batch, dim), of any two dims: texts should be as like each other as the teacher finds them.
+    Both are (batch, dim), of any two dims: texts should be as like each other as the teacher finds them. No texts: 0.
     """
+    if not len(text):
+        return text.sum()
     return F.mse_loss(text @ text.T, taught @ taught.T)
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 from torch import nn
@@ -35,7 +36,7 @@ def new_trainer(recipe: Recipe, callbacks: Sequence[Callback] = (), loggers: Seq
     asked = f"run.accelerator={config.accelerator!r}, strategy={config.strategy!r}, precision={config.precision!r}"
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # what devices there are, and advertisements
     with refusals(asked):
-        return pl.Trainer(
+        trainer = pl.Trainer(
             accelerator=config.accelerator,
             devices=config.devices or "auto",
             num_nodes=config.nodes,
@@ -53,6 +54,17 @@ def new_trainer(recipe: Recipe, callbacks: Sequence[Callback] = (), loggers: Seq
             enable_checkpointing=bool(callbacks),
             enable_progress_bar=bool(callbacks),
         )
+    choose_attention(trainer.strategy.root_device, config.precision)
+    return trainer
+
+
+def choose_attention(device: torch.device, precision: str) -> None:
+    """Choose how attention is computed in this process.
+
+    On a CPU in bf16 the backward pass of torch 2.13's fused attention takes 6 to 19 times as long as that of the plain
+    one (128 x 4 heads x 125 x 64: 0.48 s and 0.08 s on two cores); everywhere else the fused one is faster.
+    """
+    torch.backends.cuda.enable_flash_sdp(not (device.type == "cpu" and precision.startswith("bf16")))
 
 
 def _strategy(name: str) -> Any:

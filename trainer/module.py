@@ -95,7 +95,8 @@ class Pretraining(pl.LightningModule):
             losses["reading_loss"] = mean_of([x.read for x in embedded], (batch.phone_lengths > 0).sum())
             total = total + config.phones.text_weight * losses["reading_loss"]
         if batch.taught_texts.numel():
-            losses["likeness_loss"] = likeness_loss(text, batch.taught_texts)
+            meant = batch.phone_lengths == 0  # a transcript goes by what it sounds like, not by what it means
+            losses["likeness_loss"] = likeness_loss(text[meant], batch.taught_texts[meant])
             total = total + config.teacher.text_weight * losses["likeness_loss"]
         if not torch.isfinite(total):
             named = ", ".join(self.keys[index] for index in batch.indices.tolist() if index < len(self.keys))

@@ -37,10 +37,11 @@ _BOPOMOFO = dict(
 _LANGUAGE_SWITCH = re.compile(r"\([^)]*\)")
 
 
-def phones(text: str, language: str) -> str:
+def phones(text: str, language: str, apart: bool = False) -> str:
     """Return the phones of `text`, a letter of `PHONES` each; "" where espeak-ng does not know `language`.
 
-    Chinese is taken to be written in Bopomofo, whose letters are phones already.
+    With `apart` there is a space where espeak-ng begins a new word. Chinese is taken to be written in Bopomofo, whose
+    letters are phones already.
     """
     if language == "zh":
         return "".join(_BOPOMOFO.get(letter, "") for letter in text)
@@ -49,8 +50,15 @@ def phones(text: str, language: str) -> str:
     except SpeechError:
         return ""
     letters = unicodedata.normalize("NFD", _LANGUAGE_SWITCH.sub(" ", written))
-    said = "".join(letter for letter in letters if unicodedata.category(letter) in ("Ll", "Lo"))
-    return said.translate(_FOLDED)
+    parts = "".join(x for x in letters if x.isspace() or unicodedata.category(x) in ("Ll", "Lo")).split()
+    return (" " if apart else "").join(parts).translate(_FOLDED)
+
+
+def words(text: str, language: str) -> list[str]:
+    """Return the phones of each word of `text`, in its context where espeak-ng keeps the words apart."""
+    together = phones(text, language, apart=True).split(" ")
+    written = text.split()
+    return together if len(together) == len(written) else [phones(word, language) for word in written]
 
 
 def indices(said: str, inventory: str) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,18 @@ def draw_confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], titl
     side = min(4 + 0.35 * len(classes), 24)
     figure, axis = plt.subplots(figsize=(side, side), layout="constrained")
     axis.imshow(shares, vmin=0, vmax=1, cmap="Blues")
-    axis.set_xticks(range(len(classes)), classes, rotation=90, fontsize="small")
-    axis.set_yticks(range(len(classes)), classes, fontsize="small")
-    axis.set(xlabel="named", ylabel="is", title=title)
+    # Labels are anybody's: no formulas, and letters that the font lacks are boxes.
+    axis.set_xticks(range(len(classes)), classes, rotation=90, fontsize="small", parse_math=False)
+    axis.set_yticks(range(len(classes)), classes, fontsize="small", parse_math=False)
+    axis.set(xlabel="named", ylabel="is")
+    axis.set_title(title, parse_math=False)
     if len(classes) <= _MOST_NUMBERS:
         for (row, column), count in np.ndenumerate(counts):
             colour = "white" if shares[row, column] > 0.5 else "black"
             axis.text(column, row, str(count), ha="center", va="center", color=colour, fontsize="x-small")
-    figure.savefig(path, dpi=90)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(path, dpi=90)
     plt.close(figure)
 
 

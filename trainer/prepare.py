@@ -123,7 +123,7 @@ class _Work:
         row, target = job
         if row.audio is None:
             return row, target, "there is no such file"
-        path, name = self.out / target, f"{row.audio}: "
+        path = self.out / target
         try:
             status = row.audio.stat()
             entry = {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "rate": self.rate}
@@ -132,7 +132,8 @@ class _Work:
                 return row, target, before
             waveform = load_audio(row.audio, self.rate)
         except (AudioError, OSError) as error:
-            return row, target, str(error).removeprefix(name)
+            reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+            return row, target, reason.removeprefix(f"{row.audio}: ").removeprefix(f"{row.audio.name}: ")
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.{threading.get_ident()}")  # a recording may be listed twice
         soundfile.write(partial, np.clip(waveform, -1.0, 1.0), self.rate, format="FLAC", subtype="PCM_16")

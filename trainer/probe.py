@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from clara_search.audio import DEFAULT_HOP_S, DEFAULT_WINDOW_S
 from clara_search.datasets.labelled import Clip, check_column, read_clips
 from clara_search.encoder import DEFAULT_MODEL
 from clara_search.errors import FormatError
-from clara_search.head import Head, HeadConfig
+from clara_search.head import SHORTEST_HOP_S, Head, HeadConfig
 from trainer.descent import UNKNOWN, FitConfig, History, Report
 from trainer.division import Division, Fold, divide
 from trainer.fitting import Examples, fit, monitored
@@ -25,6 +26,9 @@ from trainer.tasks import Tasks, labels_of, tasks_of
 from trainer.vectors import Model, Vectors, embed_clips
 
 log = logging.getLogger(__name__)
+
+_TOLD = 5
+"""Of rows that cannot be read so many are told one by one."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +72,12 @@ class ProbeConfig:
             raise ValueError("labels names at least one column, and none twice")
         if self.folds < 2 or self.least < 1 or self.trials < 0:
             raise ValueError("folds must be at least 2, least at least 1, and trials not negative")
-        if not 0 < self.hop_s <= self.window_s:
-            raise ValueError("hop_s must be above 0 and no longer than window_s")
+        if self.fit.head == "knn" and self.fit.balance != "none":
+            raise ValueError("a knn head cannot be balanced: its neighbours vote as they are")
+        if self.multi_label and self.fit.balance == "sampling":
+            raise ValueError("of clips with several labels none can be drawn so that all count alike: take weights")
+        if not SHORTEST_HOP_S <= self.hop_s <= self.window_s < math.inf:
+            raise ValueError(f"hop_s must be at least {SHORTEST_HOP_S:g} and no longer than window_s")
 
 
 @dataclass(frozen=True)
@@ -120,7 +128,13 @@ def gather(config: ProbeConfig, model: Model, cache: Path) -> LabelledSet:
     Raises FormatError for a label column that is not there, one that leaves nothing to tell apart, and a split that is
     empty.
     """
-    return assemble(config, read_clips(config.data, lambda error: log.warning("%s", error)), model, cache)
+    problems: list[FormatError] = []
+    clips = read_clips(config.data, problems.append)
+    for problem in problems[:_TOLD]:
+        log.warning("left out: %s", problem)
+    if len(problems) > _TOLD:
+        log.warning("and %d more rows", len(problems) - _TOLD)
+    return assemble(config, clips, model, cache)
 
 
 def assemble(config: ProbeConfig, found: Sequence[Clip], model: Model, cache: Path) -> LabelledSet:

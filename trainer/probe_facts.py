@@ -16,6 +16,9 @@ from trainer.descent import UNKNOWN
 from trainer.division import shared_speakers
 from trainer.probe import LabelledSet, Outcome, Tested
 
+_MOST_CONFUSED = 500
+"""Classes up to which a report holds a confusion matrix: nobody looks at more, and it grows with their square."""
+
 
 def scores_of(
     labelled: LabelledSet, tested: Sequence[Tested], column: str, resamplings: int = RESAMPLINGS
@@ -37,16 +40,18 @@ def scores_of(
         raise FormatError(f"no clip of the test side has a label in column {column!r}")
     seen = np.bincount(trained[trained != UNKNOWN].numpy(), minlength=len(classes))
     scores = classification(truth, named, len(classes), int(seen.argmax()), resamplings)
-    matrix = confusion(truth, named, len(classes))
     support = np.bincount(truth, minlength=len(classes))
-    return scores, {
+    hits = np.bincount(truth[truth == named], minlength=len(classes))
+    facts = {
         "classes": list(classes),
         "tested": dict(zip(classes, support.tolist(), strict=True)),
-        "recall": {label: float(matrix[i, i] / support[i]) for i, label in enumerate(classes) if support[i]},
+        "recall": {label: float(hits[i] / support[i]) for i, label in enumerate(classes) if support[i]},
         "majority_class": classes[int(seen.argmax())],
         "never_trained": _never_trained(target, tested, classes),
-        "confusion": matrix.tolist(),
     }
+    if len(classes) <= _MOST_CONFUSED:
+        facts["confusion"] = confusion(truth, named, len(classes)).tolist()
+    return scores, facts
 
 
 def _never_trained(target: Tensor, tested: Sequence[Tested], classes: Sequence[str]) -> list[str]:

@@ -15,32 +15,49 @@ from clara_search.errors import FormatError
 from clara_search.head import ENCODER_FOLDER, save_head
 from clara_search.models.sources import training_sources
 from trainer.curves import write_table
-from trainer.descent import Report
 from trainer.probe import Fitter, ProbeConfig, fit_frozen, gather, head_shape, run_probe
 from trainer.probe_facts import facts_of
+from trainer.resume import alone
 from trainer.vectors import model_of
+from trainer.writing import write_text
 
 if TYPE_CHECKING:
+    from pytorch_lightning.loggers import Logger
+
     from trainer.finetune import Finetuner
 
 log = logging.getLogger(__name__)
+
+FIRST_EPOCH = "before the first epoch: "
+"""What is logged once vectors and labels are there, with the seconds that it took."""
 
 
 def probe(config: ProbeConfig, run: Path, cache: Path) -> dict[str, Any]:
     """Run a probe and return its report, which the folder `run` gets with the head, a log and pictures.
 
-    Raises FormatError for data or settings that cannot be probed, and whatever `load_encoder` raises.
+    Raises FormatError for data or settings that cannot be probed and for a folder that another process runs in, and
+    whatever `load_encoder` raises.
     """
+    with alone(run):
+        return _probe(config, run, cache)
+
+
+def _probe(config: ProbeConfig, run: Path, cache: Path) -> dict[str, Any]:
     watch = Stopwatch()
     fitter, tuned = _fitter(config)
     model = model_of(config.model, config.precision)
     labelled = gather(config, model, cache)
     watch.lap("vectors")
     told = len(labelled.clips), labelled.vectors.fresh, labelled.division.kind, watch.seconds["vectors"]
-    log.info("%d clips, %d vectors computed now, %s; before the first epoch: %.2f s", *told)
+    log.info(f"%d clips, %d vectors computed now, %s; {FIRST_EPOCH}%.2f s", *told)
     name = str(Path(config.model).resolve()) if Path(config.model).is_dir() else config.model
     shape = head_shape(config, labelled.tasks, model.dim, name, model.fingerprint.partition("-")[0])
-    outcome = run_probe(config, labelled, shape, _tracked(config, run), fitter)
+    tracked = Tracked(config, run)
+    try:
+        outcome = run_probe(config, labelled, shape, tracked.report, fitter)
+    except BaseException:
+        tracked.give_up()
+        raise
     watch.lap("fitting and test")
     facts = {
         "model": {"name": model.name, "fingerprint": shape.fingerprint},
@@ -61,6 +78,7 @@ def probe(config: ProbeConfig, run: Path, cache: Path) -> dict[str, Any]:
         _write(run, facts, outcome.history)
     except OSError as error:
         raise FormatError(f"{run}: cannot be written ({error.strerror or error})") from error
+    tracked.finish(facts)
     return facts
 
 
@@ -93,30 +111,51 @@ def _fitter(config: ProbeConfig) -> tuple[Fitter, Finetuner | None]:
     return fitter, tuned
 
 
-def _tracked(config: ProbeConfig, run: Path) -> Report:
-    """Return what is done with each row of the log: it is handed to the trackers that were asked for."""
-    if not config.loggers:
-        return lambda row: None
-    from trainer.tracking import loggers
+class Tracked:
+    """Hands the rows of the log, and at last the scores, to the trackers that were asked for."""
 
-    found = loggers(f"probe-{'-'.join(config.labels)}", config.loggers, config.tracking_uri, run)
-    for one in found:
-        one.log_hyperparams(dataclasses.asdict(config))
-    steps = iter(range(1_000_000_000))
+    def __init__(self, config: ProbeConfig, run: Path) -> None:
+        self._trackers: list[Logger] = []
+        self._step = 0
+        if config.loggers:
+            from trainer.machine import refusals
+            from trainer.tracking import loggers
 
-    def report(row: Mapping[str, float]) -> None:
-        step = next(steps)
-        for one in found:
-            one.log_metrics(dict(row), step)
+            experiment = f"probe-{'-'.join(config.labels)}"
+            with refusals(f"loggers {', '.join(config.loggers)}"):
+                self._trackers = loggers(experiment, config.loggers, config.tracking_uri, run)
+                for one in self._trackers:
+                    one.log_hyperparams(dataclasses.asdict(config))
 
-    return report
+    def report(self, row: Mapping[str, float]) -> None:
+        """Track an epoch, or a step of a sweep."""
+        for one in self._trackers:
+            one.log_metrics(dict(row), self._step)
+        self._step += 1
+
+    def finish(self, facts: Mapping[str, Any]) -> None:
+        """Track the scores, as test_COLUMN_MEASURE, and end the run."""
+        for one in self._trackers:
+            for column, found in facts["labels"].items():
+                name = "".join(letter if letter.isalnum() else "-" for letter in column)
+                one.log_metrics(
+                    {f"test_{name}_{key}": score["value"] for key, score in found["scores"].items()}, self._step
+                )
+            one.finalize("success")
+
+    def give_up(self) -> None:
+        """End the run as one that failed."""
+        for one in self._trackers:
+            one.finalize("failed")
 
 
 def _write(run: Path, facts: Mapping[str, Any], history: list[dict[str, float]]) -> None:
     from trainer.pictures import draw_confusion, draw_curves
 
-    (run / "report.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    (run / "left-out.txt").write_text("".join(f"{line}\n" for line in facts["left_out"]), encoding="utf-8")
+    for stale in run.glob("confusion-*.png"):  # of an earlier run in the same folder, with other labels
+        stale.unlink()
+    write_text(run / "report.json", json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+    write_text(run / "left-out.txt", "".join(f"{line}\n" for line in facts["left_out"]))
     write_table(history, run / "log.csv")
     draw_curves(history, run / "curves.png")
     for column, one in facts["labels"].items():

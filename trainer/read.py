@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 import numpy as np
@@ -16,16 +17,21 @@ from torch import Tensor, nn
 from tqdm import trange
 
 from clara_search.errors import FormatError
-from clara_search.models.checkpoint import save_model
+from clara_search.models.catalog import find
+from clara_search.models.checkpoint import load_model, save_model
 from clara_search.models.clara import Clara
-from clara_search.models.phones import Spoken
+from clara_search.models.phones import BLANK, Spoken
 from clara_search.tokenizer import Tokenizer
+from trainer.alignment import slots_of
 from trainer.beginning import begin, configured, first_tokenizer, load_towers
+from trainer.captions import Captions, Translations
 from trainer.commands import load, recipe_options
 from trainer.corpus import Corpus, load_corpus
 from trainer.loss import pairs_of
-from trainer.phones import indices, is_transcript, phones
+from trainer.machine import choose_attention
+from trainer.phones import indices, is_transcript, words
 from trainer.readings import Reading, load_readings
+from trainer.recipe import Recipe, bundled
 from trainer.sides import Sides, split
 
 log = logging.getLogger(__name__)
@@ -33,14 +39,36 @@ log = logging.getLogger(__name__)
 HELD_OUT = 2000
 """The last so many readings tell how well it goes; they are not learnt."""
 
-_BATCH, _SORTED = 256, 64
+_BATCH, _SORTED = 128, 64
 """Texts in a step, and steps whose texts are sorted by length together."""
 
 TRANSCRIPTS = 0.3
 """How much of what is read are transcripts of recordings, where there are some."""
 
+_RATE = 1.5e-3
+"""The learning rate that is warmed up to."""
+
 _SCALE = 20.0
 """Multiplies the cosines between the texts of a batch and what is said."""
+
+_UNTOLD = -100
+"""In a slot of which it is not known what it holds: it has no part in the loss."""
+
+_NAMES = 20_000
+"""Captions of sounds that are drawn to be kept."""
+
+_KEPT, _KEPT_WEIGHT = 64, 4.0
+"""How many of the texts that are kept have a part in a step, and how large a part."""
+
+_TOLD_EVERY = 100
+"""Steps between two lines of the log."""
+
+
+class Kept(NamedTuple):
+    """Texts and the unit vectors (n, dim) that they should keep."""
+
+    texts: Sequence[str]
+    vectors: Tensor
 
 
 def learn_to_read(
@@ -48,60 +76,103 @@ def learn_to_read(
     tokenizer: Tokenizer,
     readings: Sequence[Reading],
     steps: int,
-    lr: float = 1.5e-3,
+    lr: float = _RATE,
     seed: int = 0,
     bf16: bool = False,
+    kept: Kept | None = None,
 ) -> float:
     """Train the text tower of `model` to give the vectors of what `readings` say; return its recall@1 on others.
 
-    Those vectors are of phones in `model.spoken`, which stays as it is. There are always new texts, so nothing is
-    dropped out. The last `HELD_OUT` readings, or a tenth of fewer, are the others: each text has to find what it says
-    among them. Raises FormatError for a model without phones.
+    Those vectors are of phones in `model.spoken`, of which only what reads them is trained. There are always new texts,
+    so nothing is dropped out. The last `HELD_OUT` readings, or a tenth of fewer, are the others: each text has to find
+    what it says among them. Texts that are `kept` go on having the vectors they had. Raises FormatError for a model
+    without phones.
     """
     if model.spoken is None or model.config.spoken is None:
         raise FormatError("the recipe has no model.spoken: there are no phones to learn")
     spoken, inventory = model.spoken, model.config.spoken.phones
     told = [(reading, said) for reading in readings if (said := indices(reading.phones, inventory))]
+    reads = spoken.reads
     held_out = min(HELD_OUT, len(told) // 10)
     learnt, others = told[: len(told) - held_out], told[len(told) - held_out :]
-    parameters = [*model.text.parameters(), *model.text_projection.parameters()]
+    parameters = [*model.text.parameters(), *model.text_projection.parameters(), *(reads.parameters() if reads else ())]
     optimiser = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.01, betas=(0.9, 0.98))
-    warmup = min(200, steps // 10)
+    warmup, generator = min(200, steps // 10), torch.Generator().manual_seed(seed)
     bar = trange(steps, desc="reading", disable=None)
     for step, batch in zip(bar, _batches(learnt, seed), strict=False):
         rate = min((step + 1) / (warmup + 1), 0.5 * (1.0 + math.cos(math.pi * step / steps)))
         for group in optimiser.param_groups:
             group["lr"] = lr * rate
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            text, vectors = _embedded(model, spoken, tokenizer, batch)
+            text, vectors, aloud = _embedded(model, spoken, tokenizer, batch)
+            moved = _moved(model, tokenizer, kept, generator) if kept else text.new_zeros(())
         positives = torch.arange(len(batch))
         agreement = (text * vectors).sum(dim=1).mean()
-        loss = F.cross_entropy(text @ vectors.T * _SCALE, positives) + 1.0 - agreement
+        loss = F.cross_entropy(text @ vectors.T * _SCALE, positives) + 1.0 - agreement + aloud + _KEPT_WEIGHT * moved
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
-        bar.set_postfix(loss=f"{loss.item():.3f}", cosine=f"{agreement.item():.3f}")
+        measured = {"cosine": agreement.item(), "phones": aloud.item(), "moved": moved.item()}
+        bar.set_postfix({name: f"{value:.3f}" for name, value in measured.items()})
+        if step % _TOLD_EVERY == 0:
+            log.info("step %d: %s", step, ", ".join(f"{name} {value:.3f}" for name, value in measured.items()))
     parts = [others[at : at + _BATCH] for at in range(0, len(others), _BATCH)]
     with torch.inference_mode():
-        texts, vectors = map(torch.cat, zip(*(_embedded(model, spoken, tokenizer, x) for x in parts), strict=True))
+        texts, vectors = map(torch.cat, zip(*(_embedded(model, spoken, tokenizer, x)[:2] for x in parts), strict=True))
     found = (texts @ vectors.T).argmax(dim=1).tolist()
     return float(np.mean([others[at][1] == said for at, (_, said) in zip(found, others, strict=True)]))
+
+
+def _moved(model: Clara, tokenizer: Tokenizer, kept: Kept, generator: torch.Generator) -> Tensor:
+    """Return how far some of the texts that are `kept` are from where they were: 1 - cosine."""
+    chosen = torch.randint(len(kept.texts), (_KEPT,), generator=generator)
+    vectors = _text_vectors(model, tokenizer, [kept.texts[index] for index in chosen.tolist()])
+    return 1.0 - (vectors.float() * kept.vectors[chosen]).sum(dim=1).mean()
+
+
+def _text_vectors(model: Clara, tokenizer: Tokenizer, texts: Sequence[str]) -> Tensor:
+    ids, mask = tokenizer.encode(texts, [None] * len(texts), model.config.text.max_positions)
+    return model.embed_tokens(torch.from_numpy(ids), torch.from_numpy(mask))
 
 
 _Told = tuple[Reading, list[int]]
 """A reading and its phones by index."""
 
 
-def _embedded(model: Clara, spoken: Spoken, tokenizer: Tokenizer, batch: Sequence[_Told]) -> tuple[Tensor, Tensor]:
-    """Return unit vectors (batch, dim) of the texts, and of their phones."""
+def _embedded(
+    model: Clara, spoken: Spoken, tokenizer: Tokenizer, batch: Sequence[_Told]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return unit vectors (batch, dim) of the texts and of their phones, and the loss of telling the phones."""
     longest = model.config.text.max_positions
-    ids, mask = tokenizer.encode([reading.text for reading, _ in batch], [None] * len(batch), longest)
+    ids, mask = map(torch.from_numpy, tokenizer.encode([x.text for x, _ in batch], [None] * len(batch), longest))
     targets = nn.utils.rnn.pad_sequence([torch.tensor(said) for _, said in batch], batch_first=True)
     with torch.no_grad():
         vectors = spoken.embed(pairs_of(targets, torch.tensor([len(said) for _, said in batch]), spoken.phones))
-    text = model.embed_tokens(torch.from_numpy(ids), torch.from_numpy(mask))
-    return text.float(), F.normalize(vectors.float(), dim=-1)
+    tokens = model.text.read(ids, mask)
+    text = model.embed_read(tokens, mask)
+    aloud = text.new_zeros(())
+    if spoken.reads is not None:
+        logits, _ = spoken.read(tokens, mask)
+        told = _slots(model, tokenizer, batch, logits.shape[1])
+        aloud = F.cross_entropy(logits.float().flatten(0, 1), told.flatten(), ignore_index=_UNTOLD, reduction="sum")
+        aloud = aloud / (told > BLANK).sum().clamp_min(1)
+    return text.float(), F.normalize(vectors.float(), dim=-1), aloud
+
+
+def _slots(model: Clara, tokenizer: Tokenizer, batch: Sequence[_Told], length: int) -> Tensor:
+    """Return what the slots of each text hold, (batch, length); `_UNTOLD` where that is not known."""
+    assert model.config.spoken is not None
+    inventory, per_token = model.config.spoken.phones, model.config.spoken.per_token
+    found = torch.full((len(batch), length), _UNTOLD)
+    spans = tokenizer.spans([reading.text for reading, _ in batch])
+    for row, (reading, _), places in zip(found, batch, spans, strict=True):
+        said = [indices(word, inventory) for word in reading.phones.split(" ")]
+        slots = slots_of(reading.text, said, places, per_token)
+        if slots is not None:
+            slots = [BLANK] * per_token + slots  # nothing is said by the token of the language
+            row[: len(slots)] = torch.tensor(slots[:length])
+    return found
 
 
 def _batches(readings: Sequence[_Told], seed: int) -> Iterator[list[_Told]]:
@@ -128,15 +199,45 @@ def transcripts_of(corpus: Corpus, sides: Sides) -> list[Reading]:
     """Return what is said in the recordings that are trained on, each text once."""
     examples = (corpus.examples[index] for index in sides.train)
     said = {(example.text, example.language) for example in examples if is_transcript(example)}
-    return [Reading(text, language, phones(text, language)) for text, language in sorted(said)]
+    return [Reading(text, language, " ".join(words(text, language))) for text, language in sorted(said)]
+
+
+def names_of(corpus: Corpus, sides: Sides, captions: Captions, count: int) -> list[str]:
+    """Return `count` captions of recordings that are trained on, and whose texts are not what is said in them."""
+    rng = np.random.default_rng(0)
+    named = [x for x in (corpus.examples[index] for index in sides.train) if not is_transcript(x)]
+    return [captions.of(named[rng.integers(len(named))], rng)[0] for _ in range(count if named else 0)]
+
+
+def _captions(recipe: Recipe) -> Captions:
+    table = recipe.captions.translations
+    return Captions(recipe.captions, Translations.load(bundled(table)) if table else None)
+
+
+def _kept(recipe: Recipe, texts: Sequence[str]) -> Kept | None:
+    """Return `texts` with the vectors that the model of towers.begin gives them; None for no texts."""
+    if not texts:
+        return None
+    model, tokenizer = load_model(find(recipe.towers.begin))
+    model.float().eval()
+    with torch.inference_mode():
+        parts = [_text_vectors(model, tokenizer, texts[at : at + _BATCH]) for at in range(0, len(texts), _BATCH)]
+    return Kept(texts, torch.cat(parts).clone())
 
 
 @click.command("read")
 @recipe_options
 @click.option("--readings", type=click.Path(path_type=Path), required=True, help="What `trainer readings` wrote.")
 @click.option("--steps", type=click.IntRange(min=1), default=1000, show_default=True, help=f"Of {_BATCH} texts each.")
+@click.option("--keep", is_flag=True, help="Names of sounds in --data keep the vectors that towers.begin gives them.")
 def read_command(
-    recipe: Path, sources: tuple[str, ...], overrides: tuple[str, ...], run: Path | None, readings: Path, steps: int
+    recipe: Path,
+    sources: tuple[str, ...],
+    overrides: tuple[str, ...],
+    run: Path | None,
+    readings: Path,
+    steps: int,
+    keep: bool,
 ) -> None:
     """Teach the text tower of RECIPE how texts sound; it begins with the weights of towers.begin.
 
@@ -150,15 +251,22 @@ def read_command(
     if tokenizer is None:
         raise FormatError("reading needs a tokenizer: name one as tokenizer.path, or a model as towers.begin")
     settings = replace(settings, model=configured(settings, towers))
-    texts, transcripts = load_readings(readings), list[Reading]()
+    if keep and not (settings.data.sources and settings.towers.begin):
+        raise click.UsageError("--keep needs --data, and a model as towers.begin")
+    texts, transcripts, kept = load_readings(readings), list[Reading](), None
+    np.random.default_rng(settings.seed).shuffle(texts)
     if settings.data.sources:
         rate, cache = settings.model.mel.sample_rate, folder.parent / "cache"
         corpus = load_corpus(settings.data.sources, rate, cache, settings.data.decode)
-        transcripts = transcripts_of(corpus, split(corpus, settings.data))
+        sides = split(corpus, settings.data)
+        transcripts = transcripts_of(corpus, sides)
+        if keep:
+            kept = _kept(settings, names_of(corpus, sides, _captions(settings), _NAMES))
     model = Clara(settings.model).eval()
     inventory = settings.model.spoken.phones if settings.model.spoken else ""
     begin(model, settings, towers, [said for text in texts[:20_000] if (said := indices(text.phones, inventory))])
     bf16 = settings.run.precision == "bf16-mixed"
-    found = learn_to_read(model, tokenizer, mixed(texts, transcripts), steps, seed=settings.seed, bf16=bf16)
+    choose_attention(torch.device("cpu"), settings.run.precision)
+    found = learn_to_read(model, tokenizer, mixed(texts, transcripts), steps, _RATE, settings.seed, bf16, kept)
     save_model(folder / "model", model, tokenizer, card="")
     click.echo(f"{folder / 'model'}: {found:.3f} of the texts that it was not taught find what they say")

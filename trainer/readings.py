@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import click
@@ -38,7 +39,7 @@ _LONGEST = 10
 
 @dataclass(frozen=True)
 class Reading:
-    """A text, its language and its phones, letters of the IPA."""
+    """A text, its language and its phones: letters of the IPA, with a space between words."""
 
     text: str
     language: str
@@ -67,7 +68,12 @@ def draw(count: int, seed: int = 0, shares: Mapping[str, float] = SHARES) -> Ite
             length = min(1 + int(rng.geometric(0.25)) if rng.random() < 0.8 else 1, _LONGEST)
             drawn = [words[index] for index in np.searchsorted(bounds, rng.random(length), side="right")]
             text = _written(drawn, rng)
-            yield Reading(text, language, phones(text, language))
+            yield Reading(text, language, " ".join(_pronounced(word, language) for word in drawn))
+
+
+@lru_cache(maxsize=WORDS)
+def _pronounced(word: str, language: str) -> str:
+    return phones(word, language)
 
 
 def _is_word(word: str) -> bool:

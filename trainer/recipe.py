@@ -108,7 +108,7 @@ class TeacherConfig:
         audio: folder of a Whisper model in CTranslate2's form, whose frames the audio tower gives too; "" for none.
         weight: of that loss beside the contrastive one.
         text: folder of a sentence encoder of `transformers`, whose likeness of texts the text tower follows; "" for
-            none.
+            none. Where the model has phones, transcripts have no part in it: they go by what they sound like.
         text_weight: of that loss.
     """
 

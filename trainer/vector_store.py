@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from clara_search.encoder import Embeddings
+from clara_search.errors import FormatError
 
 _DIGEST = 32
 
@@ -43,8 +44,14 @@ class Store:
         self._rows.update({digest: first + place for place, digest in enumerate(digests)})
 
     def vectors(self, digests: Sequence[bytes]) -> Embeddings:
-        """Return the vectors of `digests`, shape (n, dim), from the memory-mapped file."""
+        """Return the vectors of `digests`, shape (n, dim), from the memory-mapped file.
+
+        Raises FormatError where they are not finite, or zero.
+        """
         if not digests:
             return np.zeros((0, self._dim), np.float32)
         mapped = np.memmap(self._values, "<f4", "r").reshape(-1, self._dim)
-        return np.asarray(mapped[[self._rows[digest] for digest in digests]], dtype=np.float32)
+        found = np.asarray(mapped[[self._rows[digest] for digest in digests]], dtype=np.float32)
+        if not np.isfinite(found).all() or not found.any(axis=1).all():  # after a power cut, say
+            raise FormatError(f"{self._values.parent}: holds vectors that are broken; delete that folder")
+        return found

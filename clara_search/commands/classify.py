@@ -87,8 +87,12 @@ def classify(
         raise click.UsageError("Give either --labels or --head.")
     if head_folder is not None and (templates or language):
         raise click.UsageError("--template and --language are for --labels.")
+    if task is not None and head_folder is None:
+        raise click.UsageError("--task is for --head.")
     if texts and len(texts) != len(files):
         raise click.UsageError(f"Give one --text for each FILE: there are {len(texts)} for {len(files)}.")
+    if abstain_below is not None and math.isnan(abstain_below):
+        raise click.UsageError("--abstain-below takes a probability.")
     if abstain_below is not None and calibrate is None and head_folder is None:
         raise click.UsageError("--abstain-below needs probabilities: --calibrate or --head.")
     from clara_search.audio import DEFAULT_HOP_S, DEFAULT_WINDOW_S
@@ -100,7 +104,8 @@ def classify(
     head = None if head_folder is None else load_head(Path(head_folder))
     if head is not None and head_folder is not None:
         model = model or encoder_of(Path(head_folder), head)
-        window_s, hop_s = window_s or head.config.window_s, hop_s or min(head.config.hop_s, window_s or math.inf)
+        window_s = head.config.window_s if window_s is None else window_s
+        hop_s = min(head.config.hop_s, window_s) if hop_s is None else hop_s
     window_s = DEFAULT_WINDOW_S if window_s is None else window_s
     hop_s = min(DEFAULT_HOP_S, window_s) if hop_s is None else hop_s
     if not 0 < hop_s <= window_s:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clara_search.datasets.readers import Report, matching, read, rows
+from clara_search.datasets.readers import MANIFESTS, Report, matching, read, rows
 from clara_search.datasets.spec import METADATA_FIELDS, Example, Stored
 from clara_search.errors import FormatError
 
@@ -18,6 +20,9 @@ SPLITS = {
     **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
 }
 """What collections call their splits, in lower case, and what we do."""
+
+_HALF = re.compile("[\ud800-\udfff]")
+"""Half a surrogate pair: what reading makes of bytes that are no UTF-8."""
 
 SEPARATOR = ","
 """Between the labels of a cell that holds several."""
@@ -60,16 +65,18 @@ class Clip:
         return self.value("source") or ""
 
     def value(self, column: str) -> str | None:
-        """Return what stands in `column` as text, None where nothing does; 3.0 and 3 are the same."""
+        """Return what stands in `column` as text, None where nothing or no number does; 3.0 and 3 are the same."""
         value = self.columns.get(column)
         if isinstance(value, float) and value.is_integer():
             value = int(value)
+        if isinstance(value, float) and math.isnan(value):  # what pandas writes where there is nothing
+            value = None
         return None if value is None else str(value).strip() or None
 
     def values(self, column: str) -> tuple[str, ...]:
         """Return the labels in `column`: of a list each item, of a text the parts between commas."""
         value = self.columns.get(column)
-        parts = value if isinstance(value, (list, tuple)) else str(value or "").split(SEPARATOR)
+        parts = value if isinstance(value, (list, tuple)) else (self.value(column) or "").split(SEPARATOR)
         return tuple(part for part in (str(part).strip() for part in parts) if part)
 
 
@@ -81,13 +88,20 @@ def read_clips(pattern: str | Path, report: Report | None = None) -> list[Clip]:
     """
     found: list[Clip] = []
     problem = report or _raise
+    first: FormatError | None = None
+
+    def noted(error: FormatError) -> None:
+        nonlocal first
+        first = first or error
+        problem(error)
+
     for place in matching(pattern):
-        if Path(place).suffix.lower() in (".csv", ".jsonl", ".parquet"):
-            found += _of_manifest(place, problem)
+        if Path(place).suffix.lower() in MANIFESTS:
+            found += _of_manifest(place, noted)
         else:
-            found += map(_of_example, read(place, problem))
+            found += map(_of_example, read(place, noted))
     if not found:
-        raise FormatError(f"{pattern}: names no recording")
+        raise FormatError(f"{pattern}: names no recording" + (f" that can be used ({first})" if first else ""))
     return found
 
 
@@ -114,6 +128,9 @@ def _of_manifest(place: str, report: Report) -> Iterator[Clip]:
         path = row.get("path")
         if not isinstance(path, str) or not path:
             report(FormatError(f"{place}: row {number} has no path"))
+            continue
+        if any(isinstance(value, str) and _HALF.search(value) for value in row.values()):
+            report(FormatError(f"{place}: row {number} is not UTF-8"))
             continue
         columns = {str(name): value for name, value in row.items() if name and value not in (None, "", [])}
         yield Clip(path, base / path, columns)

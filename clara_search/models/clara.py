@@ -26,7 +26,7 @@ from clara_search.models.layers import (
     positions,
     transformer,
 )
-from clara_search.models.phones import Spoken, SpokenConfig
+from clara_search.models.phones import Spoken, SpokenConfig, count_pairs
 
 INITIAL_LOG_SCALE = 2.6592600369327783  # log(1 / 0.07), as CLIP and CLARA begin
 
@@ -123,7 +123,8 @@ class TextTowerConfig:
 class ClaraConfig:
     """Both towers, the space they share and the log-mel they hear. `name` is for people.
 
-    With `spoken`, the vector of a recording also holds the phones that are heard in it.
+    With `spoken`, the vector of a recording also holds the phones that are heard in it, and with `spoken.per_token`
+    that of a text those that are read in it.
     """
 
     name: str = "clara-100m"
@@ -228,10 +229,17 @@ class TextTower(nn.Module):
 
     def forward(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
         """(batch, tokens) of ids, mask of the same shape -> (batch, hidden)."""
+        return self.pool(self.read(ids, mask), mask)
+
+    def read(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(batch, tokens) of ids, mask of the same shape -> (batch, tokens, out)."""
         x = self.tokens(ids)
         x = self.layers(x + self.positions(x), src_key_padding_mask=None if mask is None else ~mask)
-        x = self.norm(self.out_norm(self.out(x)))
-        return F.leaky_relu(self.output(mean_plus_max(x, mask)))
+        return self.norm(self.out_norm(self.out(x)))  # type: ignore[no-any-return]
+
+    def pool(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """What `read` returns, mask (batch, tokens) -> (batch, hidden)."""
+        return F.leaky_relu(self.output(mean_plus_max(tokens, mask)))
 
 
 class Clara(nn.Module):
@@ -246,7 +254,7 @@ class Clara(nn.Module):
         self.text_projection = nn.Linear(config.text.hidden, config.dim)
         self.audio_log_scale = nn.Parameter(torch.tensor(INITIAL_LOG_SCALE))
         self.text_log_scale = nn.Parameter(torch.tensor(INITIAL_LOG_SCALE))
-        self.spoken = Spoken(config.spoken, config.audio.width, config.dim) if config.spoken else None
+        self.spoken = Spoken(config.spoken, config.audio.width, config.dim, config.text.out) if config.spoken else None
 
     def embed_log_mels(self, log_mels: Tensor, mask: Tensor | None = None) -> Tensor:
         """(batch, frames, n_mels), mask (batch, frames), true where a frame stands -> (batch, dim), unit norm."""
@@ -261,4 +269,11 @@ class Clara(nn.Module):
 
     def embed_tokens(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
         """(batch, tokens) of ids, mask of the same shape, true where a token stands -> (batch, dim), unit norm."""
-        return F.normalize(self.text_projection(self.text(ids, mask)), dim=-1)
+        return self.embed_read(self.text.read(ids, mask), mask)
+
+    def embed_read(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """What `text.read` returns, mask (batch, tokens) -> (batch, dim), unit norm."""
+        embedded = self.text_projection(self.text.pool(tokens, mask))
+        if self.spoken is not None and self.spoken.reads is not None:
+            embedded = embedded + self.spoken.embed(count_pairs(*self.spoken.read(tokens, mask)))
+        return F.normalize(embedded, dim=-1)

@@ -1,8 +1,8 @@
 """What is said, phone by phone, as a part of a vector.
 
 The frames of the audio tower are asked for phones. How often each phone is expected, and how often each one soon after
-another, makes a vector that says what a recording says, whatever the tower had been taught of it; a text tower that
-knows how texts sound makes the same vector of a transcript. So speech is found without searching it for where.
+another, makes a vector that says what a recording says, whatever the tower had been taught of it; the tokens of a text
+are asked for phones too, and make the same vector of a transcript. So speech is found without searching it for where.
 """
 
 from __future__ import annotations
@@ -22,36 +22,44 @@ PHONES = "abcdefhijklmnoprstuvwxyzðøŋœɐɑɒɔəɛɜɟɡɣɪɲɹɾʁʃʊʌʎ
 KEPT = 0.5
 """What one phone leaves of the memory of those before it: neighbours count 1, the next but one this much, and so on."""
 
-_BLOCK = 256
+_BLOCK = 128
 """Slots whose pairs are counted at once."""
+
+_SILENT = 1e-3
+"""A slot where a phone begins with no more probability than this is passed over: most slots of most texts."""
 
 
 @dataclass(frozen=True)
 class SpokenConfig:
-    """The phones that are heard in a recording.
+    """The phones that are heard in a recording, and read in a text.
 
     Attributes:
         phones: a letter for each.
         per_frame: how many phones a frame of the audio tower may hold: they come faster than its frames.
+        per_token: how many a token of a text may hold; 0: the text tower gives its vector without telling phones.
     """
 
     phones: str = PHONES
     per_frame: int = 2
+    per_token: int = 0
 
     def __post_init__(self) -> None:
         if not 1 <= len(set(self.phones)) == len(self.phones) <= 500:
             raise ValueError("phones must hold one to 500 letters, none of them twice")
         if not 1 <= self.per_frame <= 64:
             raise ValueError(f"per_frame must lie between 1 and 64, got {self.per_frame}")
+        if not 0 <= self.per_token <= 64:
+            raise ValueError(f"per_token must lie between 0 and 64, got {self.per_token}")
 
 
 class Spoken(nn.Module):
-    """Hears phones in frames, and turns phones into vectors."""
+    """Hears phones in frames, reads them in tokens, and turns phones into vectors."""
 
-    def __init__(self, config: SpokenConfig, width: int, dim: int) -> None:
+    def __init__(self, config: SpokenConfig, width: int, dim: int, text_width: int) -> None:
         super().__init__()
-        self.phones, self.slots = len(config.phones), config.per_frame
-        self.hears = nn.Linear(width, self.slots * (self.phones + 1))
+        self.phones = len(config.phones)
+        self.hears = nn.Linear(width, config.per_frame * (self.phones + 1))
+        self.reads = nn.Linear(text_width, config.per_token * (self.phones + 1)) if config.per_token else None
         self.pairs = nn.Linear(self.phones * self.phones + self.phones, dim, bias=False)
 
     def forward(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -60,8 +68,17 @@ class Spoken(nn.Module):
 
     def hear(self, frames: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """(batch, frames, width), mask (batch, frames) -> logits (batch, slots, blank and phones) with their mask."""
-        logits = self.hears(frames).unflatten(-1, (self.slots, self.phones + 1)).flatten(1, 2)
-        return logits, None if mask is None else mask.repeat_interleave(self.slots, dim=1)
+        return self._slots(self.hears(frames), mask)
+
+    def read(self, tokens: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """(batch, tokens, text_width), mask (batch, tokens) -> logits as `hear` gives them. Needs `per_token`."""
+        assert self.reads is not None
+        return self._slots(self.reads(tokens), mask)
+
+    def _slots(self, logits: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        slots = logits.shape[-1] // (self.phones + 1)
+        logits = logits.reshape(len(logits), -1, self.phones + 1)
+        return logits, None if mask is None else mask.repeat_interleave(slots, dim=1)
 
     def embed(self, counts: Tensor) -> Tensor:
         """What `count_pairs` returns -> (batch, dim): much is said or little, it is about as long."""
@@ -85,6 +102,9 @@ def _counted(logits: Tensor, mask: Tensor | None) -> Tensor:
     if mask is not None:
         told = told * mask[..., None]
     begun = (told - F.pad(told, (0, 0, 1, 0))[:, :-1]).clamp_min(0.0)
+    begins = begun.sum(dim=-1) > _SILENT
+    kept = begins.long().argsort(dim=1, descending=True, stable=True)[:, : int(begins.sum(dim=1).amax())]
+    begun = begun.gather(1, kept[..., None].expand(-1, -1, begun.shape[2]))
     fading = torch.log1p((KEPT - 1.0) * begun.sum(dim=-1).clamp(max=1.0))
     batch, slots, phones = begun.shape
     memory, pairs = begun.new_zeros(batch, phones), begun.new_zeros(batch, phones, phones)

@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.__main__ import main
-from benchmarks.probe import LogMelStatistics, grouped, of_kind
+from benchmarks.probe import LogMelStatistics, grouped, of_kind, widespread
 from clara_search.datasets.labelled import Clip
 from clara_search.errors import QueryError
 from clara_search.features import MelConfig
@@ -21,7 +21,7 @@ def test_heads_are_compared_and_what_the_model_was_trained_on_is_marked(tmp_path
         rows.append(f"{number}.wav,a tone,pitch:{'high' if high else 'low'},hydrogen,kit-{number // 4}")
     (tmp_path / "m.csv").write_text("\n".join(rows) + "\n")
     arguments = ["probe", "--data", tmp_path / "m.csv", "--kind", "pitch", "--cache", tmp_path / "cache"]
-    arguments += ["--clips", 8, "--rounds", 1, "--out", tmp_path / "out.json"]
+    arguments += ["--out", tmp_path / "out.json"]
     result = CliRunner().invoke(main, [str(argument) for argument in arguments])
     assert result.exit_code == 0, result.output
     found = json.loads((tmp_path / "out.json").read_text())
@@ -32,7 +32,6 @@ def test_heads_are_compared_and_what_the_model_was_trained_on_is_marked(tmp_path
     assert found["kinds"]["pitch"]["groups"] == 4
     assert found["kinds"]["pitch"]["contamination"]["trained_on"] == ["hydrogen"]
     assert "Marked scores are not of unseen recordings" in result.output
-    assert found["extraction"]["ratio"] > 0
     assert "| pitch | 16 | 2 | 4 |" in result.output
 
 
@@ -47,6 +46,17 @@ def test_groups_are_speakers_else_sources_and_of_one_alone_texts() -> None:
     assert alone[0].split is None
     with pytest.raises(QueryError, match="there are drum"):
         of_kind([clip(label="drum:kick")], "animal")
+
+
+def test_a_class_that_few_groups_have_is_left_out() -> None:
+    def clips(**groups: str) -> list[Clip]:
+        return [Clip("x", Path("x"), {"drum": name, "speaker": kit}) for name, kits in groups.items() for kit in kits]
+
+    kept = widespread(clips(kick="abc", snare="abcd", bell="ab", gong="d"), "drum")
+    assert {clip.value("drum") for clip in kept} == {"kick", "snare"}
+    assert len(widespread(clips(kick="ab", snare="ab"), "drum")) == 4
+    with pytest.raises(QueryError, match="no class of 'drum' comes from 3"):
+        widespread(clips(kick="ab", snare="c"), "drum")
 
 
 def test_log_mel_statistics_tell_the_level_and_the_pitch() -> None:

@@ -97,7 +97,23 @@ def test_phones_change_the_vector_and_padding_does_not() -> None:
     assert not torch.allclose(model.embed_log_mels(frames[1:, :26]), alone, atol=1e-3)
 
 
-@pytest.mark.parametrize("wrong", [{"phones": ""}, {"phones": "aa"}, {"per_frame": 0}, {"per_frame": 65}])
+@torch.inference_mode()
+def test_a_text_that_tells_its_phones_has_them_in_its_vector_and_padding_not() -> None:
+    torch.manual_seed(0)
+    assert CONFIG.spoken is not None
+    model = Clara(replace(CONFIG, spoken=replace(CONFIG.spoken, per_token=3))).eval()
+    ids = torch.randint(50, (2, 9))
+    mask = torch.arange(9)[None] < torch.tensor([[9], [5]])
+    alone = model.embed_tokens(ids[1:, :5])
+    torch.testing.assert_close(model.embed_tokens(ids, mask)[1:], alone, rtol=1e-4, atol=1e-5)
+    assert model.spoken is not None
+    torch.nn.init.zeros_(model.spoken.pairs.weight)
+    assert not torch.allclose(model.embed_tokens(ids[1:, :5]), alone, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"phones": ""}, {"phones": "aa"}, {"per_frame": 0}, {"per_frame": 65}, {"per_token": 65}]
+)
 def test_phones_that_no_model_has_are_refused(wrong: dict[str, object]) -> None:
     assert CONFIG.spoken is not None
     with pytest.raises(ValueError, match="must"):

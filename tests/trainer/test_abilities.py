@@ -72,6 +72,14 @@ def test_an_encoder_that_knows_all_words_finds_everything() -> None:
     assert found.alike["same sound"].model.n_queries == 2
 
 
+def test_a_class_is_looked_for_under_other_names_alone() -> None:
+    encoder = WordEncoder()
+    names = ("camel", "camel", "camel grunt", "slow river", "fire", "river")
+    found = measure(encoder, heard(encoder, [example(name) for name in names]), heard(encoder, []).of([]))
+    scores = found.alike["same class, another name"].model
+    assert (scores.n_queries, scores.recall[1]) == (5, 1.0)  # the fire has no other name
+
+
 def test_a_gloss_is_no_transcript() -> None:
     encoder = WordEncoder()
     said = [example("dog", "speech", "a", language="fr"), example("hello you", "speech", "a")]

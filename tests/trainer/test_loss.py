@@ -153,3 +153,4 @@ def test_texts_should_be_as_like_each_other_as_the_teacher_finds_them() -> None:
     text, taught = torch.eye(3), torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     torch.testing.assert_close(likeness_loss(text, taught), torch.tensor(2 / 9))
     assert likeness_loss(taught, taught) == 0.0
+    assert likeness_loss(text[:0], taught[:0]) == 0.0

@@ -8,7 +8,7 @@ import torch
 from clara_search.datasets.spec import Example
 from clara_search.models.phones import BLANK, PHONES
 from trainer.loss import pairs_of
-from trainer.phones import Phones, indices, phones, principal_pairs
+from trainer.phones import Phones, indices, phones, principal_pairs, words
 
 pytestmark = pytest.mark.skipif(find_spec("espeakng_loader") is None, reason="espeakng-loader is not installed")
 
@@ -36,6 +36,12 @@ def spoken(text: str, language: str = "en", **others: str | None) -> Example:
 )
 def test_phones_are_letters_of_the_ipa(text: str, language: str, expected: str) -> None:
     assert phones(text, language) == expected
+
+
+def test_words_are_pronounced_one_by_one() -> None:
+    assert words("A dog, barking!", "en") == ["ɐ", "dɒɡ", "bɑkɪŋ"]
+    assert words("a dog of the house", "en") == [phones(word, "en") for word in "a dog of the house".split()]
+    assert words("...", "en") == [""]
 
 
 def test_the_same_sound_is_the_same_index_in_every_language() -> None:

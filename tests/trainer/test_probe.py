@@ -8,6 +8,8 @@ from pathlib import Path
 
 import av
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 import torch
 from click.testing import CliRunner, Result
@@ -29,6 +31,7 @@ from trainer.descent import FitConfig
 from trainer.finetune import unfreeze
 from trainer.probe import ProbeConfig
 from trainer.probe_run import probe
+from trainer.resume import alone
 from trainer.speak import speak
 
 SAID = {"joy": "what a wonderful day", "sadness": "it is raining and I am alone", "anger": "get out of my house"}
@@ -91,7 +94,8 @@ def test_from_films_to_a_head_that_names_recordings(meld: Path, tmp_path: Path) 
     assert "33 recordings" in said
     reasons = (out / "left-out.txt").read_text().splitlines()
     assert len(reasons) == 3
-    assert sum("not a recording that can be decoded" in reason for reason in reasons) == 2
+    assert sum(".mp4: not a recording that can be decoded" in reason for reason in reasons) == 2
+    assert all(reason.count(".mp4") == 1 for reason in reasons)
     assert sum("has no audio track" in reason for reason in reasons) == 1
 
     manifest = out / "manifest.csv"
@@ -115,6 +119,9 @@ def test_from_films_to_a_head_that_names_recordings(meld: Path, tmp_path: Path) 
     for name in ("confusion-emotion.png", "confusion-sentiment.png", "curves.png", "log.csv"):
         assert (folder / name).stat().st_size > 100
     assert list(folder.glob("mlruns/*/*/metrics/valid_uar"))
+    (tracked,) = folder.glob("mlruns/*/*/metrics/test_emotion_accuracy")
+    assert float(tracked.read_text().split()[1]) == pytest.approx(emotion["scores"]["accuracy"]["value"])
+    assert "status: 3" in (tracked.parent.parent / "meta.yaml").read_text()  # finished
 
     test = [row for row in csv.DictReader(manifest.open(encoding="utf-8")) if row["split"] == "test"]
     files = [out / row["path"] for row in test]
@@ -144,7 +151,7 @@ def test_text_and_both_and_late_are_probed_and_a_head_that_reads_asks_for_the_te
         report = probe(config, tmp_path / inputs, tmp_path / "cache")
         assert report["labels"]["emotion"]["scores"]["accuracy"]["value"] > 0.75  # the text gives it away
     file = next((out / "audio").rglob("*.flac"))
-    arguments = ("classify", file, "--head", tmp_path / "both" / "head")
+    arguments = ("classify", file, "--head", tmp_path / "text" / "head")
     assert "no text is given" in run(clara_search, *arguments, code=1).output
 
     def joy(text: str) -> float:
@@ -222,6 +229,60 @@ def test_bad_labels_are_one_line(
     tones.write_text(tones.read_text().replace(*change))
     with pytest.raises(FormatError, match=message):
         probe(config(tones, small), tmp_path / "run", tmp_path / "cache")
+
+
+def test_what_is_no_number_is_no_label_and_a_row_that_is_no_utf8_is_stepped_over(
+    small: Path, tones: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    numbers = [float("nan") if n < 4 else float(n % 2) for n in range(40)]
+    columns = {"path": [f"{n}.wav" for n in range(40)], "pitch": numbers, "speaker": [n // 10 for n in range(40)]}
+    pa.parquet.write_table(pa.table(columns), tones.parent / "m.parquet")
+    report = probe(config(tones.parent / "m.parquet", small, head="logistic"), tmp_path / "run", tmp_path / "cache")
+    assert (report["labels"]["pitch"]["classes"], report["labels"]["pitch"]["n"]) == (["0", "1"], 36)
+    text = tones.read_text()
+    tones.write_bytes(text.replace("2.wav,a tone", "2.wav,a t\xf6ne", 1).encode("latin-1"))
+    report = probe(config(tones, small, head="logistic"), tmp_path / "run", tmp_path / "cache")
+    assert report["labels"]["pitch"]["n"] == 39
+    assert "row 3 is not UTF-8" in caplog.text
+    tones.write_bytes(text.replace("a tone", "\xf6").encode("latin-1"))
+    with pytest.raises(FormatError, match=r"names no recording that can be used .*row 1 is not UTF-8"):
+        probe(config(tones, small), tmp_path / "run", tmp_path / "cache")
+
+
+def test_labels_may_be_formulas_or_chinese(
+    small: Path, tones: Path, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    text = tones.read_text().replace("a tone,low", r"a tone,$\no{formula$").replace("a tone,high", "a tone,\u9ad8")
+    tones.write_text(text, encoding="utf-8")
+    report = probe(config(tones, small, head="logistic"), tmp_path / "run", tmp_path / "cache")
+    assert report["labels"]["pitch"]["classes"] == [r"$\no{formula$", "\u9ad8"]
+    assert (tmp_path / "run" / "confusion-pitch.png").stat().st_size > 100
+    assert not [one for one in recwarn if "Glyph" in str(one.message)]
+
+
+def test_what_would_be_passed_over_in_silence_is_refused(tones: Path, tmp_path: Path) -> None:
+    for chosen, several in ((FitConfig("knn", balance="weights"), False), (FitConfig(balance="sampling"), True)):
+        with pytest.raises(ValueError, match=r"balanced|count alike"):
+            ProbeConfig(str(tones), ("pitch",), fit=chosen, multi_label=several)
+
+
+def test_a_manifest_with_tabs_has_labels_too(small: Path, tones: Path, tmp_path: Path) -> None:
+    tabs = tones.with_suffix(".tsv")
+    tabs.write_text(tones.read_text().replace('"high,loud"', "loud").replace(",", "\t"))
+    report = probe(config(tabs, small, head="logistic"), tmp_path / "run", tmp_path / "cache")
+    assert report["labels"]["pitch"]["n"] == 40
+
+
+def test_a_folder_holds_one_run_at_a_time_and_nothing_of_an_earlier_one(
+    small: Path, tones: Path, tmp_path: Path
+) -> None:
+    wanted = config(tones, small, head="logistic")
+    with alone(tmp_path / "run"), pytest.raises(FormatError, match="another process trains there"):
+        probe(wanted, tmp_path / "run", tmp_path / "cache")
+    tones.write_text(tones.read_text().replace('"high,loud"', "loud"))
+    probe(replace(wanted, labels=("pitch", "tags")), tmp_path / "run", tmp_path / "cache")
+    probe(wanted, tmp_path / "run", tmp_path / "cache")
+    assert [path.name for path in (tmp_path / "run").glob("confusion-*")] == ["confusion-pitch.png"]
 
 
 def test_a_class_that_occurs_once_is_left_out_and_said_so(small: Path, tones: Path, tmp_path: Path) -> None:
@@ -344,11 +405,23 @@ def test_a_head_over_another_encoder_is_refused(small: Path, tones: Path, tmp_pa
     arguments = ("classify", tones.parent / "1.wav", "--head", tmp_path / "run" / "head")
     assert "gives other vectors" in run(clara_search, *arguments, "--model", "clara-small", code=1).output
     assert "has no task 'mood'; it has pitch" in run(clara_search, *arguments, "--task", "mood", code=1).output
+    known = tmp_path / "run" / "head" / "head.json"
+    known.write_text(known.read_text().replace(load_head(known.parent).config.fingerprint, ""))
+    assert "the head takes vectors of" in run(clara_search, *arguments, "--model", "clara-small", code=1).output
 
 
 def test_settings_are_spelled_right_or_refused(tones: Path, tmp_path: Path) -> None:
     arguments = ("probe", "--data", tones, "--label", "pitch", "--set")
     assert "did you mean 'epochs'" in run(trainer, *arguments, "fit.epoch=3", code=1).output
     assert "folds must be at least 2" in run(trainer, *arguments, "folds=1", code=1).output
+    for value in (
+        "fit.lr=nan",
+        "fit.weight_decay=inf",
+        "fit.hidden=[99999999]",
+        "fit.batch_size=9999999999999999999999",
+    ):
+        assert "must lie between" in run(trainer, *arguments, value, code=1).output
+    assert "seed must lie" in run(trainer, *arguments, "fit.seed=-1", code=1).output
+    assert "hop_s must be" in run(trainer, *arguments, "hop_s=1e-9", code=1).output
     with pytest.raises(ClaraError, match="no model"):
         probe(config(tones, tmp_path / "none"), tmp_path / "run", tmp_path / "cache")

@@ -1,5 +1,6 @@
 """A text tower that learns how texts sound, and the texts that it learns from."""
 
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,10 +12,10 @@ from click.testing import CliRunner
 from clara_search.errors import FormatError
 from clara_search.models.checkpoint import load_model, save_model
 from clara_search.models.clara import AudioTowerConfig, Clara, ClaraConfig, TextTowerConfig
-from clara_search.models.phones import SpokenConfig
+from clara_search.models.phones import BLANK, SpokenConfig
 from clara_search.tokenizer import Tokenizer
 from trainer.__main__ import main
-from trainer.read import learn_to_read
+from trainer.read import Kept, learn_to_read
 from trainer.readings import Reading, draw, load_readings
 
 needs_words = pytest.mark.skipif(
@@ -41,7 +42,7 @@ def readings() -> list[Reading]:
     syllables = [consonant + vowel for consonant in "bdklmnprst" for vowel in "aeiou"]
     words = ["".join(rng.choice(syllables, rng.integers(1, 4))) for _ in range(40)]
     drawn = [rng.choice(words, rng.integers(1, 5)) for _ in range(2000)]
-    return [Reading(" ".join(some).title(), "xx", "".join(some)) for some in drawn]
+    return [Reading(" ".join(some).title(), "xx", " ".join(some)) for some in drawn]
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +56,24 @@ def test_a_text_finds_what_it_says_among_texts_it_was_not_taught(readings: list[
     kept = {name: x.clone() for name, x in model.state_dict().items() if name.startswith("audio")}
     assert learn_to_read(model, tokenizer, readings, steps=40, lr=6e-3) > 0.3  # chance is 1 of 200
     assert all(torch.equal(x, model.state_dict()[name]) for name, x in kept.items())
+
+
+def test_tokens_tell_phones_and_names_keep_their_vectors(readings: list[Reading], tokenizer: Tokenizer) -> None:
+    torch.manual_seed(0)
+    assert CONFIG.spoken is not None
+    model = Clara(replace(CONFIG, spoken=replace(CONFIG.spoken, per_token=4))).eval()
+    names = ["rain", "A DOG", "the sound of thunder"]
+    ids, mask = map(torch.from_numpy, tokenizer.encode(names, [None] * 3, 64))
+    with torch.inference_mode():
+        kept = Kept(names, model.embed_tokens(ids, mask).clone())
+    assert learn_to_read(model, tokenizer, readings, steps=60, lr=6e-3, kept=kept) > 0.6
+    with torch.inference_mode():
+        assert (model.embed_tokens(ids, mask) * kept.vectors).sum(dim=1).min() > 0.9
+        said, known = map(torch.from_numpy, tokenizer.encode([readings[0].text], [None], 64))
+        assert model.spoken is not None
+        logits, _ = model.spoken.read(model.text.read(said, known), known)
+    told = "".join(CONFIG.spoken.phones[slot - 1] for slot in logits[0].argmax(dim=1).tolist() if slot != BLANK)
+    assert told == readings[0].phones.replace(" ", "")
 
 
 def test_a_model_without_phones_cannot_learn_to_read(readings: list[Reading], tokenizer: Tokenizer) -> None:

@@ -1,14 +1,20 @@
 import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from clara_search.audio import load_audio
 from clara_search.datasets.labelled import Clip, read_clips
-from clara_search.errors import AudioError
+from clara_search.errors import AudioError, FormatError
 from clara_search.prompts import mean_direction
 from tests.helpers import ToneEncoder, write_tone
+from trainer.parallel import torch_threads
 from trainer.vector_store import Store
 from trainer.vectors import Model, embed_clips
 
@@ -63,6 +69,7 @@ def test_bad_recordings_cost_nothing_but_themselves(tmp_path: Path, encoder: Ton
     (tmp_path / "5.wav").unlink()
     found = embed_clips(clips, model(encoder), tmp_path / "cache")
     assert found.kept == [0, 1, 2, 4, 6, 7, 8]
+    assert found.problems[0] == "3.wav: not a recording that can be decoded (Invalid data found when processing input)"
     assert len(found.audio) == 7
     assert [problem.split(":")[0] for problem in found.problems] == ["3.wav", "5.wav"]
     assert "No such file" in found.problems[1]
@@ -133,3 +140,90 @@ def test_shards_are_read_where_they_lie(tmp_path: Path, encoder: ToneEncoder) ->
     direct = encoder.encode_audio([load_audio(tmp_path / f"{name}.wav", 16000) for name in "ab"])
     assert np.allclose(found.audio, direct, atol=1e-4)
     assert embed_clips(clips, model(encoder), tmp_path / "cache").fresh == 0
+
+
+def test_threads_that_embed_at_once_give_the_vectors_that_one_gives(tmp_path: Path, encoder: ToneEncoder) -> None:
+    clips = [clip for clip in tones(tmp_path, 40) for _ in range(2)]  # each recording twice
+    clips[7] = Clip("none.wav", tmp_path / "none.wav", {})
+    before = torch.get_num_threads()
+    with torch_threads(3):
+        at_once = replace(model(encoder), parallel=True)
+        found = embed_clips(clips, at_once, tmp_path / "three")
+        assert torch.get_num_threads() == 3
+    assert torch.get_num_threads() == before
+    alone = embed_clips(clips, model(encoder), tmp_path / "one")
+    assert found.kept == alone.kept == [n for n in range(80) if n != 7]
+    assert found.hashes == alone.hashes
+    assert np.array_equal(found.audio, alone.audio)
+    assert found.problems == ["none.wav: No such file or directory"]
+    assert found.fresh == 40
+
+
+def test_each_of_several_threads_computes_in_one(tmp_path: Path) -> None:
+    class Counting(ToneEncoder):
+        def encode_audio(self, waveforms):  # type: ignore[no-untyped-def]
+            counts.append(torch.get_num_threads())
+            return super().encode_audio(waveforms)
+
+    counts: list[int] = []
+    with torch_threads(2):
+        embed_clips(tones(tmp_path, 9), replace(model(Counting()), parallel=True), tmp_path / "a")
+        assert set(counts) == {1}
+        counts.clear()
+        embed_clips(tones(tmp_path, 9), model(Counting()), tmp_path / "b")
+        assert set(counts) == {2}
+
+
+@pytest.mark.parametrize(
+    "line", ["null", "7", "[]", '["a", 0, 1, 2, 3]', '["a", 0, 1, 2, "zz"]', '["a", 0, 1, 2, "00"]', "{"]
+)
+def test_a_broken_line_of_what_is_known_is_passed_over(line: str, tmp_path: Path, encoder: ToneEncoder) -> None:
+    clips = tones(tmp_path, 3)
+    embed_clips(clips, model(encoder), tmp_path / "cache")
+    with (tmp_path / "cache" / "contents.jsonl").open("ab") as file:
+        file.write(line.encode() + b"\n\xff\xfe\n")
+    assert embed_clips(clips, model(encoder), tmp_path / "cache").fresh == 0
+
+
+def test_vectors_that_a_power_cut_left_empty_and_a_cache_that_is_none_are_one_line(
+    tmp_path: Path, encoder: ToneEncoder
+) -> None:
+    clips = tones(tmp_path, 3)
+    embed_clips(clips, model(encoder), tmp_path / "cache")
+    (values,) = (tmp_path / "cache").rglob("vectors.f32")
+    for content in (b"\0" * values.stat().st_size, b"\xff" * values.stat().st_size):
+        values.write_bytes(content)
+        with pytest.raises(FormatError, match="vectors that are broken; delete that folder"):
+            embed_clips(clips, model(encoder), tmp_path / "cache")
+    values.unlink()
+    values.mkdir()
+    with pytest.raises(FormatError, match="the cache cannot be used"):
+        embed_clips(clips, model(encoder), tmp_path / "cache")
+
+
+def test_a_run_that_is_killed_loses_no_more_than_it_had_begun(tmp_path: Path) -> None:
+    clips = tones(tmp_path, 60)
+    program = f"""
+import os, signal
+from pathlib import Path
+from tests.helpers import ToneEncoder
+from trainer import extraction
+from trainer.vectors import Model, embed_clips
+from clara_search.datasets.labelled import Clip
+extraction.WINDOWS_A_BATCH = 10
+class Killed(ToneEncoder):
+    def encode_audio(self, waveforms):
+        if self.clips_encoded >= 30:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().encode_audio(waveforms)
+encoder, folder = Killed(), Path({str(tmp_path)!r})
+clips = [Clip(f"{{n}}.wav", folder / f"{{n}}.wav", {{}}) for n in range(60)]
+embed_clips(clips, Model(encoder.name, encoder.fingerprint, encoder.dim, lambda: encoder), folder / "cache")
+"""
+    killed = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    after = ToneEncoder()
+    found = embed_clips(clips, model(after), tmp_path / "cache")
+    # The last of the three batches may not have been written yet when the fourth began.
+    assert 30 <= after.clips_encoded <= 40
+    assert np.array_equal(found.audio, embed_clips(clips, model(ToneEncoder()), tmp_path / "other").audio)
