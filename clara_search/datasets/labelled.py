@@ -10,16 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clara_search.datasets.readers import MANIFESTS, Report, matching, read, rows
+from clara_search.datasets.readers import MANIFESTS, SPLITS, Report, matching, read, rows
 from clara_search.datasets.spec import METADATA_FIELDS, Example, Stored
 from clara_search.errors import FormatError
-
-SPLITS = {
-    **dict.fromkeys(("train", "training", "balanced_train", "unbalanced_train"), "train"),
-    **dict.fromkeys(("valid", "validation", "val", "dev", "development"), "valid"),
-    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
-}
-"""What collections call their splits, in lower case, and what we do."""
 
 _HALF = re.compile("[\ud800-\udfff]")
 """Half a surrogate pair: what reading makes of bytes that are no UTF-8."""

@@ -12,7 +12,8 @@ from typing import Literal
 
 from clara_search.audio import AUDIO_SUFFIXES
 from clara_search.datasets.catalog import Dataset, Table
-from clara_search.datasets.labelled import SEPARATOR, SPLITS
+from clara_search.datasets.labelled import SEPARATOR
+from clara_search.datasets.readers import SPLITS
 from clara_search.errors import FormatError
 
 ANY_AUDIO = ".*"

@@ -33,12 +33,12 @@ MANIFESTS = (".csv", ".tsv", ".jsonl", ".parquet")
 _LONGEST_FIELD = 1 << 24  # of a CSV, in characters
 _TEXTS = tuple(name for name in METADATA_FIELDS if name not in ("text", "alternatives"))
 _KINDS = {kind: kind for kind in ("speech", "sound", "music")}
-_SPLITS = {
-    **dict.fromkeys(("train", "training"), "train"),
+SPLITS = {
+    **dict.fromkeys(("train", "training", "balanced_train", "unbalanced_train"), "train"),
     **dict.fromkeys(("valid", "validation", "val", "dev", "development"), "valid"),
     **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
 }
-"""What collections call their sides; "dev" is what one tunes on, "eval" what one reports."""
+"""What collections call their splits, in lower case, and what we do; "dev" is tuned on, "eval" reported."""
 
 
 def _raise(error: FormatError) -> None:
@@ -331,7 +331,7 @@ def _metadata(row: Mapping[str, Any], where: str) -> dict[str, Any]:
     for text in texts:
         _text(text, f"{where}: text")
     found = {name: value for name in _TEXTS if (value := _text(row.get(name), f"{where}: {name}"))}
-    for name, known in (("kind", _KINDS), ("split", _SPLITS)):
+    for name, known in (("kind", _KINDS), ("split", SPLITS)):
         if name in found:
             value = known.get(found[name].strip().lower())
             if value is None:
