@@ -16,6 +16,7 @@ from benchmarks.faults import SlowEncoder, write_clip
 from benchmarks.report import markdown, out_option, publish
 from clara_search.store import Database
 from indexer.items import Item
+from indexer.memory import keep_flat
 from indexer.pipeline import Summary, index
 from indexer.writing import Status
 
@@ -36,6 +37,7 @@ class QuickEncoder(SlowEncoder):
 @out_option
 def scale(items: int, folder: Path | None, out: Path | None) -> None:
     """Index ITEMS clips of 50 ms with an encoder that takes no time, and again; print memory and seconds."""
+    keep_flat()
     with ExitStack() as stack:
         kept = folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         make_clips(kept / "clips", items)

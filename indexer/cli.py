@@ -111,6 +111,9 @@ def index(
         raise click.UsageError("Missing argument 'SOURCE...'.")
     if engine != "ray" and (num_workers or address):
         raise click.UsageError("--num-workers and --address are of --engine ray.")
+    from indexer.memory import keep_flat
+
+    keep_flat()
     from tqdm import tqdm
 
     from clara_search.encoder import load_encoder

@@ -1,9 +1,25 @@
-"""Memory that was freed, given back: allocators keep it, and a run of days would seem to grow."""
+"""Memory that does not grow with what was indexed: allocators keep what was freed, and a run of days would grow."""
 
 from __future__ import annotations
 
 import ctypes
 from contextlib import suppress
+
+_ARENA_MAX = -8
+"""glibc's M_ARENA_MAX, a parameter of mallopt."""
+
+
+def keep_flat() -> None:
+    """Have this process take and return memory in one place: for a program to call before it starts threads.
+
+    Arrow's own allocator, and an arena of C's for each thread, keep what LanceDB frees after a commit: 100 commits of
+    1,000 rows went from 224 to 331 MiB with them, and from 216 to 226 MiB so.
+    """
+    import pyarrow as pa
+
+    pa.set_memory_pool(pa.system_memory_pool())
+    with suppress(AttributeError, OSError, TypeError):  # only glibc has it
+        ctypes.CDLL(None).mallopt(_ARENA_MAX, 1)
 
 
 def give_back() -> None:

@@ -27,13 +27,12 @@ Progress = Callable[[Item, Status], None]
 """Called for every item once it is settled."""
 
 _COMMIT_ROWS = 512
-_COMMIT_ROWS_AT_MOST = 16_384
+_COMMIT_ROWS_AT_MOST = 2048
 _COMMIT_AFTER_S = 30.0
 _COMMIT_SHARE = 0.1
 """Of the time that commits may take: as a table grows they become slower, and so rarer and larger."""
 
 _COMPACT_AFTER_COMMITS = 16
-_GIVE_BACK_AFTER_COMMITS = 1
 
 _ARROW_TYPES: dict[ColumnType, pa.DataType] = {
     "bool": pa.bool_(),
@@ -155,8 +154,7 @@ class Writer:
             with self._table.database.commit_lock(self._table.name):
                 self._table.compact(self._keep_days)
                 self._ledger.compact(self._keep_days)
-        if self._commits % _GIVE_BACK_AFTER_COMMITS == 0:
-            give_back()
+        give_back()
         self._commit_s = time.monotonic() - began
         for one in held:
             self._settle(one)
