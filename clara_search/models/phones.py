@@ -25,8 +25,8 @@ KEPT = 0.5
 _BLOCK = 128
 """Slots whose pairs are counted at once."""
 
-_SILENT = 1e-3
-"""A slot where a phone begins with no more probability than this is passed over: most slots of most texts."""
+_SILENT = 1e-4
+"""So little of what begins in a slot does not count. Where no more begins, as in most slots, it is passed over."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,9 @@ def _counted(logits: Tensor, mask: Tensor | None) -> Tensor:
     if mask is not None:
         told = told * mask[..., None]
     begun = (told - F.pad(told, (0, 0, 1, 0))[:, :-1]).clamp_min(0.0)
-    begins = begun.sum(dim=-1) > _SILENT
+    total = begun.sum(dim=-1, keepdim=True)
+    begun = begun * ((total - _SILENT).clamp_min(0.0) / total.clamp_min(_SILENT))
+    begins = total[..., 0] > _SILENT
     kept = begins.long().argsort(dim=1, descending=True, stable=True)[:, : int(begins.sum(dim=1).amax())]
     begun = begun.gather(1, kept[..., None].expand(-1, -1, begun.shape[2]))
     fading = torch.log1p((KEPT - 1.0) * begun.sum(dim=-1).clamp(max=1.0))
