@@ -17,8 +17,8 @@ _opening = Lock()
 
 
 def share(tokens: int, budget: int, device: torch.device) -> int:
-    """Return how many units a batch may have, of `tokens` in all, so that every core of a CPU gets one."""
-    return min(budget, -(-tokens // torch.get_num_threads())) if device.type == "cpu" else budget
+    """Return how many units a batch may have, of `tokens` in all: two batches for each core of a CPU, or one waits."""
+    return min(budget, -(-tokens // (2 * torch.get_num_threads()))) if device.type == "cpu" else budget
 
 
 def on_all_cores(work: Callable[[T], None], batches: Iterable[T], device: torch.device) -> None:

@@ -57,8 +57,8 @@ def test_what_a_batch_raises_is_raised_once_all_are_through() -> None:
 
 
 @pytest.mark.usefixtures("three_threads")
-def test_a_batch_is_as_small_as_gives_every_core_one() -> None:
-    assert share(300, 1100, CPU) == 100
+def test_a_batch_is_as_small_as_gives_every_core_two() -> None:
+    assert share(300, 1100, CPU) == 50
     assert share(30_000, 1100, CPU) == 1100
     assert share(300, 1100, torch.device("cuda")) == 1100
 
