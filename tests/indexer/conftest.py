@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import socket
+import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,8 +19,11 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         port = free.getsockname()[1]
     server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
     server.start()
+    address = f"http://127.0.0.1:{port}"
+    # What a server of this process held before it holds too, until it is told to forget.
+    urllib.request.urlopen(urllib.request.Request(f"{address}/moto-api/reset", method="POST")).close()
     settings = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "us-east-1"}
-    for name, value in {**settings, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}.items():
+    for name, value in {**settings, "AWS_ENDPOINT_URL": address}.items():
         monkeypatch.setenv(name, value)
     filesystem = fsspec.filesystem("s3", skip_instance_cache=True)
     filesystem.mkdir("sounds")
