@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
@@ -17,9 +16,11 @@ out_option = click.option("--out", type=click.Path(path_type=Path), help="Write 
 
 def machine() -> dict[str, Any]:
     """Return what a figure depends on: processor, cores, and versions."""
+    from trainer.parallel import core_count
+
     return {
         "cpu": _cpu_model(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": core_count(),
         "python": platform.python_version(),
         **{name: version(name) for name in ("torch", "numpy", "lancedb", "faiss-cpu")},
     }

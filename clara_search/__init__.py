@@ -1,7 +1,6 @@
 """Find moments in a pile of sound by text, by sound and by prompt."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from clara_search.errors import (
     AudioError,
@@ -12,6 +11,7 @@ from clara_search.errors import (
     QueryError,
     UnknownModel,
 )
+from clara_search.lazy import imported_when_asked
 
 if TYPE_CHECKING:
     from clara_search.encoder import Encoder, load_encoder
@@ -32,17 +32,13 @@ __all__ = [
     "open",
 ]
 
-_HOMES = {
-    "Encoder": "clara_search.encoder",
-    "Hit": "clara_search.search",
-    "Index": "clara_search.search",
-    "load_encoder": "clara_search.encoder",
-    "open": "clara_search.search",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Load what needs numpy, torch or LanceDB only when it is asked for."""
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'clara_search' has no attribute {name!r}")
+__getattr__ = imported_when_asked(
+    __name__,
+    {
+        "Encoder": "clara_search.encoder",
+        "Hit": "clara_search.search",
+        "Index": "clara_search.search",
+        "load_encoder": "clara_search.encoder",
+        "open": "clara_search.search",
+    },
+)

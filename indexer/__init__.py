@@ -1,7 +1,8 @@
 """Corpora to tables: recordings and texts are decoded, cut, embedded and written, once each."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from clara_search.lazy import imported_when_asked
 
 if TYPE_CHECKING:
     from indexer.exchange import export_embeddings, import_embeddings
@@ -11,18 +12,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Ray", "Recording", "Summary", "export_embeddings", "import_embeddings", "index"]
 
-_HOMES = {
-    "Ray": "indexer.ray_engine",
-    "Recording": "indexer.sources",
-    "Summary": "indexer.pipeline",
-    "export_embeddings": "indexer.exchange",
-    "import_embeddings": "indexer.exchange",
-    "index": "indexer.pipeline",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Load what needs numpy, torch or LanceDB only when it is asked for."""
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'indexer' has no attribute {name!r}")
+__getattr__ = imported_when_asked(
+    __name__,
+    {
+        "Ray": "indexer.ray_engine",
+        "Recording": "indexer.sources",
+        "Summary": "indexer.pipeline",
+        "export_embeddings": "indexer.exchange",
+        "import_embeddings": "indexer.exchange",
+        "index": "indexer.pipeline",
+    },
+)

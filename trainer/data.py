@@ -21,7 +21,7 @@ from clara_search.errors import AudioError
 from clara_search.features import log_mel
 from clara_search.tokenizer import Tokenizer
 from trainer.augment import augment, band_limit, blend, mask
-from trainer.captions import Captions, Generator, Translations
+from trainer.captions import CaptionConfig, Captions, Generator, Translations
 from trainer.corpus import Corpus
 from trainer.phones import Phones
 from trainer.recipe import Recipe, bundled
@@ -92,7 +92,7 @@ class Pairs(Dataset[Batch]):
         texts = sorted({normalise(corpus.examples[i].text) for i in indices})
         self.group_of = {text: group for group, text in enumerate(texts)}
         captions = recipe.captions
-        table = Translations.load(bundled(captions.translations)) if captions.translations and training else None
+        table = translations_of(captions) if training else None
         generator = Generator(Path(captions.generator)) if captions.generator and training else None
         self.captions = Captions(captions, table, generator)
 
@@ -186,6 +186,11 @@ class Pairs(Dataset[Batch]):
         inside = taught_frames(self.recipe)
         frames = -(-mel_frames // self.recipe.model.audio.stride)
         return torch.from_numpy(self.aids.taught.of(index, start, samples, frames * inside)).view(frames, inside, -1)
+
+
+def translations_of(config: CaptionConfig) -> Translations | None:
+    """Return the table that `config` names; None where it names none. Raises FormatError for a broken one."""
+    return Translations.load(bundled(config.translations)) if config.translations else None
 
 
 def taught_frames(recipe: Recipe) -> int:

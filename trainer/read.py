@@ -24,14 +24,15 @@ from clara_search.models.phones import BLANK, Spoken
 from clara_search.tokenizer import Tokenizer
 from trainer.alignment import slots_of
 from trainer.beginning import begin, configured, first_tokenizer, load_towers
-from trainer.captions import Captions, Translations
+from trainer.captions import Captions
 from trainer.commands import load, recipe_options
 from trainer.corpus import Corpus, load_corpus
+from trainer.data import translations_of
 from trainer.loss import pairs_of
 from trainer.machine import choose_attention
 from trainer.phones import indices, is_transcript, words
 from trainer.readings import Reading, load_readings
-from trainer.recipe import Recipe, bundled
+from trainer.recipe import Recipe
 from trainer.sides import Sides, split
 
 log = logging.getLogger(__name__)
@@ -209,11 +210,6 @@ def names_of(corpus: Corpus, sides: Sides, captions: Captions, count: int) -> li
     return [captions.of(named[rng.integers(len(named))], rng)[0] for _ in range(count if named else 0)]
 
 
-def _captions(recipe: Recipe) -> Captions:
-    table = recipe.captions.translations
-    return Captions(recipe.captions, Translations.load(bundled(table)) if table else None)
-
-
 def _kept(recipe: Recipe, texts: Sequence[str]) -> Kept | None:
     """Return `texts` with the vectors that the model of towers.begin gives them; None for no texts."""
     if not texts:
@@ -261,7 +257,8 @@ def read_command(
         sides = split(corpus, settings.data)
         transcripts = transcripts_of(corpus, sides)
         if keep:
-            kept = _kept(settings, names_of(corpus, sides, _captions(settings), _NAMES))
+            captions = Captions(settings.captions, translations_of(settings.captions))
+            kept = _kept(settings, names_of(corpus, sides, captions, _NAMES))
     model = Clara(settings.model).eval()
     inventory = settings.model.spoken.phones if settings.model.spoken else ""
     begin(model, settings, towers, [said for text in texts[:20_000] if (said := indices(text.phones, inventory))])
