@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from clara_search.errors import AudioError
-from clara_search.features import MelConfig, log_mel, mel_filters
+from clara_search.features import POWER_FLOOR, MelConfig, log_mel, log_mels, mel_filters
 
 PARITY = Path(__file__).parent / "fixtures" / "parity" / "clara-logmel.npz"
 
@@ -41,6 +41,24 @@ def test_a_tone_is_loudest_in_the_band_that_holds_it() -> None:
 def test_frames_follow_from_samples(samples: int) -> None:
     config = MelConfig(16000, n_fft=512, window=400, hop=160)
     assert log_mel(np.ones(samples, np.float32), config).shape == (1 + samples // 160, 80)
+
+
+@pytest.mark.parametrize("config", [MelConfig(16000), MelConfig(16000, 512, 400, 160, reference_db=0.0)])
+def test_many_log_mels_at_once_are_those_of_each_transform_by_itself(config: MelConfig) -> None:
+    rng = np.random.default_rng(0)
+    waveforms = [rng.standard_normal(samples).astype(np.float32) * 0.1 for samples in (1, 4000, 159, 320, 100_000, 700)]
+    window = np.zeros(config.n_fft)
+    beside = (config.n_fft - config.window) // 2
+    window[beside : beside + config.window] = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(config.window) / config.window)
+    for waveform, found in zip(waveforms, log_mels(waveforms, config), strict=True):
+        padded = np.pad(waveform.astype(np.float64), config.n_fft // 2)
+        starts = range(0, len(waveform) + 1, config.hop)
+        powers = [np.abs(np.fft.rfft(padded[start : start + config.n_fft] * window)) ** 2 for start in starts]
+        decibels = 10 * np.log10(np.maximum(np.stack(powers) @ mel_filters(config), POWER_FLOOR))
+        reference = decibels.max() if config.reference_db is None else config.reference_db
+        expected = (np.maximum(decibels - reference, config.floor_db) + 40) / 40
+        np.testing.assert_allclose(found.numpy(), expected, atol=1e-4)
+        np.testing.assert_allclose(found.numpy(), log_mel(waveform, config).numpy(), atol=1e-6)
 
 
 def test_silence_is_finite() -> None:

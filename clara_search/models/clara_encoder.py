@@ -12,7 +12,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from clara_search.audio import Waveform
-from clara_search.features import log_mel
+from clara_search.features import log_mels
 from clara_search.models import checkpoint
 from clara_search.models.cores import on_all_cores, share
 from clara_search.models.inference import (
@@ -115,12 +115,12 @@ class ClaraEncoder:
         budget = 1 if self.precision == "int8" else budget_on(self._device, AUDIO_TOKENS_PER_BATCH)
 
         def embed(indices: list[int]) -> None:
-            log_mels = [log_mel(waveforms[i], self._config.mel, self._device) for i in indices]
-            lengths = [len(x) for x in log_mels]
+            found = log_mels([waveforms[i] for i in indices], self._config.mel, self._device)
+            lengths = [len(x) for x in found]
             # Without a mask the attention takes a faster path; clips of one length need none.
             mask = None if min(lengths) == max(lengths) else mask_of(lengths).to(self._device)
             with torch.inference_mode():
-                frames = pad_sequence(log_mels, batch_first=True)
+                frames = pad_sequence(found, batch_first=True)
                 vectors[indices] = unit_vectors(self._embed_log_mels(frames.to(self._dtype), mask))
 
         if self._is_compiled:  # what torch compiles, it runs on all cores by itself
