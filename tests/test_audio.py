@@ -131,3 +131,16 @@ def test_a_file_of_a_few_samples_a_second_is_refused_before_it_fills_the_memory(
     soundfile.write(tmp_path / "slow.wav", np.zeros(300, np.float32), 1)
     with pytest.raises(AudioError, match=r"slow\.wav: has 1 samples a second"):
         load_audio(tmp_path / "slow.wav", 16000)
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_U8", "PCM_24", "FLOAT"])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_wav_is_decoded_bit_for_bit_as_libsndfile_does(subtype: str, channels: int) -> None:
+    samples = np.random.default_rng(0).uniform(-1, 1, (1000, channels))
+    samples[:2] = [[-1.0] * channels, [1.0] * channels]
+    file = io.BytesIO()
+    soundfile.write(file, samples, 16000, subtype, format="WAV")
+    expected, _ = soundfile.read(io.BytesIO(file.getvalue()), dtype="float32", always_2d=True)
+    waveform, rate = decode(file.getvalue())
+    assert rate == 16000
+    np.testing.assert_array_equal(waveform, expected.mean(axis=1, dtype=np.float32))
