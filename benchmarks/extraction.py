@@ -26,7 +26,7 @@ from clara_search.audio import load_audio
 from clara_search.datasets.labelled import Clip, read_clips
 from clara_search.datasets.readers import content_of
 from clara_search.errors import AudioError, QueryError
-from trainer.parallel import core_count
+from clara_search.machine import core_count
 from trainer.probe_run import FIRST_EPOCH
 from trainer.vectors import Model, embed_clips, model_of
 

@@ -25,9 +25,10 @@ from clara_search.datasets.labelled import Clip
 from clara_search.datasets.readers import content_of
 from clara_search.encoder import Embeddings, Encoder
 from clara_search.errors import ClaraError
+from clara_search.machine import core_count
 from clara_search.prompts import mean_direction
 from trainer.contents import Contents
-from trainer.parallel import core_count, torch_threads
+from trainer.parallel import torch_threads
 from trainer.vector_store import Store
 
 WINDOWS_A_BATCH, SECONDS_A_BATCH = 256, 1280.0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from clara_search.audio import load_audio
 from clara_search.datasets.catalog import DATASETS, Dataset, find_dataset
 from clara_search.datasets.layouts import Row, rows_of
 from clara_search.errors import AudioError, FormatError
+from clara_search.machine import core_count
 from trainer.corpus import bounded_map
 
 MANIFEST, LEFT_OUT, JOURNAL = "manifest.csv", "left-out.txt", ".prepared.jsonl"
@@ -72,7 +72,7 @@ def prepare(dataset: Dataset, source: Path, out: Path, rate: int = 16000, worker
         work = _Work(source, out, rate, known)
         with (
             (out / JOURNAL).open("a", encoding="utf-8") as journal,
-            ThreadPoolExecutor(workers or 2 * (os.cpu_count() or 1)) as pool,
+            ThreadPoolExecutor(workers or 2 * core_count()) as pool,
             tqdm(total=len(rows), desc=dataset.name, unit="", disable=None) as bar,
         ):
             journal.write("\n")  # ends a line that a run which was killed has begun

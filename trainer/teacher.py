@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from clara_search.audio import Waveform
 from clara_search.datasets.spec import Example
 from clara_search.errors import FormatError, UnknownModel, first_line
 from clara_search.features import MelConfig, log_mel
+from clara_search.machine import core_count
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class WhisperFrames:
             raise UnknownModel(f"{folder}: no Whisper model in CTranslate2's form, it has no model.bin")
         self._ctranslate2 = ctranslate2
         try:
-            threads = os.cpu_count() or 1
+            threads = core_count()
             self._model = ctranslate2.models.Whisper(str(folder), compute_type="int8", intra_threads=threads)
         except (RuntimeError, ValueError) as error:
             raise FormatError(f"{folder}: not a Whisper model that can be loaded ({first_line(error)})") from error
