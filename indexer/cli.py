@@ -49,7 +49,7 @@ _INTERRUPTED = 130
     metavar="SECONDS",
     help="Longest time to decode one file in.  [default: 600]",
 )
-@click.option("--threads", type=click.IntRange(min=1), help="Threads that decode.  [default: one a core, 8 at most]")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads that decode.  [default: as many as it takes]")
 @click.option(
     "--engine",
     type=click.Choice(["local", "ray"]),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -17,17 +16,19 @@ from clara_search.errors import ClaraError
 from clara_search.places import Status, read_bytes, status_of
 from indexer.items import Item, Samples, content_hash, waveform_of
 from indexer.ledger import Known, stamp_of
-from indexer.stages import Clock, Job, Workers
+from indexer.stages import Clock, Crew, Job, Workers
 
 DEFAULT_TIMEOUT_S = 600.0
 """Nothing that is decoded takes this long, but for what hangs."""
 
-_MOST_FILES_AHEAD = 64
+_MOST_FILES_AHEAD = 256
 _MOST_BYTES_AHEAD = 256 * 2**20
 """Of files that wait and of waveforms that are done: an opus file becomes some fifty times as much."""
 
 _PATIENCE_S = 1.0
 """So long the others wait for a recording whose turn it is."""
+
+_LOOK_AGAIN_S = 0.005
 
 State = Literal["fresh", "known", "touched", "unchanged", "failed", "refused"]
 """To be embedded; done before under another name; done before with the same content, but the file was touched; done
@@ -57,7 +58,7 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Decoding:
-    """How recordings are decoded: at which rate (Hz), how long one may take, by how many threads (0: one a core)."""
+    """How recordings are decoded: at which rate (Hz), how long one may take, by how many threads (0: as it takes)."""
 
     sample_rate: int
     timeout_s: float = DEFAULT_TIMEOUT_S
@@ -73,8 +74,8 @@ def load(
     where its size and time of modification are the same. A recording that takes long is overtaken by those behind it,
     and one that takes longer than `how.timeout_s` fails.
     """
-    workers = Workers(how.threads or min(8, os.cpu_count() or 1), clock or Clock())
-    queue = _Ahead(workers, how.timeout_s)
+    workers = Workers(how.threads or 1, clock or Clock(), "decode")
+    queue = _Ahead(workers, how.timeout_s, None if how.threads else Crew(workers))
     try:
         for settled, status, wanted in jobs(items, known):
             if settled and not queue and not wanted:
@@ -132,8 +133,9 @@ class _Reading:
 class _Ahead:
     """What was begun and not yet handed on, in order."""
 
-    def __init__(self, workers: Workers, timeout_s: float):
+    def __init__(self, workers: Workers, timeout_s: float, crew: Crew | None):
         self._workers = workers
+        self._crew = crew
         self._timeout_s = timeout_s
         self._queue: deque[_Settled | _Reading] = deque()
         self._bytes = 0
@@ -176,18 +178,24 @@ class _Ahead:
 
     def next(self) -> list[Loaded]:
         """Return the first that is finished: that whose turn it is, unless it lets the others wait."""
-        head = self._queue[0]
-        if isinstance(head, _Reading):
-            head.job.is_finished.wait(max(0.0, _PATIENCE_S - head.job.ran_s()))
         while True:
-            for place, one in enumerate(self._queue):
-                if one.is_finished:
-                    return self._take(place).result()
-                if isinstance(one, _Reading) and one.job.ran_s() > self._timeout_s:
-                    self._take(place)
-                    self._workers.abandon(one.job)
-                    return [self._timed_out(item, one.status) for item in one.items]
-            time.sleep(0.02)
+            head = self._queue[0]
+            if head.is_finished:
+                return self._take(0).result()
+            assert isinstance(head, _Reading)
+            if head.job.ran_s() > _PATIENCE_S:
+                for place, one in enumerate(self._queue):
+                    if one.is_finished:
+                        return self._take(place).result()
+                    if isinstance(one, _Reading) and one.job.ran_s() > self._timeout_s:
+                        self._take(place)
+                        self._workers.abandon(one.job)
+                        return [self._timed_out(item, one.status) for item in one.items]
+            # To be woken by each recording would cost the threads that decode more than this costs the encoder.
+            began = time.monotonic()
+            time.sleep(_LOOK_AGAIN_S)
+            if self._crew is not None:
+                self._crew.waited(time.monotonic() - began)
 
     def _timed_out(self, item: Item, status: Status) -> Loaded:
         reason = f"not decoded within {self._timeout_s:g} s (--timeout)"

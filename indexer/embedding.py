@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Generic, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from clara_search.audio import Waveform, Window, cut
 from clara_search.encoder import Embeddings, Encoder
@@ -15,15 +19,21 @@ from clara_search.store import TableInfo
 from indexer.decoding import Loaded
 from indexer.items import Item
 from indexer.ledger import stretch_windows
-from indexer.stages import Clock
+from indexer.stages import Clock, Job, Workers
 
-_BATCH_WINDOWS = 32
-_BATCH_AUDIO_S = 320
+_BATCH_WINDOWS = 512
+_BATCH_AUDIO_S = (80, 640)
+"""The first batch, and the largest: they grow for as long as one is encoded in less than `_QUICK_S`."""
+
 _BATCH_TEXTS = 64
-_BATCH_CHARACTERS = 100_000
+_BATCH_CHARACTERS = (100_000, 100_000)
+_QUICK_S = 0.5
 _OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
 _BATCHES_HELD = 2
 """So many are gathered before one is made of what is alike in length among them."""
+
+_BATCHES_BEGUN = 1
+"""So many go through the encoder or wait for it while the next is gathered: an encoder never waits for a batch."""
 
 Content = TypeVar("Content", Waveform, str)
 
@@ -43,6 +53,14 @@ class Embedded:
         """What was embedded."""
         return self.loaded.item
 
+    def take(self, position: int, vector: npt.NDArray[np.float32]) -> bool:
+        """Take the vector of a window; tell whether it was the last that was missing."""
+        self.vectors[position] = vector
+        self.waiting -= 1
+        if self.waiting == 0 and not np.isfinite(self.vectors).all():
+            self.reason = "the encoder gives it a vector that is not finite"
+        return self.waiting == 0
+
 
 def embed(
     loaded: Iterable[Loaded], encoder: Encoder, info: TableInfo, clock: Clock | None = None
@@ -51,67 +69,108 @@ def embed(
 
     What needs no embedding, or failed before, comes through as it is. Where the encoder refuses a batch with a
     ClaraError, its parts are tried one by one, and only the items of the bad ones fail; where memory runs out, halves
-    of it are tried, and later batches are as small.
+    of it are tried, and later batches are as small. The encoder works in a thread of its own, on one batch at a time.
     """
-    rate, clock = encoder.sample_rate, clock or Clock()
-    clips = _Batcher[Waveform](encoder.encode_audio, _BATCH_WINDOWS, _BATCH_AUDIO_S * rate, clock)
+    turns = _Turns(clock or Clock())
+    first, longest = (audio_s * encoder.sample_rate for audio_s in _BATCH_AUDIO_S)
+    clips = _Batcher[Waveform](encoder.encode_audio, _BATCH_WINDOWS, first, longest)
     texts: dict[str | None, _Batcher[str]] = {}
-    for one in _waited_for(loaded, clock):
-        if one.state != "fresh":
-            yield Embedded(one, reason=one.reason)
-        elif one.vectors is not None:
-            yield Embedded(one, one.windows, one.vectors)
-        elif one.waveform is None:
-            language = one.item.language
-            if language not in texts:
-                encode = _text_encoder(encoder, language)
-                texts[language] = _Batcher(encode, _BATCH_TEXTS, _BATCH_CHARACTERS, clock)
-            yield from texts[language].add(_unembedded(one, [None], encoder.dim), 0, one.item.text or "")
-        else:
-            end_s = one.start_s + len(one.waveform) / rate
-            spans = list(stretch_windows(one.start_s, end_s, info))
-            # From here on the windows hold what is needed of the waveform.
-            recording = _unembedded(replace(one, waveform=None), spans, encoder.dim)
-            for position, span in enumerate(spans):
-                inside = Window(span.start_s - one.start_s, span.end_s - one.start_s)
-                yield from clips.add(recording, position, cut(one.waveform, inside, rate))
-    yield from clips.flush()
-    for batcher in texts.values():
-        yield from batcher.flush()
+    try:
+        for one in loaded:
+            if one.state != "fresh":
+                yield Embedded(one, reason=one.reason)
+            elif one.vectors is not None:
+                yield Embedded(one, one.windows, one.vectors)
+            elif one.waveform is None:
+                language = one.item.language
+                if language not in texts:
+                    texts[language] = _Batcher(_text_encoder(encoder, language), _BATCH_TEXTS, *_BATCH_CHARACTERS)
+                owner = _unembedded(one, [None], encoder.dim)
+                turns.begin(texts[language].add(owner, 0, one.item.text or ""))
+            else:
+                for owner, position, window in _cut(one, one.waveform, encoder, info):
+                    turns.begin(clips.add(owner, position, window))
+                    yield from turns.finished(_BATCHES_BEGUN)
+            yield from turns.finished(_BATCHES_BEGUN)
+        batchers: list[_Batcher[Waveform] | _Batcher[str]] = [clips, *texts.values()]
+        for batcher in batchers:
+            for batch in batcher.rest():
+                turns.begin(batch)
+                yield from turns.finished(_BATCHES_BEGUN)
+        yield from turns.finished(0)
+    finally:
+        turns.close()
 
 
-def _waited_for(loaded: Iterable[Loaded], clock: Clock) -> Iterator[Loaded]:
-    source = iter(loaded)
-    while True:
-        with clock.waiting():
-            one = next(source, None)
-        if one is None:
-            return
-        yield one
+def _cut(
+    loaded: Loaded, waveform: Waveform, encoder: Encoder, info: TableInfo
+) -> Iterator[tuple[Embedded, int, Waveform]]:
+    """Yield the windows of a recording, each with its owner and the row of the owner's vectors that it is to fill."""
+    rate = encoder.sample_rate
+    spans = list(stretch_windows(loaded.start_s, loaded.start_s + len(waveform) / rate, info))
+    # From here on the windows hold what is needed of the waveform.
+    owner = _unembedded(replace(loaded, waveform=None), spans, encoder.dim)
+    for position, span in enumerate(spans):
+        inside = Window(span.start_s - loaded.start_s, span.end_s - loaded.start_s)
+        yield owner, position, cut(waveform, inside, rate)
+
+
+_Encoding = Callable[[], list[Embedded]]
+"""A batch that is to go through the encoder; what it returns are the items that it completes."""
+
+
+class _Turns:
+    """Batches that a thread encodes one after the other, and what they complete."""
+
+    def __init__(self, clock: Clock):
+        self._worker = Workers(1, clock, "encode")
+        self._begun: deque[Job[list[Embedded]]] = deque()
+
+    def begin(self, batch: _Encoding | None) -> None:
+        """Have `batch`, where there is one, encoded after those before it."""
+        if batch is not None:
+            self._begun.append(Job(batch))
+            self._worker.submit(self._begun[-1])
+
+    def finished(self, most: int) -> Iterator[Embedded]:
+        """Yield the items that are complete, until at most `most` batches are still to come. Raises what one raised."""
+        while self._begun and (len(self._begun) > most or self._begun[0].is_finished.is_set()):
+            job = self._begun.popleft()
+            job.is_finished.wait()
+            yield from job.result()
+
+    def close(self) -> None:
+        """Drop the batches that wait, and wait for the one in the encoder."""
+        self._worker.close()
+        for job in self._begun:
+            if job.began is not None:
+                job.is_finished.wait()
 
 
 class _Batcher(Generic[Content]):
     """Gathers clips or texts of many items, and encodes them sorted by length."""
 
-    def __init__(self, encode: Callable[[Sequence[Content]], Embeddings], most: int, most_length: int, clock: Clock):
+    def __init__(self, encode: Callable[[Sequence[Content]], Embeddings], most: int, length: int, longest: int):
         self._encode: Callable[[Sequence[Content]], Embeddings] = encode
         self._most = most
-        self._most_length = most_length
-        self._clock = clock
+        self._most_length = length
+        self._longest = longest
         self._held: list[tuple[Content, Embedded, int]] = []
         self._held_length = 0
 
-    def add(self, owner: Embedded, position: int, content: Content) -> Iterator[Embedded]:
-        """Take `content`, whose vector goes to row `position` of `owner`; yield the items that this completes."""
+    def add(self, owner: Embedded, position: int, content: Content) -> _Encoding | None:
+        """Take `content`, whose vector goes to row `position` of `owner`; return what is to be encoded by now."""
         self._held.append((content, owner, position))
         self._held_length += len(content)
-        while len(self._held) >= _BATCHES_HELD * self._most or self._held_length >= _BATCHES_HELD * self._most_length:
-            yield from self._encode_batch(self._take())
+        is_full = (
+            len(self._held) >= _BATCHES_HELD * self._most or self._held_length >= _BATCHES_HELD * self._most_length
+        )
+        return partial(self._encode_batch, self._take()) if is_full else None
 
-    def flush(self) -> Iterator[Embedded]:
-        """Encode all that is held; yield the items that this completes."""
+    def rest(self) -> Iterator[_Encoding]:
+        """Yield the batches of all that is held."""
         while self._held:
-            yield from self._encode_batch(self._take())
+            yield partial(self._encode_batch, self._take())
 
     def _take(self) -> list[tuple[Content, Embedded, int]]:
         """Take out a batch: what came first, and what is next longer (or shorter, where too little is longer)."""
@@ -130,10 +189,13 @@ class _Batcher(Generic[Content]):
         self._held_length -= sum(len(content) for content, _, _ in batch)
         return batch
 
-    def _encode_batch(self, batch: list[tuple[Content, Embedded, int]]) -> Iterator[Embedded]:
+    def _encode_batch(self, batch: Sequence[tuple[Content, Embedded, int]]) -> list[Embedded]:
+        """Return the items that this completes."""
+        began = time.monotonic()
         try:
-            with self._clock.working():
-                vectors = self._encode([content for content, _, _ in batch])
+            vectors = self._encode([content for content, _, _ in batch])
+            if time.monotonic() - began < _QUICK_S:
+                self._most_length = min(2 * self._most_length, self._longest)
         except Exception as error:
             is_memory = is_out_of_memory(error)
             if not is_memory and not isinstance(error, ClaraError):
@@ -141,21 +203,15 @@ class _Batcher(Generic[Content]):
             if len(batch) > 1:
                 if is_memory:
                     self._most = max(1, len(batch) // 2)
-                yield from self._encode_parts(batch, len(batch) // 2 if is_memory else 1)
-                return
+                    self._longest = self._most_length
+                size = len(batch) // 2 if is_memory else 1
+                parts = [batch[start : start + size] for start in range(0, len(batch), size)]
+                return [one for part in parts for one in self._encode_batch(part)]
             batch[0][1].reason = "does not fit into memory" if is_memory else str(error)
             vectors = np.zeros((1, batch[0][1].vectors.shape[1]), np.float32)
-        for (_, owner, position), vector in zip(batch, vectors, strict=True):
-            owner.vectors[position] = vector
-            owner.waiting -= 1
-            if owner.waiting == 0:
-                if not np.isfinite(owner.vectors).all():
-                    owner.reason = "the encoder gives it a vector that is not finite"
-                yield owner
-
-    def _encode_parts(self, batch: list[tuple[Content, Embedded, int]], size: int) -> Iterator[Embedded]:
-        for start in range(0, len(batch), size):
-            yield from self._encode_batch(batch[start : start + size])
+        return [
+            owner for (_, owner, position), vector in zip(batch, vectors, strict=True) if owner.take(position, vector)
+        ]
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -114,8 +114,7 @@ def index(
         with closing(found), closing(_until(stop, begun)) as loaded:
             known = reuse(_checked(loaded, scope), ledger, corpus, how)
             for embedded in embed(known, encoder, corpus.info, clocks.encode):
-                with clocks.encode.waiting():
-                    writer.add(embedded)
+                writer.add(embedded)
     finally:  # also where it was interrupted: what is embedded is kept
         writer.close()
     removed = 0 if stop.is_set() else _remove_gone(corpus, ledger, orphans, scope, listing, prune)

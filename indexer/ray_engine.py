@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import pickle
 import socket
 import warnings
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from clara_search.encoder import Encoder
 from clara_search.errors import ClaraError, EncoderMismatch, first_line
+from clara_search.machine import core_count
 from clara_search.store import TableInfo
 from indexer.decoding import Decoding, Loaded, jobs, load
 from indexer.embedding import Embedded, embed
@@ -154,7 +154,7 @@ class _Cluster:
             _check_reachable(engine.address)
             options: dict[str, Any] = {"address": engine.address}
         else:  # workers that encode hold a core each; there has to be one more, to decode
-            cores = max(os.cpu_count() or 1, (engine.workers or 1) + 1)
+            cores = max(core_count(), (engine.workers or 1) + 1)
             options = {"address": "local", "num_cpus": cores, "include_dashboard": False}
         try:
             with warnings.catch_warnings():

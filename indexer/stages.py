@@ -5,12 +5,20 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from clara_search.machine import core_count
+
 _BINS = 512
+
+_MOST_THREADS = 32
+_CREW_LASTS_S = 1.0
+_IDLE_CORES = 0.25
+"""Less than this is no core that waits for work."""
 
 T = TypeVar("T")
 
@@ -93,42 +101,58 @@ class Clocks:
 
 
 def ahead(items: Iterable[T], most: int, clock: Clock) -> Generator[T, None, None]:
-    """Yield `items`, which a thread takes out at most `most` ahead. What it raises is raised here."""
-    handed: queue.Queue[tuple[T | None, BaseException | None] | None] = queue.Queue(most)
-    is_closed = threading.Event()
+    """Yield `items`, which a thread takes out at most `most` ahead. What it raises is raised here.
 
-    def put(value: tuple[T | None, BaseException | None] | None) -> None:
-        with clock.waiting():
-            while not is_closed.is_set():
-                try:
-                    handed.put(value, timeout=0.1)
-                    return
-                except queue.Full:
-                    continue
+    The thread goes on when half of them are gone: to hand over one at a time costs more than to list most things.
+    """
+    handed: deque[T] = deque()
+    change = threading.Condition()
+    is_closed = is_through = False
+    raised: BaseException | None = None
 
     def take() -> None:
+        nonlocal is_through, raised
         source = iter(items)
-        while not is_closed.is_set():
+        while not is_closed:
             try:
                 with clock.working():
                     item = next(source)
             except StopIteration:
                 break
             except BaseException as error:
-                put((None, error))
-                return
-            put((item, None))
-        put(None)
+                raised = error
+                break
+            handed.append(item)
+            if len(handed) == 1:
+                with change:
+                    change.notify()
+            if len(handed) >= most:
+                with clock.waiting(), change:
+                    change.wait_for(lambda: len(handed) <= most // 2 or is_closed)
+        with change:
+            is_through = True
+            change.notify()
 
     thread = threading.Thread(target=take, name="list", daemon=True)
     thread.start()
     try:
-        while (found := handed.get()) is not None:
-            if found[1] is not None:
-                raise found[1]
-            yield found[0]  # type: ignore[misc]
+        while True:
+            if not handed:
+                with change:
+                    change.wait_for(lambda: handed or is_through)
+                if not handed:
+                    break
+            item = handed.popleft()
+            if len(handed) == most // 2:
+                with change:
+                    change.notify()
+            yield item
+        if raised is not None:
+            raise raised
     finally:
-        is_closed.set()
+        is_closed = True
+        with change:
+            change.notify()
         thread.join(timeout=5)
 
 
@@ -166,11 +190,17 @@ class Job(Generic[T]):
 class Workers:
     """Threads that do jobs. One that hangs can be left behind: it ends with the process, not the process with it."""
 
-    def __init__(self, count: int, clock: Clock):
+    def __init__(self, count: int, clock: Clock, name: str):
         self._jobs: queue.SimpleQueue[Job[object] | None] = queue.SimpleQueue()
         self._clock = clock
-        self._count = count
-        for _ in range(count):
+        self.count = 0
+        self._name = name
+        self.grow(count)
+
+    def grow(self, more: int) -> None:
+        """Have so many threads more."""
+        self.count += more
+        for _ in range(more):
             self._start()
 
     def submit(self, job: Job[T]) -> None:
@@ -186,11 +216,11 @@ class Workers:
         """Let the threads end after what they are doing; what waits is dropped."""
         while not self._jobs.empty():
             self._jobs.get()
-        for _ in range(self._count):
+        for _ in range(self.count):
             self._jobs.put(None)
 
     def _start(self) -> None:
-        threading.Thread(target=self._run, name="decode", daemon=True).start()
+        threading.Thread(target=self._run, name=self._name, daemon=True).start()
 
     def _run(self) -> None:
         while True:
@@ -203,3 +233,29 @@ class Workers:
             if job.is_abandoned:
                 return
             del job  # or it would keep a recording in memory until the next one comes
+
+
+class Crew:
+    """Threads that become more while the others wait for them and cores are idle.
+
+    More than it takes would only be in the way of an encoder on the same cores: they stop each other at every step.
+    """
+
+    def __init__(self, workers: Workers, cores: int = 0):
+        self._workers = workers
+        self._cores = cores or core_count()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._began, self._processor_s, self._waited_s = time.monotonic(), time.process_time(), 0.0
+
+    def waited(self, seconds: float) -> None:
+        """Be told that the others waited, and have more threads where they did most of the time."""
+        self._waited_s += seconds
+        lasted_s = time.monotonic() - self._began
+        if lasted_s < _CREW_LASTS_S:
+            return
+        idle = self._cores - (time.process_time() - self._processor_s) / lasted_s
+        if self._waited_s > lasted_s / 2 and idle > _IDLE_CORES:
+            self._workers.grow(min(max(1, int(idle)), self._workers.count, _MOST_THREADS - self._workers.count))
+        self._begin()

@@ -34,6 +34,9 @@ _COMMIT_SHARE = 0.1
 
 _COMPACT_AFTER_COMMITS = 16
 
+_GIVE_BACK_AFTER_S = 30.0
+"""What is given back to the system has to be asked for again."""
+
 _ARROW_TYPES: dict[ColumnType, pa.DataType] = {
     "bool": pa.bool_(),
     "int": pa.int64(),
@@ -85,6 +88,7 @@ class Writer:
         self._compact_after = _COMPACT_AFTER_COMMITS
         self._committed_at = time.monotonic()
         self._commit_s = 0.0
+        self._gave_back_at = time.monotonic()
         self._error: BaseException | None = None
         # One batch is written, one waits, one is gathered: whoever is faster than the disk has to wait for it.
         self._batches: queue.Queue[list[Embedded] | None] = queue.Queue(1)
@@ -154,7 +158,9 @@ class Writer:
             with self._table.database.commit_lock(self._table.name):
                 self._table.compact(self._keep_days)
                 self._ledger.compact(self._keep_days)
-        give_back()
+        if began - self._gave_back_at >= _GIVE_BACK_AFTER_S:
+            give_back()
+            self._gave_back_at = began
         self._commit_s = time.monotonic() - began
         for one in held:
             self._settle(one)

@@ -18,7 +18,7 @@ import pytest
 from clara_search.audio import load_audio
 from clara_search.errors import DatabaseError, FormatError
 from clara_search.store import Database
-from indexer import decoding, writing
+from indexer import decoding, embedding, writing
 from indexer.accounts import open_ledger
 from indexer.decoding import Decoding, load
 from indexer.items import Item
@@ -35,6 +35,11 @@ def many(tmp_path: Path) -> Path:
     for number in range(100):
         write_tone(tmp_path / "many" / f"{number:03}.wav", 100 + 50 * number, duration_s=0.1)
     return tmp_path / "many"
+
+
+@pytest.fixture(autouse=True)
+def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedding, "_BATCH_WINDOWS", 32)
 
 
 @pytest.fixture
@@ -187,7 +192,8 @@ SLOW_RUN = """
 import sys, time
 import clara_search.encoder
 from tests.helpers import ToneEncoder
-from indexer import writing
+from indexer import embedding
+embedding._BATCH_WINDOWS = 32
 class Slow(ToneEncoder):
     def encode_audio(self, waveforms):
         print("encoding", flush=True)

@@ -13,7 +13,7 @@ import pytest
 from clara_search.audio import cut, load_audio, windows
 from clara_search.errors import AudioError, DatabaseError, EncoderMismatch, FormatError
 from clara_search.store import Database
-from indexer import writing
+from indexer import embedding, writing
 from indexer.items import Item
 from indexer.pipeline import Summary, index
 from tests.helpers import ToneEncoder, band_energies, write_tone
@@ -312,8 +312,10 @@ def test_a_deleted_table_is_built_again(recordings: Path, database: Database, en
 
 
 def test_an_interrupted_run_keeps_what_was_embedded_and_the_next_does_the_rest(
-    tmp_path: Path, database: Database, encoder: ToneEncoder
+    tmp_path: Path, database: Database, encoder: ToneEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(embedding, "_BATCH_WINDOWS", 32)
+
     class Interrupted(ToneEncoder):
         def encode_audio(self, waveforms: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
             if len(self.batch_sizes) == 2:
@@ -331,7 +333,11 @@ def test_an_interrupted_run_keeps_what_was_embedded_and_the_next_does_the_rest(
     assert encoder.clips_encoded == 100 - kept
 
 
-def test_windows_of_like_length_are_encoded_together(tmp_path: Path, database: Database) -> None:
+def test_windows_of_like_length_are_encoded_together(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedding, "_BATCH_WINDOWS", 32)
+
     class Measuring(ToneEncoder):
         padding, audio = 0, 0
 

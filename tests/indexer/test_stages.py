@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from indexer import stages
 from indexer.digests import DigestMap
-from indexer.stages import Clock, Job, Workers, ahead
+from indexer.stages import Clock, Crew, Job, Workers, ahead
 
 
 def test_a_digest_map_agrees_with_a_dict() -> None:
@@ -61,7 +63,7 @@ def test_a_clock_keeps_all_work_in_its_bins_however_long_the_run() -> None:
 
 
 def test_a_thread_that_was_left_behind_is_replaced() -> None:
-    workers = Workers(1, Clock())
+    workers = Workers(1, Clock(), "decode")
     stuck = Job(lambda: time.sleep(30))
     workers.submit(stuck)
     while stuck.began is None:
@@ -71,4 +73,25 @@ def test_a_thread_that_was_left_behind_is_replaced() -> None:
     workers.submit(job)
     assert job.is_finished.wait(10)
     assert job.result() == 7
+    workers.close()
+
+
+@pytest.mark.parametrize(
+    ("waited_s", "processor_s", "threads"),
+    [(0.9, 0.1, [2, 4, 7, 10]), (0.9, 1.9, [1, 1, 1, 1]), (0.9, 1.5, [2, 3, 4, 5]), (0.2, 0.1, [1, 1, 1, 1])],
+    ids=["cores are idle", "cores are busy", "half a core is idle", "nobody waits"],
+)
+def test_threads_become_more_while_the_others_wait_and_cores_are_idle(
+    waited_s: float, processor_s: float, threads: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, used = 0.0, 0.0
+    monkeypatch.setattr(stages, "time", SimpleNamespace(monotonic=lambda: now, process_time=lambda: used))
+    workers = Workers(1, Clock(), "decode")
+    crew = Crew(workers, cores=4 if processor_s < 1 else 2)
+    counts = []
+    for _ in range(4):
+        now, used = now + 1.0, used + processor_s
+        crew.waited(waited_s)
+        counts.append(workers.count)
+    assert counts == threads
     workers.close()
