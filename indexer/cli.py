@@ -20,6 +20,7 @@ from clara_search.commands.common import precision_option
 
 if TYPE_CHECKING:
     from clara_search.store import Database
+    from indexer.children import Place
     from indexer.items import Item
     from indexer.pipeline import Summary
     from indexer.writing import Status
@@ -50,6 +51,13 @@ _INTERRUPTED = 130
     help="Longest time to decode one file in.  [default: 600]",
 )
 @click.option("--threads", type=click.IntRange(min=1), help="Threads that decode.  [default: as many as it takes]")
+@click.option(
+    "--decode-in",
+    type=click.Choice(["threads", "processes"]),
+    default="threads",
+    show_default=True,
+    help="A process each: a decoder that crashes costs its file only, and many cores do not wait for each other.",
+)
 @click.option(
     "--engine",
     type=click.Choice(["local", "ray"]),
@@ -83,6 +91,7 @@ def index(
     retry_failed: bool,
     timeout_s: float | None,
     threads: int | None,
+    decode_in: Place,
     engine: str,
     num_workers: int | None,
     address: str | None,
@@ -162,6 +171,7 @@ def index(
             follow_symlinks=follow_symlinks,
             timeout_s=timeout_s or DEFAULT_TIMEOUT_S,
             threads=threads or 0,
+            decode_in=decode_in,
             keep_days=DEFAULT_KEEP_DAYS if keep_days is None else keep_days,
             engine=Ray(num_workers or 0, address) if engine == "ray" else None,
             surveyed=surveyed,

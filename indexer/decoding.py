@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass
 from itertools import groupby
 from threading import Lock
-from typing import Literal
 
-from clara_search.audio import Waveform, Window, cut
-from clara_search.encoder import Embeddings
 from clara_search.errors import ClaraError
-from clara_search.places import Status, read_bytes, status_of
-from indexer.items import Item, Samples, content_hash, waveform_of
+from clara_search.places import Status, status_of
+from indexer.children import Place, Readers
+from indexer.items import Item, Samples, content_hash
 from indexer.ledger import Known, stamp_of
+from indexer.reading import Loaded, reason_of
 from indexer.stages import Clock, Crew, Job, Workers
 
 DEFAULT_TIMEOUT_S = 600.0
@@ -30,31 +29,6 @@ _PATIENCE_S = 1.0
 
 _LOOK_AGAIN_S = 0.005
 
-State = Literal["fresh", "known", "touched", "unchanged", "failed", "refused"]
-"""To be embedded; done before under another name; done before with the same content, but the file was touched; done
-before; of no use; of no use before, and not touched since."""
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """An item that was looked at. `content_hash` is None where it was not read, or could not be.
-
-    `waveform`, shape (samples,), begins `start_s` into the recording; only a fresh recording has one, or else the
-    `windows` and `vectors`, of a recording with the same content
-    (`is_reused`) or embedded elsewhere. `reason` says why it failed.
-    """
-
-    item: Item
-    state: State
-    content_hash: str | None = None
-    stamp: str = ""
-    waveform: Waveform | None = None
-    start_s: float = 0.0
-    reason: str | None = None
-    windows: tuple[Window | None, ...] = ()
-    vectors: Embeddings | None = None
-    is_reused: bool = False
-
 
 @dataclass(frozen=True)
 class Decoding:
@@ -63,6 +37,7 @@ class Decoding:
     sample_rate: int
     timeout_s: float = DEFAULT_TIMEOUT_S
     threads: int = 0
+    place: Place = "threads"
 
 
 def load(
@@ -75,7 +50,8 @@ def load(
     and one that takes longer than `how.timeout_s` fails.
     """
     workers = Workers(how.threads or 1, clock or Clock(), "decode")
-    queue = _Ahead(workers, how.timeout_s, None if how.threads else Crew(workers))
+    readers = Readers(known, how.sample_rate, how.place)
+    queue = _Ahead(workers, readers, how.timeout_s, None if how.threads else Crew(workers))
     try:
         for settled, status, wanted in jobs(items, known):
             if settled and not queue and not wanted:
@@ -83,22 +59,14 @@ def load(
             elif settled:
                 queue.add(_Settled(settled))
             if wanted and status is not None:
-                queue.read(wanted, status, _reader(wanted, status, known, how.sample_rate))
+                queue.read(wanted, status)
             while queue.is_full():
                 yield from queue.next()
         while queue:
             yield from queue.next()
     finally:
         workers.close()
-
-
-def read_again(loaded: Loaded, how: Decoding) -> Loaded:
-    """Return `loaded`, an item that was read but not decoded, decoded."""
-    try:
-        waveform = waveform_of(loaded.item, _content(loaded.item), how.sample_rate)
-        return _stretch(replace(loaded, state="fresh", waveform=waveform), how.sample_rate)
-    except Exception as error:
-        return Loaded(loaded.item, "failed", loaded.content_hash, reason=reason_of(error, loaded.item.uri))
+        readers.close()
 
 
 @dataclass
@@ -133,8 +101,9 @@ class _Reading:
 class _Ahead:
     """What was begun and not yet handed on, in order."""
 
-    def __init__(self, workers: Workers, timeout_s: float, crew: Crew | None):
+    def __init__(self, workers: Workers, readers: Readers, timeout_s: float, crew: Crew | None):
         self._workers = workers
+        self._readers = readers
         self._crew = crew
         self._timeout_s = timeout_s
         self._queue: deque[_Settled | _Reading] = deque()
@@ -147,11 +116,11 @@ class _Ahead:
     def add(self, begun: _Settled | _Reading) -> None:
         self._queue.append(begun)
 
-    def read(self, items: list[Item], status: Status, reader: Callable[[], list[Loaded]]) -> None:
+    def read(self, items: list[Item], status: Status) -> None:
         """Have a thread read `items`. They count as large as their file, and once they are read, as their waveforms."""
 
         def work() -> list[Loaded]:
-            found = reader()
+            found = self._readers.read(items, status)
             waveforms = {id(one.waveform): one.waveform.nbytes for one in found if one.waveform is not None}
             with self._counting:
                 if reading.bytes is not None:
@@ -190,6 +159,7 @@ class _Ahead:
                     if isinstance(one, _Reading) and one.job.ran_s() > self._timeout_s:
                         self._take(place)
                         self._workers.abandon(one.job)
+                        self._readers.leave_behind(one.job.thread)
                         return [self._timed_out(item, one.status) for item in one.items]
             # To be woken by each recording would cost the threads that decode more than this costs the encoder.
             began = time.monotonic()
@@ -241,58 +211,3 @@ def _status(item: Item) -> Status:
 def _text(item: Item, known: Known) -> Loaded:
     hashed = content_hash((item.text or "").encode())
     return Loaded(item, "unchanged") if known.is_done(item, hashed) else Loaded(item, "fresh", hashed)
-
-
-def _reader(items: list[Item], status: Status, known: Known, sample_rate: int) -> Callable[[], list[Loaded]]:
-    return lambda: _read(items, status, known, sample_rate)
-
-
-def _read(items: list[Item], status: Status, known: Known, sample_rate: int) -> list[Loaded]:
-    """Return `items`, all of one file, loaded from it."""
-    hashed, waveform, reason = None, None, None
-    is_known = False
-    try:
-        content = _content(items[0])
-        hashed = content_hash(content)
-        is_known = known.has_content(hashed)
-        if not is_known and not all(known.is_done(item, hashed) for item in items):
-            waveform = waveform_of(items[0], content, sample_rate)
-    except Exception as error:  # a decoder may fail in any way, and that costs its own file only
-        reason = reason_of(error, items[0].uri)
-    found = []
-    for item in items:
-        stamp = stamp_of(item, status)
-        if reason is not None:
-            found.append(Loaded(item, "failed", hashed, stamp if hashed else "", reason=reason))
-        elif hashed is not None and known.is_done(item, hashed):
-            found.append(Loaded(item, "touched", hashed, stamp))
-        elif is_known:
-            found.append(Loaded(item, "known", hashed, stamp))
-        elif waveform is not None:
-            found.append(_stretch(Loaded(item, "fresh", hashed, stamp, waveform), sample_rate))
-    return found
-
-
-def _content(item: Item) -> bytes:
-    return read_bytes(item.uri) if item.content is None else item.content.read()
-
-
-def _stretch(loaded: Loaded, sample_rate: int) -> Loaded:
-    """Cut `loaded` down to the stretch that its item asks for."""
-    item, waveform = loaded.item, loaded.waveform
-    assert waveform is not None
-    start_s, duration_s = item.start_s or 0.0, len(waveform) / sample_rate
-    if start_s >= duration_s:
-        reason = f"starts at {start_s:g} s, but the recording lasts {duration_s:.2f} s"
-        return Loaded(item, "failed", loaded.content_hash, loaded.stamp, reason=reason)
-    end_s = duration_s if item.end_s is None else min(item.end_s, duration_s)
-    return replace(loaded, waveform=cut(waveform, Window(start_s, end_s), sample_rate), start_s=start_s)
-
-
-def reason_of(error: Exception, uri: str) -> str:
-    """Return on one line why the recording `uri` is of no use, without its name."""
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    if isinstance(error, ClaraError):
-        return str(error).removeprefix(f"{uri}: ")
-    return f"{type(error).__name__}: {error}"

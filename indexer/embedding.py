@@ -16,9 +16,9 @@ from clara_search.audio import Waveform, Window, cut
 from clara_search.encoder import Embeddings, Encoder
 from clara_search.errors import ClaraError
 from clara_search.store import TableInfo
-from indexer.decoding import Loaded
 from indexer.items import Item
 from indexer.ledger import stretch_windows
+from indexer.reading import Loaded
 from indexer.stages import Clock, Job, Workers
 
 _BATCH_WINDOWS = 512

@@ -17,12 +17,14 @@ from clara_search.errors import DatabaseError, FormatError
 from clara_search.keyed import DEFAULT_KEEP_DAYS
 from clara_search.store import DEFAULT_TABLE, Database, Table, TableInfo, ledger_name
 from indexer.accounts import Orphans, open_ledger
-from indexer.decoding import DEFAULT_TIMEOUT_S, Decoding, Loaded, load
+from indexer.children import Place
+from indexer.decoding import DEFAULT_TIMEOUT_S, Decoding, load
 from indexer.digests import DigestMap, digest
 from indexer.embedding import embed
 from indexer.items import ColumnType, Item, Survey
 from indexer.ledger import Ledger
 from indexer.ray_engine import Ray
+from indexer.reading import Loaded
 from indexer.reuse import reuse
 from indexer.scope import Scope, is_out_of_reach
 from indexer.sources import Selection, Source, survey
@@ -69,6 +71,7 @@ def index(
     follow_symlinks: bool = False,
     timeout_s: float = DEFAULT_TIMEOUT_S,
     threads: int = 0,
+    decode_in: Place = "threads",
     keep_days: float = DEFAULT_KEEP_DAYS,
     engine: Ray | None = None,
     surveyed: Survey | None = None,
@@ -81,10 +84,11 @@ def index(
     Sources are paths, patterns, URLs and `Recording`s. Windows are 10 s long and 5 s apart unless said, or as the table
     has them already. With `prune`, the rows of what is no longer in the sources go. What cannot be used is stepped over
     and kept, with its reason, for `Database.failures`; it is tried again once its file is touched, or with
-    `retry_failed`. A recording that was indexed under another name is not embedded again. `surveyed` is
-    `survey(sources, selection)`, for whoever has it already; `clocks` can be read while it runs; `engine` is a
-    Ray cluster that decodes and embeds, where this machine is not to do it alone; `stop`, once set, has
-    it finish and commit what it has begun.
+    `retry_failed`. A recording that was indexed under another name is not embedded again. Recordings are decoded in
+    `threads` (0: as many as it takes); each has a process to do it where `decode_in` says so.
+    `surveyed` is `survey(sources, selection)`, for whoever has it already; `clocks` can be read while it runs; `engine`
+    is a Ray cluster that decodes and embeds, where this machine is not to do it alone; `stop`, once set, has it finish
+    and commit what it has begun.
 
     An item is written with all its rows or not at all, and noted as done only then: the next run takes up one that was
     cut off. Raises FormatError for a source that is missing or broken, EncoderMismatch for another encoder's table,
@@ -103,7 +107,7 @@ def index(
     ledger, orphans = open_ledger(database, corpus, retry_failed)
     clocks, stop = clocks or Clocks(), stop or Event()
     listing = _Listing()
-    how = Decoding(encoder.sample_rate, timeout_s, threads)
+    how = Decoding(encoder.sample_rate, timeout_s, threads, decode_in)
     writer = Writer(corpus, ledger, surveyed.columns, orphans, prune, progress, keep_days, clocks.write)
     try:
         found = ahead(listing.once(list_items(sources, selection)), _LISTED_AHEAD, clocks.list)
@@ -112,7 +116,7 @@ def index(
         else:
             begun = engine.load(found, ledger.known, how, encoder, corpus.info)
         with closing(found), closing(_until(stop, begun)) as loaded:
-            known = reuse(_checked(loaded, scope), ledger, corpus, how)
+            known = reuse(_checked(loaded, scope), ledger, corpus, encoder.sample_rate)
             for embedded in embed(known, encoder, corpus.info, clocks.encode):
                 writer.add(embedded)
     finally:  # also where it was interrupted: what is embedded is kept

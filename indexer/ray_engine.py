@@ -15,10 +15,11 @@ from clara_search.encoder import Encoder
 from clara_search.errors import ClaraError, EncoderMismatch, first_line
 from clara_search.machine import core_count
 from clara_search.store import TableInfo
-from indexer.decoding import Decoding, Loaded, jobs, load
+from indexer.decoding import Decoding, jobs, load
 from indexer.embedding import Embedded, embed
 from indexer.items import Held, Item, Samples
 from indexer.ledger import Known
+from indexer.reading import Loaded
 
 if TYPE_CHECKING:
     import pyarrow as pa

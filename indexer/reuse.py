@@ -8,14 +8,14 @@ from dataclasses import replace
 import numpy as np
 
 from clara_search.store import Table
-from indexer.decoding import Decoding, Loaded, read_again
 from indexer.ledger import Entry, Ledger
+from indexer.reading import Loaded, read_again
 
 _GATHERED = 64
 """So many are looked up together, for looking up one means reading a column of the table."""
 
 
-def reuse(loaded: Iterable[Loaded], ledger: Ledger, table: Table, how: Decoding) -> Iterator[Loaded]:
+def reuse(loaded: Iterable[Loaded], ledger: Ledger, table: Table, sample_rate: int) -> Iterator[Loaded]:
     """Yield `loaded`; what is "known" comes with the vectors of the recording that has its content, else decoded."""
     known: list[Loaded] = []
     for one in loaded:
@@ -24,12 +24,12 @@ def reuse(loaded: Iterable[Loaded], ledger: Ledger, table: Table, how: Decoding)
             continue
         known.append(one)
         if len(known) == _GATHERED:
-            yield from _with_vectors(known, ledger, table, how)
+            yield from _with_vectors(known, ledger, table, sample_rate)
             known = []
-    yield from _with_vectors(known, ledger, table, how)
+    yield from _with_vectors(known, ledger, table, sample_rate)
 
 
-def _with_vectors(known: list[Loaded], ledger: Ledger, table: Table, how: Decoding) -> Iterator[Loaded]:
+def _with_vectors(known: list[Loaded], ledger: Ledger, table: Table, sample_rate: int) -> Iterator[Loaded]:
     if not known:
         return
     donors: dict[tuple[str, str], Entry] = {}
@@ -40,7 +40,7 @@ def _with_vectors(known: list[Loaded], ledger: Ledger, table: Table, how: Decodi
         donor = donors.get((one.content_hash or "", one.item.stretch))
         found = [vectors.get(id_) for id_ in donor.row_ids] if donor is not None else [None]
         if donor is None or any(vector is None for vector in found):  # another stretch of it, or its rows are gone
-            yield read_again(one, how)
+            yield read_again(one, sample_rate)
             continue
         spans = tuple(span for span in donor.windows if span is not None)
         yield replace(

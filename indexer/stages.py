@@ -164,12 +164,13 @@ class Job(Generic[T]):
         self._result: T | None = None
         self._error: BaseException | None = None
         self.began: float | None = None
+        self.thread: int | None = None
         self.is_finished = threading.Event()
         self.is_abandoned = False
 
     def run(self) -> None:
         """Do the work."""
-        self.began = time.monotonic()
+        self.began, self.thread = time.monotonic(), threading.get_ident()
         try:
             self._result = self._work()
         except BaseException as error:

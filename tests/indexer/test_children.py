@@ -1,0 +1,129 @@
+"""Decoding in processes: the same waveforms, and a decoder that crashes or hangs costs one file."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from clara_search.places import Status
+from clara_search.store import Database
+from indexer import children, decoding
+from indexer.children import Readers
+from indexer.decoding import Decoding, load
+from indexer.digests import DigestMap
+from indexer.items import Held, Item, Samples
+from indexer.ledger import Known
+from indexer.pipeline import index
+from indexer.sources import items
+from tests.helpers import ToneEncoder, write_tone
+
+NOTHING = Known(DigestMap(2), np.zeros(0, np.uint64), False)
+IN_PROCESSES = Decoding(16000, place="processes", threads=2)
+
+CRASHING = """
+import os, signal, sys; sys.path[:] = sys.argv[1:]
+import indexer.items
+load_audio = indexer.items.load_audio
+def load(source, rate):
+    name = os.path.basename(source.name)
+    if "crash" in name:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if "hang" in name:
+        import time; time.sleep(600)
+    print("what a library says")
+    return load_audio(source, rate)
+indexer.items.load_audio = load
+from indexer.children import serve; serve()
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for number in range(20):
+        write_tone(tmp_path / "in" / f"{number:02}.wav", 100 + 50 * number, duration_s=0.3 + number / 10)
+    (tmp_path / "in" / "bad.wav").write_text("no sound")
+    return tmp_path / "in"
+
+
+def test_processes_decode_what_threads_do(folder: Path) -> None:
+    expected = list(load(items([folder]), NOTHING, Decoding(16000, place="threads")))
+    found = list(load(items([folder]), NOTHING, IN_PROCESSES))
+    assert [one.item for one in found] == [one.item for one in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert (one.state, one.content_hash, one.reason) == (other.state, other.content_hash, other.reason)
+        assert (one.waveform is None) == (other.waveform is None)
+        if one.waveform is not None and other.waveform is not None:
+            np.testing.assert_array_equal(one.waveform, other.waveform)
+
+
+def test_a_decoder_that_crashes_costs_its_file(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(children, "_SERVE", CRASHING)
+    write_tone(folder / "05-crash.wav")
+    write_tone(folder / "15-crash.wav")
+    for path in folder.iterdir():
+        os.utime(path, (1.6e9, 1.6e9))
+    summary = index([folder], tmp_path / "db", ToneEncoder(), decode_in="processes", threads=2)
+    assert (summary.indexed, summary.failed) == (20, 3)
+    reasons = {Path(one["uri"]).name: one["reason"] for one in Database(tmp_path / "db").failures()}
+    assert reasons["05-crash.wav"] == reasons["15-crash.wav"] == "the decoder crashed (SIGSEGV)"
+    # It is not tried again before it is touched: a run that goes on shall not crash where the last one did.
+    assert index([folder], tmp_path / "db", ToneEncoder(), decode_in="threads").failed == 3
+
+
+def test_a_decoder_that_hangs_is_ended_with_its_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(children, "_SERVE", CRASHING)
+    monkeypatch.setattr(decoding, "_PATIENCE_S", 0.1)
+    ended: list[Any] = []
+    kill = children._Child.kill
+    monkeypatch.setattr(children._Child, "kill", lambda self: (kill(self), ended.append(self._process.returncode)))
+    write_tone(folder / "05-hang.wav")
+    how = Decoding(16000, timeout_s=2.0, place="processes", threads=1)
+    found = {Path(one.item.uri).name: one for one in load(items([folder]), NOTHING, how)}
+    assert found["05-hang.wav"].reason == "not decoded within 2 s (--timeout)"
+    assert sum(one.state == "fresh" for one in found.values()) == 20
+    assert set(ended) == {-signal.SIGKILL}
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        Item("", "audio", "one", content=Samples(np.zeros(1600, np.float32), 16000)),
+        Item("", "audio", "two", content=Held(b"RIFF")),
+        Item("", "audio", "memory://nowhere/a.wav"),
+    ],
+)
+def test_what_may_only_be_in_the_memory_of_this_process_is_decoded_in_it(
+    item: Item, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(children, "_Child", lambda *_: pytest.fail("a process was begun"))
+    (found,) = Readers(NOTHING, 16000, "processes").read([item], Status(1, ""))
+    assert found.state == ("fresh" if isinstance(item.content, Samples) else "failed")
+
+
+def test_no_process_outlives_a_run_that_is_cut_off(folder: Path) -> None:
+    stream = load(items([folder]), NOTHING, IN_PROCESSES)
+    next(stream)
+    mine = [one for one in _children_of(os.getpid()) if "indexer.children" in one[1]]
+    assert mine
+    stream.close()
+    deadline = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}").exists() for pid, _ in mine):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _children_of(parent: int) -> list[tuple[int, str]]:
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            if int((place / "stat").read_text().rpartition(")")[2].split()[1]) == parent:
+                found.append((int(place.name), (place / "cmdline").read_text()))
+        except OSError:
+            continue
+    return found
