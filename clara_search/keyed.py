@@ -38,10 +38,11 @@ class KeyedTable:
             self._lance = database.connection.open_table(name)
         except (ValueError, RuntimeError, OSError) as error:
             raise DatabaseError(
-                f"{database.path}: table '{name}' cannot be opened ({reason_of(error)}): `clara-search db verify "
+                f"{database.place}: table '{name}' cannot be opened ({reason_of(error)}): `clara-search db verify "
                 "--repair` rolls it back to its last whole version"
             ) from error
-        self._sync = FolderSync(database.table_folder(name))
+        folder = database.table_folder(name)
+        self._sync = FolderSync(folder) if folder else _nothing  # what a store has acknowledged, it has
 
     @property
     def version(self) -> int:
@@ -163,6 +164,10 @@ class KeyedTable:
             self._sync()
         except OSError as error:
             raise DatabaseError(f"table '{self.name}' cannot be brought to the disk ({error.strerror})") from error
+
+
+def _nothing() -> None:
+    pass
 
 
 def sql_string(value: str) -> str:

@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from clara_search.durable import sync_folder
 from clara_search.errors import DatabaseError, EncoderMismatch
-from clara_search.keyed import KeyedTable, read_errors
-from clara_search.places import is_url
+from clara_search.keyed import KeyedTable, read_errors, reason_of
+from clara_search.places import absolute, is_url
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,6 +30,7 @@ FORMAT_VERSION = 1
 DEFAULT_TABLE = "corpus"
 CORE_COLUMNS = ("id", "kind", "uri", "start_s", "end_s", "text", "language", "content_hash", "vector")
 
+_ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT")
 _METADATA_PREFIX = "clara."
 _LEDGER_PREFIX = "_ledger_"
 _TABLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -54,18 +55,24 @@ def row_id(uri: str, start_s: float | None, end_s: float | None) -> str:
 
 
 class Database:
-    """A folder of LanceDB tables."""
+    """A folder of LanceDB tables, on this machine or in an object store.
+
+    `place` names it: an absolute path, or a URL. `path` is where it lies; for a URL, where this machine keeps what can
+    be made again: ANN indices, and locks, which hold for the processes of one machine.
+    """
 
     def __init__(self, path: str | Path, create: bool = False):
         """Open the database at `path`. Raises DatabaseError where there is none, unless `create` is true."""
-        self.path = Path(os.path.normpath(Path(path).absolute()))
-        if create:
+        self.is_remote = is_url(path)
+        self.place = absolute(path)
+        self.path = _kept_for(self.place) if self.is_remote else Path(self.place)
+        if create or self.is_remote:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise DatabaseError(f"{self.path}: cannot be made a database ({error.strerror})") from error
-        elif not self.path.is_dir():
-            raise DatabaseError(f"{self.path}: no database here; `clara-search index SOURCE --db {path}` makes one")
+        if not create and not (self._all_names() if self.is_remote else self.path.is_dir()):
+            raise DatabaseError(f"{self.place}: no database here; `clara-search index SOURCE --db {path}` makes one")
 
     def table_names(self) -> list[str]:
         """Return the names of the corpus tables, sorted."""
@@ -76,7 +83,7 @@ class Database:
         names = self.table_names()
         if name not in names:
             there = f"it has {', '.join(names)}" if names else "it has no tables"
-            raise DatabaseError(f"{self.path}: no table '{name}'; {there}")
+            raise DatabaseError(f"{self.place}: no table '{name}'; {there}")
         return Table(self, name)
 
     def create_table(self, name: str, info: TableInfo, extra_fields: Sequence[pa.Field] = ()) -> Table:
@@ -90,12 +97,13 @@ class Database:
         """Create a table of any schema whose rows the non-null column `key` tells apart."""
         with self.lock(name):
             if name in self._all_names():
-                raise DatabaseError(f"{self.path}: table '{name}' is there already")
+                raise DatabaseError(f"{self.place}: table '{name}' is there already")
             # Row ids then outlive updates and compaction, so that an index in memory can refer to rows by them.
             options = {"new_table_enable_stable_row_ids": "true"}
             created = self.connection.create_table(name, schema=schema, storage_options=options)
             created.set_unenforced_primary_key(key)
-            sync_folder(self.path)
+            if not self.is_remote:
+                sync_folder(self.path)
         return KeyedTable(self, name, key)
 
     def drop_table(self, name: str) -> None:
@@ -129,7 +137,11 @@ class Database:
         """The LanceDB connection. Every read sees the newest version."""
         import lancedb  # takes seconds
 
-        return lancedb.connect(str(self.path), read_consistency_interval=timedelta(0))
+        # A store of one's own, without TLS, is named by an address of http.
+        is_plain = self.is_remote and any(os.environ.get(name, "").startswith("http://") for name in _ENDPOINTS)
+        options = {"allow_http": "true"} if is_plain else None
+        with self._reached():
+            return lancedb.connect(self.place, read_consistency_interval=timedelta(0), storage_options=options)
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
@@ -143,18 +155,37 @@ class Database:
         """Hold the right to commit rows of `table` together with their entries in its ledger."""
         return self.lock(f"_commit_{table}")
 
-    def table_folder(self, name: str) -> Path:
-        """Return where LanceDB keeps the table `name`."""
-        return self.path / f"{name}.lance"
+    def table_folder(self, name: str) -> Path | None:
+        """Return where LanceDB keeps the table `name`; None for one that is not on this machine."""
+        return None if self.is_remote else self.path / f"{name}.lance"
+
+    def has(self, name: str) -> bool:
+        """Tell whether there is a table `name`, a ledger included."""
+        return name in self._all_names()
 
     def _all_names(self) -> list[str]:
         names: list[str] = []
-        page = self.connection.list_tables()
-        names += page.tables
-        while page.page_token:
-            page = self.connection.list_tables(page_token=page.page_token)
+        with self._reached():
+            page = self.connection.list_tables()
             names += page.tables
+            while page.page_token:
+                page = self.connection.list_tables(page_token=page.page_token)
+                names += page.tables
         return sorted(names)
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        """Turn what LanceDB raises of a store that it does not reach into a DatabaseError."""
+        try:
+            yield
+        except (ValueError, RuntimeError, OSError) as error:
+            raise DatabaseError(f"{self.place}: cannot be reached ({reason_of(error)[:300]})") from error
+
+
+def _kept_for(url: str) -> Path:
+    """Return the folder of this machine that belongs to the database at `url`."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "clara-search" / hashlib.sha256(url.encode()).hexdigest()[:32]
 
 
 def ledger_name(table: str) -> str:
@@ -172,7 +203,7 @@ class Table(KeyedTable):
 
     def __init__(self, database: Database, name: str):
         super().__init__(database, name, key="id")
-        self.info = _read_info(self.schema, f"{database.path}: table '{name}'")
+        self.info = _read_info(self.schema, f"{database.place}: table '{name}'")
 
     def check_encoder(self, encoder: Encoder) -> None:
         """Raise EncoderMismatch, naming both, unless `encoder` is the one that built the table."""

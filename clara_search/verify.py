@@ -63,7 +63,7 @@ def verify(
     """
     opening, rows = _open_whole(database, name, True, sample, repair)
     yield Finding(name, "files", *opening)
-    if database.table_folder(ledger_name(name)).is_dir():
+    if database.has(ledger_name(name)):
         yield Finding(name, "ledger", *_open_whole(database, ledger_name(name), False, 0, repair)[0])
     if rows is None:
         return
@@ -87,16 +87,17 @@ def _open_whole(
     database: Database, name: str, is_corpus: bool, sample: int, repair: bool
 ) -> tuple[tuple[Any, ...], _Rows | None]:
     """Open and read a table; with `repair`, step back to its newest version that can be read."""
-    versions = database.table_folder(name) / "_versions"
+    folder = database.table_folder(name)
+    versions = folder / "_versions" if folder else None
     set_aside: list[Path] = []
     while True:
-        fresh = Database(database.path)  # a connection remembers what it read
+        fresh = Database(database.place)  # a connection remembers what it read
         try:
             table = KeyedTable(fresh, name, "id" if is_corpus else "key")
             rows = _read(table, sample)
         except DatabaseError as error:
-            heads = sorted(versions.glob("*.manifest"))  # Lance counts down: the newest comes first
-            if repair and len(heads) > 1 and len(set_aside) < _MOST_VERSIONS_BACK:
+            heads = sorted(versions.glob("*.manifest")) if versions else []  # Lance counts down: the newest comes first
+            if versions and repair and len(heads) > 1 and len(set_aside) < _MOST_VERSIONS_BACK:
                 set_aside.append(heads[0].rename(heads[0].with_suffix(".damaged")))
                 sync_folder(versions)
                 continue

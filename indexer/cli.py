@@ -31,7 +31,7 @@ _INTERRUPTED = 130
 
 @click.command()
 @click.argument("sources", nargs=-1, metavar="SOURCE...")
-@click.option("--db", required=True, metavar="DIR", help="The database; made where there is none.")
+@click.option("--db", required=True, metavar="DIR", help="The database, a folder or a URL; made where there is none.")
 @click.option("--table", default="corpus", show_default=True, help="Table within the database.")
 @click.option("--model", help="Name, folder or hub id of the model.  [default: the bundled one]")
 @precision_option
@@ -237,5 +237,5 @@ def _print(summary: Summary, database: Database, table: str, failed: Collection[
         if failure["uri"] in failed:
             click.echo(f"  failed: {failure['uri']}: {failure['reason']}", err=True)
     if summary.failed > len(failed):
-        command = f"clara-search db info --db {shlex.quote(str(database.path))} --table {table} --failures"
+        command = f"clara-search db info --db {shlex.quote(database.place)} --table {table} --failures"
         click.echo(f"  and {summary.failed - len(failed):,} more: {command}", err=True)

@@ -18,7 +18,7 @@ Align = Literal["left", "right", "fill"]
 _GAP = 2
 _NARROWEST = 8
 
-db_option = click.option("--db", "db", required=True, metavar="DIR", help="Folder of the database.")
+db_option = click.option("--db", "db", required=True, metavar="DIR", help="Folder or URL of the database.")
 table_option = click.option("--table", default="corpus", show_default=True, help="Table within the database.")
 model_option = click.option(
     "--model", help="Name, folder or hub id of the model; by default the one that built the table."

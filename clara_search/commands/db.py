@@ -72,7 +72,7 @@ def verify(db: str, table: str | None, repair: bool, sample: int, as_json: bool)
                 state = "repaired" if finding.repaired else "ok" if finding.ok else "BROKEN"
                 click.echo(f"{finding.table}  {finding.check:<8} {state:<8} {finding.detail}")
     if not is_whole:
-        raise DatabaseError(f"{database.path} is not whole" + ("" if repair else ": see --repair"))
+        raise DatabaseError(f"{database.place} is not whole" + ("" if repair else ": see --repair"))
 
 
 def describe(table: Table) -> dict[str, Any]:
