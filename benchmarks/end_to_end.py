@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -177,8 +178,8 @@ def _indexing(folder: Path, database: Path, encoder: Encoder, threads: int = 0) 
 
 def _encoding(encoder: Encoder, batches: Sequence[Sequence[Waveform]]) -> Callable[[], None]:
     def encode() -> None:
-        for batch in batches:
-            encoder.encode_audio(batch)
+        with ThreadPoolExecutor(getattr(encoder, "calls_at_once", 1)) as threads:
+            list(threads.map(encoder.encode_audio, batches))
 
     return encode
 

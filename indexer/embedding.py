@@ -32,9 +32,6 @@ _OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory",
 _BATCHES_HELD = 2
 """So many are gathered before one is made of what is alike in length among them."""
 
-_BATCHES_BEGUN = 1
-"""So many go through the encoder or wait for it while the next is gathered: an encoder never waits for a batch."""
-
 Content = TypeVar("Content", Waveform, str)
 
 
@@ -69,9 +66,11 @@ def embed(
 
     What needs no embedding, or failed before, comes through as it is. Where the encoder refuses a batch with a
     ClaraError, its parts are tried one by one, and only the items of the bad ones fail; where memory runs out, halves
-    of it are tried, and later batches are as small. The encoder works in a thread of its own, on one batch at a time.
+    of it are tried, and later batches are as small. The encoder works in a thread of its own (in as many as its
+    `calls_at_once` says) while the next batch is gathered: it never waits for one.
     """
-    turns = _Turns(clock or Clock())
+    calls = getattr(encoder, "calls_at_once", 1)
+    turns = _Turns(calls, clock or Clock())
     first, longest = (audio_s * encoder.sample_rate for audio_s in _BATCH_AUDIO_S)
     clips = _Batcher[Waveform](encoder.encode_audio, _BATCH_WINDOWS, first, longest)
     texts: dict[str | None, _Batcher[str]] = {}
@@ -90,13 +89,13 @@ def embed(
             else:
                 for owner, position, window in _cut(one, one.waveform, encoder, info):
                     turns.begin(clips.add(owner, position, window))
-                    yield from turns.finished(_BATCHES_BEGUN)
-            yield from turns.finished(_BATCHES_BEGUN)
+                    yield from turns.finished(calls)
+            yield from turns.finished(calls)
         batchers: list[_Batcher[Waveform] | _Batcher[str]] = [clips, *texts.values()]
         for batcher in batchers:
             for batch in batcher.rest():
                 turns.begin(batch)
-                yield from turns.finished(_BATCHES_BEGUN)
+                yield from turns.finished(calls)
         yield from turns.finished(0)
     finally:
         turns.close()
@@ -115,16 +114,19 @@ def _cut(
         yield owner, position, cut(waveform, inside, rate)
 
 
-_Encoding = Callable[[], list[Embedded]]
-"""A batch that is to go through the encoder; what it returns are the items that it completes."""
+_Encoded = list[tuple[Embedded, int, npt.NDArray[np.float32]]]
+"""Vectors, each with its owner and the row of the owner's vectors that it is for."""
+
+_Encoding = Callable[[], _Encoded]
+"""A batch that is to go through the encoder."""
 
 
 class _Turns:
-    """Batches that a thread encodes one after the other, and what they complete."""
+    """Batches that are encoded, so many at a time, and what they complete, in the order in which they were begun."""
 
-    def __init__(self, clock: Clock):
-        self._worker = Workers(1, clock, "encode")
-        self._begun: deque[Job[list[Embedded]]] = deque()
+    def __init__(self, calls: int, clock: Clock):
+        self._worker = Workers(calls, clock, "encode")
+        self._begun: deque[Job[_Encoded]] = deque()
 
     def begin(self, batch: _Encoding | None) -> None:
         """Have `batch`, where there is one, encoded after those before it."""
@@ -137,7 +139,9 @@ class _Turns:
         while self._begun and (len(self._begun) > most or self._begun[0].is_finished.is_set()):
             job = self._begun.popleft()
             job.is_finished.wait()
-            yield from job.result()
+            for owner, position, vector in job.result():
+                if owner.take(position, vector):
+                    yield owner
 
     def close(self) -> None:
         """Drop the batches that wait, and wait for the one in the encoder."""
@@ -189,8 +193,7 @@ class _Batcher(Generic[Content]):
         self._held_length -= sum(len(content) for content, _, _ in batch)
         return batch
 
-    def _encode_batch(self, batch: Sequence[tuple[Content, Embedded, int]]) -> list[Embedded]:
-        """Return the items that this completes."""
+    def _encode_batch(self, batch: Sequence[tuple[Content, Embedded, int]]) -> _Encoded:
         began = time.monotonic()
         try:
             vectors = self._encode([content for content, _, _ in batch])
@@ -209,9 +212,7 @@ class _Batcher(Generic[Content]):
                 return [one for part in parts for one in self._encode_batch(part)]
             batch[0][1].reason = "does not fit into memory" if is_memory else str(error)
             vectors = np.zeros((1, batch[0][1].vectors.shape[1]), np.float32)
-        return [
-            owner for (_, owner, position), vector in zip(batch, vectors, strict=True) if owner.take(position, vector)
-        ]
+        return [(owner, position, vector) for (_, owner, position), vector in zip(batch, vectors, strict=True)]
 
 
 def is_out_of_memory(error: Exception) -> bool:

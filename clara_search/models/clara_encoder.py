@@ -92,6 +92,11 @@ class ClaraEncoder:
         """Hz that `encode_audio` expects."""
         return self._config.mel.sample_rate
 
+    @property
+    def calls_at_once(self) -> int:
+        """How many threads may call `encode_audio`, and should: on a CPU, no core is idle then at the end of a call."""
+        return 2 if self._device.type == "cpu" and not self._is_compiled else 1
+
     def encode_audio(self, waveforms: Sequence[Waveform]) -> npt.NDArray[np.float32]:
         """Return unit vectors, shape (n, dim), of mono waveforms at `sample_rate` Hz.
 
