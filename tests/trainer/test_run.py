@@ -101,12 +101,12 @@ def _steps(run: Path) -> int:
 
 
 def test_a_run_that_is_asked_to_stop_stores_where_it_stands(folder: Path, tmp_path: Path) -> None:
-    settings = recipe(folder)
+    settings, before = recipe(folder), signal.getsignal(signal.SIGINT)
     with pytest.raises(Stopped, match="stopped at step 1; the same command goes on"):
         pretrain(settings, tmp_path / "run", max_minutes=0)
     with pytest.raises(Stopped, match="stopped at step 2"):
         pretrain(settings, tmp_path / "run", max_minutes=0)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_checkpoint_that_a_full_disk_cut_short_is_passed_over(folder: Path, tmp_path: Path) -> None:
