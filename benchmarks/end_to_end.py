@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import click
 import numpy as np
 import torch
 
-from benchmarks.indexing import KeepingEncoder
+from benchmarks.indexing import KeepingEncoder, encode_all
 from benchmarks.report import markdown, publish
 from clara_search.audio import DEFAULT_HOP_S, DEFAULT_WINDOW_S, Waveform, windows
 from clara_search.encoder import Embeddings, Encoder, load_encoder
@@ -177,11 +176,7 @@ def _indexing(folder: Path, database: Path, encoder: Encoder, threads: int = 0) 
 
 
 def _encoding(encoder: Encoder, batches: Sequence[Sequence[Waveform]]) -> Callable[[], None]:
-    def encode() -> None:
-        with ThreadPoolExecutor(getattr(encoder, "calls_at_once", 1)) as threads:
-            list(threads.map(encoder.encode_audio, batches))
-
-    return encode
+    return lambda: encode_all(encoder, batches)
 
 
 def _looping(plain: PlainLoop, uris: Sequence[str], database: Path) -> Callable[[], float]:

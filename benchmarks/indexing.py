@@ -6,6 +6,7 @@ import csv
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
@@ -42,6 +43,12 @@ class KeepingEncoder:
         return self._encoder.encode_text(texts, language)
 
 
+def encode_all(encoder: Encoder, batches: Sequence[Sequence[npt.NDArray[np.float32]]]) -> None:
+    """Embed `batches`, as many at a time as the encoder takes, as indexing does."""
+    with ThreadPoolExecutor(getattr(encoder, "calls_at_once", 1)) as threads:
+        list(threads.map(encoder.encode_audio, batches))
+
+
 @click.command()
 @data_option
 @model_option
@@ -65,8 +72,7 @@ def indexing(data: str, model: str, where: tuple[str, ...], limit: int, rounds: 
             index([manifest], Database(Path(folder) / f"db{number}", create=True), encoder)
             indexing_s.append(time.perf_counter() - began)
             began = time.perf_counter()
-            for batch in keeping.batches:
-                encoder.encode_audio(batch)
+            encode_all(encoder, keeping.batches)
             encoding_s.append(time.perf_counter() - began)
     if not keeping.batches:
         raise QueryError("no clip could be indexed")
