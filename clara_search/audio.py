@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import wave
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
@@ -31,6 +31,8 @@ TRUNCATION_TOLERANCE_S = 0.25
 
 LOWEST_RATE = 100
 """Hz below which a file is not taken for a recording: brought to a usual rate it would fill the memory."""
+
+_WAV_CHUNKS = frozenset((b"fmt ", b"data", b"LIST", b"fact", b"JUNK", b"bext", b"cue ", b"PEAK", b"id3 ", b"iXML"))
 
 _ENDLESS_BYTES = 0x7FFF_0000  # programs that write to a pipe declare about this, or twice as much
 
@@ -136,23 +138,37 @@ def _decode_any(content: bytes) -> tuple[Waveform, int, int]:
 
 
 def _decode_pcm(content: bytes) -> tuple[Waveform, int, int] | None:
-    """Decode a whole WAV file of 16-bit samples, bit for bit as libsndfile does; None for all others.
+    """Decode an ordinary WAV file of 16-bit samples, bit for bit as libsndfile does; None for all others.
 
     libsndfile asks Python for every few kilobytes of what lies in memory, which stops the other threads.
     """
-    if not content.startswith(b"RIFF"):
+    chunks = _wav_chunks(content)
+    if len(chunks.get(b"fmt ", b"")) != 16 or b"data" not in chunks:
         return None
-    try:
-        with wave.open(io.BytesIO(content)) as file:
-            frames, channels, rate = file.getnframes(), file.getnchannels(), file.getframerate()
-            raw = file.readframes(frames) if file.getsampwidth() == 2 else b""
-    except (wave.Error, EOFError):
+    tag, channels, rate, _, block, bits = struct.unpack("<HHIIHH", chunks[b"fmt "])
+    data = chunks[b"data"]
+    ordinary = (tag, bits, block) == (1, 16, 2 * channels) and 1 <= channels <= 8 and LOWEST_RATE <= rate <= 1_000_000
+    if not ordinary or not len(data) or len(data) % block:
         return None
-    if not raw or len(raw) != 2 * channels * frames:
-        return None
-    samples = np.frombuffer(raw, np.int16).astype(np.float32)
+    samples = np.frombuffer(data, "<i2").astype(np.float32)
     samples *= 1 / 32768
-    return samples if channels == 1 else samples.reshape(-1, channels), rate, frames
+    return samples if channels == 1 else samples.reshape(-1, channels), rate, len(data) // block
+
+
+def _wav_chunks(content: bytes) -> dict[bytes, memoryview]:
+    """Return the chunks of a WAV file by name; none where anything is out of the ordinary."""
+    if content[:4] != b"RIFF" or content[8:12] != b"WAVE" or 8 + int.from_bytes(content[4:8], "little") != len(content):
+        return {}
+    found: dict[bytes, memoryview] = {}
+    place = 12
+    while place < len(content):
+        name, size = content[place : place + 4], int.from_bytes(content[place + 4 : place + 8], "little")
+        end = place + 8 + size
+        if name not in _WAV_CHUNKS or name in found or end > len(content):
+            return {}
+        found[name] = memoryview(content)[place + 8 : end]
+        place = end + size % 2
+    return found
 
 
 def _chunk_bytes(content: bytes) -> int:
@@ -178,7 +194,7 @@ def _decode_av(content: bytes, name: str) -> tuple[Waveform, int]:
             rate = int(stream.rate)
             frames = [out for frame in container.decode(stream) for out in resampler.resample(frame)]
             frames += resampler.resample(None)
-    except (av.error.FFmpegError, ValueError) as error:
+    except (av.error.FFmpegError, ValueError, AttributeError) as error:  # a stream that it has no name for
         reason = getattr(error, "strerror", None) or error
         raise AudioError(f"{name}: not a recording that can be decoded ({reason})") from error
     samples = np.concatenate([frame.to_ndarray()[0] for frame in frames]) if frames else np.zeros(0, np.float32)

@@ -31,6 +31,10 @@ DEFAULT_TABLE = "corpus"
 CORE_COLUMNS = ("id", "kind", "uri", "start_s", "end_s", "text", "language", "content_hash", "vector")
 
 _ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT")
+_LIKE_A_URL = re.compile(r"[a-z][a-z0-9+]+:/")
+_URL_OF_STORE = re.compile(r"(s3|s3\+ddb|gs|az|abfss?|oss)://[^/]")
+"""What LanceDB opens and keeps: memory:// goes with the process, and http:// cannot be written."""
+
 _METADATA_PREFIX = "clara."
 _LEDGER_PREFIX = "_ledger_"
 _TABLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -65,6 +69,10 @@ class Database:
         """Open the database at `path`. Raises DatabaseError where there is none, unless `create` is true."""
         self.is_remote = is_url(path)
         self.place = absolute(path)
+        if (self.is_remote or _LIKE_A_URL.match(str(path))) and not _URL_OF_STORE.match(str(path)):
+            raise DatabaseError(
+                f"{path}: no database can lie there; take a folder, or a URL such as s3://bucket/sounds"
+            )
         self.path = _kept_for(self.place) if self.is_remote else Path(self.place)
         if create or self.is_remote:
             try:

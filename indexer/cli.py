@@ -146,6 +146,7 @@ def index(
     database = Database(db, create=True)
     failed: set[str] = set()
     clocks = Clocks()
+    is_watched = sys.stderr is not None and sys.stderr.isatty()
 
     def settled(item: Item, status: Status) -> None:
         bar.set_postfix_str(clocks.shares(), refresh=False)
@@ -155,7 +156,7 @@ def index(
 
     with (
         _interruptible() as stop,
-        tqdm(total=surveyed.items, unit="item", disable=not sys.stderr.isatty(), file=sys.stderr) as bar,
+        tqdm(total=surveyed.items, unit="item", disable=not is_watched, file=sys.stderr) as bar,
     ):
         summary = pipeline.index(
             sources,

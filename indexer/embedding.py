@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from clara_search.audio import Waveform, Window, cut
 from clara_search.encoder import Embeddings, Encoder
-from clara_search.errors import ClaraError
+from clara_search.errors import ClaraError, FormatError
 from clara_search.store import TableInfo
 from indexer.items import Item
 from indexer.ledger import stretch_windows
@@ -69,7 +69,7 @@ def embed(
     of it are tried, and later batches are as small. The encoder works in a thread of its own (in as many as its
     `calls_at_once` says) while the next batch is gathered: it never waits for one.
     """
-    calls = getattr(encoder, "calls_at_once", 1)
+    calls = max(1, getattr(encoder, "calls_at_once", 1))
     turns = _Turns(calls, clock or Clock())
     first, longest = (audio_s * encoder.sample_rate for audio_s in _BATCH_AUDIO_S)
     clips = _Batcher[Waveform](encoder.encode_audio, _BATCH_WINDOWS, first, longest)
@@ -212,6 +212,9 @@ class _Batcher(Generic[Content]):
                 return [one for part in parts for one in self._encode_batch(part)]
             batch[0][1].reason = "does not fit into memory" if is_memory else str(error)
             vectors = np.zeros((1, batch[0][1].vectors.shape[1]), np.float32)
+        expected = (len(batch), batch[0][1].vectors.shape[1])
+        if np.shape(vectors) != expected:
+            raise FormatError(f"the encoder gives vectors of shape {np.shape(vectors)}, expected {expected}")
         return [(owner, position, vector) for (_, owner, position), vector in zip(batch, vectors, strict=True)]
 
 

@@ -9,6 +9,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from clara_search import audio
 from clara_search.audio import Window, cut, decode, load_audio, resample, windows
 from clara_search.errors import AudioError
 
@@ -144,3 +145,26 @@ def test_a_wav_is_decoded_bit_for_bit_as_libsndfile_does(subtype: str, channels:
     waveform, rate = decode(file.getvalue())
     assert rate == 16000
     np.testing.assert_array_equal(waveform, expected.mean(axis=1, dtype=np.float32))
+
+
+def test_a_wav_that_is_out_of_the_ordinary_is_left_to_libsndfile() -> None:
+    rng = np.random.default_rng(0)
+    whole = encoded(rng.uniform(-1, 1, 400).astype(np.float32), "WAV", 16000, "PCM_16")
+    odd = [b"LIST\x03\x00\x00\x00abc", b"data\x04\x00\x00\x00abcd", b"odd \x00\x00\x00\x00"]
+    pieces = [whole[12:36], whole[36:], *odd]
+    decoded = 0
+    for number in range(3000):
+        if number % 3:
+            content = bytearray(whole)
+            for place in rng.integers(0, 48, rng.integers(1, 3)):
+                content[place] = rng.choice([0, 1, 2, 255, rng.integers(256)])
+        else:
+            body = b"".join(pieces[place] for place in rng.integers(0, len(pieces), 4))
+            content = bytearray(b"RIFF" + (4 + len(body)).to_bytes(4, "little") + b"WAVE" + body)
+        found = audio._decode_pcm(bytes(content))
+        if found is not None:
+            expected, rate = soundfile.read(io.BytesIO(content), dtype="float32")
+            assert found[1] == rate
+            np.testing.assert_array_equal(found[0], expected)
+            decoded += 1
+    assert 100 < decoded < 2000

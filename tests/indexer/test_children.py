@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -79,15 +81,72 @@ def test_a_decoder_that_crashes_costs_its_file(folder: Path, tmp_path: Path, mon
 def test_a_decoder_that_hangs_is_ended_with_its_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(children, "_SERVE", CRASHING)
     monkeypatch.setattr(decoding, "_PATIENCE_S", 0.1)
-    ended: list[Any] = []
-    kill = children._Child.kill
-    monkeypatch.setattr(children._Child, "kill", lambda self: (kill(self), ended.append(self._process.returncode)))
+    begun = remembered(monkeypatch)
     write_tone(folder / "05-hang.wav")
     how = Decoding(16000, timeout_s=2.0, place="processes", threads=1)
     found = {Path(one.item.uri).name: one for one in load(items([folder]), NOTHING, how)}
     assert found["05-hang.wav"].reason == "not decoded within 2 s (--timeout)"
     assert sum(one.state == "fresh" for one in found.values()) == 20
-    assert set(ended) == {-signal.SIGKILL}
+    assert [child.ending for child in begun] == [-signal.SIGKILL] * 2
+
+
+def test_a_process_that_is_killed_from_outside_costs_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = remembered(monkeypatch)
+    found = []
+    for one in load(items([folder]), NOTHING, Decoding(16000, place="processes", threads=1)):
+        if not found:
+            begun[0]._process.kill()
+        found.append(one)
+    assert sum(one.state == "fresh" for one in found) == 20
+
+
+def test_where_no_process_can_begin_it_is_done_in_this_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(children, "_SERVE", "raise SystemExit(1)")
+    begun = remembered(monkeypatch)
+    found = list(load(items([folder]), NOTHING, Decoding(16000, place="processes", threads=1)))
+    assert sum(one.state == "fresh" for one in found) == 20
+    assert [child.ending for child in begun] == [1]
+
+
+def test_a_process_ends_when_the_one_that_began_it_does(folder: Path, tmp_path: Path) -> None:
+    script = f"""
+import sys, os
+from indexer import children
+from tests.indexer.test_children import CRASHING, NOTHING
+from clara_search.places import Status
+from indexer.items import Item
+import threading
+children._SERVE = CRASHING
+child = children._Child(NOTHING, 16000)
+asking = threading.Thread(target=child.read, args=([Item("", "audio", {str(folder / "hang.wav")!r})], Status(1, "")))
+asking.daemon = True
+asking.start()
+while not child.has_begun:
+    pass
+print(child._process.pid, flush=True)
+os._exit(0)
+"""
+    write_tone(folder / "hang.wav")
+    result = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=True, timeout=60)
+    deadline = time.monotonic() + 10
+    while is_running(int(result.stdout)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def remembered(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Return a list that fills with the processes that are begun."""
+    begun: list[Any] = []
+    begin = children._Child.__init__
+    monkeypatch.setattr(children._Child, "__init__", lambda self, *a: (begun.append(self), begin(self, *a))[1])
+    return begun
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 @pytest.mark.parametrize(
@@ -113,7 +172,7 @@ def test_no_process_outlives_a_run_that_is_cut_off(folder: Path) -> None:
     assert mine
     stream.close()
     deadline = time.monotonic() + 10
-    while any(Path(f"/proc/{pid}").exists() for pid, _ in mine):
+    while any(is_running(pid) for pid, _ in mine):
         assert time.monotonic() < deadline
         time.sleep(0.05)
 

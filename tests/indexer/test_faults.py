@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +121,19 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved_until_it_does(many: Pat
     assert index([many], database, encoder).rows == 100
     assert encoder.clips_encoded == 100
     assert max(encoder.batch_sizes) == 4
+
+
+@pytest.mark.parametrize("broken", [lambda v: v[:, :1], lambda v: v[:-1], lambda v: v[:, :-1]])
+def test_an_encoder_that_gives_vectors_of_another_shape_is_an_error(
+    many: Path, database: Database, broken: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
+) -> None:
+    class Broken(ToneEncoder):
+        def encode_audio(self, waveforms: Clips) -> npt.NDArray[np.float32]:
+            return broken(super().encode_audio(waveforms))
+
+    with pytest.raises(FormatError, match=r"the encoder gives vectors of shape \(\d+, \d+\), expected \(\d+, 16\)"):
+        index([many], database, Broken())
+    assert database.table().count() == 0
 
 
 def test_a_clip_that_does_not_fit_into_memory_costs_itself_alone(recordings: Path, database: Database) -> None:

@@ -76,6 +76,10 @@ def test_a_database_that_is_not_there_or_cannot_be_reached_is_named(bucket: Any)
         Database("s3://sounds/none/")
     with pytest.raises(DatabaseError, match="s3://nobody-has-this/db: cannot be reached"):
         Database("s3://nobody-has-this/db")
-    result = CliRunner().invoke(main, ["db", "info", "--db", "nonsense://x/y"])
+
+
+@pytest.mark.parametrize("place", ["memory://x", "s3:/x", "s3://", "file:///x", "http://x/y", "nonsense://x/y"])
+def test_what_is_no_place_for_a_database_is_refused(place: str) -> None:
+    result = CliRunner().invoke(main, ["db", "info", "--db", place])
     assert result.exit_code == 1
-    assert "nonsense://x/y: cannot be reached" in result.output
+    assert f"{place}: no database can lie there" in result.output
