@@ -17,7 +17,7 @@ import numpy.typing as npt
 from benchmarks.examples import data_option, model_option, select, where_option
 from benchmarks.report import markdown, out_option, publish
 from clara_search.datasets.spec import Example
-from clara_search.encoder import Embeddings, Encoder, load_encoder
+from clara_search.encoder import Embeddings, Encoder, calls_at_once, load_encoder
 from clara_search.errors import QueryError
 from clara_search.store import Database
 
@@ -45,7 +45,7 @@ class KeepingEncoder:
 
 def encode_all(encoder: Encoder, batches: Sequence[Sequence[npt.NDArray[np.float32]]]) -> None:
     """Embed `batches`, as many at a time as the encoder takes, as indexing does."""
-    with ThreadPoolExecutor(getattr(encoder, "calls_at_once", 1)) as threads:
+    with ThreadPoolExecutor(calls_at_once(encoder)) as threads:
         list(threads.map(encoder.encode_audio, batches))
 
 

@@ -33,6 +33,7 @@ LOWEST_RATE = 100
 """Hz below which a file is not taken for a recording: brought to a usual rate it would fill the memory."""
 
 _WAV_CHUNKS = frozenset((b"fmt ", b"data", b"LIST", b"fact", b"JUNK", b"bext", b"cue ", b"PEAK", b"id3 ", b"iXML"))
+"""Those of an ordinary WAV file."""
 
 _ENDLESS_BYTES = 0x7FFF_0000  # programs that write to a pipe declare about this, or twice as much
 
@@ -61,7 +62,7 @@ def decode(source: str | Path | bytes | BinaryIO) -> tuple[Waveform, int]:
     if not content:
         raise AudioError(f"{name}: the file is empty (0 bytes)")
     try:
-        samples, rate = _decode_soundfile(content, name)
+        samples, rate = _decode_whole(content, name)
     except soundfile.LibsndfileError:
         samples, rate = _decode_av(content, name)
     if samples.shape[0] == 0:
@@ -123,8 +124,8 @@ def _read_bytes(source: str | Path | bytes | BinaryIO, name: str) -> bytes:
         raise AudioError(f"{name}: {error.strerror or error}") from error
 
 
-def _decode_soundfile(content: bytes, name: str) -> tuple[Waveform, int]:
-    samples, rate, declared = _decode_pcm(content) or _decode_any(content)
+def _decode_whole(content: bytes, name: str) -> tuple[Waveform, int]:
+    samples, rate, declared = _decode_pcm(content) or _decode_soundfile(content)
     decoded_s = len(samples) / rate
     # Of a cut WAV or AIFF libsndfile declares what is there; what was to be there stands in the outermost chunk.
     declared_s = max(declared / rate, decoded_s * _chunk_bytes(content) / len(content))
@@ -132,7 +133,7 @@ def _decode_soundfile(content: bytes, name: str) -> tuple[Waveform, int]:
     return samples, rate
 
 
-def _decode_any(content: bytes) -> tuple[Waveform, int, int]:
+def _decode_soundfile(content: bytes) -> tuple[Waveform, int, int]:
     with soundfile.SoundFile(io.BytesIO(content)) as file:
         return file.read(dtype="float32", always_2d=False), file.samplerate, file.frames
 

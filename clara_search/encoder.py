@@ -42,6 +42,11 @@ class Encoder(Protocol):
         """Return unit vectors, shape (n, dim), of `texts`, all in `language` (a code such as "en") where given."""
 
 
+def calls_at_once(encoder: Encoder) -> int:
+    """Return how many threads may call `encoder`, and should: what it says of itself by an attribute, or one."""
+    return max(1, getattr(encoder, "calls_at_once", 1))
+
+
 def load_encoder(
     model: str | Path = DEFAULT_MODEL,
     device: str | None = None,

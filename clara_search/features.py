@@ -73,23 +73,23 @@ def log_mels(waveforms: Sequence[Waveform], config: MelConfig, device: torch.dev
         raise AudioError("cannot make a log-mel of an empty waveform")
     # One behind the other, each between zeros of half a transform, and each from a multiple of the hop on.
     hops = [-(-(len(waveform) + config.n_fft) // config.hop) for waveform in waveforms]
-    firsts = [0, *accumulate(hops)]
-    samples = np.zeros(firsts[-1] * config.hop + config.n_fft, np.float32)
-    for waveform, first in zip(waveforms, firsts, strict=False):
+    *firsts, count = accumulate(hops, initial=0)
+    samples = np.zeros(count * config.hop + config.n_fft, np.float32)
+    for waveform, first in zip(waveforms, firsts, strict=True):
         start = first * config.hop + config.n_fft // 2
         samples[start : start + len(waveform)] = waveform
-    framed = torch.from_numpy(samples).to(device).as_strided((firsts[-1], config.n_fft), (config.hop, 1))
+    framed = torch.from_numpy(samples).to(device).as_strided((count, config.n_fft), (config.hop, 1))
     window, filters = _window(config, device), _filters(config, device)
-    powers = torch.empty(firsts[-1], config.n_mels, device=device)
+    powers = torch.empty(count, config.n_mels, device=device)
     together = _FRAMES_AT_ONCE["cpu" if device.type == "cpu" else "cuda"]
-    for start in range(0, len(framed), together):
+    for start in range(0, count, together):
         some = slice(start, start + together)
         squares = torch.view_as_real(torch.fft.rfft(framed[some] * window)).square_()
         torch.matmul(squares[..., 0] + squares[..., 1], filters, out=powers[some])
     decibels = powers.clamp_min_(POWER_FLOOR).log10_().mul_(10.0)
     found = [
         decibels[first : first + 1 + len(waveform) // config.hop]
-        for waveform, first in zip(waveforms, firsts, strict=False)
+        for waveform, first in zip(waveforms, firsts, strict=True)
     ]
     if config.reference_db is not None:
         decibels.sub_(config.reference_db)

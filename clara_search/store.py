@@ -74,13 +74,12 @@ class Database:
                 f"{path}: no database can lie there; take a folder, or a URL such as s3://bucket/sounds"
             )
         self.path = _kept_for(self.place) if self.is_remote else Path(self.place)
-        if create or self.is_remote:
-            try:
-                self.path.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise DatabaseError(f"{self.path}: cannot be made a database ({error.strerror})") from error
         if not create and not (self._all_names() if self.is_remote else self.path.is_dir()):
             raise DatabaseError(f"{self.place}: no database here; `clara-search index SOURCE --db {path}` makes one")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DatabaseError(f"{self.path}: cannot be made a database ({error.strerror})") from error
 
     def table_names(self) -> list[str]:
         """Return the names of the corpus tables, sorted."""
@@ -104,7 +103,7 @@ class Database:
     def create_keyed_table(self, name: str, schema: pa.Schema, key: str) -> KeyedTable:
         """Create a table of any schema whose rows the non-null column `key` tells apart."""
         with self.lock(name):
-            if name in self._all_names():
+            if self.has(name):
                 raise DatabaseError(f"{self.place}: table '{name}' is there already")
             # Row ids then outlive updates and compaction, so that an index in memory can refer to rows by them.
             options = {"new_table_enable_stable_row_ids": "true"}
@@ -122,7 +121,7 @@ class Database:
     def ledger(self, table: str) -> KeyedTable | None:
         """Return the record of what was indexed into `table`, one row per item, or None where there is none yet."""
         name = ledger_name(table)
-        return KeyedTable(self, name, key="key") if name in self._all_names() else None
+        return KeyedTable(self, name, key="key") if self.has(name) else None
 
     def failures(self, table: str = DEFAULT_TABLE) -> list[dict[str, Any]]:
         """Return what could not be indexed into `table`: dicts of uri, reason and the time `at`, sorted by uri."""

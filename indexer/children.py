@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import pickle
 import signal
-import struct
 import subprocess
 import sys
 import threading
@@ -129,10 +128,10 @@ class _Child:
     def read(self, items: list[Item], status: Status) -> list[Loaded]:
         try:
             if not self.has_begun:
-                self.has_begun = bool(_receive(self._from))
+                self.has_begun = bool(pickle.load(self._from))
             _send(self._to, (items, status))
-            found: list[Loaded] = _receive(self._from)
-        except (OSError, EOFError, ValueError) as error:  # ValueError: a pipe that was closed
+            found: list[Loaded] = pickle.load(self._from)
+        except (OSError, EOFError, pickle.UnpicklingError) as error:
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(_ENDS_IN_S)
             self._process.kill()
@@ -157,10 +156,10 @@ def serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     with suppress(EOFError, BrokenPipeError):
-        known, sample_rate = _receive(sys.stdin.buffer)
+        known, sample_rate = pickle.load(sys.stdin.buffer)
         _send(answers, "ready")
         while True:
-            items, status = _receive(sys.stdin.buffer)
+            items, status = pickle.load(sys.stdin.buffer)
             _send(answers, read(items, status, known, sample_rate))
 
 
@@ -171,34 +170,9 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _send(to: Any, message: Any) -> None:
-    """Write `message`: how many parts there are, how long they are, and the parts; arrays are parts of their own."""
-    buffers: list[pickle.PickleBuffer] = []
-    pickled = pickle.dumps(message, protocol=5, buffer_callback=buffers.append)
-    parts = [memoryview(pickled), *(buffer.raw() for buffer in buffers)]
-    to.write(struct.pack(f"<{1 + len(parts)}Q", len(parts), *(part.nbytes for part in parts)))
-    for part in parts:
-        to.write(part)
+def _send(to: IO[bytes], message: object) -> None:
+    pickle.dump(message, to, protocol=5)
     to.flush()
-
-
-def _receive(source: IO[bytes]) -> Any:
-    """Return the next message. Raises EOFError where there is none."""
-    (count,) = struct.unpack("<Q", _exactly(source, 8))
-    lengths = struct.unpack(f"<{count}Q", _exactly(source, 8 * count))
-    pickled, *buffers = [_exactly(source, length) for length in lengths]
-    return pickle.loads(pickled, buffers=buffers)
-
-
-def _exactly(source: IO[bytes], length: int) -> bytearray:
-    found = bytearray(length)
-    view, there = memoryview(found), 0
-    while there < length:
-        more = source.readinto(view[there:])  # type: ignore[attr-defined]
-        if not more:
-            raise EOFError
-        there += more
-    return found
 
 
 def _widen(pipe: Any) -> None:

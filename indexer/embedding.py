@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clara_search.audio import Waveform, Window, cut
-from clara_search.encoder import Embeddings, Encoder
+from clara_search.encoder import Embeddings, Encoder, calls_at_once
 from clara_search.errors import ClaraError, FormatError
 from clara_search.store import TableInfo
 from indexer.items import Item
@@ -26,7 +26,7 @@ _BATCH_AUDIO_S = (80, 640)
 """The first batch, and the largest: they grow for as long as one is encoded in less than `_QUICK_S`."""
 
 _BATCH_TEXTS = 64
-_BATCH_CHARACTERS = (100_000, 100_000)
+_BATCH_CHARACTERS = 100_000
 _QUICK_S = 0.5
 _OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
 _BATCHES_HELD = 2
@@ -69,7 +69,7 @@ def embed(
     of it are tried, and later batches are as small. The encoder works in a thread of its own (in as many as its
     `calls_at_once` says) while the next batch is gathered: it never waits for one.
     """
-    calls = max(1, getattr(encoder, "calls_at_once", 1))
+    calls = calls_at_once(encoder)
     turns = _Turns(calls, clock or Clock())
     first, longest = (audio_s * encoder.sample_rate for audio_s in _BATCH_AUDIO_S)
     clips = _Batcher[Waveform](encoder.encode_audio, _BATCH_WINDOWS, first, longest)
@@ -83,7 +83,7 @@ def embed(
             elif one.waveform is None:
                 language = one.item.language
                 if language not in texts:
-                    texts[language] = _Batcher(_text_encoder(encoder, language), _BATCH_TEXTS, *_BATCH_CHARACTERS)
+                    texts[language] = _Batcher(_text_encoder(encoder, language), _BATCH_TEXTS, _BATCH_CHARACTERS)
                 owner = _unembedded(one, [None], encoder.dim)
                 turns.begin(texts[language].add(owner, 0, one.item.text or ""))
             else:
@@ -154,11 +154,11 @@ class _Turns:
 class _Batcher(Generic[Content]):
     """Gathers clips or texts of many items, and encodes them sorted by length."""
 
-    def __init__(self, encode: Callable[[Sequence[Content]], Embeddings], most: int, length: int, longest: int):
+    def __init__(self, encode: Callable[[Sequence[Content]], Embeddings], most: int, length: int, longest: int = 0):
         self._encode: Callable[[Sequence[Content]], Embeddings] = encode
         self._most = most
         self._most_length = length
-        self._longest = longest
+        self._longest = max(length, longest)
         self._held: list[tuple[Content, Embedded, int]] = []
         self._held_length = 0
 

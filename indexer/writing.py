@@ -152,15 +152,14 @@ class Writer:
             self.removed += self._table.delete_ids(sorted(stale))
             self._ledger.record([self._record(one, known.get(one.item.key)) for one in held])
         self._commits += 1
-        is_due = began - self._gave_back_at >= _GIVE_BACK_AFTER_S
-        if self._commits >= self._compact_after:
-            is_due = True
+        compacts = self._commits >= self._compact_after
+        if compacts:
             # Ever rarer, since each time all of the table may be written anew.
             self._compact_after *= 2
             with self._table.database.commit_lock(self._table.name):
                 self._table.compact(self._keep_days)
                 self._ledger.compact(self._keep_days)
-        if is_due:
+        if compacts or began - self._gave_back_at >= _GIVE_BACK_AFTER_S:
             give_back()
             self._gave_back_at = began
         self._commit_s = time.monotonic() - began

@@ -94,7 +94,7 @@ class ClaraEncoder:
 
     @property
     def calls_at_once(self) -> int:
-        """How many threads may call `encode_audio`, and should: on a CPU, no core is idle then at the end of a call."""
+        """How many threads may call it, and should: on a CPU, no core is idle then at the end of a call."""
         return 2 if self._device.type == "cpu" and not self._is_compiled else 1
 
     def encode_audio(self, waveforms: Sequence[Waveform]) -> npt.NDArray[np.float32]:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
 from collections.abc import Sequence
 from dataclasses import astuple
 from pathlib import Path
@@ -334,29 +333,6 @@ def test_an_interrupted_run_keeps_what_was_embedded_and_the_next_does_the_rest(
     assert encoder.clips_encoded == 100 - kept
 
 
-def test_windows_of_like_length_are_encoded_together(
-    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(embedding, "_BATCH_WINDOWS", 32)
-
-    class Measuring(ToneEncoder):
-        padding, audio = 0, 0
-
-        def encode_audio(self, waveforms: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
-            lengths = [len(waveform) for waveform in waveforms]
-            self.audio += sum(lengths)
-            self.padding += max(lengths) * len(lengths) - sum(lengths)
-            return super().encode_audio(waveforms)
-
-    for number in range(96):
-        write_tone(tmp_path / "many" / f"{number:03}.wav", duration_s=4.0 if number % 2 else 0.5)
-    encoder = Measuring()
-    index([tmp_path / "many"], database, encoder)
-    assert encoder.clips_encoded == 96
-    assert max(encoder.batch_sizes) <= 32
-    assert encoder.padding < 0.4 * encoder.audio  # in the order of the files it would be 0.78
-
-
 def test_progress_is_told_of_every_item_once(
     recordings: Path, database: Database, encoder: ToneEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -415,28 +391,3 @@ def test_a_pipe_is_stepped_over(recordings: Path, database: Database, encoder: T
 def test_windows_that_leave_gaps_are_refused(recordings: Path, database: Database, encoder: ToneEncoder) -> None:
     with pytest.raises(FormatError, match="need 0 < hop <= window"):
         index([recordings], database, encoder, hop_s=20.0)
-
-
-def test_an_encoder_that_takes_several_calls_at_once_gets_them_and_the_vectors_are_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(embedding, "_BATCH_WINDOWS", 8)
-    both = threading.Barrier(2)
-
-    class Meeting(ToneEncoder):
-        calls_at_once = 2
-        met = 0
-
-        def encode_audio(self, waveforms: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
-            if self.met < 2:  # the first two wait for each other
-                self.met += 1
-                both.wait(timeout=20)
-            return super().encode_audio(waveforms)
-
-    for number in range(40):
-        write_tone(tmp_path / "in" / f"{number:03}.wav", 100 + 50 * number, duration_s=0.5 + number / 4)
-    info = index([tmp_path / "in"], tmp_path / "one", ToneEncoder(), window_s=2.0, hop_s=1.0)
-    assert index([tmp_path / "in"], tmp_path / "two", Meeting(), window_s=2.0, hop_s=1.0).rows == info.rows
-    one, two = (Database(tmp_path / name).table().scan(["id", "vector"]).sort_by("id") for name in ("one", "two"))
-    assert one["id"] == two["id"]
-    np.testing.assert_allclose(one["vector"].to_pylist(), two["vector"].to_pylist(), atol=1e-6)
