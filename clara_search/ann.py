@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
+import re
 import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from clara_search import confined
 from clara_search.encoder import Embeddings
 from clara_search.errors import DatabaseError, QueryError
 from clara_search.exact import Positions, best, cosines, top_k
@@ -33,6 +34,9 @@ FORMAT_VERSION = 1
 MEASURED_K = 10
 """Recall is measured at this many hits."""
 
+_META_FILE = "meta.json"
+_INDEX_FILE, _ROWS_FILE = re.compile(r"[0-9a-f]{32}\.faiss"), re.compile(r"[0-9a-f]{32}\.arrow")
+_OWN_FILE = re.compile(r"meta\.json|[0-9a-f]{32}\.(faiss|arrow|tmp)")
 _IVF_FROM_ROWS = 20_000  # below, comparing with every row takes a few milliseconds
 _MEASURED_QUERIES = 256
 _SEED = 0
@@ -94,8 +98,7 @@ def build(table: Table, kind: Kind | Literal["auto"] = "auto", target_recall: fl
     queries = _held_out(snapshot)
     nprobe, recall = _tune(index, snapshot, queries, target_recall)
     rows = snapshot.columns.select([ROW_ID, UPDATED_AT, "id", "content_hash"])
-    folder = _folder(table)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = confined.make_folder(table.database.path, _folder(table))
     with table.database.lock(f"_ann_{table.name}"):
         checksums = _write_files(folder, index, rows)
         meta = AnnMeta(
@@ -115,10 +118,8 @@ def build(table: Table, kind: Kind | Literal["auto"] = "auto", target_recall: fl
         # The index exists from here on, whole: whoever reads sees the old one or the new one.
         written = folder / f"{uuid.uuid4().hex}.tmp"
         written.write_text(json.dumps(asdict(meta), indent=1), encoding="utf-8")
-        written.replace(_meta_path(table))
-        for path in folder.iterdir():
-            if path.name not in checksums and path != _meta_path(table):
-                path.unlink()
+        confined.rename(table.database.path, written, _meta_path(table))
+        confined.delete_files(table.database.path, folder, _OWN_FILE, keep={*checksums, _META_FILE})
     return AnnStatus(meta, covered=len(snapshot), added=0, gone=0)
 
 
@@ -133,21 +134,23 @@ def status(table: Table) -> AnnStatus | None:
 
 
 def drop(table: Table) -> bool:
-    """Delete the index of `table`, damaged or not, and return whether there was one."""
-    if not _folder(table).is_dir():
+    """Delete the index of `table`, damaged or not, and return whether there was one.
+
+    Files that no index wrote stay, with a warning. Raises DatabaseError where the folder is, or holds, a link.
+    """
+    root, folder = table.database.path, _folder(table)
+    if not confined.check_tree(root, folder).is_dir():
         return False
     with table.database.lock(f"_ann_{table.name}"):
-        _meta_path(table).unlink(missing_ok=True)
-        shutil.rmtree(_folder(table))
+        confined.delete_file(root, _meta_path(table))  # first: no index is there that lacks its files
+        if not confined.delete_files(root, folder, _OWN_FILE):
+            confined.remove_folder(root, folder)
     return True
 
 
 def stamp(table: Table) -> bytes | None:
     """Return what changes whenever the index of `table` is built or dropped; None where there is none."""
-    try:
-        return _meta_path(table).read_bytes()
-    except FileNotFoundError:
-        return None
+    return confined.read_bytes(table.database.path, _meta_path(table))
 
 
 def load(table: Table) -> AnnIndex | None:
@@ -271,7 +274,7 @@ def _folder(table: Table) -> Path:
 
 
 def _meta_path(table: Table) -> Path:
-    return _folder(table) / "meta.json"
+    return _folder(table) / _META_FILE
 
 
 def _write_files(folder: Path, index: Any, rows: pa.Table) -> dict[str, str]:
@@ -288,13 +291,15 @@ def _load(table: Table, stamped: bytes) -> AnnIndex:
     try:
         meta = AnnMeta(**json.loads(stamped))
         index_name, rows_name = sorted(meta.checksums, key=lambda name: name.endswith(".arrow"))
+        if not (_INDEX_FILE.fullmatch(index_name) and _ROWS_FILE.fullmatch(rows_name)):
+            raise ValueError("names of files that no index writes")
     except (ValueError, TypeError, AttributeError) as error:
         raise DatabaseError(f"the ANN index of table '{table.name}' has a broken meta.json; {remedy}") from error
     if meta.format_version != FORMAT_VERSION:
         raise DatabaseError(f"the ANN index of table '{table.name}' has format {meta.format_version}; {remedy}")
     if meta.fingerprint != table.info.fingerprint:
         raise DatabaseError(f"the ANN index of table '{table.name}' was built with another encoder; {remedy}")
-    folder = _folder(table)
+    folder = confined.check_tree(table.database.path, _folder(table))
     for name, checksum in meta.checksums.items():
         path = folder / name
         if not path.is_file() or _sha256(path) != checksum:

@@ -34,6 +34,7 @@ class KeyedTable:
         self.database = database
         self.name = name
         self.key = key
+        folder = database.table_folder(name)
         try:
             self._lance = database.connection.open_table(name)
         except (ValueError, RuntimeError, OSError) as error:
@@ -41,7 +42,6 @@ class KeyedTable:
                 f"{database.place}: table '{name}' cannot be opened ({reason_of(error)}): `clara-search db verify "
                 "--repair` rolls it back to its last whole version"
             ) from error
-        folder = database.table_folder(name)
         self._sync = FolderSync(folder) if folder else _nothing  # what a store has acknowledged, it has
 
     @property

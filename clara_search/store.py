@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from clara_search import confined
 from clara_search.durable import sync_folder
 from clara_search.errors import DatabaseError, EncoderMismatch
 from clara_search.keyed import KeyedTable, read_errors, reason_of
@@ -102,6 +103,7 @@ class Database:
 
     def create_keyed_table(self, name: str, schema: pa.Schema, key: str) -> KeyedTable:
         """Create a table of any schema whose rows the non-null column `key` tells apart."""
+        self.table_folder(name)
         with self.lock(name):
             if self.has(name):
                 raise DatabaseError(f"{self.place}: table '{name}' is there already")
@@ -115,6 +117,7 @@ class Database:
 
     def drop_table(self, name: str) -> None:
         """Delete the table `name` with all its versions, where there is one."""
+        self.table_folder(name)
         with self.lock(name):
             self.connection.drop_table(name, ignore_missing=True)
 
@@ -153,9 +156,7 @@ class Database:
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
         """Hold the right to commit to table `name`, among all processes of this machine."""
-        from filelock import FileLock
-
-        with FileLock(self.path / f".{name}.lock"):
+        with confined.lock(self.path, self.path / f".{name}.lock"):
             yield
 
     def commit_lock(self, table: str) -> AbstractContextManager[None]:
@@ -163,8 +164,11 @@ class Database:
         return self.lock(f"_commit_{table}")
 
     def table_folder(self, name: str) -> Path | None:
-        """Return where LanceDB keeps the table `name`; None for one that is not on this machine."""
-        return None if self.is_remote else self.path / f"{name}.lance"
+        """Return where LanceDB keeps the table `name`; None for one that is not on this machine.
+
+        Raises DatabaseError where that, or anything in it, is a link: LanceDB would follow it.
+        """
+        return None if self.is_remote else confined.check_tree(self.path, self.path / f"{name}.lance")
 
     def has(self, name: str) -> bool:
         """Tell whether there is a table `name`, a ledger included."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from clara_search import ann
+from clara_search import ann, confined
 from clara_search.audio import Window, cut, load_audio
 from clara_search.durable import sync_folder
 from clara_search.encoder import Embeddings, Encoder, load_encoder
@@ -60,6 +60,7 @@ def verify(
     A version that cannot be read is given up for the one before. Rows with a vector that is not finite or not of unit
     norm, without a content hash, or unlike their recording embedded again, are deleted: the next `index` of their
     source, which misses them, writes them anew. `encoder` is the one that built the table, for whoever has it loaded.
+    Raises DatabaseError where a folder of the database holds a link.
     """
     opening, rows = _open_whole(database, name, True, sample, repair)
     yield Finding(name, "files", *opening)
@@ -96,13 +97,14 @@ def _open_whole(
             table = KeyedTable(fresh, name, "id" if is_corpus else "key")
             rows = _read(table, sample)
         except DatabaseError as error:
-            heads = sorted(versions.glob("*.manifest")) if versions else []  # Lance counts down: the newest comes first
+            # Lance counts down: the newest comes first.
+            heads = sorted(versions.glob("[0-9]*.manifest")) if versions else []
             if versions and repair and len(heads) > 1 and len(set_aside) < _MOST_VERSIONS_BACK:
-                set_aside.append(heads[0].rename(heads[0].with_suffix(".damaged")))
+                set_aside.append(confined.rename(database.path, heads[0], heads[0].with_suffix(".damaged")))
                 sync_folder(versions)
                 continue
             for path in set_aside:
-                path.rename(path.with_suffix(".manifest"))
+                confined.rename(database.path, path, path.with_suffix(".manifest"))
             hint = "no whole version of it was found near" if repair else "--repair goes back to a whole version"
             return (False, f"{error}; {hint}"), None
         if set_aside:

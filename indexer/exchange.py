@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,21 +38,28 @@ def export_embeddings(database: Database | str | Path, folder: str | Path, table
     target = Path(absolute(folder))
     if target.exists():
         raise FormatError(f"{target}: is there already; name a folder that is not")
-    partial = target.with_name(f"{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    rows = 0
     try:
-        for name in ("embeddings", "metadata"):
-            (partial / name).mkdir(parents=True)
-        for number, batch in enumerate(corpus.batches(corpus.schema.names)):
-            vectors = batch["vector"].flatten().to_numpy(zero_copy_only=False).reshape(batch.num_rows, -1)
-            np.save(partial / "embeddings" / f"embeddings_{number:04}.npy", vectors.astype(np.float32))
-            metadata = pa.Table.from_batches([batch]).drop_columns(["vector"])
-            parquet.write_table(metadata, partial / "metadata" / f"metadata_{number:04}.parquet")
-            rows += batch.num_rows
-        partial.rename(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # A name of nobody else: what lies beside the target is the user's.
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as own:
+            partial = Path(own) / "partial"
+            rows = _write_embeddings(corpus, partial)
+            partial.rename(target)
     except OSError as error:
         raise FormatError(f"{target}: cannot be written ({error.strerror or error})") from error
+    return rows
+
+
+def _write_embeddings(corpus: Table, folder: Path) -> int:
+    for name in ("embeddings", "metadata"):
+        (folder / name).mkdir(parents=True)
+    rows = 0
+    for number, batch in enumerate(corpus.batches(corpus.schema.names)):
+        vectors = batch["vector"].flatten().to_numpy(zero_copy_only=False).reshape(batch.num_rows, -1)
+        np.save(folder / "embeddings" / f"embeddings_{number:04}.npy", vectors.astype(np.float32))
+        metadata = pa.Table.from_batches([batch]).drop_columns(["vector"])
+        parquet.write_table(metadata, folder / "metadata" / f"metadata_{number:04}.parquet")
+        rows += batch.num_rows
     return rows
 
 

@@ -38,7 +38,7 @@ ORDER = [
     {"models.clara"},
     {"models"},
     {"encoder"},
-    {"durable"},
+    {"durable", "confined"},
     {"keyed"},
     {"store"},
     {"exact", "prompts", "head", "classify", "faiss_engine", "scoring"},

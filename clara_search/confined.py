@@ -1,0 +1,184 @@
+"""Paths inside a database: whoever made it may have put links there, and nothing outside it is written or deleted.
+
+The folder of the database itself may be a link: its user named it. Below it, a link is an error, and only files whose
+names this project gives are deleted or renamed. LanceDB, FAISS and pyarrow follow links: check what they are given.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import stat
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from clara_search.errors import DatabaseError
+
+log = logging.getLogger(__name__)
+
+
+def check_path(root: Path, path: Path) -> Path:
+    """Return `path`, once no component of it below the database `root` is a link.
+
+    Raises:
+        DatabaseError: A component is a link, or `path` leads out of `root`.
+    """
+    _lstat(root, path)
+    return path
+
+
+def check_tree(root: Path, folder: Path) -> Path:
+    """Return `folder`, which need not exist, once neither it nor anything below it is a link.
+
+    Raises:
+        DatabaseError: There is a link, or a folder cannot be read.
+    """
+    waiting = [str(check_path(root, folder))]
+    while waiting:
+        try:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    if entry.is_symlink():
+                        raise _link(entry.path)
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+        except (FileNotFoundError, NotADirectoryError):  # not made yet, or gone since: another process compacts
+            continue
+        except OSError as error:
+            raise _unusable(error) from error
+    return folder
+
+
+def make_folder(root: Path, folder: Path) -> Path:
+    """Return `folder`, made where it is missing. Raises DatabaseError as `check_path` does, and where it cannot be."""
+    check_path(root, folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unusable(error) from error
+    return folder
+
+
+def read_bytes(root: Path, path: Path) -> bytes | None:
+    """Return the content of a file, or None where there is none. Raises DatabaseError as `check_path` does."""
+    if _lstat(root, path) is None:
+        return None
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _unusable(error) from error
+
+
+def rename(root: Path, path: Path, new: Path) -> Path:
+    """Give `path` the name `new`, in place of a file of that name, and return it. Raises DatabaseError as above."""
+    check_path(root, path)
+    check_path(root, new)
+    try:
+        return path.replace(new)
+    except OSError as error:
+        raise _unusable(error) from error
+
+
+def delete_file(root: Path, path: Path) -> None:
+    """Delete a file, where there is one. Raises DatabaseError as `check_path` does, and for what is no file."""
+    check_path(root, path)
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise _unusable(error) from error
+
+
+def delete_files(root: Path, folder: Path, own: re.Pattern[str], keep: Collection[str] = ()) -> int:
+    """Delete the files directly in `folder` whose whole name matches `own`, but for those to `keep`.
+
+    Folders and files of other names stay, with a warning that names one of them.
+
+    Returns:
+        How many entries stay that are not to `keep`.
+
+    Raises:
+        DatabaseError: There is a link in `folder` or on the way to it, or a file cannot be deleted.
+    """
+    check_tree(root, folder)
+    others = []
+    try:
+        for path in sorted(folder.iterdir()):
+            if path.name in keep:
+                continue
+            if own.fullmatch(path.name) and stat.S_ISREG(path.lstat().st_mode):
+                path.unlink(missing_ok=True)
+            else:
+                others.append(path)
+    except OSError as error:
+        raise _unusable(error) from error
+    if others:
+        log.warning("%s and %d others were not written by clara-search: left there", others[0], len(others) - 1)
+    return len(others)
+
+
+def remove_folder(root: Path, folder: Path) -> None:
+    """Remove an empty folder. Raises DatabaseError as `check_path` does, and where it is not empty."""
+    check_path(root, folder)
+    try:
+        folder.rmdir()
+    except OSError as error:
+        raise _unusable(error) from error
+
+
+@contextmanager
+def lock(root: Path, path: Path) -> Iterator[None]:
+    """Hold the lock file `path`, made where it is missing, among all processes of this machine.
+
+    Raises:
+        DatabaseError: It is a link, symbolic or hard, to another file, or it cannot be made or opened.
+    """
+    from filelock import FileLock
+
+    found = _lstat(root, path)
+    if found is not None and (not stat.S_ISREG(found.st_mode) or (found.st_nlink > 1 and found.st_size)):
+        # Most releases of filelock empty what they lock.
+        raise DatabaseError(f"{path}: is no lock file of clara-search: remove it")
+    held = FileLock(path)
+    try:
+        held.acquire()
+    except OSError as error:
+        raise _unusable(error, path) from error
+    try:
+        yield
+    finally:
+        held.release()
+
+
+def _lstat(root: Path, path: Path) -> os.stat_result | None:
+    """Return the status of `path`, None where there is nothing. Raises DatabaseError as `check_path` does."""
+    names = path.relative_to(root).parts
+    if ".." in names:
+        raise DatabaseError(f"{path}: leads out of the database {root}")
+    current, found = str(root), None
+    for name in names:
+        current = os.path.join(current, name)  # noqa: PTH118 - at every search
+        try:
+            found = os.lstat(current)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError) as error:
+            raise _unusable(error, current) from error
+        if stat.S_ISLNK(found.st_mode):
+            raise _link(current)
+    return found
+
+
+def _link(path: str) -> DatabaseError:
+    return DatabaseError(
+        f"{path}: is a link, and a database holds none: nothing was changed; remove the link, or put there what it "
+        "names, if the database is yours"
+    )
+
+
+def _unusable(error: OSError | ValueError, path: str | Path | None = None) -> DatabaseError:
+    name = path or getattr(error, "filename", None)
+    return DatabaseError(f"{name}: cannot be used ({getattr(error, 'strerror', None) or error})")
