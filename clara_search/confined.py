@@ -1,7 +1,8 @@
 """Paths inside a database: whoever made it may have put links there, and nothing outside it is written or deleted.
 
-The folder of the database itself may be a link: its user named it. Below it, a link is an error, and only files whose
-names this project gives are deleted or renamed. LanceDB, FAISS and pyarrow follow links: check what they are given.
+The folder of the database itself may be a link: its user named it. Below it a link is an error, as is a pipe, which
+would be waited for without end, or a device; and only files whose names this project gives are deleted or renamed.
+LanceDB, FAISS and pyarrow follow links: check what they are given.
 """
 
 from __future__ import annotations
@@ -20,30 +21,30 @@ log = logging.getLogger(__name__)
 
 
 def check_path(root: Path, path: Path) -> Path:
-    """Return `path`, once no component of it below the database `root` is a link.
+    """Return `path`, once every component of it below the database `root` is a folder, a file, or not there.
 
     Raises:
-        DatabaseError: A component is a link, or `path` leads out of `root`.
+        DatabaseError: A component is a link, a pipe or a device, or `path` leads out of `root`.
     """
     _lstat(root, path)
     return path
 
 
 def check_tree(root: Path, folder: Path) -> Path:
-    """Return `folder`, which need not exist, once neither it nor anything below it is a link.
+    """Return `folder`, which need not exist, once it and all below it are folders and files.
 
     Raises:
-        DatabaseError: There is a link, or a folder cannot be read.
+        DatabaseError: There is a link, a pipe or a device, or a folder cannot be read.
     """
     waiting = [str(check_path(root, folder))]
     while waiting:
         try:
             with os.scandir(waiting.pop()) as entries:
                 for entry in entries:
-                    if entry.is_symlink():
-                        raise _link(entry.path)
                     if entry.is_dir(follow_symlinks=False):
                         waiting.append(entry.path)
+                    elif not entry.is_file(follow_symlinks=False):
+                        raise _foreign(entry.path, entry.is_symlink())
         except (FileNotFoundError, NotADirectoryError):  # not made yet, or gone since: another process compacts
             continue
         except OSError as error:
@@ -167,16 +168,16 @@ def _lstat(root: Path, path: Path) -> os.stat_result | None:
             return None
         except (OSError, ValueError) as error:
             raise _unusable(error, current) from error
-        if stat.S_ISLNK(found.st_mode):
-            raise _link(current)
+        if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
+            raise _foreign(current, stat.S_ISLNK(found.st_mode))
     return found
 
 
-def _link(path: str) -> DatabaseError:
-    return DatabaseError(
-        f"{path}: is a link, and a database holds none: nothing was changed; remove the link, or put there what it "
-        "names, if the database is yours"
-    )
+def _foreign(path: str, is_link: bool) -> DatabaseError:
+    if is_link:
+        remedy = "remove the link, or put there what it names, if the database is yours"
+        return DatabaseError(f"{path}: is a link, and a database holds none: nothing was changed; {remedy}")
+    return DatabaseError(f"{path}: is a pipe, a socket or a device, and a database holds none: remove it")
 
 
 def _unusable(error: OSError | ValueError, path: str | Path | None = None) -> DatabaseError:

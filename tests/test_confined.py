@@ -187,6 +187,23 @@ def test_no_command_changes_anything_outside_the_database(home: Path, layout: st
     assert link.is_symlink() or command == "index anew"
 
 
+PIPES = [".corpus.lock", "_ann", "_ann/corpus", "_ann/corpus/meta.json", f"_ann/corpus/{OWN}.faiss"]
+PIPES += [f"corpus.lance/{name}" for name in ("_versions", "data/new.lance", "_versions/1.manifest")]
+PIPES += ["_ledger_corpus.lance/data/new.lance"]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", PIPES)
+def test_no_command_waits_for_a_pipe(home: Path, name: str) -> None:
+    pipe = replace_by_link(home / "db" / name, "nowhere")
+    pipe.unlink()
+    os.mkfifo(pipe)
+    for command in sorted(refusing(name)):
+        with pytest.raises(DatabaseError, match="is a pipe, a socket or a device") as caught:
+            COMMANDS[command](home)
+        assert str(caught.value).startswith((f"{pipe}: ", f"Error: {pipe}: "))
+
+
 @pytest.mark.filterwarnings("ignore:optimize:UserWarning")
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("root", ["db", "link"])
