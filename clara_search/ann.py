@@ -7,12 +7,9 @@ searched exactly and merged, rows that were replaced or deleted never come back 
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 import uuid
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -21,45 +18,33 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clara_search import confined
+from clara_search.ann_files import (
+    FORMAT_VERSION,
+    META_FILE,
+    MOST_META_BYTES,
+    OWN_FILE,
+    ROW_COLUMNS,
+    AnnMeta,
+    Kind,
+    folder_of,
+    meta_path,
+    read_files,
+    write_files,
+)
 from clara_search.encoder import Embeddings
 from clara_search.errors import DatabaseError, QueryError
 from clara_search.exact import Positions, best, cosines, top_k
-from clara_search.faiss_engine import flat_index, ivf_index, nearest, read_index, write_index
+from clara_search.faiss_engine import flat_index, ivf_index, nearest
 from clara_search.snapshot import ROW_ID, UPDATED_AT, Snapshot
 from clara_search.store import Table
 
-Kind = Literal["flat", "ivf"]
-
-FORMAT_VERSION = 1
 MEASURED_K = 10
 """Recall is measured at this many hits."""
 
-_META_FILE = "meta.json"
-_INDEX_FILE, _ROWS_FILE = re.compile(r"[0-9a-f]{32}\.faiss"), re.compile(r"[0-9a-f]{32}\.arrow")
-_OWN_FILE = re.compile(r"meta\.json|[0-9a-f]{32}\.(faiss|arrow|tmp)")
 _IVF_FROM_ROWS = 20_000  # below, comparing with every row takes a few milliseconds
 _MEASURED_QUERIES = 256
 _SEED = 0
 _TIE = 1e-5  # scores this near are equal: two ways to multiply round differently
-
-
-@dataclass(frozen=True)
-class AnnMeta:
-    """What an index is: `recall` is recall@10 against exact search, measured with rows of kind `measured_with`."""
-
-    format_version: int
-    kind: Kind
-    fingerprint: str
-    table_version: int
-    rows: int
-    lists: int
-    nprobe: int
-    target_recall: float
-    recall: float
-    measured_with: str
-    measured_queries: int
-    checksums: dict[str, str]
-    """Sha256 of each file, by name: FAISS itself loads a damaged file without a word."""
 
 
 @dataclass(frozen=True)
@@ -97,10 +82,10 @@ def build(table: Table, kind: Kind | Literal["auto"] = "auto", target_recall: fl
     index = ivf_index(vectors) if chosen == "ivf" else flat_index(vectors)
     queries = _held_out(snapshot)
     nprobe, recall = _tune(index, snapshot, queries, target_recall)
-    rows = snapshot.columns.select([ROW_ID, UPDATED_AT, "id", "content_hash"])
-    folder = confined.make_folder(table.database.path, _folder(table))
+    rows = snapshot.columns.select(list(ROW_COLUMNS))
+    folder = confined.make_folder(table.database.path, folder_of(table))
     with table.database.lock(f"_ann_{table.name}"):
-        checksums = _write_files(folder, index, rows)
+        checksums = write_files(folder, index, rows)
         meta = AnnMeta(
             format_version=FORMAT_VERSION,
             kind=chosen,
@@ -118,8 +103,8 @@ def build(table: Table, kind: Kind | Literal["auto"] = "auto", target_recall: fl
         # The index exists from here on, whole: whoever reads sees the old one or the new one.
         written = folder / f"{uuid.uuid4().hex}.tmp"
         written.write_text(json.dumps(asdict(meta), indent=1), encoding="utf-8")
-        confined.rename(table.database.path, written, _meta_path(table))
-        confined.delete_files(table.database.path, folder, _OWN_FILE, keep={*checksums, _META_FILE})
+        confined.rename(table.database.path, written, meta_path(table))
+        confined.delete_files(table.database.path, folder, OWN_FILE, keep={*checksums, META_FILE})
     return AnnStatus(meta, covered=len(snapshot), added=0, gone=0)
 
 
@@ -138,26 +123,26 @@ def drop(table: Table) -> bool:
 
     Files that no index wrote stay, with a warning. Raises DatabaseError where the folder is, or holds, a link.
     """
-    root, folder = table.database.path, _folder(table)
+    root, folder = table.database.path, folder_of(table)
     if not confined.check_tree(root, folder).is_dir():
         return False
     with table.database.lock(f"_ann_{table.name}"):
-        confined.delete_file(root, _meta_path(table))  # first: no index is there that lacks its files
-        if not confined.delete_files(root, folder, _OWN_FILE):
+        confined.delete_file(root, meta_path(table))  # first: no index is there that lacks its files
+        if not confined.delete_files(root, folder, OWN_FILE):
             confined.remove_folder(root, folder)
     return True
 
 
 def stamp(table: Table) -> bytes | None:
     """Return what changes whenever the index of `table` is built or dropped; None where there is none."""
-    return confined.read_bytes(table.database.path, _meta_path(table))
+    return confined.read_bytes(table.database.path, meta_path(table), MOST_META_BYTES)
 
 
 def load(table: Table) -> AnnIndex | None:
     """Return the index of `table`, or None where it has none. Raises DatabaseError if it is damaged."""
     while (before := stamp(table)) is not None:
         try:
-            return _load(table, before)
+            return AnnIndex(*read_files(table, before))
         except DatabaseError:
             if stamp(table) == before:  # otherwise another process replaced it while it was read
                 raise
@@ -267,49 +252,3 @@ def _tune(index: Any, snapshot: Snapshot, held_out: Positions, target_recall: fl
         if recall >= target_recall or nprobe >= lists:
             return nprobe, recall
         nprobe = min(nprobe * 2, lists)
-
-
-def _folder(table: Table) -> Path:
-    return table.database.path / "_ann" / table.name
-
-
-def _meta_path(table: Table) -> Path:
-    return _folder(table) / _META_FILE
-
-
-def _write_files(folder: Path, index: Any, rows: pa.Table) -> dict[str, str]:
-    name = uuid.uuid4().hex
-    index_path, rows_path = folder / f"{name}.faiss", folder / f"{name}.arrow"
-    write_index(index, index_path)
-    with pa.ipc.new_file(rows_path, rows.schema) as writer:
-        writer.write_table(rows)
-    return {path.name: _sha256(path) for path in (index_path, rows_path)}
-
-
-def _load(table: Table, stamped: bytes) -> AnnIndex:
-    remedy = "run `clara-search ann build` or `clara-search ann drop`"
-    try:
-        meta = AnnMeta(**json.loads(stamped))
-        index_name, rows_name = sorted(meta.checksums, key=lambda name: name.endswith(".arrow"))
-        if not (_INDEX_FILE.fullmatch(index_name) and _ROWS_FILE.fullmatch(rows_name)):
-            raise ValueError("names of files that no index writes")
-    except (ValueError, TypeError, AttributeError) as error:
-        raise DatabaseError(f"the ANN index of table '{table.name}' has a broken meta.json; {remedy}") from error
-    if meta.format_version != FORMAT_VERSION:
-        raise DatabaseError(f"the ANN index of table '{table.name}' has format {meta.format_version}; {remedy}")
-    if meta.fingerprint != table.info.fingerprint:
-        raise DatabaseError(f"the ANN index of table '{table.name}' was built with another encoder; {remedy}")
-    folder = confined.check_tree(table.database.path, _folder(table))
-    for name, checksum in meta.checksums.items():
-        path = folder / name
-        if not path.is_file() or _sha256(path) != checksum:
-            what = "is damaged" if path.is_file() else "is missing"
-            raise DatabaseError(f"the ANN index of table '{table.name}' cannot be used, {path} {what}; {remedy}")
-    with pa.ipc.open_file(folder / rows_name) as reader:
-        rows = reader.read_all().combine_chunks()
-    return AnnIndex(meta, read_index(folder / index_name), rows)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

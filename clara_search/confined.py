@@ -62,10 +62,17 @@ def make_folder(root: Path, folder: Path) -> Path:
     return folder
 
 
-def read_bytes(root: Path, path: Path) -> bytes | None:
-    """Return the content of a file, or None where there is none. Raises DatabaseError as `check_path` does."""
-    if _lstat(root, path) is None:
+def read_bytes(root: Path, path: Path, limit: int) -> bytes | None:
+    """Return the content of a file, or None where there is none.
+
+    Raises:
+        DatabaseError: As `check_path` does, and for a file of more than `limit` bytes.
+    """
+    found = _lstat(root, path)
+    if found is None:
         return None
+    if found.st_size > limit:
+        raise DatabaseError(f"{path}: has {found.st_size:,} bytes, and at most {limit:,} are expected")
     try:
         return path.read_bytes()
     except FileNotFoundError:

@@ -43,6 +43,7 @@ ORDER = [
     {"store"},
     {"exact", "prompts", "head", "classify", "faiss_engine", "scoring"},
     {"snapshot"},
+    {"ann_files"},
     {"ann"},
     {"search", "verify"},
     {"__init__"},
