@@ -78,6 +78,9 @@ class Database:
         if not create and not (self._all_names() if self.is_remote else self.path.is_dir()):
             raise DatabaseError(f"{self.place}: no database here; `clara-search index SOURCE --db {path}` makes one")
         try:
+            if self.is_remote:  # ids, and what was searched for, are nobody else's to read
+                self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self.path.parent.chmod(0o700)
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise DatabaseError(f"{self.path}: cannot be made a database ({error.strerror})") from error

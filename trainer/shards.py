@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -24,6 +25,7 @@ from trainer.corpus import bounded_map
 from trainer.tar import add_member, new_shard
 from trainer.writing import new_folder, write_text
 
+_SHARD_NAME = re.compile(r"\d{5,}\.tar")
 OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
 FORMATS = {"flac": {"format": "FLAC", "subtype": "PCM_16"}, "opus": {"format": "OGG", "subtype": "OPUS"}}
 
@@ -102,6 +104,8 @@ def _written_before(path: Path, settings: dict[str, Any]) -> dict[str, dict[str,
         raise FormatError(f"{path}: cannot be read ({error}); take another folder, or remove it") from error
     if before != settings:
         raise FormatError(f"{path.parent} holds shards made with other settings: {before}")
+    if not isinstance(shards, dict) or not all(_SHARD_NAME.fullmatch(name) for name in shards):
+        raise FormatError(f"{path}: lists other files than shards; take another folder, or remove it")
     return shards
 
 

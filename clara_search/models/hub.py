@@ -7,7 +7,7 @@ from pathlib import Path
 
 from clara_search.errors import UnknownModel, first_line
 
-_ID = re.compile(r"(?P<repository>[\w][\w.-]*/[\w][\w.-]*)(@(?P<revision>[\w./-]+))?")
+_ID = re.compile(r"(?P<repository>[\w][\w.-]*/[\w][\w.-]*)(@(?P<revision>[\w-][\w.-]*(/[\w-][\w.-]*)*))?")
 
 _FILES = ("*.json", "*.safetensors", "*.txt", "README.md")
 """What is fetched and pushed: configuration, weights, tokenizer and card; no code, nothing pickled."""
@@ -20,7 +20,7 @@ _OLD_WEIGHTS = "pytorch_model.bin"
 
 def is_id(name: str) -> bool:
     """Tell whether `name` is written like a model of the hub: organisation/name, with @revision where wanted."""
-    return _ID.fullmatch(name) is not None
+    return _match(name) is not None
 
 
 def fetch(name: str) -> Path:
@@ -31,7 +31,7 @@ def fetch(name: str) -> Path:
     import huggingface_hub
     from huggingface_hub import errors
 
-    match = _ID.fullmatch(name)
+    match = _match(name)
     if match is None:
         raise UnknownModel(f"{name!r} is not written like a model of the hub, organisation/name or .../name@revision")
     repository, revision = match["repository"], match["revision"]
@@ -53,6 +53,11 @@ def fetch(name: str) -> Path:
             f"where there is a network, run `hf download {repository}{at} --local-dir DIR`, bring DIR here "
             "and name it instead"
         ) from error
+
+
+def _match(name: str) -> re.Match[str] | None:
+    """Return the parts of a name; None for one with "..", which no branch has, and with which a cache is left."""
+    return None if ".." in name else _ID.fullmatch(name)
 
 
 def push(folder: Path, repository: str, private: bool = False) -> str:

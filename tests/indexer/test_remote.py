@@ -56,6 +56,14 @@ def test_a_database_in_an_object_store_holds_what_one_in_a_folder_does(
     assert not [path for path in bucket.find("sounds") if "databases/one" not in path]
 
 
+def test_what_this_machine_keeps_of_a_store_is_for_nobody_else(tmp_path: Path) -> None:
+    kept = tmp_path / "cache" / "clara-search"
+    kept.mkdir(parents=True)
+    kept.chmod(0o755)  # as an earlier release made it
+    Database(PLACE, create=True)
+    assert kept.stat().st_mode & 0o777 == 0o700
+
+
 def test_a_database_in_an_object_store_is_searched_also_with_an_ann_index(
     bucket: Any, recordings: Path, tmp_path: Path
 ) -> None:

@@ -164,6 +164,20 @@ def test_a_folder_that_datasets_saved_is_read_with_all_its_splits(tmp_path: Path
         listed(saved)
 
 
+@pytest.mark.parametrize("name", ["../elsewhere.arrow", "{home}/elsewhere.arrow", "..", ".", "", "a/b.arrow", 3])
+def test_a_data_set_names_no_file_outside_its_folder(tmp_path: Path, name: str | int) -> None:
+    arrow(tmp_path / "elsewhere.arrow", True, [{"text": "of somebody else"}])
+    name = name.format(home=tmp_path) if isinstance(name, str) else name
+    saved = tmp_path / "saved"
+    saved.mkdir()
+    (saved / "state.json").write_text(json.dumps({"_data_files": [{"filename": name}]}))
+    with pytest.raises(FormatError, match="saved: not a data set that can be read"):
+        listed(saved)
+    (saved / "dataset_dict.json").write_text(json.dumps({"splits": [name]}))
+    with pytest.raises(FormatError, match="saved: not a data set that can be read"):
+        listed(saved)
+
+
 def test_patterns_name_what_matches_and_a_file_may_have_their_letters(tmp_path: Path) -> None:
     for name in ("a/1.wav", "a/b/2.wav", "a/[3].wav", "train-00.tar", "train-01.tar"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

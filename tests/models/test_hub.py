@@ -193,6 +193,12 @@ def test_a_push_that_cannot_be_made_says_why(cache: Path, monkeypatch: pytest.Mo
         ("./models/mine", False),
         ("/models/mine", False),
         ("a/b/c", False),
+        ("lab/small@..", False),
+        ("lab/small@../../main", False),
+        ("lab/small@refs/../../../x", False),
+        ("lab/small@/etc", False),
+        ("lab/small@main/", False),
+        ("lab/..", False),
     ],
 )
 def test_an_id_is_an_organisation_and_a_name(name: str, expected: bool) -> None:

@@ -79,6 +79,20 @@ def test_a_broken_record_is_named(manifest: Path, tmp_path: Path, content: str |
         write_shards(str(manifest), tmp_path / "out", per_shard=5, rate=RATE)
 
 
+@pytest.mark.parametrize("name", ["../letter.tar", "{home}/letter.tar", "audio/00001.tar", "notes.txt", ""])
+def test_a_record_removes_nothing_but_shards(manifest: Path, tmp_path: Path, name: str) -> None:
+    write_shards(str(manifest), tmp_path / "out", per_shard=5, rate=RATE)
+    letter = tmp_path / "letter.tar"
+    letter.write_text("precious")
+    record = tmp_path / "out" / "shards.json"
+    values = json.loads(record.read_text())
+    values["shards"][name.format(home=tmp_path)] = {}
+    record.write_text(json.dumps(values))
+    with pytest.raises(FormatError, match=r"shards\.json: lists other files than shards"):
+        write_shards(str(manifest), tmp_path / "out", per_shard=5, rate=RATE)
+    assert letter.read_text() == "precious"
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
