@@ -165,7 +165,7 @@ def _lstat(root: Path, path: Path) -> os.stat_result | None:
     """Return the status of `path`, None where there is nothing. Raises DatabaseError as `check_path` does."""
     names = path.relative_to(root).parts
     if ".." in names:
-        raise DatabaseError(f"{path}: leads out of the database {root}")
+        raise DatabaseError(f"{path}: leads out of {root}")
     current, found = str(root), None
     for name in names:
         current = os.path.join(current, name)  # noqa: PTH118 - at every search
@@ -182,9 +182,9 @@ def _lstat(root: Path, path: Path) -> os.stat_result | None:
 
 def _foreign(path: str, is_link: bool) -> DatabaseError:
     if is_link:
-        remedy = "remove the link, or put there what it names, if the database is yours"
-        return DatabaseError(f"{path}: is a link, and a database holds none: nothing was changed; {remedy}")
-    return DatabaseError(f"{path}: is a pipe, a socket or a device, and a database holds none: remove it")
+        remedy = "remove the link, or put there what it names"
+        return DatabaseError(f"{path}: is a link, which is not followed: nothing was changed; {remedy}")
+    return DatabaseError(f"{path}: is a pipe, a socket or a device, which is not opened: remove it")
 
 
 def _unusable(error: OSError | ValueError, path: str | Path | None = None) -> DatabaseError:

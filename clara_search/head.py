@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -220,13 +221,13 @@ def save_head(folder: Path, head: Head) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in head.state_dict().items()}
-        for name in (WEIGHTS_FILE, CONFIG_FILE):  # the configuration last: a folder that has one is whole
-            partial = folder / f".{name}.partial"
-            if name == WEIGHTS_FILE:
-                safetensors.torch.save_file(weights, partial)
-            else:
-                partial.write_text(json.dumps(config, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-            partial.replace(folder / name)
+        with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as place:
+            partial = Path(place)
+            safetensors.torch.save_file(weights, partial / WEIGHTS_FILE)
+            text = json.dumps(config, indent=1, ensure_ascii=False) + "\n"
+            (partial / CONFIG_FILE).write_text(text, encoding="utf-8")
+            for name in (WEIGHTS_FILE, CONFIG_FILE):  # the configuration last: a folder that has one is whole
+                (partial / name).replace(folder / name)
     except (OSError, SafetensorError) as error:
         raise FormatError(f"{folder}: the head cannot be written there ({first_line(error)})") from error
 

@@ -22,6 +22,7 @@ from clara_search.datasets.layouts import Row, rows_of
 from clara_search.errors import AudioError, FormatError
 from clara_search.machine import core_count
 from trainer.corpus import bounded_map
+from trainer.writing import whole
 
 MANIFEST, LEFT_OUT, JOURNAL = "manifest.csv", "left-out.txt", ".prepared.jsonl"
 FIRST_COLUMNS = ("path", "text", "speaker", "split", "fold", "language", "source", "duration_s")
@@ -162,12 +163,10 @@ def _read_journal(path: Path) -> dict[str, _Entry]:
 def _write_manifest(path: Path, rows: list[dict[str, Any]], dataset: Dataset) -> None:
     others = [name for name in dataset.columns if name not in FIRST_COLUMNS]
     names = [name for name in (*FIRST_COLUMNS, *others) if any(name in row for row in rows)]
-    partial = path.with_suffix(".partial")
-    with partial.open("w", encoding="utf-8", newline="") as file:
+    with whole(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    partial.replace(path)
 
 
 def _write_lines(path: Path, lines: list[str]) -> None:

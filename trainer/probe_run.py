@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import shutil
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clara_search.errors import FormatError
+from clara_search import confined
+from clara_search.errors import DatabaseError, FormatError
 from clara_search.head import ENCODER_FOLDER, save_head
+from clara_search.models.checkpoint import MODEL_FILES
 from clara_search.models.sources import training_sources
 from trainer.curves import write_table
 from trainer.probe import Fitter, ProbeConfig, fit_frozen, gather, head_shape, run_probe
@@ -69,8 +71,7 @@ def _probe(config: ProbeConfig, run: Path, cache: Path) -> dict[str, Any]:
     try:
         run.mkdir(parents=True, exist_ok=True)
         own = run / "head" / ENCODER_FOLDER
-        if own.exists():  # of an earlier run in the same folder
-            shutil.rmtree(own)
+        _remove_encoder(run, own)
         if tuned is not None:
             fingerprint = tuned.save_encoder(outcome.head, own)
             outcome.head.config = dataclasses.replace(outcome.head.config, fingerprint=fingerprint)
@@ -147,6 +148,20 @@ class Tracked:
         """End the run as one that failed."""
         for one in self._trackers:
             one.finalize("failed")
+
+
+def _remove_encoder(run: Path, folder: Path) -> None:
+    """Remove the encoder of an earlier run in the same folder. Raises FormatError where anything else lies there."""
+    if not folder.exists():
+        return
+    try:
+        others = confined.delete_files(run, folder, re.compile("|".join(map(re.escape, MODEL_FILES))))
+        if not others:
+            confined.remove_folder(run, folder)
+    except DatabaseError as error:
+        raise FormatError(str(error)) from error
+    if others:
+        raise FormatError(f"{folder}: holds more than the encoder of an earlier run: move it away")
 
 
 def _write(run: Path, facts: Mapping[str, Any], history: list[dict[str, float]]) -> None:

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from clara_search.errors import ClaraError, FormatError
 from trainer.phones import phones
+from trainer.writing import whole
 
 SHARES: Mapping[str, float] = {
     "en": 0.36,
@@ -110,10 +111,7 @@ def load_readings(path: Path) -> list[Reading]:
 def readings_command(out: Path, count: int, languages: tuple[str, ...], seed: int) -> None:
     """Write texts with their phones, for a text tower to learn how they sound."""
     shares = dict.fromkeys(languages, 1.0) or SHARES
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(out.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
+    with whole(out) as partial, partial.open("w", encoding="utf-8") as file:
         for reading in tqdm(draw(count, seed, shares), total=count, disable=None):
             file.write(json.dumps(vars(reading), ensure_ascii=False) + "\n")
-    partial.replace(out)
     click.echo(f"{count} texts in {out}")

@@ -24,6 +24,7 @@ from clara_search.datasets.spec import Example
 from clara_search.errors import FormatError, UnknownModel, first_line
 from clara_search.features import MelConfig, log_mel
 from clara_search.machine import core_count
+from trainer.writing import whole
 
 log = logging.getLogger(__name__)
 
@@ -160,10 +161,8 @@ def teach(teacher: Path, recordings: Recordings) -> Taught:
     whisper: Any = WhisperFrames(teacher) if missing else None
     for group, path in tqdm(missing, desc="teacher", unit="part", disable=not missing):
         heard = whisper.hear([recordings.waveform(index) for index in group])
-        partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:
+        with whole(path) as partial, partial.open("wb") as file:
             np.save(file, np.concatenate(list(heard)))
-        partial.replace(path)
     parts: list[Frames] = [np.load(path, mmap_mode="r") for path in paths]
     starts = [
         start
@@ -206,10 +205,8 @@ def teach_texts(teacher: Path, examples: Iterable[Example], cache: Path) -> Taug
     path = cache / f"texts-{key}.npy"
     if not path.exists():
         vectors = _sentence_vectors(teacher, texts)
-        partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:
+        with whole(path) as partial, partial.open("wb") as file:
             np.save(file, vectors)
-        partial.replace(path)
     return TaughtTexts(texts, np.load(path))
 
 

@@ -22,6 +22,7 @@ def whole(path: Path) -> Iterator[Path]:
         new_folder(path.parent)
         if path.exists() and not path.is_file():
             raise FormatError(f"{path}: is there, and is no file")
+        partial.unlink(missing_ok=True)  # a link there would be written through
         yield partial
         with partial.open("rb+") as file:
             os.fsync(file.fileno())

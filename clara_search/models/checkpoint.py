@@ -26,6 +26,8 @@ FORMAT_VERSION = 1
 MODEL_TYPE = "clara"
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_FILE, CARD_FILE = "config.json", "model.safetensors", "tokenizer.json", "README.md"
+MODEL_FILES = (WEIGHTS_FILE, TOKENIZER_FILE, CARD_FILE, CONFIG_FILE)
+"""In the order in which they are put in place: a folder that has the last one is whole."""
 
 
 def save_model(folder: Path, model: Clara, tokenizer: Tokenizer, card: str, dtype: torch.dtype = torch.float16) -> None:
@@ -46,7 +48,7 @@ def save_model(folder: Path, model: Clara, tokenizer: Tokenizer, card: str, dtyp
             safetensors.torch.save_file(weights, partial / WEIGHTS_FILE, metadata={"format": "pt"})
             tokenizer.save(partial / TOKENIZER_FILE)
             (partial / CARD_FILE).write_text(card, encoding="utf-8")
-            for name in (WEIGHTS_FILE, TOKENIZER_FILE, CARD_FILE, CONFIG_FILE):
+            for name in MODEL_FILES:
                 (partial / name).replace(folder / name)
     except FormatError:
         raise
