@@ -1,4 +1,4 @@
-"""Paths inside a database: whoever made it may have put links there, and nothing outside it is written or deleted.
+"""Paths inside a database, or a run: whoever made it may have put links there, and nothing outside it is changed.
 
 The folder of the database itself may be a link: its user named it. Below it a link is an error, as is a pipe, which
 would be waited for without end, or a device; and only files whose names this project gives are deleted or renamed.

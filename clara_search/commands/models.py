@@ -83,9 +83,17 @@ def convert_model(
 @click.argument("repository", metavar="ORGANISATION/NAME")
 @click.option("--private", is_flag=True, help="Only for the organisation.")
 def push_model(model: Path, repository: str, private: bool) -> None:
-    """Upload the folder MODEL to the Hugging Face hub, where `--model ORGANISATION/NAME` finds it."""
+    """Upload the model of the folder MODEL to the Hugging Face hub, where `--model ORGANISATION/NAME` finds it.
+
+    Only the files of a model are uploaded; they are listed first, with what is left out.
+    """
     from clara_search.encoder import load_encoder
     from clara_search.models import hub
 
     load_encoder(model, device="cpu").encode_text(["a broken folder is not shared"])
-    click.echo(hub.push(model, repository, private))
+    files, others = hub.files_to_push(model)
+    for path in files:
+        click.echo(f"To upload: {path.name} ({path.stat().st_size:,} bytes)", err=True)
+    if others:
+        click.echo(f"Left out: {', '.join(path.name for path in others)}", err=True)
+    click.echo(hub.push(files, repository, private))

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import re
+import stat
+from collections.abc import Sequence
 from pathlib import Path
 
-from clara_search.errors import UnknownModel, first_line
+from clara_search.errors import FormatError, UnknownModel, first_line
 
 _ID = re.compile(r"(?P<repository>[\w][\w.-]*/[\w][\w.-]*)(@(?P<revision>[\w-][\w.-]*(/[\w-][\w.-]*)*))?")
 
 _FILES = ("*.json", "*.safetensors", "*.txt", "README.md")
-"""What is fetched and pushed: configuration, weights, tokenizer and card; no code, nothing pickled."""
+"""What is fetched: configuration, weights, tokenizer and card; no code, nothing pickled."""
+
+_PUSHED = re.compile(
+    r"README\.md|config\.json|model\.safetensors|model-\d{5}-of-\d{5}\.safetensors|model\.safetensors\.index\.json"
+    r"|tokenizer\.json|vocab\.json|merges\.txt|special_tokens_map\.json|added_tokens\.json"
+    r"|(tokenizer|preprocessor|processor)_config\.json"
+)
+"""The names of a model folder's files, of our models and of those of `transformers`: no others are pushed."""
 
 _MESSAGE = "Upload a clara-search model"
 
@@ -60,8 +69,22 @@ def _match(name: str) -> re.Match[str] | None:
     return None if ".." in name else _ID.fullmatch(name)
 
 
-def push(folder: Path, repository: str, private: bool = False) -> str:
-    """Upload the model folder `folder` as the hub's model `repository` and return its address.
+def files_to_push(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return the files of a model folder that `push` uploads, and what else lies in it, both sorted.
+
+    Raises:
+        FormatError: One of the files is a link, or no file.
+    """
+    there = sorted(folder.iterdir())
+    files = [path for path in there if _PUSHED.fullmatch(path.name)]
+    for path in files:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise FormatError(f"{path}: is a link, or no file: only files are pushed; put a copy there")
+    return files, [path for path in there if path not in files]
+
+
+def push(files: Sequence[Path], repository: str, private: bool = False) -> str:
+    """Upload the `files` of a model folder as the hub's model `repository` and return its address.
 
     Raises UnknownModel where the hub cannot be reached, does not let us in or refuses the card.
     """
@@ -69,9 +92,10 @@ def push(folder: Path, repository: str, private: bool = False) -> str:
     from huggingface_hub import errors
 
     api = huggingface_hub.HfApi()
+    operations = [huggingface_hub.CommitOperationAdd(path.name, path) for path in files]
     try:
         address = api.create_repo(repository, private=private, exist_ok=True)
-        api.upload_folder(repo_id=repository, folder_path=folder, allow_patterns=_FILES, commit_message=_MESSAGE)
+        api.create_commit(repository, operations, commit_message=_MESSAGE)
     except (errors.HTTPError, ValueError, OSError, ImportError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UnknownModel(f"{repository}: could not be pushed ({reason}); sign in with `hf auth login`") from error

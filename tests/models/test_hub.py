@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,7 +16,9 @@ import huggingface_hub.constants
 import huggingface_hub.hf_api
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from clara_search.cli import main
 from clara_search.encoder import DEFAULT_MODEL, load_encoder
 from clara_search.errors import UnknownModel
 from clara_search.models import catalog, hub
@@ -172,15 +175,48 @@ def test_a_push_makes_the_repository_and_uploads_every_file(
     server: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    address = hub.push(MODEL, "lab/mine", private=True)
+    files, others = hub.files_to_push(MODEL)
+    address = hub.push(files, "lab/mine", private=True)
     assert "lab/mine" in address
     assert Hub.pushed == {file.name: file.read_bytes() for file in MODEL.iterdir()}
+    assert not others
+
+
+def test_a_push_shows_what_it_uploads_and_uploads_nothing_else(
+    server: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    model = tmp_path / "model"
+    shutil.copytree(MODEL, model)
+    for name in ("credentials.json", ".secret/key.json", "sub/config.json", "notes.txt", "old.safetensors", ".env"):
+        (model / name).parent.mkdir(exist_ok=True)
+        (model / name).write_text("secret")
+    (model / "more.json").symlink_to("/etc/passwd")
+    result = CliRunner().invoke(main, ["models", "push", str(model), "lab/mine"])
+    assert result.exit_code == 0, result.output
+    size = (MODEL / "model.safetensors").stat().st_size
+    assert f"To upload: model.safetensors ({size:,} bytes)" in result.stderr
+    assert "Left out: .env, .secret, credentials.json, more.json, notes.txt, old.safetensors, sub\n" in result.stderr
+    assert Hub.pushed == {file.name: file.read_bytes() for file in MODEL.iterdir()}
+
+
+@pytest.mark.parametrize("name", ["README.md", "config.json", "vocab.json"])
+def test_a_link_is_not_pushed(server: ThreadingHTTPServer, tmp_path: Path, name: str) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(MODEL, model)
+    (tmp_path / "letter").write_text(((model / name) if (model / name).exists() else MODEL / "config.json").read_text())
+    (model / name).unlink(missing_ok=True)
+    (model / name).symlink_to("../letter")
+    result = CliRunner().invoke(main, ["models", "push", str(model), "lab/mine"])
+    assert result.exit_code == 1
+    assert result.output == f"Error: {model / name}: is a link, or no file: only files are pushed; put a copy there\n"
+    assert not Hub.pushed
 
 
 def test_a_push_that_cannot_be_made_says_why(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _point_to(monkeypatch, "http://127.0.0.1:9")
     with pytest.raises(UnknownModel, match=r"lab/mine: could not be pushed .*hf auth login"):
-        hub.push(MODEL, "lab/mine")
+        hub.push(hub.files_to_push(MODEL)[0], "lab/mine")
 
 
 @pytest.mark.parametrize(
