@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from clara_search.commands.common import Align, json_option, print_facts, print_json, print_table
+
+if TYPE_CHECKING:
+    from clara_search.models.vocabulary import TransformersVersion
 
 
 @click.group()
@@ -58,9 +62,23 @@ def show_model(model: str, as_json: bool) -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Whisper's multilingual.tiktoken.  [default: that of the installed openai-whisper]",
 )
+@click.option(
+    "--transformers-version",
+    type=click.Choice(["4", "5"]),
+    default="4",
+    show_default=True,
+    help="Major version of transformers it was trained under: 4, as released, gives words that begin with t other "
+    "tokens than 5.",
+)
 @click.option("--half", is_flag=True, help="Store the weights in half precision.")
 def convert_model(
-    checkpoint: Path, out: Path, name: str | None, sample_rate: int | None, vocabulary: Path | None, half: bool
+    checkpoint: Path,
+    out: Path,
+    name: str | None,
+    sample_rate: int | None,
+    vocabulary: Path | None,
+    transformers_version: str,
+    half: bool,
 ) -> None:
     """Convert a released CLARA CHECKPOINT (Lightning's .ckpt) to a model folder.
 
@@ -73,7 +91,8 @@ def convert_model(
 
     rate = sample_rate or released.RELEASED_SAMPLE_RATE
     dtype = torch.float16 if half else torch.float32
-    model = released.convert(checkpoint, out, vocabulary, rate, name, dtype)
+    version: TransformersVersion = 5 if transformers_version == "5" else 4
+    model = released.convert(checkpoint, out, vocabulary, rate, name, dtype, version)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     click.echo(f"{out}: {model.config.name}, {parameters:,} parameters; use it with --model {out}")
 

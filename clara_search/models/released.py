@@ -16,7 +16,12 @@ from clara_search.config import from_mapping
 from clara_search.errors import FormatError, first_line
 from clara_search.models.checkpoint import WEIGHTS_FILE, assemble, save_model, update_from_file
 from clara_search.models.clara import AudioTowerConfig, Clara, ClaraConfig, TextTowerConfig
-from clara_search.models.vocabulary import FIRST_ADDED_TOKEN, released_tokenizer
+from clara_search.models.vocabulary import (
+    FIRST_ADDED_TOKEN,
+    RELEASED_TRANSFORMERS_VERSION,
+    TransformersVersion,
+    released_tokenizer,
+)
 
 RELEASED_SAMPLE_RATE = 48000
 """Hz of the recordings that the released models were trained on; a checkpoint does not say it."""
@@ -49,15 +54,17 @@ def convert(
     sample_rate: int = RELEASED_SAMPLE_RATE,
     name: str | None = None,
     dtype: torch.dtype = torch.float32,
+    transformers_version: TransformersVersion = RELEASED_TRANSFORMERS_VERSION,
 ) -> Clara:
     """Write the released checkpoint `path` as a model folder, called `name` (by default as the file is), and return it.
 
-    `vocabulary` is that of `released_tokenizer`, the rest as in `load_released`. Raises FormatError as both do, and for
-    a vocabulary that does not fit the checkpoint.
+    `vocabulary` and `transformers_version` are those of `released_tokenizer`, whose choice of merges the folder's
+    `tokenizer.json` keeps; the rest is as in `load_released`. Raises FormatError as both do, and for a vocabulary that
+    does not fit the checkpoint.
     """
     model = load_released(path, sample_rate)
     model.config = replace(model.config, name=name or path.stem)
-    tokenizer = released_tokenizer(vocabulary)
+    tokenizer = released_tokenizer(vocabulary, transformers_version)
     if tokenizer.vocab_size > model.config.text.vocab_size:
         raise FormatError(
             f"{path}: has embeddings for {model.config.text.vocab_size} tokens, CLARA's tokenizer has "
@@ -65,7 +72,7 @@ def convert(
         )
     if folder.is_dir() and any(folder.iterdir()) and not (folder / WEIGHTS_FILE).is_file():
         raise FormatError(f"{folder}: holds other files, and no model that could be replaced")
-    save_model(folder, model, tokenizer, _card(model, path), dtype)
+    save_model(folder, model, tokenizer, _card(model, path, transformers_version), dtype)
     return model
 
 
@@ -133,7 +140,7 @@ def _released_config(parameters: Mapping[str, Any], path: Path, sample_rate: int
     return from_mapping(ClaraConfig, values, str(path))
 
 
-def _card(model: Clara, path: Path) -> str:
+def _card(model: Clara, path: Path, transformers_version: TransformersVersion) -> str:
     digest = hashlib.sha256()
     update_from_file(digest, path)
     config = model.config
@@ -154,7 +161,8 @@ give the same vectors as the released code gives for a clip and a text alone.
 - Checkpoint: `{path.name}`, SHA-256 `{digest.hexdigest()}`
 - Size: {sized}, {sum(p.numel() for p in model.parameters()):,} parameters, vectors of {config.dim}
 - Audio: mono at {config.mel.sample_rate} Hz, {config.mel.n_mels} mel bands
-- Tokens: Whisper's multilingual byte pairs with CLARA's {config.text.vocab_size - FIRST_ADDED_TOKEN} added
+- Tokens: Whisper's multilingual byte pairs with CLARA's {config.text.vocab_size - FIRST_ADDED_TOKEN},
+  as under transformers {transformers_version}
 
 ## Licence
 

@@ -16,18 +16,18 @@ from clara_search.encoder import DEFAULT_MODEL, Encoder, load_encoder
 from clara_search.errors import AudioError
 from clara_search.models.released import convert
 from tests.helpers import tone, write_tone
-from tests.models.test_released import VOCABULARY, whole_checkpoint
+from tests.models.test_released import whole_checkpoint
 
 WORDS = ["rain", "犬", "una", "mujer", "<|en|>", "🐶", "3.14", "\t", "barks"]
 
 
 @pytest.fixture(scope="module", params=["bundled", "released", "clap", "clap-fused"])
-def encoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Encoder:
+def encoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, vocabulary: Path) -> Encoder:
     folder = tmp_path_factory.mktemp("model") / request.param
     if request.param == "bundled":
         return load_encoder(DEFAULT_MODEL)
     if request.param == "released":
-        convert(whole_checkpoint(folder.with_suffix(".ckpt")), folder, VOCABULARY, sample_rate=16000)
+        convert(whole_checkpoint(folder.with_suffix(".ckpt")), folder, vocabulary, sample_rate=16000)
         return load_encoder(folder)
     if find_spec("transformers") is None:
         pytest.skip("transformers is not installed (extra: clap)")
@@ -101,8 +101,8 @@ def test_the_same_clip_in_the_same_process_has_the_same_vector(encoder: Encoder)
 
 
 @pytest.mark.skipif(which("g++") is None, reason="torch compiles for a CPU with a compiler of C++")
-def test_a_compiled_model_gives_the_same_vectors(tmp_path: Path) -> None:
-    convert(whole_checkpoint(tmp_path / "small.ckpt"), tmp_path / "small", VOCABULARY, sample_rate=16000)
+def test_a_compiled_model_gives_the_same_vectors(tmp_path: Path, vocabulary: Path) -> None:
+    convert(whole_checkpoint(tmp_path / "small.ckpt"), tmp_path / "small", vocabulary, sample_rate=16000)
     plain, compiled = load_encoder(tmp_path / "small"), load_encoder(tmp_path / "small", compile_model=True)
     clips = [tone(440, 0.5), tone(220, 0.8), tone(880, 1.0)]
     torch._dynamo.utils.counters.clear()

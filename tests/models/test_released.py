@@ -21,7 +21,6 @@ from clara_search.models.released import PRESETS, convert, load_released
 
 PARITY = Path(__file__).parents[1] / "fixtures" / "parity"
 RELEASED = PARITY / "clara-small-random.ckpt"
-VOCABULARY = PARITY / "whisper-vocabulary.tiktoken"
 
 
 def whole_checkpoint(path: Path, **parameters: Any) -> Path:
@@ -45,10 +44,10 @@ def test_the_released_sizes_are_right_to_the_parameter(name: str, parameters: in
     assert PRESETS[name].name == name
 
 
-def test_conversion_changes_no_vector(tmp_path: Path) -> None:
+def test_conversion_changes_no_vector(tmp_path: Path, vocabulary: Path) -> None:
     checkpoint = whole_checkpoint(tmp_path / "clara-tiny.ckpt")
     original = load_released(checkpoint)
-    convert(checkpoint, tmp_path / "m", VOCABULARY, sample_rate=16000)
+    convert(checkpoint, tmp_path / "m", vocabulary, sample_rate=16000)
     model, tokenizer = load_model(tmp_path / "m")
     ids, mask = tokenizer.encode(["The sounds of rain", "犬が吠えている"], ["en", "Japanese"], 4096)
     log_mels = log_mel(np.random.default_rng(0).standard_normal(9000).astype(np.float32), model.config.mel)[None]
@@ -59,9 +58,9 @@ def test_conversion_changes_no_vector(tmp_path: Path) -> None:
         torch.testing.assert_close(model.embed_log_mels(log_mels), original.embed_log_mels(log_mels), atol=1e-6, rtol=0)
 
 
-def test_the_command_writes_a_folder_that_says_what_it_is(tmp_path: Path) -> None:
+def test_the_command_writes_a_folder_that_says_what_it_is(tmp_path: Path, vocabulary: Path) -> None:
     checkpoint = whole_checkpoint(tmp_path / "clara-tiny.ckpt")
-    arguments = ["models", "convert", str(checkpoint), "--out", str(tmp_path / "m"), "--vocabulary", str(VOCABULARY)]
+    arguments = ["models", "convert", str(checkpoint), "--out", str(tmp_path / "m"), "--vocabulary", str(vocabulary)]
     result = CliRunner().invoke(main, [*arguments, "--half", "--name", "tiny"])
     assert result.exit_code == 0, result.output
     assert {path.name for path in (tmp_path / "m").iterdir()} == {
@@ -75,14 +74,28 @@ def test_the_command_writes_a_folder_that_says_what_it_is(tmp_path: Path) -> Non
     assert "clara-tiny.ckpt" in described["card"]
 
 
-def test_a_recording_longer_than_the_position_table_is_cut_and_averaged(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("options", "ids"), [([], [220, 3322]), (["--transformers-version", "5"], [264])])
+def test_the_folder_keeps_the_tokens_of_the_environment_it_was_trained_in(
+    tmp_path: Path, vocabulary: Path, options: list[str], ids: list[int]
+) -> None:
+    checkpoint = whole_checkpoint(tmp_path / "clara-tiny.ckpt")
+    arguments = ["models", "convert", str(checkpoint), "--out", str(tmp_path / "m"), "--vocabulary", str(vocabulary)]
+    result = CliRunner().invoke(main, [*arguments, *options])
+    assert result.exit_code == 0, result.output
+    _, tokenizer = load_model(tmp_path / "m")
+    assert tokenizer.encode(["the"], ["en"], 99)[0].tolist() == [[50259, 50372, *ids]]
+    version = options[-1] if options else "4"
+    assert f"as under transformers {version}" in (tmp_path / "m" / "README.md").read_text()
+
+
+def test_a_recording_longer_than_the_position_table_is_cut_and_averaged(tmp_path: Path, vocabulary: Path) -> None:
     """The table of this checkpoint has 40 positions, for 80 frames: one at sample 0 and 79 a hop apart."""
     checkpoint = torch.load(whole_checkpoint(tmp_path / "tiny.ckpt"), weights_only=True)
     positions = 40
     checkpoint["state_dict"]["model.audio_positional_embedding.weight"] = torch.randn(positions, 24)
     checkpoint["hyper_parameters"]["audio_encoder_pos_embedding_size"] = positions
     torch.save(checkpoint, tmp_path / "tiny.ckpt")
-    convert(tmp_path / "tiny.ckpt", tmp_path / "m", VOCABULARY, sample_rate=16000)
+    convert(tmp_path / "tiny.ckpt", tmp_path / "m", vocabulary, sample_rate=16000)
     encoder = load_encoder(tmp_path / "m")
     longest = (2 * positions - 1) * 512
     noise = np.random.default_rng(0).standard_normal(3 * longest).astype(np.float32)
@@ -94,10 +107,10 @@ def test_a_recording_longer_than_the_position_table_is_cut_and_averaged(tmp_path
     np.testing.assert_allclose(encoder.encode_audio([noise])[0], mean / np.linalg.norm(mean), atol=1e-5)
 
 
-def test_a_text_of_ten_thousand_words_is_cut_and_an_empty_one_has_a_vector(tmp_path: Path) -> None:
+def test_a_text_of_ten_thousand_words_is_cut_and_an_empty_one_has_a_vector(tmp_path: Path, vocabulary: Path) -> None:
     checkpoint = torch.load(whole_checkpoint(tmp_path / "tiny.ckpt"), weights_only=True)
     positions = checkpoint["hyper_parameters"]["text_encoder_pos_embedding_size"]
-    convert(tmp_path / "tiny.ckpt", tmp_path / "m", VOCABULARY)
+    convert(tmp_path / "tiny.ckpt", tmp_path / "m", vocabulary)
     encoder = load_encoder(tmp_path / "m")
     long = "rain " * 10_000
     vectors = encoder.encode_text([long, long[: 5 * positions], ""])
@@ -171,17 +184,19 @@ def test_a_truncated_checkpoint_is_refused(tmp_path: Path, size: int) -> None:
         load_released(tmp_path / "cut.ckpt")
 
 
-def test_a_missing_checkpoint_and_one_that_the_vocabulary_does_not_fit_are_named(tmp_path: Path) -> None:
+def test_a_missing_checkpoint_and_one_that_the_vocabulary_does_not_fit_are_named(
+    tmp_path: Path, vocabulary: Path
+) -> None:
     with pytest.raises(FormatError, match=r"none\.ckpt: there is no such file"):
         load_released(tmp_path / "none.ckpt")
     with pytest.raises(FormatError, match="embeddings for 300 tokens, CLARA's tokenizer has 50373"):
-        convert(RELEASED, tmp_path / "m", VOCABULARY)
+        convert(RELEASED, tmp_path / "m", vocabulary)
 
 
-def test_a_folder_of_other_things_is_not_written_to(tmp_path: Path) -> None:
+def test_a_folder_of_other_things_is_not_written_to(tmp_path: Path, vocabulary: Path) -> None:
     checkpoint = whole_checkpoint(tmp_path / "clara-tiny.ckpt")
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "config.json").write_text("mine")
     with pytest.raises(FormatError, match="holds other files, and no model"):
-        convert(checkpoint, tmp_path / "m", VOCABULARY)
+        convert(checkpoint, tmp_path / "m", vocabulary)
     assert [path.name for path in (tmp_path / "m").iterdir()] == ["config.json"]

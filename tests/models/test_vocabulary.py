@@ -1,26 +1,33 @@
-"""CLARA's tokens, against those that the released code gives.
+"""CLARA's tokens, against those that the released code gives under each version of transformers."""
 
-The vocabulary beside this test is the part of Whisper's that its strings can meet, under the same ids.
-"""
-
+import base64
 import json
-from importlib.util import find_spec
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from clara_search.errors import FormatError
-from clara_search.models.vocabulary import ADDED_TOKENS, FIRST_ADDED_TOKEN, released_tokenizer
+from clara_search.models.vocabulary import ADDED_TOKENS, FIRST_ADDED_TOKEN, TransformersVersion, released_tokenizer
 from clara_search.tokenizer import Tokenizer
 
 PARITY = Path(__file__).parents[1] / "fixtures" / "parity"
-VOCABULARY = PARITY / "whisper-vocabulary.tiktoken"
-STORED = json.loads((PARITY / "clara-tokens.json").read_text(encoding="utf-8"))
+STORED = {
+    version: json.loads((PARITY / name).read_text(encoding="utf-8"))
+    for version, name in {4: "clara-tokens-4.json", 5: "clara-tokens.json"}.items()
+}
+EXAMPLES = [(version, example) for version, stored in STORED.items() for example in stored["examples"]]
 
 
 @pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    return released_tokenizer(VOCABULARY)
+def tokenizers(vocabulary: Path) -> dict[TransformersVersion, Tokenizer]:
+    return {4: released_tokenizer(vocabulary, 4), 5: released_tokenizer(vocabulary, 5)}
+
+
+@pytest.fixture(scope="module")
+def tokenizer(vocabulary: Path) -> Tokenizer:
+    return released_tokenizer(vocabulary)
 
 
 def ids_of(tokenizer: Tokenizer, text: str, language: str | None, speech: bool = True) -> list[int]:
@@ -29,14 +36,28 @@ def ids_of(tokenizer: Tokenizer, text: str, language: str | None, speech: bool =
     return ids[0].tolist()
 
 
-@pytest.mark.parametrize("example", STORED["examples"], ids=lambda example: ascii(example["text"]))
-def test_ids_are_those_of_the_released_code(tokenizer: Tokenizer, example: dict) -> None:
-    assert ids_of(tokenizer, example["text"], example["language"], example["speech"]) == example["ids"]
+@pytest.mark.parametrize(("version", "example"), EXAMPLES, ids=[f"{v}-{e['text']!a}" for v, e in EXAMPLES])
+def test_ids_are_those_of_the_released_code(
+    tokenizers: dict[TransformersVersion, Tokenizer], version: TransformersVersion, example: dict
+) -> None:
+    assert ids_of(tokenizers[version], example["text"], example["language"], example["speech"]) == example["ids"]
+
+
+def test_by_default_ids_are_those_of_the_released_environment(tokenizer: Tokenizer) -> None:
+    assert ids_of(tokenizer, "the", "en") == [50259, 50372, 220, 3322]
+
+
+def test_only_words_that_begin_with_t_differ_between_versions(tokenizers: dict[TransformersVersion, Tokenizer]) -> None:
+    four, five = (json.loads(tokenizers[version]._bpe.to_str())["model"] for version in (4, 5))
+    assert four["vocab"] == five["vocab"]
+    assert four["merges"] == five["merges"][1:]
+    assert five["merges"][0] == ["\u0120", "t"]
+    assert len(five["merges"]) == 50_000
 
 
 def test_added_tokens_are_those_of_the_released_code(tokenizer: Tokenizer) -> None:
-    added = {token: FIRST_ADDED_TOKEN + place for place, token in enumerate(ADDED_TOKENS)}
-    assert added == STORED["specials"]
+    added = {token: FIRST_ADDED_TOKEN + index for index, token in enumerate(ADDED_TOKENS)}
+    assert added == STORED[4]["specials"] == STORED[5]["specials"]
     assert tokenizer.vocab_size == 50373
 
 
@@ -65,35 +86,68 @@ def test_added_tokens_are_those_of_the_released_code(tokenizer: Tokenizer) -> No
 def test_a_language_is_found_by_code_or_name_in_any_letter_case(
     tokenizer: Tokenizer, language: str | None, token: str
 ) -> None:
-    assert ids_of(tokenizer, "rain", language)[0] == STORED["specials"][token]
+    assert ids_of(tokenizer, "rain", language)[0] == STORED[4]["specials"][token]
 
 
-def test_the_tokenizer_survives_its_file(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    tokenizer.save(tmp_path / "tokenizer.json")
+@pytest.mark.parametrize("version", [4, 5])
+def test_the_tokenizer_survives_its_file(
+    tokenizers: dict[TransformersVersion, Tokenizer], version: TransformersVersion, tmp_path: Path
+) -> None:
+    tokenizers[version].save(tmp_path / "tokenizer.json")
     again = Tokenizer.load(tmp_path / "tokenizer.json")
-    for example in STORED["examples"]:
+    for example in STORED[version]["examples"]:
         assert ids_of(again, example["text"], example["language"], example["speech"]) == example["ids"]
 
 
+def _gpt2(content: bytes) -> bytes:
+    """The first 50,000 lines under ranks of their own: a whole vocabulary, of another model."""
+    tokens = [line.split()[0] for line in content.splitlines()[:50_000]]
+    return b"".join(token + b" %d\n" % rank for rank, token in enumerate(tokens))
+
+
 @pytest.mark.parametrize(
-    "content", ["", "garbage", "IQ== 0\n", "IQ== zero\n", "IQ== -5\n", "!!!! 3\n", "= 3\n", "\u00e9 1\n"]
+    "change",
+    [
+        lambda content: b"",
+        lambda content: b"garbage",
+        lambda content: content[: len(content) // 2],
+        lambda content: content.removesuffix(b"= 50256\n"),
+        lambda content: content.replace(b"IHQ= 256\n", b"IHQ= 257\n"),
+        lambda content: content + base64.b64encode(b"more") + b" 50257\n",
+        lambda content: content[::-1],
+        _gpt2,
+    ],
+    ids=["empty", "garbage", "half", "no empty token", "other rank", "a token more", "backwards", "another model's"],
 )
-def test_a_file_that_is_no_vocabulary_is_named(tmp_path: Path, content: str) -> None:
-    (tmp_path / "bad.tiktoken").write_text(content, encoding="utf-8")
-    with pytest.raises(FormatError, match=r"bad\.tiktoken: not "):
+def test_a_file_that_is_not_whispers_vocabulary_is_named(
+    vocabulary: Path, tmp_path: Path, change: Callable[[bytes], bytes]
+) -> None:
+    (tmp_path / "bad.tiktoken").write_bytes(change(vocabulary.read_bytes()))
+    with pytest.raises(FormatError, match=r"bad\.tiktoken: not Whisper's multilingual\.tiktoken .*take the whole file"):
         released_tokenizer(tmp_path / "bad.tiktoken")
-    with pytest.raises(FormatError, match=r"none\.tiktoken"):
+
+
+def test_a_vocabulary_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match=r"none\.tiktoken: cannot be read \(No such file"):
         released_tokenizer(tmp_path / "none.tiktoken")
 
 
-@pytest.mark.skipif(find_spec("whisper") is not None, reason="openai-whisper is installed")
-def test_without_whisper_the_error_says_what_to_install() -> None:
+def test_line_ends_of_another_system_do_not_matter(vocabulary: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    (tmp_path / "windows.tiktoken").write_bytes(vocabulary.read_bytes().replace(b"\n", b"\r\n"))
+    assert released_tokenizer(tmp_path / "windows.tiktoken")._bpe.to_str() == tokenizer._bpe.to_str()
+
+
+def test_the_vocabulary_of_an_installed_whisper_is_the_default(
+    vocabulary: Path, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "whisper" / "assets").mkdir(parents=True)
+    (tmp_path / "whisper" / "__init__.py").write_text("raise ImportError('it is found, not imported')")
+    (tmp_path / "whisper" / "assets" / "multilingual.tiktoken").write_bytes(vocabulary.read_bytes())
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert released_tokenizer()._bpe.to_str() == tokenizer._bpe.to_str()
+
+
+def test_without_whisper_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "whisper", None)  # as if it were not installed
     with pytest.raises(FormatError, match=r"pip install 'clara-search\[convert\]'"):
         released_tokenizer()
-
-
-@pytest.mark.skipif(find_spec("whisper") is None, reason="openai-whisper is not installed (extra: convert)")
-def test_the_whole_vocabulary_gives_the_same_ids() -> None:
-    whole = released_tokenizer()
-    for example in STORED["examples"]:
-        assert ids_of(whole, example["text"], example["language"], example["speech"]) == example["ids"]
