@@ -20,6 +20,7 @@ from torch import Tensor
 from clara_search.config import from_mapping
 from clara_search.errors import FormatError, first_line
 from clara_search.models.clara import Clara, ClaraConfig
+from clara_search.models.state_dict import summarize
 from clara_search.tokenizer import Tokenizer
 
 FORMAT_VERSION = 1
@@ -102,8 +103,7 @@ def assemble(config: ClaraConfig, weights: Mapping[str, Tensor], path: Path) -> 
     weights = {name: tensor.float() for name, tensor in weights.items()}
     problems += [f"{name} is not finite" for name, tensor in weights.items() if not tensor.isfinite().all()]
     if problems:
-        more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
-        raise FormatError(f"{path}: {'; '.join(problems[:3])}{more}")
+        raise FormatError(f"{path}: {summarize(problems)}")
     model.load_state_dict(weights, assign=True)
     return model.eval()
 

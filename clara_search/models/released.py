@@ -16,6 +16,8 @@ from clara_search.config import from_mapping
 from clara_search.errors import FormatError, first_line
 from clara_search.models.checkpoint import WEIGHTS_FILE, assemble, save_model, update_from_file
 from clara_search.models.clara import AudioTowerConfig, Clara, ClaraConfig, TextTowerConfig
+from clara_search.models.released_names import name_of_released
+from clara_search.models.state_dict import unwrap
 from clara_search.models.vocabulary import (
     FIRST_ADDED_TOKEN,
     RELEASED_TRANSFORMERS_VERSION,
@@ -80,8 +82,9 @@ def load_released(path: Path, sample_rate: int = RELEASED_SAMPLE_RATE) -> Clara:
     """Read a Lightning checkpoint of the released CLARA code, strictly, in evaluation mode.
 
     `sample_rate` is the rate in Hz that the model was trained at, which the checkpoint does not say. Nothing but
-    tensors and plain values is ever unpickled. Raises FormatError, naming it, for a tensor that is missing, extra or
-    of another shape.
+    tensors and plain values is ever unpickled. What DistributedDataParallel, torch.compile and the like add to names
+    is stripped, and that is logged. Raises FormatError, naming it, for a tensor that is missing, extra or of another
+    shape, and for the checkpoint of a probe.
     """
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
@@ -101,7 +104,9 @@ def load_released(path: Path, sample_rate: int = RELEASED_SAMPLE_RATE) -> Clara:
     for name, tensor in state.items():
         if not isinstance(tensor, torch.Tensor):
             raise FormatError(f"{path}: {name} is not a tensor")
-    weights = {_our_name(str(name)): tensor for name, tensor in state.items()}
+    _refuse_probe(parameters, state, path)
+    state = {str(name): tensor for name, tensor in state.items()}
+    weights = unwrap(state, path, roots=("model",), usual="model.", rename=name_of_released)
     return assemble(_released_config(parameters, path, sample_rate), weights, path)
 
 
@@ -138,6 +143,22 @@ def _released_config(parameters: Mapping[str, Any], path: Path, sample_rate: int
     except KeyError as error:
         raise FormatError(f"{path}: its hyper_parameters lack {error}") from error
     return from_mapping(ClaraConfig, values, str(path))
+
+
+def _refuse_probe(parameters: Mapping[str, Any], state: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Raise FormatError for a checkpoint of `LinearProbeCLARA`, which lacks the hyper-parameters of its base."""
+    base = parameters.get("clara_checkpoint_path")
+    names = list(map(str, state))
+    if base is None and not any("feature_extractor" in name.split(".")[:-1] for name in names):
+        return
+    head = [tensor for name, tensor in state.items() if "classifier" in str(name).split(".")]
+    shapes = [tensor.shape for tensor in head if tensor.ndim == 2]
+    sizes = [*(str(shape[1]) for shape in shapes[:1]), *(str(shape[0]) for shape in shapes)]
+    raise FormatError(
+        f"{path}: a probe's checkpoint: convert its base, {base or 'the checkpoint it was trained on'}; its head is "
+        f"classifier ({' -> '.join(sizes) or 'missing'}), which is not converted: train one on the converted base with "
+        "python -m trainer probe"
+    )
 
 
 def _card(model: Clara, path: Path, transformers_version: TransformersVersion) -> str:
@@ -182,43 +203,3 @@ the position table is cut into windows whose vectors are averaged.
 
 def _same_size(preset: ClaraConfig, config: ClaraConfig) -> bool:
     return (preset.dim, preset.audio, preset.text) == (config.dim, config.audio, config.text)
-
-
-# Names of the released code, as patterns, and ours. Order matters: the first that matches is used.
-_RELEASED_NAMES = [
-    (r"model\.audio_tempeture", "audio_log_scale"),
-    (r"model\.text_tempeture", "text_log_scale"),
-    (r"model\.text_encoder\.transformer_encoder\.transformer_encoder\.(.*)", r"text.layers.\1"),
-    (r"model\.text_encoder\.transformer_encoder\.project\.(.*)", r"text.out.\1"),
-    (r"model\.text_encoder\.ln\.(.*)", r"text.out_norm.\1"),
-    (r"model\.text_embedding\.(.*)", r"text.tokens.\1"),
-    (r"model\.text_positional_embedding\.(.*)", r"text.positions.\1"),
-    (r"model\.audio_positional_embedding\.(.*)", r"audio.positions.\1"),
-    (r"model\.(text|audio)_layer_norm\.(.*)", r"\1.norm.\2"),
-    (r"model\.(text|audio)_fc1\.(.*)", r"\1.output.\2"),
-    (r"model\.(text|audio)_transform\.sequential\.0\.(.*)", r"\1_projection.\2"),
-    (r"model\.conv1\.(.*)", r"audio.stem.convolutions.0.\1"),
-    (r"model\.conv2\.(.*)", r"audio.stem.convolutions.1.\1"),
-    (r"model\.audio_encoder\.latents", "audio.latents"),
-]
-_RELEASED_BLOCKS = [
-    (r"model\.audio_encoder\.cross_attend_blocks\.(\d+)\.(.*)", "audio.cross"),
-    (r"model\.audio_encoder\.layers\.(\d+)\.(\d+)\.(.*)", "audio.layers.{0}"),
-]
-_BLOCK_PARTS = {  # by place in the block: attention, then feed-forward
-    "0": {"fn.": "attention.", "norm.": "attention_norm.", "norm_context.": "context_norm."},
-    "1": {"fn.net.0.": "feed_forward.expand.", "fn.net.2.": "feed_forward.contract.", "norm.": "feed_forward_norm."},
-}
-
-
-def _our_name(released: str) -> str:
-    for pattern, replacement in _RELEASED_NAMES:
-        if match := re.fullmatch(pattern, released):
-            return match.expand(replacement)
-    for pattern, block in _RELEASED_BLOCKS:
-        if match := re.fullmatch(pattern, released):
-            *_, place, rest = groups = match.groups()
-            for theirs, ours in _BLOCK_PARTS.get(place, {}).items():
-                if rest.startswith(theirs):
-                    return f"{block.format(*groups)}.{ours}{rest.removeprefix(theirs)}"
-    return released

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,56 @@ def test_a_text_of_ten_thousand_words_is_cut_and_an_empty_one_has_a_vector(tmp_p
     assert np.isfinite(vectors).all()
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
     np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("wrap", "said"),
+    [
+        (lambda name: name, None),
+        (lambda name: name.removeprefix("model."), None),
+        (lambda name: f"module.{name}", "stripped 'module.model.' from the names of 90 tensors"),
+        (lambda name: f"module._orig_mod.{name}", "stripped 'module._orig_mod.model.' from the names of 90"),
+        (lambda name: f"_orig_mod.{name.removeprefix('model.')}", "stripped '_orig_mod.' from the names of 90"),
+        (lambda name: f"_forward_module.model.{name}", "stripped '_forward_module.model.model.' from the names of 90"),
+        (lambda name: name.replace(".fn.", "._checkpoint_wrapped_module.fn."), "stripped 'model._checkpoint_wrapped_"),
+        (lambda name: name.replace("model.text_encoder", "model.text_encoder._orig_mod"), "from the names of 30"),
+    ],
+)
+def test_what_wrappers_add_to_names_is_stripped_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, wrap: Callable[[str], str], said: str | None
+) -> None:
+    checkpoint = torch.load(RELEASED, weights_only=True)
+    checkpoint["state_dict"] = {wrap(name): tensor for name, tensor in checkpoint["state_dict"].items()}
+    torch.save(checkpoint, tmp_path / "wrapped.ckpt")
+    wrapped, plain = load_released(tmp_path / "wrapped.ckpt"), load_released(RELEASED)
+    for name, tensor in plain.state_dict().items():
+        assert torch.equal(wrapped.state_dict()[name], tensor), name
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == (said is not None)
+    assert said is None or said in messages[0]
+
+
+def test_two_tensors_of_one_name_are_refused(tmp_path: Path) -> None:
+    checkpoint = torch.load(RELEASED, weights_only=True)
+    averaged = {f"module.{name}": tensor + 1 for name, tensor in checkpoint["state_dict"].items()}
+    checkpoint["state_dict"] |= averaged
+    torch.save(checkpoint, tmp_path / "twice.ckpt")
+    with pytest.raises(FormatError, match=r"ckpt: model\.\S+ and module\.model\.\S+ are one tensor of the model"):
+        load_released(tmp_path / "twice.ckpt")
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_a_probe_is_refused_with_its_base_and_its_head(tmp_path: Path, prefix: str) -> None:
+    base = torch.load(RELEASED, weights_only=True)
+    state = {f"{prefix}feature_extractor.{name}": tensor for name, tensor in base["state_dict"].items()}
+    for number, (inputs, outputs) in {0: (48, 512), 3: (512, 128), 6: (128, 5)}.items():
+        state[f"{prefix}classifier.sequential.{number}.weight"] = torch.zeros(outputs, inputs)
+        state[f"{prefix}classifier.sequential.{number}.bias"] = torch.zeros(outputs)
+    parameters = {"in_features": 48, "num_classes": 5, "task": "emotion", "clara_checkpoint_path": "logs/60M.ckpt"}
+    torch.save({"hyper_parameters": parameters, "state_dict": state}, tmp_path / "probe.ckpt")
+    message = r"probe\.ckpt: a probe's checkpoint: convert its base, logs/60M\.ckpt; its head is classifier \(48 -> 512"
+    with pytest.raises(FormatError, match=message + " -> 128 -> 5"):
+        load_released(tmp_path / "probe.ckpt")
 
 
 def test_a_checkpoint_with_a_missing_an_extra_and_a_misshaped_tensor_is_refused(tmp_path: Path) -> None:

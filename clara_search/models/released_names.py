@@ -1,0 +1,44 @@
+"""Names of tensors in the released CLARA code (without the `model.` of its LightningModule), and in `Clara`."""
+
+from __future__ import annotations
+
+import re
+
+_NAMES = [  # in the order in which they are tried
+    (r"audio_tempeture", "audio_log_scale"),
+    (r"text_tempeture", "text_log_scale"),
+    (r"text_encoder\.transformer_encoder\.transformer_encoder\.(.*)", r"text.layers.\1"),
+    (r"text_encoder\.transformer_encoder\.project\.(.*)", r"text.out.\1"),
+    (r"text_encoder\.ln\.(.*)", r"text.out_norm.\1"),
+    (r"text_embedding\.(.*)", r"text.tokens.\1"),
+    (r"text_positional_embedding\.(.*)", r"text.positions.\1"),
+    (r"audio_positional_embedding\.(.*)", r"audio.positions.\1"),
+    (r"(text|audio)_layer_norm\.(.*)", r"\1.norm.\2"),
+    (r"(text|audio)_fc1\.(.*)", r"\1.output.\2"),
+    (r"(text|audio)_transform\.sequential\.0\.(.*)", r"\1_projection.\2"),
+    (r"conv1\.(.*)", r"audio.stem.convolutions.0.\1"),
+    (r"conv2\.(.*)", r"audio.stem.convolutions.1.\1"),
+    (r"audio_encoder\.latents", "audio.latents"),
+]
+_BLOCKS = [
+    (r"audio_encoder\.cross_attend_blocks\.(\d+)\.(.*)", "audio.cross"),
+    (r"audio_encoder\.layers\.(\d+)\.(\d+)\.(.*)", "audio.layers.{0}"),
+]
+_BLOCK_PARTS = {  # by their number in the block: attention, then feed-forward
+    "0": {"fn.": "attention.", "norm.": "attention_norm.", "norm_context.": "context_norm."},
+    "1": {"fn.net.0.": "feed_forward.expand.", "fn.net.2.": "feed_forward.contract.", "norm.": "feed_forward_norm."},
+}
+
+
+def name_of_released(released: str) -> str | None:
+    """Return what a tensor is called in `Clara` that is called `released` there; None for an unknown one."""
+    for pattern, replacement in _NAMES:
+        if match := re.fullmatch(pattern, released):
+            return match.expand(replacement)
+    for pattern, block in _BLOCKS:
+        if match := re.fullmatch(pattern, released):
+            *_, part, rest = groups = match.groups()
+            for theirs, ours in _BLOCK_PARTS.get(part, {}).items():
+                if rest.startswith(theirs):
+                    return f"{block.format(*groups)}.{ours}{rest.removeprefix(theirs)}"
+    return None
