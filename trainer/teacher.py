@@ -24,6 +24,7 @@ from clara_search.datasets.spec import Example
 from clara_search.errors import FormatError, UnknownModel, first_line
 from clara_search.features import MelConfig, log_mel
 from clara_search.machine import core_count
+from clara_search.models.state_dict import summarize
 from trainer.writing import whole
 
 log = logging.getLogger(__name__)
@@ -216,9 +217,13 @@ def _sentence_vectors(folder: Path, texts: Sequence[str], together: int = 64) ->
 
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model: Any = AutoModel.from_pretrained(folder, local_files_only=True).eval()
+        model, report = AutoModel.from_pretrained(folder, local_files_only=True, output_loading_info=True)
     except Exception as error:  # transformers raises nearly anything for a broken folder
         raise FormatError(f"{folder}: not a sentence encoder that can be loaded ({first_line(error)})") from error
+    missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))  # which is not used
+    if missing:
+        raise FormatError(f"{folder}: not a whole sentence encoder, {summarize(missing)} missing")
+    model.eval()
     found = []
     with torch.inference_mode():
         for start in tqdm(range(0, len(texts), together), desc="text teacher", unit="batch"):

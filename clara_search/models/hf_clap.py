@@ -16,6 +16,7 @@ import torch
 from clara_search.audio import Waveform
 from clara_search.errors import DeviceError, FormatError, UnknownModel, first_line
 from clara_search.models.checkpoint import count_parameters, read_json, update_from_file
+from clara_search.models.clap_weights import load_clap, weight_files
 from clara_search.models.inference import (
     TEXT_TOKENS_PER_BATCH,
     batches,
@@ -31,9 +32,6 @@ from clara_search.models.inference import (
 
 CLIPS_PER_BATCH = {"cpu": 4, "cuda": 64}
 """Windows embedded at once: all have the length that the model was trained on."""
-
-WEIGHTS_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
-"""Where `transformers` looks for weights, in this order."""
 
 FEATURES_FILE = "preprocessor_config.json"
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt")
@@ -59,7 +57,7 @@ class ClapEncoder:
         name: str | None = None,
     ) -> None:
         try:
-            from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel
+            from transformers import AutoTokenizer, ClapFeatureExtractor
         except (ImportError, OSError) as error:  # OSError: a torchaudio beside it that was built for another torch
             message = f"{folder}: a CLAP model needs transformers: pip install 'clara-search[clap]' ({error})"
             raise UnknownModel(message) from error
@@ -72,9 +70,11 @@ class ClapEncoder:
         self._dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
         try:
             # All that is known of the folder is read from it: nothing is looked up on a network, no code in it is run.
-            self._model: Any = ClapModel.from_pretrained(folder, local_files_only=True, dtype=self._dtype)
+            self._model: Any = load_clap(folder, self._dtype)
             self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             self._features: Any = ClapFeatureExtractor.from_pretrained(folder, local_files_only=True)
+        except FormatError:
+            raise
         except Exception as error:  # transformers raises nearly anything for a broken folder
             raise FormatError(f"{folder}: not a CLAP model that can be loaded ({first_line(error)})") from error
         self._model = self._model.to(self._device).eval()
@@ -175,7 +175,7 @@ def fingerprint(folder: Path) -> str:
     config = {key: value for key, value in read_json(folder).items() if not key.startswith(("_", "transformers_"))}
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
     tokenizer = [name for name in TOKENIZER_FILES if (folder / name).is_file()]
-    for path in [folder / FEATURES_FILE, *(folder / name for name in tokenizer), *_weight_files(folder)]:
+    for path in [folder / FEATURES_FILE, *(folder / name for name in tokenizer), *weight_files(folder)]:
         update_from_file(digest, path)
     return digest.hexdigest()
 
@@ -183,7 +183,7 @@ def fingerprint(folder: Path) -> str:
 def describe(folder: Path) -> dict[str, Any]:
     """Return what is known of the model in `folder`, without loading it."""
     config, features = read_json(folder), read_json(folder, FEATURES_FILE)
-    weights = _weight_files(folder)
+    weights = weight_files(folder)
     return {
         "name": folder.resolve().name,
         "dim": config.get("projection_dim", 512),
@@ -193,21 +193,3 @@ def describe(folder: Path) -> dict[str, Any]:
         "tokenizer": f"{(config.get('text_config') or {}).get('vocab_size', 50265)} tokens (RoBERTa)",
         "fingerprint": fingerprint(folder),
     }
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    """Return the files that hold the weights of the model in `folder`. Raises FormatError where there are none."""
-    first = next((folder / name for name in WEIGHTS_FILES if (folder / name).is_file()), None)
-    if first is None:
-        raise FormatError(f"{folder}: holds none of {', '.join(WEIGHTS_FILES)}")
-    if first.suffix != ".json":
-        return [first]
-    listed = read_json(folder, first.name).get("weight_map")
-    names = set(listed.values()) if isinstance(listed, dict) and all(map(_is_name, listed.values())) else set()
-    if not names:
-        raise FormatError(f"{first}: has no weight_map of names of files beside it")
-    return [folder / name for name in sorted(names)]
-
-
-def _is_name(name: object) -> bool:
-    return isinstance(name, str) and name == Path(name).name

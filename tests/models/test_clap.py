@@ -2,11 +2,13 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import tokenizers
 import torch
 
@@ -140,6 +142,102 @@ def test_a_folder_is_described(folder: Path) -> None:
     model = transformers.ClapModel.from_pretrained(folder)
     assert described["parameters"] == sum(tensor.numel() for tensor in model.state_dict().values())
     assert described["licence"] == "not stated"
+
+
+def rewritten(folder: Path, copy: Path, change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> Path:
+    """A copy of `folder` whose weights are what `change` makes of them."""
+    shutil.copytree(folder, copy)
+    state = change(safetensors.torch.load_file(folder / "model.safetensors"))
+    safetensors.torch.save_file(state, copy / "model.safetensors", metadata={"format": "pt"})
+    return copy
+
+
+def assert_same(vectors: np.ndarray, others: np.ndarray) -> None:
+    np.testing.assert_allclose(vectors, others, atol=1e-6)  # where a tensor lies in memory may change its last bit
+
+
+def without(*prefixes: str) -> Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]:
+    return lambda state: {name: tensor for name, tensor in state.items() if not name.startswith(prefixes)}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (without("text_model."), r"text_model\.\S+ is missing; .* \(and \d+ more\)"),
+        (without("audio_model."), r"audio_model\.\S+ is missing; .* \(and \d+ more\)"),
+        (without("text_projection.linear2.bias"), r"config\.json: text_projection\.linear2\.bias is missing$"),
+        (without("audio_model.audio_encoder.batch_norm.running_var"), r"batch_norm\.running_var is missing$"),
+        (lambda state: state | {"extra.weight": torch.ones(2)}, r"config\.json: extra\.weight is unknown$"),
+        (
+            lambda state: state | {"text_projection.linear2.bias": torch.ones(3)},
+            r"text_projection\.linear2\.bias has shape \(3,\), expected \(12,\)$",
+        ),
+        (
+            lambda state: state | {"text_projection.linear2.bias": torch.full((12,), torch.nan)},
+            r"text_projection\.linear2\.bias is not finite$",
+        ),
+        (lambda state: {f"encoder.{name}": tensor for name, tensor in state.items()}, r"is missing; .* more\)"),
+        (
+            lambda state: state | {"module.logit_scale_a": torch.ones(())},
+            r"logit_scale_a and module\.logit_scale_a are one tensor|module\.logit_scale_a and logit_scale_a are one",
+        ),
+    ],
+)
+def test_weights_that_do_not_fit_are_an_error_that_names_them(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], change: Any, message: str
+) -> None:
+    rewritten(folder, tmp_path / "m", change)
+    with pytest.raises(FormatError, match=message) as refused:
+        load_encoder(tmp_path / "m")
+    assert "\n" not in str(refused.value)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "model.", "clap.", "model.clap."])
+def test_what_wrappers_add_to_names_is_stripped_and_said(
+    folder: Path, encoder: Encoder, tmp_path: Path, caplog: pytest.LogCaptureFixture, prefix: str
+) -> None:
+    rewritten(folder, tmp_path / "m", lambda state: {f"{prefix}{name}": tensor for name, tensor in state.items()})
+    wrapped = load_encoder(tmp_path / "m")
+    (said,) = [record.getMessage() for record in caplog.records if record.name.startswith("clara_search")]
+    assert f"stripped '{prefix}' from the names of" in said
+    assert_same(wrapped.encode_audio([SECOND]), encoder.encode_audio([SECOND]))
+    assert_same(wrapped.encode_text(["rain"]), encoder.encode_text(["rain"]))
+
+
+def test_constants_that_older_files_lack_are_not_missed(folder: Path, encoder: Encoder, tmp_path: Path) -> None:
+    def floats(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {name: tensor for name, tensor in state.items() if tensor.is_floating_point()}
+
+    rewritten(folder, tmp_path / "m", floats)
+    older = load_encoder(tmp_path / "m")
+    assert_same(older.encode_audio([SECOND]), encoder.encode_audio([SECOND]))
+    assert_same(older.encode_text(["rain"]), encoder.encode_text(["rain"]))
+
+
+def test_weights_in_parts_and_weights_of_torch_are_read_as_strictly(
+    folder: Path, encoder: Encoder, tmp_path: Path
+) -> None:
+    state = safetensors.torch.load_file(folder / "model.safetensors")
+    names = sorted(state)
+    for kind in ("parts", "torch"):
+        shutil.copytree(folder, tmp_path / kind)
+        (tmp_path / kind / "model.safetensors").unlink()
+    torch.save(state, tmp_path / "torch" / "pytorch_model.bin")
+    parts = {name: f"part-{index % 2}.safetensors" for index, name in enumerate(names)}
+    for part in set(parts.values()):
+        tensors = {name: state[name] for name in names if parts[name] == part}
+        safetensors.torch.save_file(tensors, tmp_path / "parts" / part, metadata={"format": "pt"})
+    (tmp_path / "parts" / "model.safetensors.index.json").write_text(json.dumps({"weight_map": parts}))
+    for kind in ("parts", "torch"):
+        assert_same(load_encoder(tmp_path / kind).encode_text(["rain"]), encoder.encode_text(["rain"]))
+    shutil.copy(tmp_path / "parts" / "part-0.safetensors", tmp_path / "parts" / "part-1.safetensors")
+    with pytest.raises(FormatError, match=r"part-1\.safetensors: .* also in another file"):
+        load_encoder(tmp_path / "parts")
+    del state["text_projection.linear2.bias"]
+    torch.save(state, tmp_path / "torch" / "pytorch_model.bin")
+    with pytest.raises(FormatError, match=r"text_projection\.linear2\.bias is missing"):
+        load_encoder(tmp_path / "torch")
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "preprocessor_config.json"])

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from clara_search.datasets.spec import Example
@@ -117,3 +118,10 @@ def test_texts_have_unit_vectors_by_what_they_say(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     np.testing.assert_array_equal(vectors[0], vectors[3])
     assert not np.allclose(vectors[0], vectors[1])
+    state = safetensors.torch.load_file(model / "model.safetensors")
+    del state["encoder.layer.0.output.dense.weight"]
+    safetensors.torch.save_file(state, model / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(
+        FormatError, match=r"not a whole sentence encoder, encoder\.layer\.0\.output\.dense\.weight miss"
+    ):
+        teach_texts(model, [*examples, Example("5", b"", "another text")], tmp_path)
