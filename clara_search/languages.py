@@ -30,12 +30,19 @@ letzeburgesch lb, maldivian dv, mandarin zh, moldavian ro, moldovan ro, odia or,
 slovene sl, valencian ca
 """
 
-# Read backwards, so that the first code of a name is the one kept: "chinese" is zh, not zh-CN.
-_CODE_OF_NAME = {name: code for code, _, name in (entry.strip().partition(" ") for entry in _NAMES.split(",")[::-1])}
-_CODE_OF_NAME |= dict(entry.split() for entry in _ALIASES.split(","))
+_CODES_OF_NAME: dict[str, list[str]] = {}
+for _entry in _NAMES.replace("\n", " ").split(", "):
+    _code, _name = _entry.strip().split(" ", 1)
+    # The last code of a name goes first, as in the released code: "chinese" is zh-CN, and zh for a model without it.
+    _CODES_OF_NAME.setdefault(_name, []).insert(0, _code.lower())
+_CODES_OF_NAME |= {name: [code] for name, code in (entry.split() for entry in _ALIASES.split(","))}
 
-# Codes that changed: today's and the one that Whisper and CLARA know.
+# Codes that changed: today's and the one that Whisper and CLARA know. A model may have either.
 _CODE_OF_CODE = {"he": "iw", "jv": "jw", "fil": "tl", "nb": "no"}
+_CODE_OF_CODE |= {old: new for new, old in _CODE_OF_CODE.items()}
+
+UNSPECIFIED = frozenset({"", "und", "mul", "zxx", "mis"})
+"""What stands in place of a language that is not known (ISO 639-2): undetermined, several, none, one without a code."""
 
 
 def spellings(language: str) -> list[str]:
@@ -44,7 +51,8 @@ def spellings(language: str) -> list[str]:
     `language` is a code ("es", "zh-CN", "pt_BR") or an English name ("Spanish"), in any letter case.
     """
     written = language.strip().lower().replace("_", "-")
-    code = _CODE_OF_NAME.get(written, written).lower()
-    base = code.partition("-")[0]
-    codes = (code, _CODE_OF_CODE.get(code), base, _CODE_OF_CODE.get(base))
+    codes: list[str | None] = []
+    for code in _CODES_OF_NAME.get(written, [written]):
+        base = code.partition("-")[0]
+        codes += [code, _CODE_OF_CODE.get(code), base, _CODE_OF_CODE.get(base)]
     return list(dict.fromkeys(filter(None, codes)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,9 @@ import numpy.typing as npt
 import tokenizers
 
 from clara_search.errors import FormatError
-from clara_search.languages import spellings
+from clara_search.languages import UNSPECIFIED, spellings
+
+log = logging.getLogger(__name__)
 
 PAD = "<|pad|>"
 ANY_LANGUAGE = "<|und|>"
@@ -23,14 +26,19 @@ SPEECH, NO_SPEECH = "<|speech|>", "<|nospeech|>"
 DEFAULT_LANGUAGE = "<|en|>"
 """What the released models are told where nothing is known, as their own code has it."""
 
+_CONTROL_TOKENS = frozenset(
+    (PAD, ANY_LANGUAGE, SPEECH, NO_SPEECH, "<|endoftext|>", "<|startoftranscript|>", "<|translate|>", "<|transcribe|>")
+)
+"""Tokens between bars that are no languages."""
+
 
 class Tokenizer:
     """A Hugging Face `tokenizer.json`; every text becomes a language token and its byte pairs.
 
-    Languages are codes or English names, in any letter case; "es-419" is "es" where there is no token for it. One that
-    the tokenizer has no token for, or none, is `<|und|>`. A tokenizer of the released models has `<|speech|>` too:
-    there a text is the tokens of language and of speech and the pairs of a space and the text, and no language is
-    English.
+    Languages are codes or English names, in any letter case; "es-419" is "es" where there is no token for it. No
+    language is `<|und|>`, and so is one that there is no token for, which is logged once. A tokenizer of the released
+    models has `<|speech|>` too: there a text is the tokens of language and of speech and the pairs of a space and the
+    text, and no language is English.
     """
 
     def __init__(self, bpe: tokenizers.Tokenizer) -> None:
@@ -45,7 +53,10 @@ class Tokenizer:
         if missing := [token for token in needed if token not in self._special]:
             raise FormatError(f"the tokenizer has no {' or '.join(missing)} token")
         self._pad = self._special.get(PAD, 0)
-        self._any_language = self._special[DEFAULT_LANGUAGE if self._released else ANY_LANGUAGE]
+        self._default_language = DEFAULT_LANGUAGE if self._released else ANY_LANGUAGE
+        codes = {token: token.removeprefix("<|").removesuffix("|>") for token in self._special.keys() - _CONTROL_TOKENS}
+        self._languages = {code: self._special[token] for token, code in codes.items() if token == f"<|{code}|>"}
+        self._unknown_languages: set[str] = set()
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int, languages: Iterable[str]) -> Tokenizer:
@@ -81,6 +92,12 @@ class Tokenizer:
     def save(self, path: Path) -> None:
         """Write `tokenizer.json`."""
         self._bpe.save(str(path))
+
+    @property
+    def languages(self) -> list[str]:
+        """The codes of the languages that it has tokens for, in the order of their ids."""
+        contents = {index: token.content for index, token in self._bpe.get_added_tokens_decoder().items()}
+        return [contents[index][2:-2] for index in sorted(self._languages.values())]
 
     @property
     def vocab_size(self) -> int:
@@ -141,5 +158,16 @@ class Tokenizer:
         return {vocabulary[a + b]: (vocabulary[a], vocabulary[b]) for a, b in merges}
 
     def _language(self, language: str | None) -> int:
-        tokens = (f"<|{code}|>" for code in spellings(language or ""))
-        return next((self._special[token] for token in tokens if token in self._special), self._any_language)
+        language = language or ""
+        for code in spellings(language):
+            if code in self._languages:
+                return self._languages[code]
+        if language.strip().lower() not in UNSPECIFIED and language not in self._unknown_languages:
+            self._unknown_languages.add(language)
+            log.warning(
+                "the model has no token for the language %r: texts in it get %s (`clara-search models show` lists the "
+                "languages it has)",
+                language,
+                self._default_language,
+            )
+        return self._special[self._default_language]

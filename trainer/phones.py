@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -72,6 +73,11 @@ class Phones:
     def __init__(self, examples: Iterable[Example], inventory: str = PHONES) -> None:
         keys = sorted({_key(example) for example in examples} - {("", "")})
         self._said = {(text, language): indices(phones(text, language), inventory) for text, language in keys}
+        silent = Counter(language for (_, language), said in self._said.items() if not said)
+        for language, count in sorted(silent.items()):
+            log.warning(
+                "%d texts in %r have no phones and no part in that loss: espeak-ng may not read it", count, language
+            )
 
     def of(self, example: Example) -> Sequence[int]:
         """Return the phones of `example`; none where nobody speaks or the text is not what is said."""

@@ -119,6 +119,7 @@ def describe(folder: Path) -> dict[str, Any]:
         "parameters": count_parameters([weights]),
         "size_bytes": weights.stat().st_size,
         "tokenizer": f"{tokenizer.vocab_size} tokens",
+        "languages": tokenizer.languages,
         "fingerprint": fingerprint(folder),
     }
 

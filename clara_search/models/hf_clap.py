@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 
 from clara_search.audio import Waveform
 from clara_search.errors import DeviceError, FormatError, UnknownModel, first_line
+from clara_search.languages import UNSPECIFIED
 from clara_search.models.checkpoint import count_parameters, read_json, update_from_file
 from clara_search.models.clap_weights import load_clap, weight_files
 from clara_search.models.inference import (
@@ -29,6 +31,8 @@ from clara_search.models.inference import (
     embed_parts,
     unit_vectors,
 )
+
+log = logging.getLogger(__name__)
 
 CLIPS_PER_BATCH = {"cpu": 4, "cuda": 64}
 """Windows embedded at once: all have the length that the model was trained on."""
@@ -45,7 +49,7 @@ class ClapEncoder:
     `transformers` takes a random crop of a clip that is longer than ten seconds, and marks a random clip of a batch for
     feature fusion. Here a longer clip is cut into windows of the model's length whose vectors are averaged, and none is
     marked: each window is heard whole. A clip of at most that length has the vector that `transformers` gives it where
-    it is not the one marked. `language` is of no use to these models.
+    it is not the one marked. `language` is of no use to these models; that it is ignored is logged once.
     """
 
     def __init__(
@@ -82,6 +86,7 @@ class ClapEncoder:
         of_fusion = self._features.truncation == "fusion"
         filters = self._features.mel_filters if of_fusion else self._features.mel_filters_slaney
         self._filters = torch.from_numpy(np.asarray(filters, dtype=np.float32))
+        self._is_language_ignored = False
         self._window = torch.hann_window(self._features.fft_window_size)
         if compile_model:
             check_compiler(self._device)
@@ -156,6 +161,9 @@ class ClapEncoder:
     def encode_text(self, texts: Sequence[str], language: str | None = None) -> npt.NDArray[np.float32]:
         """Return unit vectors, shape (n, dim), of `texts`; one of more tokens than the model takes is cut there."""
         texts = checked_texts(texts)
+        if language and language.strip().lower() not in UNSPECIFIED and not self._is_language_ignored:
+            self._is_language_ignored = True
+            log.warning("%s takes texts of any language alike: the language %r is ignored", self._name, language)
         vectors = np.empty((len(texts), self.dim), dtype=np.float32)
         positions = self._model.config.text_config.max_position_embeddings - self._model.config.text_config.pad_token_id
         encoded = [self._tokenizer(text, truncation=True, max_length=positions - 1)["input_ids"] for text in texts]

@@ -118,6 +118,15 @@ def test_texts_have_the_vectors_that_transformers_gives_them_padded_or_not(encod
         np.testing.assert_allclose(encoder.encode_text([text])[0], vector, atol=1e-5)
 
 
+def test_that_a_language_is_ignored_is_said_once(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    encoder = load_encoder(folder)
+    plain = encoder.encode_text(["rain"])
+    for language in (None, "und", "de", "fr"):
+        np.testing.assert_array_equal(encoder.encode_text(["rain"], language), plain)
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said == "tiny-clap takes texts of any language alike: the language 'de' is ignored"
+
+
 def test_bf16_is_near_and_int8_is_refused(folder: Path, encoder: Encoder) -> None:
     near = load_encoder(folder, precision="bf16").encode_audio([SECOND])[0]
     assert near @ encoder.encode_audio([SECOND])[0] > 0.99

@@ -73,20 +73,44 @@ def test_added_tokens_are_those_of_the_released_code(tokenizer: Tokenizer) -> No
         ("zh", "<|zh|>"),
         ("zh-CN", "<|zh-CN|>"),
         ("ZH_cn", "<|zh-CN|>"),
-        ("Chinese", "<|zh|>"),
+        ("Chinese", "<|zh-CN|>"),
+        ("mandarin", "<|zh|>"),
+        ("zh-TW", "<|zh|>"),
         ("fy-NL", "<|fy-NL|>"),
         ("Western Frisian", "<|fy|>"),
         ("he", "<|iw|>"),
         ("Haitian Creole", "<|ht|>"),
-        ("tlh", "<|en|>"),
         (None, "<|en|>"),
         ("", "<|en|>"),
+        ("und", "<|en|>"),
+        ("zxx", "<|en|>"),
     ],
 )
 def test_a_language_is_found_by_code_or_name_in_any_letter_case(
-    tokenizer: Tokenizer, language: str | None, token: str
+    tokenizer: Tokenizer, language: str | None, token: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert ids_of(tokenizer, "rain", language)[0] == STORED[4]["specials"][token]
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("language", ["yue", "xx", "eng", "Cantonese", "speech", "nospeech", "translate", "endoftext"])
+def test_a_language_without_a_token_is_english_and_that_is_said_once(
+    vocabulary: Path, language: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    tokenizer = released_tokenizer(vocabulary)
+    for _ in range(2):
+        assert ids_of(tokenizer, "rain", language) == ids_of(tokenizer, "rain", "en")
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith(f"the model has no token for the language '{language}': texts in it get <|en|> (")
+
+
+def test_every_language_of_the_released_code_is_found_by_its_code_and_listed(
+    tokenizer: Tokenizer, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert len(tokenizer.languages) == 110
+    assert [ids_of(tokenizer, "rain", code)[0] for code in tokenizer.languages] == list(range(50259, 50369))
+    assert (tokenizer.languages[2], tokenizer.languages[-1]) == ("zh-CN", "rw")
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("version", [4, 5])

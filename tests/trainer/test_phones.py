@@ -60,6 +60,14 @@ def test_only_a_transcript_has_phones() -> None:
     assert not inventory.of(spoken("lake"))  # no text of the training side
 
 
+def test_texts_of_a_language_that_espeak_does_not_read_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    inventory = Phones([spoken("a", "xx"), spoken("b", "xx"), spoken("see")])
+    assert not inventory.of(spoken("a", "xx"))
+    assert inventory.of(spoken("see"))
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("2 texts in 'xx' have no phones")
+
+
 def test_a_phone_that_the_model_has_not_is_dropped() -> None:
     assert indices("sʘi", "is") == [2, 1]
     assert Phones([spoken("see")], "i").of(spoken("see")) == [1]
