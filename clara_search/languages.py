@@ -45,6 +45,11 @@ UNSPECIFIED = frozenset({"", "und", "mul", "zxx", "mis"})
 """What stands in place of a language that is not known (ISO 639-2): undetermined, several, none, one without a code."""
 
 
+def is_specified(language: str | None) -> bool:
+    """Tell whether `language` names one, and does not say that it is not known."""
+    return language is not None and language.strip().lower() not in UNSPECIFIED
+
+
 def spellings(language: str) -> list[str]:
     """Return the codes, in lower case, by which a model may know `language`, likeliest first.
 

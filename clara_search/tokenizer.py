@@ -13,7 +13,7 @@ import numpy.typing as npt
 import tokenizers
 
 from clara_search.errors import FormatError
-from clara_search.languages import UNSPECIFIED, spellings
+from clara_search.languages import is_specified, spellings
 
 log = logging.getLogger(__name__)
 
@@ -158,11 +158,12 @@ class Tokenizer:
         return {vocabulary[a + b]: (vocabulary[a], vocabulary[b]) for a, b in merges}
 
     def _language(self, language: str | None) -> int:
-        language = language or ""
+        if language is None:
+            return self._special[self._default_language]
         for code in spellings(language):
             if code in self._languages:
                 return self._languages[code]
-        if language.strip().lower() not in UNSPECIFIED and language not in self._unknown_languages:
+        if is_specified(language) and language not in self._unknown_languages:
             self._unknown_languages.add(language)
             log.warning(
                 "the model has no token for the language %r: texts in it get %s (`clara-search models show` lists the "

@@ -93,17 +93,17 @@ def assemble(config: ClaraConfig, weights: Mapping[str, Tensor], path: Path) -> 
     for name, tensor in weights.items():
         if tensor.layout is not torch.strided or tensor.device.type != "cpu" or tensor.dtype not in _DTYPES:
             raise FormatError(f"{path}: {name} holds {tensor.dtype}, {tensor.layout} on {tensor.device}: no weights")
-    problems = [f"{name} is missing" for name in wanted if name not in weights]
-    problems += [f"{name} is unknown" for name in weights if name not in wanted]
-    problems += [
+    missing = [f"{name} is missing" for name in wanted if name not in weights]
+    unknown = [f"{name} is unknown" for name in weights if name not in wanted]
+    misshapen = [
         f"{name} has shape {tuple(tensor.shape)}, expected {tuple(wanted[name].shape)}"
         for name, tensor in weights.items()
         if name in wanted and tensor.shape != wanted[name].shape
     ]
     weights = {name: tensor.float() for name, tensor in weights.items()}
-    problems += [f"{name} is not finite" for name, tensor in weights.items() if not tensor.isfinite().all()]
-    if problems:
-        raise FormatError(f"{path}: {summarize(problems)}")
+    broken = [f"{name} is not finite" for name, tensor in weights.items() if not tensor.isfinite().all()]
+    if missing or unknown or misshapen or broken:
+        raise FormatError(f"{path}: {summarize(missing, unknown, misshapen, broken)}")
     model.load_state_dict(weights, assign=True)
     return model.eval()
 

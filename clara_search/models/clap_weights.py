@@ -38,7 +38,7 @@ def load_clap(folder: Path, dtype: torch.dtype) -> Any:
             raise FormatError(f"{path}: {summarize(twice)}: also in another file of the folder")
         state |= tensors
     state = unwrap(state, folder, _ROOTS)
-    problems = [f"{name} is not finite" for name, tensor in state.items() if not tensor.isfinite().all()]
+    broken = [f"{name} is not finite" for name, tensor in state.items() if not tensor.isfinite().all()]
     config = ClapConfig.from_pretrained(folder, local_files_only=True)
     with _quiet_transformers():
         model, report = ClapModel.from_pretrained(
@@ -46,14 +46,15 @@ def load_clap(folder: Path, dtype: torch.dtype) -> Any:
         )
     wanted = model.state_dict()
     # Integers are no weights but constants (positions, indices), which a model makes itself and older files lack.
-    problems += [f"{name} is missing" for name in sorted(report["missing_keys"]) if wanted[name].is_floating_point()]
-    problems += [f"{name} is unknown" for name in sorted(report["unexpected_keys"])]
-    problems += [
+    missing = [f"{name} is missing" for name in sorted(report["missing_keys"]) if wanted[name].is_floating_point()]
+    unknown = [f"{name} is unknown" for name in sorted(report["unexpected_keys"])]
+    misshapen = [
         f"{name} has shape {tuple(stored)}, expected {tuple(expected)}"
         for name, stored, expected in sorted(report["mismatched_keys"])
     ]
-    if problems:
-        raise FormatError(f"{folder}: not the weights of a CLAP model of its config.json: {summarize(problems)}")
+    if missing or unknown or misshapen or broken:
+        problems = summarize(missing, unknown, misshapen, broken)
+        raise FormatError(f"{folder}: not the weights of a CLAP model of its config.json: {problems}")
     return model
 
 

@@ -16,7 +16,7 @@ import torch
 
 from clara_search.audio import Waveform
 from clara_search.errors import DeviceError, FormatError, UnknownModel, first_line
-from clara_search.languages import UNSPECIFIED
+from clara_search.languages import is_specified
 from clara_search.models.checkpoint import count_parameters, read_json, update_from_file
 from clara_search.models.clap_weights import load_clap, weight_files
 from clara_search.models.inference import (
@@ -161,7 +161,7 @@ class ClapEncoder:
     def encode_text(self, texts: Sequence[str], language: str | None = None) -> npt.NDArray[np.float32]:
         """Return unit vectors, shape (n, dim), of `texts`; one of more tokens than the model takes is cut there."""
         texts = checked_texts(texts)
-        if language and language.strip().lower() not in UNSPECIFIED and not self._is_language_ignored:
+        if is_specified(language) and not self._is_language_ignored:
             self._is_language_ignored = True
             log.warning("%s takes texts of any language alike: the language %r is ignored", self._name, language)
         vectors = np.empty((len(texts), self.dim), dtype=np.float32)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
 
@@ -87,7 +88,8 @@ def load_released(path: Path, sample_rate: int = RELEASED_SAMPLE_RATE) -> Clara:
     shape, and for the checkpoint of a probe.
     """
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        # Mapped, the states of the optimizer, two thirds of a file, are never read; torch maps archives only.
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
     except FileNotFoundError as error:
         raise FormatError(f"{path}: there is no such file") from error
     except pickle.UnpicklingError as error:  # torch's own words go on about loading it unsafely
@@ -182,7 +184,7 @@ give the same vectors as the released code gives for a clip and a text alone.
 - Checkpoint: `{path.name}`, SHA-256 `{digest.hexdigest()}`
 - Size: {sized}, {sum(p.numel() for p in model.parameters()):,} parameters, vectors of {config.dim}
 - Audio: mono at {config.mel.sample_rate} Hz, {config.mel.n_mels} mel bands
-- Tokens: Whisper's multilingual byte pairs with CLARA's {config.text.vocab_size - FIRST_ADDED_TOKEN},
+- Tokens: Whisper's multilingual byte pairs with CLARA's {config.text.vocab_size - FIRST_ADDED_TOKEN} added,
   as under transformers {transformers_version}
 
 ## Licence

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import TypeVar
 
@@ -55,11 +56,11 @@ def unwrap(
     return renamed
 
 
-def summarize(problems: Collection[str]) -> str:
-    """Return the first three of `problems` on one line, and how many more there are."""
-    first = list(problems)[:3]
-    more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
-    return f"{'; '.join(first)}{more}"
+def summarize(*problems: Sequence[str]) -> str:
+    """Return three of `problems` on one line, one of each kind at first, and how many more there are."""
+    rounds = [problem for each in zip_longest(*problems) for problem in each if problem is not None]
+    more = f" (and {len(rounds) - 3} more)" if len(rounds) > 3 else ""
+    return f"{'; '.join(rounds[:3])}{more}"
 
 
 def _split(name: str, roots: Collection[str]) -> tuple[str, str]:

@@ -185,6 +185,16 @@ def test_a_checkpoint_with_a_missing_an_extra_and_a_misshaped_tensor_is_refused(
         load_released(tmp_path / "broken.ckpt")
 
 
+def test_an_unknown_prefix_can_be_seen_in_the_error(tmp_path: Path) -> None:
+    checkpoint = torch.load(RELEASED, weights_only=True)
+    checkpoint["state_dict"] = {f"clip.{name}": tensor for name, tensor in checkpoint["state_dict"].items()}
+    torch.save(checkpoint, tmp_path / "prefix.ckpt")
+    with pytest.raises(
+        FormatError, match=r"audio_log_scale is missing; clip\.model\.audio_tempeture is unknown; .* 177 m"
+    ):
+        load_released(tmp_path / "prefix.ckpt")
+
+
 def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
     class Bomb:
         def __reduce__(self) -> tuple[object, tuple[str]]:
