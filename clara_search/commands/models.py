@@ -83,7 +83,7 @@ def convert_model(
     """Convert a released CLARA CHECKPOINT (Lightning's .ckpt) to a model folder.
 
     Nothing but tensors and plain values is read from it. A tensor that is missing, unknown or of another shape is an
-    error.
+    error; what DistributedDataParallel, torch.compile and the like add to names is stripped, and that is said.
     """
     import torch
 

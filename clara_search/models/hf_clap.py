@@ -81,6 +81,7 @@ class ClapEncoder:
             raise
         except Exception as error:  # transformers raises nearly anything for a broken folder
             raise FormatError(f"{folder}: not a CLAP model that can be loaded ({first_line(error)})") from error
+        self._check_fit()
         self._model = self._model.to(self._device).eval()
         self._fusion = bool(self._model.config.audio_config.enable_fusion)
         of_fusion = self._features.truncation == "fusion"
@@ -92,6 +93,23 @@ class ClapEncoder:
             check_compiler(self._device)
             self._model.audio_model.compile()
             self._model.text_model.compile(dynamic=True)
+
+    def _check_fit(self) -> None:
+        """Raise FormatError for a tokenizer or features of another model, and for a folder without a tokenizer.
+
+        `transformers` makes an empty tokenizer then, and all texts have the same vector.
+        """
+        names, (whole, *parts) = {path.name for path in self._folder.iterdir()}, TOKENIZER_FILES
+        if whole not in names and not names.issuperset(parts):
+            raise FormatError(f"{self._folder}: holds no tokenizer: neither {whole} nor {' and '.join(parts)}")
+        tokens, embeddings = len(self._tokenizer), self._model.config.text_config.vocab_size
+        if tokens > embeddings:
+            raise FormatError(
+                f"{self._folder}: its tokenizer has {tokens} tokens, its model embeddings for {embeddings}"
+            )
+        bands, expected = self._features.feature_size, self._model.config.audio_config.num_mel_bins
+        if bands != expected:
+            raise FormatError(f"{self._folder / FEATURES_FILE}: has {bands} mel bands, the model {expected}")
 
     def __reduce__(self) -> tuple[type[ClapEncoder], tuple[object, ...]]:
         """Pickle what it was loaded with: another process loads it again, on a device of its own."""

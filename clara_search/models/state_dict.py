@@ -21,6 +21,10 @@ WRAPPERS = frozenset(
 """What DistributedDataParallel and DeepSpeed, torch.compile, Fabric, FSDP and activation checkpointing add to names."""
 
 
+_COUNTERS = frozenset({"n_averaged"})
+"""What `torch.optim.swa_utils.AveragedModel` stores beside the model."""
+
+
 def unwrap(
     state: Mapping[str, T],
     path: Path,
@@ -44,6 +48,9 @@ def unwrap(
     origins: dict[str, str] = {}
     stripped: Counter[str] = Counter()
     for stored, tensor in state.items():
+        if stored in _COUNTERS:
+            log.warning("%s: left out %r, which is no weight", path, stored)
+            continue
         prefix, bare = _split(stored, roots)
         name = rename(bare) or stored
         if name in renamed:
@@ -66,7 +73,8 @@ def summarize(*problems: Sequence[str]) -> str:
 def _split(name: str, roots: Collection[str]) -> tuple[str, str]:
     """Return what is stripped from `name`, wherever it stands in it, and the rest."""
     *parents, last = name.split(".")
-    stripped, kept = [], []
+    stripped: list[str] = []
+    kept: list[str] = []
     for part in parents:
         removable = part in WRAPPERS or (part in roots and not kept)
         (stripped if removable else kept).append(part)

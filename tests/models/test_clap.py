@@ -214,6 +214,35 @@ def test_what_wrappers_add_to_names_is_stripped_and_said(
     assert_same(wrapped.encode_text(["rain"]), encoder.encode_text(["rain"]))
 
 
+def test_a_folder_without_a_tokenizer_is_refused_and_one_with_the_older_files_is_not(
+    folder: Path, encoder: Encoder, tmp_path: Path
+) -> None:
+    shutil.copytree(folder, tmp_path / "m")
+    (tmp_path / "m" / "tokenizer.json").unlink()
+    assert_same(load_encoder(tmp_path / "m").encode_text(["a dog barks"]), encoder.encode_text(["a dog barks"]))
+    for name in ("vocab.json", "merges.txt"):
+        (tmp_path / "m" / name).unlink()
+    with pytest.raises(
+        FormatError, match=r"holds no tokenizer: neither tokenizer\.json nor vocab\.json and merges\.txt"
+    ):
+        load_encoder(tmp_path / "m")
+
+
+def test_a_tokenizer_and_features_of_another_model_are_refused(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "m")
+    features = tmp_path / "m" / "preprocessor_config.json"
+    written = features.read_text()
+    features.write_text(json.dumps(json.loads(written) | {"feature_size": 32}))
+    with pytest.raises(FormatError, match=r"preprocessor_config\.json: has 32 mel bands, the model 16"):
+        load_encoder(tmp_path / "m")
+    features.write_text(written)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens([f"word{number}" for number in range(300)])
+    tokenizer.save_pretrained(tmp_path / "m")
+    with pytest.raises(FormatError, match=r"its tokenizer has \d+ tokens, its model embeddings for 300"):
+        load_encoder(tmp_path / "m")
+
+
 def test_constants_that_older_files_lack_are_not_missed(folder: Path, encoder: Encoder, tmp_path: Path) -> None:
     def floats(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return {name: tensor for name, tensor in state.items() if tensor.is_floating_point()}

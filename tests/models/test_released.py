@@ -148,6 +148,15 @@ def test_what_wrappers_add_to_names_is_stripped_and_said(
     assert said is None or said in messages[0]
 
 
+def test_an_averaged_model_is_taken_without_its_counter(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    checkpoint = torch.load(RELEASED, weights_only=True)
+    averaged = {f"module.{name}": tensor for name, tensor in checkpoint["state_dict"].items()}
+    checkpoint["state_dict"] = {"n_averaged": torch.tensor(3), **averaged}
+    torch.save(checkpoint, tmp_path / "averaged.ckpt")
+    load_released(tmp_path / "averaged.ckpt")
+    assert "left out 'n_averaged'" in caplog.records[0].getMessage()
+
+
 def test_two_tensors_of_one_name_are_refused(tmp_path: Path) -> None:
     checkpoint = torch.load(RELEASED, weights_only=True)
     averaged = {f"module.{name}": tensor + 1 for name, tensor in checkpoint["state_dict"].items()}
