@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
+import tarfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -46,13 +48,59 @@ def is_url(place: str | Path) -> bool:
     return "://" in str(place)
 
 
+def is_remote(place: str | Path) -> bool:
+    """Tell whether reading `place` asks another machine: it is a URL, or a member of a shard that is one."""
+    member = split_member(place)
+    return is_url(place if member is None else member[1])
+
+
+def split_member(place: str | Path) -> tuple[str, str] | None:
+    """Return key and shard of `tar://KEY::SHARD`, as a recording in a shard is called; None for anything else."""
+    protocol, _, rest = str(place).partition("://")
+    key, chain, shard = rest.partition("::")
+    return (key, shard) if protocol == "tar" and key and chain and shard else None
+
+
 def opened(place: str | Path) -> BinaryIO:
     """Open a file or URL to read bytes from. Raises OSError, or FormatError for a protocol that nobody speaks here."""
     if not is_url(place):
         return Path(place).open("rb")
+    if (member := split_member(place)) is not None:
+        return _open_member(*member)
     import fsspec  # a fifth of a second, and only for these
 
     return _asked(place, lambda: cast(BinaryIO, fsspec.open(str(place), "rb").open()))
+
+
+def open_copy(url: str) -> BinaryIO:
+    """Open a copy of a URL on this machine, fetched whole once in this process. Raises as `opened` does."""
+    import fsspec
+
+    return _asked(url, lambda: cast(BinaryIO, fsspec.open(f"filecache::{url}", "rb").open()))
+
+
+def _open_member(key: str, shard: str) -> BinaryIO:
+    """Open the member `key` of a shard, its suffix in lower case, reading the shard from its front up to it.
+
+    Not fsspec's own `tar://`, which lets a shard be a chain of any protocols.
+    """
+    try:
+        with opened(shard) as file, tarfile.open(fileobj=file, mode="r|*" if is_url(shard) else "r:*") as archive:
+            for member in archive:
+                if member.isfile() and "".join(key_and_suffix(member.name)) == key:
+                    content = archive.extractfile(member)
+                    assert content is not None  # isfile() said so
+                    return NamedBytes(content.read(), f"tar://{key}::{shard}")
+    except (tarfile.TarError, EOFError) as error:
+        raise FormatError(f"{shard}: not a readable tar shard ({error})") from error
+    raise FileNotFoundError(errno.ENOENT, f"{shard}: has no member {key!r}")
+
+
+def key_and_suffix(name: str) -> tuple[str, str]:
+    """Return the two parts of a member's name as WebDataset has it: the suffix is everything behind the first dot."""
+    folder, slash, base = name.rpartition("/")
+    stem, _, suffix = base.partition(".")
+    return folder + slash + stem, "." + suffix.lower()
 
 
 def read_bytes(place: str | Path) -> bytes:
@@ -69,6 +117,8 @@ def read_bytes(place: str | Path) -> bytes:
 
 def status_of(place: str | Path) -> Status:
     """Return the status of a file or URL. Raises as `opened` does, and OSError for what is no file."""
+    if (member := split_member(place)) is not None:
+        return status_of(member[1])
     if is_url(place):
         filesystem, path = filesystem_of(place)
         return status_from(_asked(place, lambda: filesystem.info(path)))

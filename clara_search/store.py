@@ -19,6 +19,7 @@ import numpy.typing as npt
 from clara_search import confined
 from clara_search.durable import sync_folder
 from clara_search.errors import DatabaseError, EncoderMismatch
+from clara_search.gate import ForeignUri
 from clara_search.keyed import KeyedTable, read_errors, reason_of
 from clara_search.places import absolute, is_url
 
@@ -137,13 +138,14 @@ class Database:
         failed = ledger.scan(["uri", "reason", "at"], where="status = 'failed'")
         return failed.sort_by("uri").to_pylist()  # type: ignore[no-any-return]
 
-    def sources_of_failures(self, table: str = DEFAULT_TABLE) -> list[str]:
+    def sources_of_failures(self, table: str = DEFAULT_TABLE) -> list[ForeignUri]:
         """Return the sources, sorted, of what could not be indexed into `table`: those that can still be looked at."""
         ledger = self.ledger(table)
         if ledger is None:
             return []
         sources = set(ledger.scan(["source"], where="status = 'failed'")["source"].to_pylist())
-        return sorted(source for source in sources if is_url(source) or (source and Path(source).exists()))
+        there = sorted(source for source in sources if is_url(source) or (source and Path(source).exists()))
+        return [ForeignUri(source) for source in there]
 
     @cached_property
     def connection(self) -> Any:

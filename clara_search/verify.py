@@ -16,8 +16,9 @@ from clara_search.audio import Window, cut, load_audio
 from clara_search.durable import sync_folder
 from clara_search.encoder import Embeddings, Encoder, load_encoder
 from clara_search.errors import ClaraError, DatabaseError
+from clara_search.gate import ForeignUri, RefusedUri, admit
 from clara_search.keyed import KeyedTable
-from clara_search.places import NamedBytes, read_bytes
+from clara_search.places import NamedBytes, is_remote, read_bytes, status_of
 from clara_search.store import Database, Table, ledger_name
 
 SAMPLE = 16
@@ -53,7 +54,12 @@ class _Rows:
 
 
 def verify(
-    database: Database, name: str, repair: bool = False, sample: int = SAMPLE, encoder: Encoder | None = None
+    database: Database,
+    name: str,
+    repair: bool = False,
+    sample: int = SAMPLE,
+    encoder: Encoder | None = None,
+    fetch: bool = False,
 ) -> Iterator[Finding]:
     """Check the table `name`, and mend it where `repair` is true; yield what was found, check by check.
 
@@ -61,6 +67,7 @@ def verify(
     norm, without a content hash, or unlike their recording embedded again, are deleted: the next `index` of their
     source, which misses them, writes them anew. `encoder` is the one that built the table, for whoever has it loaded.
     Raises DatabaseError where a folder of the database holds a link.
+    A recording at a URL is embedded again only with `fetch`: whoever wrote the table chose whom this machine asks.
     """
     opening, rows = _open_whole(database, name, True, sample, repair)
     yield Finding(name, "files", *opening)
@@ -80,7 +87,7 @@ def verify(
         yield Finding(name, "encoder", False, f"rows cannot be embedded again: {error}")
     else:
         yield Finding(name, "encoder", True, f"{encoder.name}, {encoder.fingerprint[:8]}...")
-        yield _sampled(table, rows.sample, encoder, repair)
+        yield _sampled(table, rows.sample, encoder, repair, fetch)
     yield _ann(table, repair)
 
 
@@ -174,12 +181,19 @@ def _unique(table: Table, ids: list[str], repair: bool) -> Finding:
     return Finding(table.name, "ids", repair, f"{len(twice)} ids are there more than once{done}", repair)
 
 
-def _sampled(table: Table, rows: list[dict[str, Any]], encoder: Encoder, repair: bool) -> Finding:
+def _sampled(table: Table, rows: list[dict[str, Any]], encoder: Encoder, repair: bool, fetch: bool) -> Finding:
     """Embed the rows of a sample again and compare."""
-    unlike, compared, changed, away = [], 0, 0, 0
+    unlike, compared, changed, away, refused, unopened = [], 0, 0, 0, 0, 0
     for row in rows:
         try:
-            vector = _embedded(row, encoder)
+            uri = admit(ForeignUri(str(row["uri"]))) if row["kind"] == "audio" else ""
+            if is_remote(uri) and not fetch:
+                unopened += 1
+                continue
+            vector = _embedded(row, uri, encoder)
+        except RefusedUri:
+            refused += 1
+            continue
         except (ClaraError, OSError, ValueError):
             away += 1
             continue
@@ -191,19 +205,23 @@ def _sampled(table: Table, rows: list[dict[str, Any]], encoder: Encoder, repair:
             unlike.append(row["id"])
     counted = f"{compared} of {len(rows)} rows embedded again"
     others = [f"{changed} changed since"] * bool(changed) + [f"{away} out of reach"] * bool(away)
+    others += [f"{unopened} at URLs not opened (--fetch opens them)"] * bool(unopened)
+    others += [f"{refused} with names that no table may have opened"] * bool(refused)
     counted = ", ".join([counted, *others])
     bad = f"are unlike what their source gives ({counted})"
     return _mended(table, "sample", unlike, f"{counted}: alike", bad, repair)
 
 
-def _embedded(row: dict[str, Any], encoder: Encoder) -> Embeddings | None:
+def _embedded(row: dict[str, Any], uri: str, encoder: Encoder) -> Embeddings | None:
     """Return the vector of what a row stands for now, shape (1, dim), or None where that has changed."""
     if row["kind"] == "text":
         return encoder.encode_text([row["text"]], row["language"])
-    content = read_bytes(row["uri"])
+    if not is_remote(uri):
+        status_of(uri)  # raises where it is no file: a pipe would let this wait for ever
+    content = read_bytes(uri)
     if hashlib.sha256(content).hexdigest() != row["content_hash"]:
         return None
-    waveform = load_audio(NamedBytes(content, row["uri"]), encoder.sample_rate)
+    waveform = load_audio(NamedBytes(content, uri), encoder.sample_rate)
     return encoder.encode_audio([cut(waveform, Window(row["start_s"], row["end_s"]), encoder.sample_rate)])
 
 

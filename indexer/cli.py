@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from indexer.children import Place
     from indexer.items import Item
     from indexer.pipeline import Summary
+    from indexer.sources import Source
     from indexer.writing import Status
 
 _FAILURES_SHOWN = 20
@@ -137,11 +138,11 @@ def index(
 
     if profile is not None:
         matplotlib()  # an error now, rather than after days of work
-    sources = sources or tuple(Database(db).sources_of_failures(table))
-    if not sources:
+    named: tuple[Source, ...] = sources or tuple(Database(db).sources_of_failures(table))
+    if not named:
         click.echo("Nothing failed that could be tried again.")
         return
-    surveyed = survey(sources, Selection(text_column, ignore, follow_symlinks))
+    surveyed = survey(named, Selection(text_column, ignore, follow_symlinks))
     encoder = load_encoder(model or _default_model(db, table), precision=precision, compile_model=compile_model)
     database = Database(db, create=True)
     failed: set[str] = set()
@@ -159,7 +160,7 @@ def index(
         tqdm(total=surveyed.items, unit="item", disable=not is_watched, file=sys.stderr) as bar,
     ):
         summary = pipeline.index(
-            sources,
+            named,
             database,
             encoder,
             table,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from clara_search.errors import FormatError
+from clara_search.gate import RefusedUri, child_of
 from clara_search.places import is_url, opened
 from indexer.rows import Row, plain
 
@@ -62,23 +63,16 @@ def dataset_files(folder: Path) -> list[str] | None:
     try:
         if (folder / _SPLITS).is_file():
             splits = json.loads((folder / _SPLITS).read_text(encoding="utf-8"))["splits"]
-            found = [dataset_files(_inside(folder, split)) for split in splits]
+            found = [dataset_files(child_of(folder, split)) for split in splits]
             if None in found:
                 raise FormatError(f"{folder}: one of the splits {', '.join(splits)} is missing")
             return [file for files in found if files is not None for file in files]
         if not (folder / _STATE).is_file():
             return None
         listed = json.loads((folder / _STATE).read_text(encoding="utf-8"))["_data_files"]
-        return [str(_inside(folder, entry["filename"])) for entry in listed]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        return [str(child_of(folder, entry["filename"])) for entry in listed]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, RefusedUri) as error:
         raise FormatError(f"{folder}: not a data set that can be read ({error})") from error
-
-
-def _inside(folder: Path, name: str) -> Path:
-    """Return the path of `name` directly in `folder`. Raises FormatError where it leads elsewhere."""
-    if name in ("", ".", "..") or "/" in name or "\\" in name:
-        raise FormatError(f"{folder}: not a data set that can be read ({name!r} is no name of a file in it)")
-    return folder / name
 
 
 def _batches(place: str, stack: ExitStack) -> Iterator[Any]:

@@ -8,14 +8,13 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from clara_search.errors import FormatError
-from clara_search.places import Status, is_url, status_of
+from clara_search.gate import ForeignUri, admit
+from clara_search.places import Status, status_of
 from indexer.columnar import COLUMNAR_SUFFIXES, rows_of
 from indexer.items import ColumnType, Item, Survey, suffix_of, text_lines
 from indexer.rows import Row, plain, unicode_of
@@ -92,27 +91,16 @@ def item_of(place: str, row: Row, text_column: str, status: Status | None) -> It
         if (start_s or 0.0) >= (math.inf if end_s is None else end_s):
             raise ValueError(f"start_s {start_s} is not before end_s {end_s}")
         named = url if named is None else named
-        if "\0" in str(named):
-            raise ValueError("its path holds a NUL")
         for name, value in (("path", named), (text_column, text), ("language", language)):
             if not isinstance(value, (str, type(None))):
                 raise ValueError(f"{name} is no text: {value!r}")
         if named is None and text is None and row.content is None:
             raise ValueError("has neither a path nor a text")
-    except ValueError as error:
+        uri = here if named is None or row.content is not None else admit(ForeignUri(named, place))
+    except (ValueError, FormatError) as error:
         return Item(place, "text", here, row.line, problem=str(error))
-    uri = here if named is None or row.content is not None else _resolved(place, named)
     kind: Literal["audio", "text"] = "text" if named is None and row.content is None else "audio"
     return Item(place, kind, uri, row.line, text, language, start_s, end_s, values, content=row.content, status=status)
-
-
-def _resolved(place: str, named: str) -> str:
-    """Return where a recording lies that the manifest `place` names."""
-    if is_url(named):
-        return named
-    if is_url(place):
-        return f"{place.rpartition('/')[0]}/{named}"
-    return os.path.normpath(Path(place).parent / named)
 
 
 def _seconds(value: Any) -> float | None:

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from clara_search.errors import FormatError
+from clara_search.gate import ForeignUri
 from clara_search.places import absolute, is_url
 from indexer.items import Item
 from indexer.ledger import Entry, Ledger, is_missing
@@ -18,7 +19,7 @@ class Scope:
     """The places that `sources` name, as they were when the run began."""
 
     def __init__(self, sources: Sequence[Source]):
-        named = [str(source) for source in sources if not isinstance(source, Recording)]
+        named = [str(source) for source in sources if not isinstance(source, (Recording, ForeignUri))]
         self._patterns = [absolute(name) for name in named]
         self._places = [place for place in places(sources) if isinstance(place, str)]
         folders = [place for place in self._places if not is_url(place) and Path(place).is_dir()]

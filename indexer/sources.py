@@ -16,6 +16,7 @@ import numpy.typing as npt
 from clara_search.audio import AUDIO_SUFFIXES
 from clara_search.datasets.readers import matching
 from clara_search.errors import FormatError
+from clara_search.gate import ForeignUri, RefusedUri, admit, admit_listed
 from clara_search.places import absolute, filesystem_of, is_url, status_from
 from indexer import manifests, shards
 from indexer.columnar import COLUMNAR_SUFFIXES, dataset_files
@@ -38,7 +39,8 @@ class Recording:
     columns: Mapping[str, Any] = field(default_factory=dict)
 
 
-Source = str | Path | Recording
+Source = str | Path | Recording | ForeignUri
+"""A `ForeignUri` is a source that was not typed but read, as from the ledger of a database."""
 
 
 @dataclass(frozen=True)
@@ -90,9 +92,18 @@ def items(sources: Sequence[Source], selection: Selection = ALL) -> Iterator[Ite
         yield from _items(source, selection)
 
 
-def places(sources: Sequence[Source]) -> Iterator[str | Recording]:
-    """Yield what `sources` name: recordings as they are, paths absolute, patterns as the places that match them."""
+def places(sources: Sequence[Source]) -> Iterator[str | Recording | Item]:
+    """Yield what `sources` name: recordings as they are, paths absolute, patterns as the places that match them.
+
+    A source that was read and not typed is no pattern; where the gate refuses it, it is an item with that problem.
+    """
     for source in sources:
+        if isinstance(source, ForeignUri):
+            try:
+                yield absolute(admit(source))
+            except RefusedUri as error:  # not called as a recording of it may be, whose rows stay
+                yield Item(str(source), "text", f"{source}#L0", 0, problem=f"is no source that is tried again: {error}")
+            continue
         if isinstance(source, Recording):
             yield source
         elif not Path(source).exists() and (has_magic(str(source)) or "{" in str(source)):
@@ -107,10 +118,17 @@ def _remote_matches(pattern: str) -> list[str]:
     found = sorted(filesystem.glob(path))
     if not found:
         raise FormatError(f"no file matches {pattern!r}")
-    return [f"{pattern.partition('://')[0]}://{name}" for name in found]
+    protocol = pattern.partition("://")[0]
+    root = _with_protocol(protocol, path[: path.index("*")].rpartition("/")[0])
+    return [admit_listed(root, _with_protocol(protocol, name)) for name in found]
 
 
-def _survey(source: str | Recording, selection: Selection) -> Survey:
+def _with_protocol(protocol: str, path: str) -> str:
+    """Return the URL of what a store lists: of http it lists URLs already."""
+    return path if is_url(path) else f"{protocol}://{path}"
+
+
+def _survey(source: str | Recording | Item, selection: Selection) -> Survey:
     if isinstance(source, str):
         suffix = suffix_of(source)
         if suffix in MANIFEST_SUFFIXES and (is_url(source) or Path(source).is_file()):
@@ -123,10 +141,15 @@ def _survey(source: str | Recording, selection: Selection) -> Survey:
         if files is not None:
             return survey(files, selection)
         return Survey(sum(1 for _ in _items(source, selection)), {})
+    if isinstance(source, Item):
+        return Survey(1, {})
     return Survey(1, {name: manifests.type_of(value) for name, value in source.columns.items()})
 
 
-def _items(source: str | Recording, selection: Selection) -> Iterator[Item]:
+def _items(source: str | Recording | Item, selection: Selection) -> Iterator[Item]:
+    if isinstance(source, Item):
+        yield source
+        return
     if isinstance(source, Recording):
         yield _recording(source)
         return
@@ -220,12 +243,19 @@ def _remote_folder(url: str, selection: Selection) -> Iterator[Item]:
                 inside = path.removeprefix(root).lstrip("/")
                 if suffix_of(name) in AUDIO_SUFFIXES and not selection.leaves_out(inside):
                     found = True
-                    uri = path if is_url(path) else f"{protocol}://{path}"
-                    yield Item(url, "audio", uri, status=status_from(files[name]))
+                    uri = _with_protocol(protocol, path)
+                    yield _remote_recording(url, _with_protocol(protocol, root), uri, files[name])
     except (OSError, NotImplementedError) as error:
         raise FormatError(f"{url}: cannot be listed ({error})") from error
     if not found:
         raise FormatError(f"{url}: no recordings found")
+
+
+def _remote_recording(url: str, root: str, uri: str, info: Mapping[str, Any]) -> Item:
+    try:
+        return Item(url, "audio", admit_listed(root, uri), status=status_from(info))
+    except RefusedUri as error:
+        return Item(url, "audio", uri, problem=str(error))
 
 
 def _listed(folder: str, uri: str) -> Item:

@@ -31,6 +31,7 @@ MAY_IMPORT = {
 ORDER = [
     {"errors", "lazy", "machine"},
     {"places"},
+    {"gate"},
     {"config", "audio", "metrics", "class_metrics", "calibration", "languages", "datasets"},
     {"tokenizer"},
     {"features"},

@@ -11,6 +11,8 @@ from typing import Any
 import click
 
 from clara_search.errors import ClaraError
+from clara_search.gate import ForeignUri, admit
+from clara_search.places import is_url
 from trainer.recipe import Recipe, as_toml, load_recipe
 
 DEFAULT_RUNS = Path("runs")
@@ -31,8 +33,16 @@ def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def load(recipe: Path, sources: tuple[str, ...], overrides: tuple[str, ...], run: Path | None) -> tuple[Recipe, Path]:
-    """Return what the options of `recipe_options` say. Raises FormatError as `load_recipe` does."""
+    """Return what the options of `recipe_options` say. Raises FormatError as `load_recipe` does.
+
+    A recipe comes from others as manifests do: of the URLs that it names itself, only those that the gate admits.
+    """
     settings = load_recipe(recipe, overrides)
+    typed = {override.partition("=")[0].strip() for override in overrides} | ({"data.sources"} if sources else set())
+    for key, urls in (("data.sources", settings.data.sources), ("run.zero_shot", settings.run.zero_shot)):
+        for url in urls if key not in typed else ():
+            if is_url(url):
+                admit(ForeignUri(url))
     if sources:
         settings = dataclasses.replace(settings, data=dataclasses.replace(settings.data, sources=sources))
     return settings, run or DEFAULT_RUNS / settings.name

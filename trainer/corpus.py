@@ -12,7 +12,7 @@ import json
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -40,10 +40,11 @@ U = TypeVar("U")
 class Corpus:
     """The recordings listed in `folder`: `examples` (without their audio), and waveforms at `sample_rate` Hz.
 
-    Raises OSError or ValueError for a folder that is not whole.
+    `places` are those that were listed: no other shard is opened, whatever the list says. Raises OSError or ValueError
+    for a folder that is not whole.
     """
 
-    def __init__(self, folder: Path, sample_rate: int) -> None:
+    def __init__(self, folder: Path, sample_rate: int, places: Collection[str]) -> None:
         self.folder, self.sample_rate = folder, sample_rate
         with (folder / _EXAMPLES).open(encoding="utf-8") as file:
             *rows, end = [json.loads(line) for line in file]
@@ -55,6 +56,8 @@ class Corpus:
             raise ValueError("the waveforms are cut short")
         self.hashes: list[str] = [row.pop("content_hash") for row in rows]
         self.examples = [_example(row) for row in rows]
+        if strange := {x.stored.place for x in self.examples if x.stored} - set(places):
+            raise ValueError(f"the list names {min(strange)!r}, which was not asked for")
         self._decoded: npt.NDArray[np.int16] | None = np.memmap(decoded, np.int16, "r") if decoded.exists() else None
 
     def locked(self) -> FileLock:
@@ -91,13 +94,13 @@ def load_corpus(patterns: Sequence[str], sample_rate: int, cache: Path, decode: 
     folder = new_folder(cache / _cache_key(places, sample_rate, decode))
     with FileLock(folder / "lock"):
         try:
-            return Corpus(folder, sample_rate)
+            return Corpus(folder, sample_rate, places)
         except FileNotFoundError:
             pass
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             log.warning("%s is damaged (%s): made anew", folder, error)
         _list_into(folder, places, sample_rate, decode)
-        return Corpus(folder, sample_rate)
+        return Corpus(folder, sample_rate, places)
 
 
 def _places(patterns: Sequence[str]) -> list[str]:

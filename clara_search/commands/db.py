@@ -55,8 +55,9 @@ def info(db: str, table: str | None, failures: bool, as_json: bool) -> None:
 @click.option("--table", help="Only this table.")
 @click.option("--repair", is_flag=True, help="Mend what can be mended; the next `index` does again what that takes.")
 @click.option("--sample", type=click.IntRange(min=0), default=16, show_default=True, help="Rows to embed again.")
+@click.option("--fetch", is_flag=True, help="Also open the URLs that the table names, for rows to embed again.")
 @json_option
-def verify(db: str, table: str | None, repair: bool, sample: int, as_json: bool) -> None:
+def verify(db: str, table: str | None, repair: bool, sample: int, fetch: bool, as_json: bool) -> None:
     """Check that tables can be read, that every row is sound, and that some are what their sources give."""
     from clara_search.store import Database
     from clara_search.verify import verify as check
@@ -64,7 +65,7 @@ def verify(db: str, table: str | None, repair: bool, sample: int, as_json: bool)
     database = Database(db)
     is_whole = True
     for name in [table] if table is not None else database.table_names():
-        for finding in check(database, name, repair, sample):
+        for finding in check(database, name, repair, sample, fetch=fetch):
             is_whole &= finding.ok
             if as_json:
                 print_json([asdict(finding)])

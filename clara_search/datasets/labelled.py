@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clara_search.datasets.readers import MANIFESTS, SPLITS, Report, matching, read, rows
+from clara_search.datasets.readers import MANIFESTS, SPLITS, Report, local_recording, matching, read, rows
 from clara_search.datasets.spec import METADATA_FIELDS, Example, Stored
 from clara_search.errors import FormatError
 
@@ -116,7 +116,6 @@ def _raise(error: FormatError) -> None:
 
 
 def _of_manifest(place: str, report: Report) -> Iterator[Clip]:
-    base = Path() if "://" in place else Path(place).absolute().parent
     for number, row in enumerate(rows(place), start=1):
         path = row.get("path")
         if not isinstance(path, str) or not path:
@@ -125,8 +124,13 @@ def _of_manifest(place: str, report: Report) -> Iterator[Clip]:
         if any(isinstance(value, str) and _HALF.search(value) for value in row.values()):
             report(FormatError(f"{place}: row {number} is not UTF-8"))
             continue
+        try:
+            audio = local_recording(place, path, f"{place}: row {number}")
+        except FormatError as error:
+            report(error)
+            continue
         columns = {str(name): value for name, value in row.items() if name and value not in (None, "", [])}
-        yield Clip(path, base / path, columns)
+        yield Clip(path, audio.absolute(), columns)
 
 
 def _of_example(example: Example) -> Clip:

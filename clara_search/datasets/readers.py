@@ -21,7 +21,8 @@ import pyarrow.parquet
 from clara_search.audio import AUDIO_SUFFIXES
 from clara_search.datasets.spec import METADATA_FIELDS, Example, Stored
 from clara_search.errors import FormatError, first_line
-from clara_search.places import is_url, opened
+from clara_search.gate import ForeignUri, admit
+from clara_search.places import is_url, key_and_suffix, open_copy, opened
 
 Report = Callable[[FormatError], None]
 """What is done with an example, or the rest of a file, that cannot be read."""
@@ -154,7 +155,7 @@ def grouped(place: str | Path, skip: Collection[str] | None = None) -> Iterator[
                     archive.members = []  # type: ignore[attr-defined]  # or all headers of a shard stay in memory
                     if not member.isfile():
                         continue
-                    key, suffix = _key_and_suffix(member.name)
+                    key, suffix = key_and_suffix(member.name)
                     if key != pending[0]:
                         if pending[1]:
                             yield pending
@@ -173,13 +174,6 @@ def grouped(place: str | Path, skip: Collection[str] | None = None) -> Iterator[
         yield pending
 
 
-def _key_and_suffix(name: str) -> tuple[str, str]:
-    """Return the two parts of a member's name as WebDataset has it: the suffix is everything behind the first dot."""
-    folder, slash, base = name.rpartition("/")
-    stem, _, suffix = base.partition(".")
-    return folder + slash + stem, "." + suffix.lower()
-
-
 def _example(place: str | Path, key: str, members: _Members) -> Example:
     audio = [member for suffix, member in members.items() if suffix in AUDIO_SUFFIXES]
     if len(audio) != 1 or ".json" not in members:
@@ -195,19 +189,32 @@ def read_manifest(place: str | Path, report: Report = _raise) -> Iterator[Exampl
     Further columns may be any of Example's. A row without one of these two is reported.
     Raises FormatError for a table that has no such column, and Unreachable for a URL that cannot be read.
     """
-    base = Path(place).parent
     for number, row in enumerate(rows(place, ("path", "text"), report), start=1):
         where = f"{place}: row {number}"
         try:
             metadata, path = _metadata(row, where), _text(row.get("path"), f"{where}: path")
             if not path:
                 raise FormatError(f"{where} has no path")
-            if "\0" in path:
-                raise FormatError(f"{where}: a path cannot hold a NUL")
+            audio = local_recording(place, path, where)
         except FormatError as error:
             report(error)
             continue
-        yield Example(key=path, audio=Path(path) if is_url(place) else base / path, **metadata)
+        yield Example(key=path, audio=audio, **metadata)
+
+
+def local_recording(manifest: str | Path, path: str, where: str) -> Path:
+    """Return where the recording lies that `manifest` calls `path`.
+
+    Raises FormatError, which begins with `where`, for what is no file of this machine and for what the gate refuses:
+    whoever has a manifest at a URL must not name the files of this machine.
+    """
+    try:
+        admitted = admit(ForeignUri(path, str(manifest)))
+    except FormatError as error:
+        raise FormatError(f"{where}: {error}") from error
+    if is_url(admitted):
+        raise FormatError(f"{where}: {admitted} is no file of this machine: fetch it first, or make a shard of it")
+    return Path(manifest).parent / path
 
 
 def rows(place: str | Path, needed: Sequence[str] = ("path",), report: Report = _raise) -> Iterator[Mapping[str, Any]]:
@@ -283,8 +290,7 @@ def read_folder(folder: Path, report: Report = _raise) -> Iterator[Example]:
 
 def stored_bytes(stored: Stored) -> bytes:
     """Return the bytes of a member of a shard; a shard behind a URL is brought here whole, once."""
-    place = f"filecache::{stored.place}" if is_url(stored.place) else stored.place
-    with opened(place) as file:
+    with open_copy(stored.place) if is_url(stored.place) else opened(stored.place) as file:
         file.seek(stored.offset)
         return file.read(stored.size)
 

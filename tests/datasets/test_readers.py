@@ -165,7 +165,7 @@ def test_metadata_becomes_text(known: dict[str, object], expected: dict[str, obj
         ('{"path": "b.wav", "text": "t", "kind": "noise"}', r"kind is 'noise', expected one of speech, sound, music"),
         ('{"path": "b.wav", "text": "a\\ud800b"}', r"row 2: text is no Unicode text"),
         ('{"path": "b\\ud800.wav", "text": "t"}', r"row 2: path is no Unicode text"),
-        ('{"path": "b\\u0000.wav", "text": "t"}', r"row 2: a path cannot hold a NUL"),
+        ('{"path": "b\\u0000.wav", "text": "t"}', r"row 2: its path holds a NUL"),
         ('{"path": ["b.wav"], "text": "t"}', r"row 2: path is a list"),
         ('{"path": "b.wav", "text": "t"', r"line 2 is broken"),
         ("[" * 200_000, r"line 2 is broken"),

@@ -4,6 +4,7 @@ import http.server
 import json
 import logging
 import multiprocessing
+import tarfile
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -65,8 +66,6 @@ def test_recordings_of_a_manifest_that_come_later_or_change_are_found(tmp_path: 
 
 
 def test_a_url_that_is_down_is_said_and_not_remembered(tmp_path: Path) -> None:
-    import tarfile
-
     folder = write_clips(tmp_path / "clips", 4)
     with tarfile.open(tmp_path / "s.tar", "w") as archive:
         for path in sorted(folder.iterdir()):
@@ -90,6 +89,20 @@ def test_a_url_that_is_down_is_said_and_not_remembered(tmp_path: Path) -> None:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def test_a_cached_list_cannot_name_a_shard_that_was_not_asked_for(tmp_path: Path) -> None:
+    folder = write_clips(tmp_path / "clips", 4)
+    with tarfile.open(tmp_path / "s.tar", "w") as archive:
+        for path in sorted(folder.iterdir()):
+            archive.add(path, path.name)
+    before = load_corpus([str(tmp_path / "s.tar")], RATE, tmp_path / "cache", decode=False)
+    listed = before.folder / "examples.jsonl"
+    content = listed.read_text()
+    listed.write_text(content.replace(str(tmp_path / "s.tar"), "reference://a.wav::http://127.0.0.1:9/leak.json"))
+    after = load_corpus([str(tmp_path / "s.tar")], RATE, tmp_path / "cache", decode=False)
+    assert {x.stored.place for x in after.examples if x.stored} == {str(tmp_path / "s.tar")}
+    assert listed.read_text() == content
 
 
 @pytest.mark.parametrize("name", ["examples.jsonl", "samples.i16"])

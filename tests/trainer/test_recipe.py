@@ -6,6 +6,7 @@ import pytest
 from clara_search.errors import FormatError
 from clara_search.models.phones import SpokenConfig
 from trainer.beginning import configured
+from trainer.commands import load
 from trainer.presets import PRESETS
 from trainer.recipe import RECIPES, as_toml, load_recipe
 
@@ -102,3 +103,15 @@ def test_a_name_of_300_letters_a_nested_recipe_and_a_nameless_one_are_refused(tm
 def test_prefixes_are_parts_of_the_vector() -> None:
     with pytest.raises(FormatError, match=r"loss\.prefixes holds 200, and the model has 128 dimensions"):
         configured(load_recipe(Path("tiny.toml"), ("loss.prefixes=[64, 200]",)), {})
+
+
+def test_a_recipe_names_no_protocol_that_only_the_user_may(tmp_path: Path) -> None:
+    hostile = "reference://a.tar::http://host/leak.json"
+    for table in (f'[data]\nsources = ["{hostile}"]', f'[run]\nzero_shot = ["{hostile}"]'):
+        (tmp_path / "r.toml").write_text(f'name = "x"\n{table}\n')
+        with pytest.raises(FormatError, match="opened only where it is typed"):
+            load(tmp_path / "r.toml", (), (), None)
+    (tmp_path / "r.toml").write_text('name = "x"\n[data]\nsources = ["s3://b/{00..09}.tar", "local/*.tar"]\n')
+    assert load(tmp_path / "r.toml", (), (), None)[0].data.sources == ("s3://b/{00..09}.tar", "local/*.tar")
+    assert load(tmp_path / "r.toml", (hostile,), (), None)[0].data.sources == (hostile,)
+    assert load(tmp_path / "r.toml", (), (f'data.sources=["{hostile}"]',), None)[0].data.sources == (hostile,)
