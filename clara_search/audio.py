@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,18 @@ LIBSNDFILE_SUFFIXES = frozenset(".wav .flac .ogg .oga .opus .mp3 .aif .aiff .aif
 FFMPEG_SUFFIXES = frozenset(".m4a .aac .mp4 .mkv .webm .mka .mov .wma .ac3 .amr".split())
 AUDIO_SUFFIXES = LIBSNDFILE_SUFFIXES | FFMPEG_SUFFIXES
 """Suffixes that count as audio when a folder is listed (lower case, dot included)."""
+
+_FFMPEG_FORMATS = (
+    "aac,ac3,aiff,amr,ape,asf,au,avi,caf,eac3,flac,flv,matroska,mov,mp3,mpeg,mpegts,ogg,tta,w64,wav,webm,wv"
+)
+"""Demuxers that read the file they are given and nothing else: no lists of other files, no descriptions of streams."""
+
+_FFMPEG_OPTIONS = {"format_whitelist": _FFMPEG_FORMATS, "protocol_whitelist": "none"}
+"""Formats are recognised by content: a file called a.m4a may be an ffconcat list of others, or open sockets (SDP)."""
+
+_REPEAT_LIMIT = 2
+_REPEAT_SLACK_BYTES = 1 << 16
+"""A container may hand out its bytes as often, and so many more: an edit list can play a second of sound for hours."""
 
 DEFAULT_WINDOW_S = 10.0
 DEFAULT_HOP_S = 5.0
@@ -186,14 +198,15 @@ def _decode_av(content: bytes, name: str) -> tuple[Waveform, int]:
     import av  # 40 ms, and only for these formats
 
     try:
-        with av.open(io.BytesIO(content), mode="r", metadata_errors="ignore") as container:
+        with av.open(io.BytesIO(content), mode="r", options=_FFMPEG_OPTIONS, metadata_errors="ignore") as container:
             if not container.streams.audio:
                 raise AudioError(f"{name}: has no audio track")
             stream = container.streams.audio[0]
             declared_s = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
             resampler = av.AudioResampler(format="fltp", layout="mono")
             rate = int(stream.rate)
-            frames = [out for frame in container.decode(stream) for out in resampler.resample(frame)]
+            packets = _unrepeated(container.demux(stream), len(content), name)
+            frames = [out for packet in packets for frame in packet.decode() for out in resampler.resample(frame)]
             frames += resampler.resample(None)
     except (av.error.FFmpegError, ValueError, AttributeError) as error:  # a stream that it has no name for
         reason = getattr(error, "strerror", None) or error
@@ -201,6 +214,16 @@ def _decode_av(content: bytes, name: str) -> tuple[Waveform, int]:
     samples = np.concatenate([frame.to_ndarray()[0] for frame in frames]) if frames else np.zeros(0, np.float32)
     _check_whole(len(samples) / rate, declared_s, name)
     return samples, rate
+
+
+def _unrepeated(packets: Iterable[Any], size: int, name: str) -> Iterator[Any]:
+    """Yield the packets of a container of `size` bytes. Raises AudioError where they are far more than it holds."""
+    limit = _REPEAT_LIMIT * size + _REPEAT_SLACK_BYTES
+    for packet in packets:
+        limit -= packet.size
+        if limit < 0:
+            raise AudioError(f"{name}: plays the same part of the file again and again")
+        yield packet
 
 
 def _check_whole(decoded_s: float, declared_s: float, name: str) -> None:
