@@ -17,6 +17,7 @@ import numpy.typing as npt
 from clara_search.audio import load_audio, resample
 from clara_search.errors import AudioError, FormatError
 from clara_search.places import NamedBytes, Status, is_url, opened
+from clara_search.redact import redact, without_credentials
 
 ColumnType = Literal["bool", "int", "float", "text"]
 """What a further column of a manifest holds, from the narrowest to the widest."""
@@ -104,6 +105,8 @@ class Item:
     `start_s` and `end_s` bound the stretch in seconds (None: the beginning, the end). `content` is where the bytes are
     if not at `uri`: then they are current for as long as the file `source` is. `status` is that of the file, where the
     listing says it. `problem` says why the item cannot be used, where its listing already shows that.
+
+    `uri` and `source` are stored, shown and compared, and so carry no credentials; `url` is what is opened.
     """
 
     source: str
@@ -118,6 +121,17 @@ class Item:
     problem: str | None = None
     content: Content | Samples | None = field(default=None, compare=False, repr=False)
     status: Status | None = field(default=None, compare=False, repr=False)
+    url: str = field(default="", compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Keep the URL as it was given, and name the item without what gives access to it."""
+        if not self.url:
+            object.__setattr__(self, "url", self.uri)
+        if is_url(self.uri) or is_url(self.source):  # nothing has to be taken from a path, and there are very many
+            object.__setattr__(self, "uri", without_credentials(self.uri))
+            object.__setattr__(self, "source", without_credentials(self.source))
+        if self.problem is not None:
+            object.__setattr__(self, "problem", redact(self.problem))
 
     @property
     def key(self) -> str:
@@ -140,7 +154,7 @@ class Item:
     @property
     def place(self) -> str:
         """The file whose time of modification tells whether the item may have changed."""
-        return self.uri if self.content is None else self.source
+        return self.url if self.content is None else self.source
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from clara_search.audio import Waveform, Window, cut
 from clara_search.encoder import Embeddings
 from clara_search.errors import ClaraError
 from clara_search.places import Status, read_bytes
+from clara_search.redact import redact
 from indexer.items import Item, content_hash, waveform_of
 from indexer.ledger import Known, stamp_of
 
@@ -74,7 +75,7 @@ def read_again(loaded: Loaded, sample_rate: int) -> Loaded:
 
 
 def _content(item: Item) -> bytes:
-    return read_bytes(item.uri) if item.content is None else item.content.read()
+    return read_bytes(item.url) if item.content is None else item.content.read()
 
 
 def _stretch(loaded: Loaded, sample_rate: int) -> Loaded:
@@ -92,7 +93,7 @@ def _stretch(loaded: Loaded, sample_rate: int) -> Loaded:
 def reason_of(error: Exception, uri: str) -> str:
     """Return on one line why the recording `uri` is of no use, without its name."""
     if isinstance(error, OSError):
-        return error.strerror or str(error)
+        return redact(error.strerror or str(error))
     if isinstance(error, ClaraError):
-        return str(error).removeprefix(f"{uri}: ")
-    return f"{type(error).__name__}: {error}"
+        return redact(str(error)).removeprefix(f"{uri}: ")
+    return redact(f"{type(error).__name__}: {error}")

@@ -10,6 +10,7 @@ from pathlib import Path
 from clara_search.errors import FormatError
 from clara_search.gate import ForeignUri
 from clara_search.places import absolute, is_url
+from clara_search.redact import without_credentials
 from indexer.items import Item
 from indexer.ledger import Entry, Ledger, is_missing
 from indexer.sources import Recording, Source, places
@@ -21,13 +22,13 @@ class Scope:
     def __init__(self, sources: Sequence[Source]):
         named = [str(source) for source in sources if not isinstance(source, (Recording, ForeignUri))]
         self._patterns = [absolute(name) for name in named]
-        self._places = [place for place in places(sources) if isinstance(place, str)]
-        folders = [place for place in self._places if not is_url(place) and Path(place).is_dir()]
+        located = [place for place in places(sources) if isinstance(place, str)]
+        folders = [place for place in located if not is_url(place) and Path(place).is_dir()]
         self._folders = {folder: _identity(folder) for folder in folders}
-        self._files = set(self._places) - set(folders)
+        self._files = {without_credentials(place) for place in located} - set(folders)
 
     def __str__(self) -> str:
-        return ", ".join(self._places)
+        return ", ".join(sorted(self._files | set(self._folders)))
 
     def check(self) -> None:
         """Raise FormatError where a folder is no longer there, or another one is: what was unmounted has no files."""

@@ -29,7 +29,7 @@ MAY_IMPORT = {
 # Each line knows those above it: errors <- audio <- features <- models <- encoder <- search; store <- ann <- search.
 # A name stands for all the modules of its folder that have no line of their own.
 ORDER = [
-    {"errors", "lazy", "machine"},
+    {"errors", "lazy", "machine", "redact"},
     {"places"},
     {"gate"},
     {"config", "audio", "metrics", "class_metrics", "calibration", "languages", "datasets"},

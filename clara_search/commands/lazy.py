@@ -9,6 +9,7 @@ from typing import ClassVar
 import click
 
 from clara_search.errors import ClaraError
+from clara_search.redact import redact
 
 
 class LazyGroup(click.Group):
@@ -35,5 +36,5 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except ClaraError as error:
-            line = " ".join(str(error).split()).encode("utf-8", "backslashreplace").decode("utf-8")
+            line = " ".join(redact(str(error)).split()).encode("utf-8", "backslashreplace").decode("utf-8")
             raise click.ClickException(line) from error
