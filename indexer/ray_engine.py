@@ -7,6 +7,7 @@ import pickle
 import socket
 import warnings
 from collections.abc import Generator, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from indexer.decoding import Decoding, jobs, load
 from indexer.embedding import Embedded, embed
 from indexer.items import Held, Item, Samples
 from indexer.ledger import Known
+from indexer.ray_private import check_private, private_cluster
 from indexer.reading import Loaded
 
 if TYPE_CHECKING:
@@ -38,9 +40,10 @@ _CALLS = 64
 class Ray:
     """A Ray cluster that embeds: `workers` actors (0: one a GPU, or one for two cores), a GPU each where there are any.
 
-    `address` is a cluster's ("auto": the one of this machine); without one, a cluster is started for the run. Sources
-    and model have to be within reach of every machine under the same names; rows are committed by the machine that
-    runs this, as ever.
+    `address` is a cluster's ("auto": the one of this machine); without one, a cluster is started for the run, on
+    loopback and with a token. A cluster runs the code of whoever reaches its ports: one with an `address` should be in
+    a network of its own, with Ray's token authentication. Sources and model have to be within reach of every machine
+    under the same names; rows are committed by the machine that runs this, as ever.
     """
 
     workers: int = 0
@@ -81,6 +84,7 @@ class _Cluster:
             raise ClaraError("--engine ray needs Ray: pip install 'clara-search[ray]'") from error
         self._ray: Any = ray
         self._is_ours = not ray.is_initialized()
+        self._leaving = ExitStack()
         if self._is_ours:
             self._start(engine)
         try:
@@ -149,6 +153,7 @@ class _Cluster:
         """Let a cluster that was started for the run end."""
         if self._is_ours:
             self._ray.shutdown()
+        self._leaving.close()
 
     def _start(self, engine: Ray) -> None:
         if engine.address:
@@ -157,11 +162,18 @@ class _Cluster:
         else:  # workers that encode hold a core each; there has to be one more, to decode
             cores = max(core_count(), (engine.workers or 1) + 1)
             options = {"address": "local", "num_cpus": cores, "include_dashboard": False}
+            options |= self._leaving.enter_context(private_cluster())
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", RuntimeWarning)  # LanceDB's, of forks that go on without exec
                 self._ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+            if not engine.address:
+                check_private(self._ray.util.get_node_ip_address())
+        except ClaraError:
+            self.close()
+            raise
         except Exception as error:
+            self.close()
             where = f"at {engine.address}" if engine.address else "on this machine"
             raise ClaraError(f"no Ray cluster {where} ({first_line(error)})") from error
 

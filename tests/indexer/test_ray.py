@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import os
 import pickle
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +22,12 @@ from clara_search.cli import main
 from clara_search.encoder import load_encoder
 from clara_search.errors import AudioError, ClaraError
 from clara_search.store import Database
+from indexer.decoding import Decoding
 from indexer.pipeline import index
-from indexer.ray_engine import Ray
+from indexer.ray_engine import Ray, _Cluster
+from indexer.ray_private import check_private
 from tests.helpers import ToneEncoder, tone, write_tone
+from tests.indexer.test_children import NOTHING
 
 ray = pytest.importorskip("ray", reason="needs ray[data]")
 
@@ -112,6 +118,54 @@ def test_a_cluster_gives_what_the_local_engine_gives(
 
     with pytest.raises(ClaraError, match="3 workers need a core each and one more to decode; the cluster has 3"):
         index([str(recordings)], tmp_path / "few", encoder, engine=Ray(workers=3))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.*", "ignore::UserWarning:ray.*")
+def test_a_cluster_that_is_started_listens_to_this_machine_and_this_user_alone(
+    database: Database, recordings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    psutil = pytest.importorskip("psutil", reason="needs psutil")
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    environment = dict(os.environ)
+    index([recordings], database, ToneEncoder())
+    for number in range(2):  # a second one in the same process has to know the token of the first
+        cluster = _Cluster(Ray(workers=1), NOTHING, Decoding(16_000), ToneEncoder(), database.table().info)
+        try:
+            assert ray.get(ray.remote(lambda: 7).remote()) == 7
+            listening = [
+                ipaddress.ip_address(one.laddr.ip)
+                for process in psutil.Process().children(recursive=True)
+                for one in process.net_connections("inet")
+                if one.status == psutil.CONN_LISTEN
+            ]
+            assert len(listening) >= 3
+            assert all((getattr(one, "ipv4_mapped", None) or one).is_loopback for one in listening), listening
+            folder = Path(ray._private.worker._global_node.get_session_dir_path()).parent.parent
+            assert folder.stat().st_mode & 0o777 == 0o700
+            if number == 1:
+                stranger = f"import ray; ray.init(address={ray.get_runtime_context().gcs_address!r})"
+                strange = {
+                    "RAY_AUTH_MODE": "token",
+                    "RAY_AUTH_TOKEN": "0" * 64,
+                    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+                }
+                command = [sys.executable, "-c", stranger]
+                refused = subprocess.run(command, env={**environment, **strange}, capture_output=True, text=True)
+                assert refused.returncode != 0
+                assert "InvalidAuthToken" in refused.stderr
+        finally:
+            cluster.close()
+        assert not folder.exists()
+        assert dict(os.environ) == environment
+
+
+def test_a_ray_that_listens_where_others_reach_it_is_refused() -> None:
+    check_private("127.0.0.1")
+    for address in ("192.0.2.2", "0.0.0.0", "::"):
+        with pytest.raises(ClaraError, match="where others reach it"):
+            check_private(address)
 
 
 def test_an_encoder_is_loaded_again_where_it_is_unpickled() -> None:
