@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import click
 
-from clara_search.commands.lazy import LazyGroup
+from clara_search.commands.lazy_group import LazyGroup
 
 
 class Benchmarks(LazyGroup):
     """The benchmarks and where they are."""
 
     homes = {  # noqa: RUF012 - a constant
-        "demo": "benchmarks.demo:demo",
-        "bundled": "benchmarks.bundled:bundled",
-        "retrieval": "benchmarks.retrieval:retrieval",
-        "zero-shot": "benchmarks.zero_shot:zero_shot",
-        "probe": "benchmarks.probe:probe",
-        "extraction": "benchmarks.extraction:extraction",
-        "throughput": "benchmarks.throughput:throughput",
-        "indexing": "benchmarks.indexing:indexing",
-        "faults": "benchmarks.faults:faults",
-        "scale": "benchmarks.scale:scale",
-        "training": "benchmarks.training:training",
-        "search": "benchmarks.search_latency:search",
+        "demo": "benchmarks.demo.run:demo",
+        "bundled": "benchmarks.tasks.bundled:bundled",
+        "retrieval": "benchmarks.tasks.retrieval:retrieval",
+        "zero-shot": "benchmarks.tasks.zero_shot:zero_shot",
+        "probe": "benchmarks.tasks.probe:probe",
+        "extraction": "benchmarks.tasks.extraction:extraction",
+        "throughput": "benchmarks.tasks.throughput:throughput",
+        "indexing": "benchmarks.tasks.indexing:indexing",
+        "faults": "benchmarks.tasks.faults:faults",
+        "scale": "benchmarks.tasks.scale:scale",
+        "training": "benchmarks.tasks.training:training",
+        "search": "benchmarks.tasks.search_latency:search",
     }
 
 

@@ -9,13 +9,14 @@ import click
 import numpy as np
 from tqdm import tqdm
 
-from clara_search.audio import DEFAULT_HOP_S, DEFAULT_WINDOW_S, cut, load_audio, windows
+from clara_search.audio.decode import load_audio
+from clara_search.audio.windows import DEFAULT_HOP_S, DEFAULT_WINDOW_S, cut, windows
+from clara_search.datasets.example import METADATA_FIELDS, Example
 from clara_search.datasets.readers import read
-from clara_search.datasets.spec import METADATA_FIELDS, Example
-from clara_search.datasets.split import text_split
-from clara_search.encoder import Embeddings, Encoder
 from clara_search.errors import AudioError, QueryError
-from clara_search.prompts import mean_direction
+from clara_search.models.base import Embeddings, Encoder
+from clara_search.models.mean import mean_direction
+from trainer.data.text_split import text_split
 
 data_option = click.option(
     "--data", required=True, metavar="GLOB", help='Shards or manifests: "DIR/*.tar" or a CSV with path and text.'

@@ -16,7 +16,7 @@ out_option = click.option("--out", type=click.Path(path_type=Path), help="Write 
 
 def machine() -> dict[str, Any]:
     """Return what a figure depends on: processor, cores, and versions."""
-    from clara_search.machine import core_count
+    from clara_search.cpu import core_count
 
     return {
         "cpu": _cpu_model(),

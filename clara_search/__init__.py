@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from clara_search._lazy import imported_when_asked
 from clara_search.errors import (
     AudioError,
     ClaraError,
@@ -11,11 +12,12 @@ from clara_search.errors import (
     QueryError,
     UnknownModel,
 )
-from clara_search.lazy import imported_when_asked
 
 if TYPE_CHECKING:
-    from clara_search.encoder import Encoder, load_encoder
-    from clara_search.search import Hit, Index, open  # noqa: A004 - `clara_search.open(db)` reads as what it does
+    from clara_search.models.base import Encoder
+    from clara_search.models.load import load_encoder
+    from clara_search.retrieval.hits import Hit  # noqa: A004 - `clara_search.open(db)` reads as what it does
+    from clara_search.retrieval.index import Index, open
 
 __all__ = [
     "AudioError",

@@ -2,24 +2,24 @@
 
 from typing import TYPE_CHECKING
 
-from clara_search.lazy import imported_when_asked
+from clara_search._lazy import imported_when_asked
 
 if TYPE_CHECKING:
-    from indexer.exchange import export_embeddings, import_embeddings
+    from indexer.import_export import export_embeddings, import_embeddings
     from indexer.pipeline import Summary, index
-    from indexer.ray_engine import Ray
-    from indexer.sources import Recording
+    from indexer.ray_executor import Ray
+    from indexer.sources.listing import Recording
 
 __all__ = ["Ray", "Recording", "Summary", "export_embeddings", "import_embeddings", "index"]
 
 __getattr__ = imported_when_asked(
     __name__,
     {
-        "Ray": "indexer.ray_engine",
-        "Recording": "indexer.sources",
+        "Ray": "indexer.ray_executor",
+        "Recording": "indexer.sources.listing",
         "Summary": "indexer.pipeline",
-        "export_embeddings": "indexer.exchange",
-        "import_embeddings": "indexer.exchange",
+        "export_embeddings": "indexer.import_export",
+        "import_embeddings": "indexer.import_export",
         "index": "indexer.pipeline",
     },
 )

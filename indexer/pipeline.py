@@ -11,26 +11,29 @@ from threading import Event
 
 import pyarrow as pa
 
-from clara_search.audio import DEFAULT_HOP_S, DEFAULT_WINDOW_S
-from clara_search.encoder import DEFAULT_MODEL, Encoder, load_encoder
+from clara_search.audio.windows import DEFAULT_HOP_S, DEFAULT_WINDOW_S
 from clara_search.errors import DatabaseError, FormatError
-from clara_search.keyed import DEFAULT_KEEP_DAYS
-from clara_search.store import DEFAULT_TABLE, Database, Table, TableInfo, ledger_name
-from indexer.accounts import Orphans, open_ledger
-from indexer.children import Place
-from indexer.decoding import DEFAULT_TIMEOUT_S, Decoding, load
-from indexer.digests import DigestMap, digest
-from indexer.embedding import embed
-from indexer.items import ColumnType, Item, Survey
-from indexer.ledger import Ledger
-from indexer.ray_engine import Ray
-from indexer.reading import Loaded
-from indexer.reuse import reuse
-from indexer.scope import Scope, is_out_of_reach
-from indexer.sources import Selection, Source, survey
-from indexer.sources import items as list_items
-from indexer.stages import Clocks, ahead
-from indexer.writing import Progress, Writer, arrow_columns
+from clara_search.models.base import Encoder
+from clara_search.models.load import DEFAULT_MODEL, load_encoder
+from clara_search.store.database import DEFAULT_TABLE, Database, ledger_name
+from clara_search.store.keyed_table import DEFAULT_KEEP_DAYS
+from clara_search.store.table import Table, TableInfo
+from indexer.decode.prefetch import DEFAULT_TIMEOUT_S, Decoding, load
+from indexer.decode.processes import Place
+from indexer.decode.read import Loaded
+from indexer.embed.batches import embed
+from indexer.embed.reuse import reuse
+from indexer.ledger.digest_map import DigestMap, digest
+from indexer.ledger.ledger import Ledger
+from indexer.ledger.reconcile import Orphans, open_ledger
+from indexer.ray_executor import Ray
+from indexer.runtime.pools import ahead
+from indexer.runtime.timers import Clocks
+from indexer.sources.item import ColumnType, Item, Survey
+from indexer.sources.listing import Selection, Source, survey
+from indexer.sources.listing import items as list_items
+from indexer.write.prune import Scope, is_out_of_reach
+from indexer.write.writer import Progress, Writer, arrow_columns
 
 _LISTED_AHEAD = 256
 

@@ -8,7 +8,7 @@ import pytest
 # Tests run beside each other: threads of one that wait for each other would wait for those of the others.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from clara_search.store import Database
+from clara_search.store.database import Database
 from tests.helpers import ToneEncoder, write_tone
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import Benchmarks
-from clara_search.cli import Commands
+from clara_search.commands.main import Commands
 
 ROOT = Path(__file__).parent.parent
 SIBLINGS = {"clara_search", "indexer", "trainer", "benchmarks", "tests"}

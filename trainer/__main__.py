@@ -7,23 +7,23 @@ import warnings
 
 import click
 
-from clara_search.commands.lazy import LazyGroup
+from clara_search.commands.lazy_group import LazyGroup
 
 
 class Trainer(LazyGroup):
     """The commands and where they are."""
 
     homes = {  # noqa: RUF012 - a constant
-        "pretrain": "trainer.commands:pretrain_command",
-        "prepare": "trainer.prepare:prepare_command",
-        "probe": "trainer.probe_command:probe_command",
-        "average": "trainer.average:average_command",
-        "hear": "trainer.hear:hear_command",
-        "shards": "trainer.shards:shards_command",
-        "pairs": "trainer.pairs:pairs_command",
-        "read": "trainer.read:read_command",
-        "readings": "trainer.readings:readings_command",
-        "speak": "trainer.speak:speak_command",
+        "pretrain": "trainer.commands.pretrain:pretrain_command",
+        "prepare": "trainer.commands.prepare:prepare_command",
+        "probe": "trainer.commands.probe:probe_command",
+        "average": "trainer.commands.interpolate:average_command",
+        "hear": "trainer.commands.preview:hear_command",
+        "shards": "trainer.commands.make_shards:shards_command",
+        "pairs": "trainer.commands.fit_phone_bigrams:pairs_command",
+        "read": "trainer.commands.pretrain_text:read_command",
+        "readings": "trainer.commands.make_pronunciations:readings_command",
+        "speak": "trainer.commands.synthesize:speak_command",
     }
 
 

@@ -10,7 +10,7 @@ from clara_search.commands.common import db_option, json_option, print_facts, pr
 from clara_search.errors import DatabaseError
 
 if TYPE_CHECKING:
-    from clara_search.ann import AnnStatus
+    from clara_search.retrieval.ann.index import AnnStatus
 
 
 @click.group()
@@ -38,8 +38,8 @@ def ann() -> None:
 @json_option
 def build(db: str, table: str, kind: Literal["auto", "flat", "ivf"], target_recall: float, as_json: bool) -> None:
     """Build the index of a table and measure its recall against exact search."""
-    from clara_search import ann as indices
-    from clara_search.store import Database
+    from clara_search.retrieval.ann import index as indices
+    from clara_search.store.database import Database
 
     built = indices.build(Database(db).table(table), kind, target_recall)
     show(built, as_json)
@@ -53,8 +53,8 @@ def build(db: str, table: str, kind: Literal["auto", "flat", "ivf"], target_reca
 @json_option
 def status(db: str, table: str, as_json: bool) -> None:
     """Show what the index of a table covers and how well it finds."""
-    from clara_search import ann as indices
-    from clara_search.store import Database
+    from clara_search.retrieval.ann import index as indices
+    from clara_search.store.database import Database
 
     found = indices.status(Database(db).table(table))
     if found is None:
@@ -67,8 +67,8 @@ def status(db: str, table: str, as_json: bool) -> None:
 @table_option
 def drop(db: str, table: str) -> None:
     """Delete the index of a table; searches then compare with every row."""
-    from clara_search import ann as indices
-    from clara_search.store import Database
+    from clara_search.retrieval.ann import index as indices
+    from clara_search.store.database import Database
 
     dropped = indices.drop(Database(db).table(table))
     click.echo(f"Dropped the ANN index of table '{table}'." if dropped else f"Table '{table}' has no ANN index.")

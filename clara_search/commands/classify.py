@@ -21,8 +21,8 @@ from clara_search.commands.common import (
 from clara_search.errors import AudioError, FormatError
 
 if TYPE_CHECKING:
-    from clara_search.classify import Classification, Namer
-    from clara_search.encoder import Encoder
+    from clara_search.classification.classifier import Classification, Namer
+    from clara_search.models.base import Encoder
 
 UNSURE = "(unsure)"
 """What a table shows where no label is probable enough; JSON has null."""
@@ -95,11 +95,11 @@ def classify(
         raise click.UsageError("--abstain-below takes a probability.")
     if abstain_below is not None and calibrate is None and head_folder is None:
         raise click.UsageError("--abstain-below needs probabilities: --calibrate or --head.")
-    from clara_search.audio import DEFAULT_HOP_S, DEFAULT_WINDOW_S
-    from clara_search.classify import classify_file
-    from clara_search.encoder import DEFAULT_MODEL, load_encoder
-    from clara_search.head import encoder_of, load_head
-    from clara_search.search import open as open_index
+    from clara_search.audio.windows import DEFAULT_HOP_S, DEFAULT_WINDOW_S
+    from clara_search.classification.classifier import classify_file
+    from clara_search.classification.head import encoder_of, load_head
+    from clara_search.models.load import DEFAULT_MODEL, load_encoder
+    from clara_search.retrieval.index import open as open_index
 
     head = None if head_folder is None else load_head(Path(head_folder))
     if head is not None and head_folder is not None:
@@ -115,8 +115,8 @@ def classify(
     encoder = load_encoder(model or DEFAULT_MODEL, precision=precision) if index is None else index.encoder
 
     def namer(temperature: float | None) -> Namer:
-        from clara_search.classify import head_namer, prompt_namer
-        from clara_search.prompts import DEFAULT_TEMPLATES, class_embeddings
+        from clara_search.classification.classifier import head_namer, prompt_namer
+        from clara_search.classification.prompts import DEFAULT_TEMPLATES, class_embeddings
 
         if head is not None:
             return head_namer(head, encoder, task, temperature or 1.0)
@@ -147,7 +147,7 @@ def classify(
 
 def fitted_temperature(namer: Namer, encoder: Encoder, manifest: str, column: str) -> float:
     """Return the temperature that the labelled recordings of `manifest` ask for, and say on stderr what it does."""
-    from clara_search.classify import calibration_of
+    from clara_search.classification.classifier import calibration_of
     from clara_search.datasets.labelled import read_clips
 
     found = calibration_of(namer, encoder, read_clips(manifest), column)

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import click
 
 if TYPE_CHECKING:
-    from clara_search.search import Hit
+    from clara_search.retrieval.hits import Hit
 
 Align = Literal["left", "right", "fill"]
 

@@ -11,7 +11,7 @@ from clara_search.commands.common import db_option, json_option, print_facts, pr
 from clara_search.errors import DatabaseError
 
 if TYPE_CHECKING:
-    from clara_search.store import Table
+    from clara_search.store.table import Table
 
 
 @click.group()
@@ -26,7 +26,7 @@ def db() -> None:
 @json_option
 def info(db: str, table: str | None, failures: bool, as_json: bool) -> None:
     """Show the tables of a database: rows, windows, and the model that built them."""
-    from clara_search.store import Database
+    from clara_search.store.database import Database
 
     database = Database(db)
     tables = [database.table(name) for name in ([table] if table is not None else database.table_names())]
@@ -59,8 +59,8 @@ def info(db: str, table: str | None, failures: bool, as_json: bool) -> None:
 @json_option
 def verify(db: str, table: str | None, repair: bool, sample: int, fetch: bool, as_json: bool) -> None:
     """Check that tables can be read, that every row is sound, and that some are what their sources give."""
-    from clara_search.store import Database
-    from clara_search.verify import verify as check
+    from clara_search.store.database import Database
+    from clara_search.store.verify import verify as check
 
     database = Database(db)
     is_whole = True
@@ -78,7 +78,7 @@ def verify(db: str, table: str | None, repair: bool, sample: int, fetch: bool, a
 
 def describe(table: Table) -> dict[str, Any]:
     """Return what is known of a table."""
-    from clara_search import ann
+    from clara_search.retrieval.ann import index as ann
 
     index = ann.stamp(table)
     return {

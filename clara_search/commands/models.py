@@ -10,7 +10,7 @@ import click
 from clara_search.commands.common import Align, json_option, print_facts, print_json, print_table
 
 if TYPE_CHECKING:
-    from clara_search.models.vocabulary import TransformersVersion
+    from clara_search.models.clara.released_tokenizer import TransformersVersion
 
 
 @click.group()
@@ -22,7 +22,7 @@ def models() -> None:
 @json_option
 def list_models(as_json: bool) -> None:
     """List the models that come with the package."""
-    from clara_search.models import catalog
+    from clara_search.models import registry as catalog
 
     described = [catalog.describe(name) for name in catalog.bundled()]
     if as_json:
@@ -43,7 +43,7 @@ def list_models(as_json: bool) -> None:
 @json_option
 def show_model(model: str, as_json: bool) -> None:
     """Show what is known of MODEL, a name, a folder or a hub id, with its card."""
-    from clara_search.models import catalog
+    from clara_search.models import registry as catalog
 
     described = catalog.describe(model)
     if as_json:
@@ -87,7 +87,7 @@ def convert_model(
     """
     import torch
 
-    from clara_search.models import released
+    from clara_search.models.clara import convert as released
 
     rate = sample_rate or released.RELEASED_SAMPLE_RATE
     dtype = torch.float16 if half else torch.float32
@@ -106,8 +106,8 @@ def push_model(model: Path, repository: str, private: bool) -> None:
 
     Only the files of a model are uploaded; they are listed first, with what is left out.
     """
-    from clara_search.encoder import load_encoder
     from clara_search.models import hub
+    from clara_search.models.load import load_encoder
 
     load_encoder(model, device="cpu").encode_text(["a broken folder is not shared"])
     files, others = hub.files_to_push(model)

@@ -53,7 +53,7 @@ def search(
     """  # noqa: D301 - click wants the \b itself
     if (text is None) == (audio is None):
         raise click.UsageError("Give either TEXT or --audio FILE.")
-    from clara_search.search import open as open_index
+    from clara_search.retrieval.index import open as open_index
 
     index = open_index(db, table=table, model=model, precision=precision)
     hits = index.search(text, audio=audio, k=k, to=to, where=where, language=language, exact=exact)

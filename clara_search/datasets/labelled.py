@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clara_search.datasets.example import METADATA_FIELDS, Example, Stored
 from clara_search.datasets.readers import MANIFESTS, SPLITS, Report, local_recording, matching, read, rows
-from clara_search.datasets.spec import METADATA_FIELDS, Example, Stored
 from clara_search.errors import FormatError
 
 _HALF = re.compile("[\ud800-\udfff]")

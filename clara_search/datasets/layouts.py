@@ -10,8 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from clara_search.audio import AUDIO_SUFFIXES
-from clara_search.datasets.catalog import Dataset, Table
+from clara_search.audio.decode import AUDIO_SUFFIXES
+from clara_search.datasets.declarations import Dataset, Table
 from clara_search.datasets.labelled import SEPARATOR
 from clara_search.datasets.readers import SPLITS
 from clara_search.errors import FormatError

@@ -18,11 +18,11 @@ from typing import Any, BinaryIO, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet
 
-from clara_search.audio import AUDIO_SUFFIXES
-from clara_search.datasets.spec import METADATA_FIELDS, Example, Stored
+from clara_search.audio.decode import AUDIO_SUFFIXES
+from clara_search.datasets.example import METADATA_FIELDS, Example, Stored
 from clara_search.errors import FormatError, first_line
-from clara_search.gate import ForeignUri, admit
-from clara_search.places import is_url, key_and_suffix, open_copy, opened
+from clara_search.files.gate import ForeignUri, admit
+from clara_search.files.paths import is_url, key_and_suffix, open_copy, opened
 
 Report = Callable[[FormatError], None]
 """What is done with an example, or the rest of a file, that cannot be read."""

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import indexing
 from benchmarks.__main__ import main
 from benchmarks.examples import embed_examples, select
-from benchmarks.zero_shot import prompts
-from clara_search.datasets.spec import Example
-from clara_search.datasets.split import text_split
+from benchmarks.tasks import indexing
+from benchmarks.tasks.zero_shot import prompts
+from clara_search.datasets.example import Example
 from clara_search.errors import QueryError
-from clara_search.scoring import embed_texts, score
 from tests.helpers import DIM, SAMPLE_RATE, ToneEncoder, tone, write_tone
+from trainer.data.text_split import text_split
+from trainer.evaluation.retrieval import embed_texts, score
 
 
 class NotesEncoder(ToneEncoder):

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from benchmarks.demo_corpus import CorpusError, recorded_corpus
-from clara_search.audio import load_audio
-from clara_search.cli import main as clara_search
-from tests.datasets.published import MELD_HEADER
-from tests.trainer.test_probe import film, run
+from benchmarks.demo.corpus import CorpusError, recorded_corpus
+from clara_search.audio.decode import load_audio
+from clara_search.commands.main import main as clara_search
+from tests.clara_search.datasets.published import MELD_HEADER
+from tests.trainer.probing.test_experiment import film, run
 from trainer.__main__ import main as trainer
 
 FOLDERS = {"train": "train_splits", "dev": "dev_splits_complete", "test": "output_repeated_splits_test"}

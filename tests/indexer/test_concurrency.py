@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from clara_search.store import Database
-from indexer import writing
+from clara_search.store.database import Database
 from indexer.pipeline import index
+from indexer.write import writer as writing
 from tests.helpers import ToneEncoder, write_tone
 
 PROCESSES = 4

@@ -15,16 +15,18 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from clara_search.audio import load_audio
+from clara_search.audio.decode import load_audio
 from clara_search.errors import DatabaseError, FormatError
-from clara_search.store import Database
-from indexer import decoding, embedding, writing
-from indexer.accounts import open_ledger
-from indexer.decoding import Decoding, load
-from indexer.items import Item
+from clara_search.store.database import Database
+from indexer.decode import prefetch as decoding
+from indexer.decode.prefetch import Decoding, load
+from indexer.embed import batches as embedding
+from indexer.ledger.reconcile import open_ledger
 from indexer.pipeline import index
-from indexer.sources import items
-from indexer.writing import Status
+from indexer.sources.item import Item
+from indexer.sources.listing import items
+from indexer.write import writer as writing
+from indexer.write.writer import Status
 from tests.helpers import ToneEncoder, write_tone
 
 Clips = Sequence[npt.NDArray[np.float32]]
@@ -169,7 +171,7 @@ def test_a_decoder_that_hangs_costs_one_file_and_holds_nobody_up(
             hang.wait(60)
         return load_audio(source, sample_rate)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("indexer.items.load_audio", load_or_hang)
+    monkeypatch.setattr("indexer.sources.item.load_audio", load_or_hang)
     monkeypatch.setattr(decoding, "_PATIENCE_S", 0.1)
     index([write_tone(many.with_name("first.wav"))], database, ToneEncoder())
     ledger, _ = open_ledger(database, database.table())
@@ -251,7 +253,7 @@ def test_what_failed_is_not_tried_again_unless_touched_or_asked_for(
         tried.append(Path(str(getattr(source, "name", ""))).name)
         return load_audio(source, sample_rate)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("indexer.items.load_audio", load)
+    monkeypatch.setattr("indexer.sources.item.load_audio", load)
     assert index([recordings], database, encoder).failed == 1
     assert index([recordings], database, encoder).failed == 1
     assert tried.count("bad.wav") == 1
@@ -267,7 +269,7 @@ def test_a_row_that_a_killed_run_left_behind_goes_with_its_recording(
 ) -> None:
     """Killed between the rows and the ledger; then the file is replaced by a shorter one before the next run."""
     path = write_tone(recordings / "long.wav", duration_s=30)
-    monkeypatch.setattr("indexer.ledger.Ledger.record", lambda *_: pytest.fail("killed"))
+    monkeypatch.setattr("indexer.ledger.ledger.Ledger.record", lambda *_: pytest.fail("killed"))
     with pytest.raises(pytest.fail.Exception, match="killed"):
         index([recordings], database, encoder)
     monkeypatch.undo()
@@ -280,7 +282,7 @@ def test_a_row_that_a_killed_run_left_behind_goes_with_its_recording(
 def test_a_row_that_a_killed_run_left_behind_is_pruned_with_its_recording(
     recordings: Path, database: Database, encoder: ToneEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indexer.ledger.Ledger.record", lambda *_: pytest.fail("killed"))
+    monkeypatch.setattr("indexer.ledger.ledger.Ledger.record", lambda *_: pytest.fail("killed"))
     with pytest.raises(pytest.fail.Exception, match="killed"):
         index([recordings], database, encoder)
     monkeypatch.undo()

@@ -15,8 +15,8 @@ import pytest
 import soundfile
 from click.testing import CliRunner
 
-from clara_search.cli import main
-from clara_search.store import Database
+from clara_search.commands.main import main
+from clara_search.store.database import Database
 from tests.helpers import ToneEncoder, tone, write_tone
 
 NOISE = np.random.default_rng(0)
@@ -137,7 +137,7 @@ def hostile(tmp_path: Path) -> Path:
 def test_each_hostile_file_ends_with_a_reason_or_as_a_row(
     hostile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clara_search.encoder.load_encoder", lambda *_, **__: ToneEncoder())
+    monkeypatch.setattr("clara_search.models.load.load_encoder", lambda *_, **__: ToneEncoder())
     sources = [hostile / "rows.csv", hostile / "shard.tar", hostile / "cut.tar", hostile]
     arguments = ["index", *map(str, sources), "--db", str(tmp_path / "db"), "--json"]
     result = CliRunner().invoke(main, arguments)

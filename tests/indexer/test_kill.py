@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from clara_search.store import Database
-from indexer import writing
+from clara_search.store.database import Database
 from indexer.pipeline import index
+from indexer.write import writer as writing
 from tests.helpers import ToneEncoder, write_tone
 
 FILES = 96

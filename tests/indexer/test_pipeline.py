@@ -10,12 +10,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from clara_search.audio import cut, load_audio, windows
+from clara_search.audio.decode import load_audio
+from clara_search.audio.windows import cut, windows
 from clara_search.errors import AudioError, DatabaseError, EncoderMismatch, FormatError
-from clara_search.store import Database
-from indexer import embedding, writing
-from indexer.items import Item
+from clara_search.store.database import Database
+from indexer.embed import batches as embedding
 from indexer.pipeline import Summary, index
+from indexer.sources.item import Item
+from indexer.write import writer as writing
 from tests.helpers import ToneEncoder, band_energies, write_tone
 
 
@@ -183,7 +185,7 @@ def test_a_decoder_that_crashes_costs_one_file(
             raise ZeroDivisionError("a bug")
         return load_audio(source, sample_rate)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("indexer.items.load_audio", crash)
+    monkeypatch.setattr("indexer.sources.item.load_audio", crash)
     assert counts(index([recordings], database, encoder)) == (2, 0, 1, 0, 2)
     assert [failure["reason"] for failure in database.failures()] == ["ZeroDivisionError: a bug"]
 

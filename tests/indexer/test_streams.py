@@ -16,10 +16,10 @@ import pytest
 import soundfile
 
 from clara_search.errors import FormatError
-from clara_search.store import Database
-from indexer.items import Item, Survey
+from clara_search.store.database import Database
 from indexer.pipeline import index
-from indexer.sources import Recording, Selection, items, survey
+from indexer.sources.item import Item, Survey
+from indexer.sources.listing import Recording, Selection, items, survey
 from tests.helpers import ToneEncoder, band_energies, tone, write_tone
 
 
@@ -84,7 +84,7 @@ def test_an_unchanged_shard_is_not_read_and_a_changed_one_only_where_it_changed(
 ) -> None:
     os.utime(train, (1.6e9, 1.6e9))
     index([train], database, encoder)
-    monkeypatch.setattr("indexer.items.Part.read", lambda part: pytest.fail("read"))
+    monkeypatch.setattr("indexer.sources.item.Part.read", lambda part: pytest.fail("read"))
     assert index([train], database, encoder).unchanged == 4
     monkeypatch.undo()
     shard(train, {"a/low.flac": flac(300), "alone.flac": flac(1000)})

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import write_tone
-from tests.trainer.test_pretrain import RATE, RECIPE
-from trainer.recipe import OptimConfig, Recipe, RunConfig
+from tests.trainer.pretraining.test_run import RATE, RECIPE
+from trainer.config.recipe import Recipe
+from trainer.config.sections import OptimConfig, RunConfig
 
 
 def write_clips(folder: Path, count: int, sides: str = "train train valid test", **metadata: object) -> Path:

@@ -1,0 +1,1 @@
+"""The demo: a small real corpus, indexed, searched and scored."""

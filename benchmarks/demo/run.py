@@ -1,0 +1,273 @@
+"""The demo: get a corpus, index it, search it by text and by sound, name it by prompts, and score all that."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+import shutil
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from benchmarks.demo.corpus import NO_SPEECH, prepare
+from clara_search.commands.common import Align, print_hits, print_table, short_name, stretch
+from clara_search.errors import ClaraError, EncoderMismatch
+from clara_search.models.load import DEFAULT_MODEL, load_encoder
+
+if TYPE_CHECKING:
+    from benchmarks.demo.corpus import Corpus, Recording
+    from clara_search.metrics.retrieval import RetrievalScores
+    from clara_search.models.base import Encoder
+    from clara_search.retrieval.index import Index
+    from indexer.pipeline import Summary
+
+FOLDER = Path("demo-data")
+HITS = 5
+RECALL_AT = (1, 5, 10)
+
+
+class Query(NamedTuple):
+    """A text to search for and its language; `category` names the recordings that it makes sense for."""
+
+    text: str
+    language: str
+    needs: str = ""
+
+
+QUERIES = (
+    Query("explosion", "en", needs="opensfx"),
+    Query("a jet plane takes off", "en", needs="opensfx"),
+    Query("please hold while I connect your call", "en", needs="asterisk"),
+    Query("siete", "es", needs="espeak"),
+    Query("otto", "it", needs="espeak"),
+)
+OWN_QUERIES = (Query("a person talking", "en"), Query("music", "en"), Query("an engine running", "en"))
+AUDIO_QUERIES = ("effects/28-old-bus-start.wav", "wav/en-10-")
+"""Beginnings of paths: the first recording that has one of them is the query."""
+
+OWN_LABELS = ("speech", "music", "sound effect")
+
+
+@click.command()
+@click.option("--audio", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Your own recordings.")
+@click.option("--model", default=DEFAULT_MODEL, show_default=True, help="Name or folder of the model.")
+@click.option("--folder", type=click.Path(file_okay=False, path_type=Path), default=FOLDER, show_default=True)
+def demo(audio: Path | None, model: str, folder: Path) -> None:
+    """Search, classify and score a small real corpus, or search your own recordings."""
+    started = time.perf_counter()
+    try:
+        encoder = load_encoder(model)
+        if audio is None:
+            demo_on_corpus(folder, encoder)
+        else:
+            demo_on_own(audio, folder, encoder)
+    except ClaraError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"\nDone in {time.perf_counter() - started:.0f} s.")
+
+
+def demo_on_corpus(folder: Path, encoder: Encoder) -> None:
+    """Run every step on the demo corpus, kept in `folder`."""
+    heading("1. The corpus")
+    corpora = prepare(folder, click.echo)
+    for corpus in corpora:
+        size = f"{len(corpus.recordings)} recordings, {minutes(corpus):.1f} minutes"
+        click.echo(f"{size}: {corpus.origin} ({corpus.folder})")
+    heading("2. The index")
+    database = folder / "database"
+    index = build_index([corpus.manifest for corpus in corpora], database, encoder)
+    sources = {recording.source for corpus in corpora for recording in corpus.recordings}
+    heading("3. Search by text")
+    search_texts(index, [query for query in QUERIES if query.needs in sources])
+    heading("4. Search by sound")
+    search_audio(index, audio_query(corpora))
+    heading("5. Zero-shot classification: which digit is spoken?")
+    classify_digits(index, corpora)
+    heading("6. Text -> audio on texts that the model never trained on")
+    score_unseen_texts(index)
+    heading("Try next")
+    query = "an engine starts" if "opensfx" in sources else "good night"
+    click.echo(f'.venv/bin/clara-search search "{query}" --db {shlex.quote(str(database))}')
+    click.echo("make demo AUDIO=folder-of-your-own-recordings")
+
+
+def demo_on_own(audio: Path, folder: Path, encoder: Encoder) -> None:
+    """Index the recordings below `audio` into a database in `folder`; search and classify them."""
+    from indexer.sources.listing import items
+
+    digest = hashlib.sha256(str(audio.resolve()).encode()).hexdigest()[:6]
+    database = folder / f"database-{audio.resolve().name}-{digest}"
+    heading(f"1. The index of {audio}")
+    index = build_index([audio], database, encoder)
+    if not index.table.count():
+        raise ClaraError(f"{audio}: no recording in it could be indexed")
+    heading("2. Search by text")
+    search_texts(index, OWN_QUERIES)
+    heading("3. Search by sound")
+    indexed = {row["uri"] for row in index.table.scan(["uri"]).to_pylist()}
+    search_audio(index, next(Path(item.uri) for item in items([audio]) if item.uri in indexed))
+    heading("4. Zero-shot classification (there are no labels to score it by)")
+    classify_own(index)
+    heading("Try next")
+    click.echo(f'.venv/bin/clara-search search "rain on a roof" --db {shlex.quote(str(database))}')
+
+
+def build_index(sources: Sequence[Path], folder: Path, encoder: Encoder) -> Index:
+    """Index `sources` into the database in `folder` and open it; it is built anew where the model has changed."""
+    from clara_search.retrieval.index import open as open_index
+
+    try:
+        summary = run_indexer(sources, folder, encoder)
+    except EncoderMismatch:
+        click.echo("The model has changed since the last run: indexing anew.")
+        shutil.rmtree(folder)
+        summary = run_indexer(sources, folder, encoder)
+    click.echo(
+        f"{encoder.name}: {summary.indexed} indexed, {summary.unchanged} unchanged, {summary.failed} failed; "
+        f"{summary.rows} rows; {summary.seconds:.1f} s"
+    )
+    index = open_index(folder, encoder=encoder)
+    for failure in index.table.database.failures()[:HITS]:
+        click.echo(f"  {failure['uri']}: {failure['reason']}")
+    return index
+
+
+def run_indexer(sources: Sequence[Path], folder: Path, encoder: Encoder) -> Summary:
+    """Index `sources` into the database in `folder`, with a bar on a terminal, and return what was done."""
+    from tqdm import tqdm
+
+    from clara_search.store.database import Database
+    from indexer import pipeline
+    from indexer.sources.listing import survey
+
+    surveyed = survey(sources)
+    with tqdm(total=surveyed.items, disable=None, leave=False, unit=" recordings") as bar:
+        return pipeline.index(
+            sources,
+            Database(folder, create=True),
+            encoder,
+            surveyed=surveyed,
+            progress=lambda item, status: bar.update(),
+        )
+
+
+def search_texts(index: Index, queries: Iterable[Query]) -> None:
+    """Print the best hits of each query."""
+    for query in queries:
+        click.echo(f'\n"{query.text}" ({query.language})')
+        print_hits(index.search(query.text, k=HITS, language=query.language, to="audio"))
+
+
+def audio_query(corpora: Sequence[Corpus]) -> Path:
+    """Return the recording to search by: the first that one of AUDIO_QUERIES names."""
+    for beginning in AUDIO_QUERIES:
+        for corpus in corpora:
+            for recording in corpus.recordings:
+                if recording.path.startswith(beginning):
+                    return corpus.folder / recording.path
+    return corpora[0].folder / corpora[0].recordings[0].path
+
+
+def search_audio(index: Index, recording: Path) -> None:
+    """Print what sounds like `recording`, which is itself kept out of the answer."""
+    from clara_search.store.keyed_table import sql_string
+
+    click.echo(f"\n{recording.name}, itself left out")
+    others = f"uri <> {sql_string(str(recording.absolute()))}"
+    print_hits(index.search(audio=recording, k=HITS, where=others, to="audio"))
+
+
+def classify_digits(index: Index, corpora: Sequence[Corpus]) -> None:
+    """Print, voice by voice and language by language, how many spoken digits their nearest digit word names."""
+    from clara_search.metrics.accuracy import accuracy
+
+    digits: dict[tuple[str, str], dict[str, Recording]] = defaultdict(dict)
+    for corpus in corpora:
+        for recording in corpus.recordings:
+            if recording.label.startswith("digit:"):
+                uri = str((corpus.folder / recording.path).absolute())
+                digits[recording.source, recording.language][uri] = recording
+    rows = []
+    for (source, language), expected in digits.items():
+        words = list(dict.fromkeys(r.text for r in sorted(expected.values(), key=lambda r: r.label)))
+        where = f"language = '{language}' AND source = '{source}' AND label LIKE 'digit:%'"
+        named = list(index.classify(words, where=where, language=language))
+        s = accuracy([str(one.label) for one in named], [expected[one.uri].text for one in named], len(words))
+        rows.append((source, language, str(s.n), f"{s.accuracy:.2f}", interval(s.interval), f"{s.chance:.2f}"))
+    click.echo("asterisk: recorded, by a speaker whose digits training never heard; espeak: synthetic, unheard voices.")
+    columns: dict[str, Align] = {"voice": "left", "language": "left", "clips": "right", "accuracy": "right"}
+    print_table({**columns, "95 % interval": "right", "chance": "right"}, rows)
+
+
+def classify_own(index: Index, limit: int = 10) -> None:
+    """Print the nearest of OWN_LABELS for the first windows of the table."""
+    from itertools import islice
+
+    columns: dict[str, Align] = {"file": "left", "time": "left", "label": "left", "score": "right"}
+    named = islice(index.classify(OWN_LABELS, ("{}", "the sound of {}")), limit)
+    print_table(
+        columns,
+        [(short_name(one.uri), stretch(one.start_s, one.end_s), str(one.label), f"{one.score:.3f}") for one in named],
+    )
+
+
+def score_unseen_texts(index: Index) -> None:
+    """Print recall@k of each source's unseen texts against all windows of unseen texts, with chance beside it."""
+    names = ("texts of", "texts", "windows", "k", "recall@k", "95 % interval", "chance")
+    rows = []
+    for source, scores in unseen_retrieval(index).items():
+        for k in scores.recall:
+            group = (source, str(scores.n_queries), str(scores.n_gallery)) if k == RECALL_AT[0] else ("", "", "")
+            bounds = interval(scores.recall_interval[k])
+            rows.append((*group, str(k), f"{scores.recall[k]:.2f}", bounds, f"{scores.chance_recall[k]:.2f}"))
+    click.echo("Speakers and instruments may be known to the model; the sentences and captions are not.")
+    columns: dict[str, Align] = {name: "left" if name == "texts of" else "right" for name in names}
+    print_table(columns, rows)
+
+
+def unseen_retrieval(index: Index) -> dict[str, RetrievalScores]:
+    """Return text -> audio scores by source of the texts, over all windows whose text is outside the training split."""
+    import numpy as np
+
+    from clara_search.metrics.retrieval import retrieval
+    from trainer.data.text_split import normalise, text_split
+    from trainer.evaluation.retrieval import embed_texts
+
+    ids, vectors = index.table.ids_and_vectors()
+    rows = index.table.rows(ids.tolist(), ["text", "language", "source"])
+    unseen = [position for position, row in enumerate(rows) if text_split(row["text"]) != "train"]
+    groups = [f"{rows[position]['language']} {normalise(rows[position]['text'])}" for position in unseen]
+    texts = {group: rows[position] for group, position in zip(groups, unseen, strict=True)}
+    spoken, languages = [row["text"] for row in texts.values()], [text_language(row) for row in texts.values()]
+    queries = dict(zip(texts, embed_texts(index.encoder, spoken, languages), strict=True))
+    scores = {}
+    for source in sorted({rows[position]["source"] for position in unseen}):
+        asked = sorted({g for g, position in zip(groups, unseen, strict=True) if rows[position]["source"] == source})
+        scores[source] = retrieval(np.stack([queries[g] for g in asked]), vectors[unseen], asked, groups, RECALL_AT)
+    return scores
+
+
+def text_language(row: dict[str, Any]) -> str:
+    """Return the language of a row's text: captions of sounds are English."""
+    return "en" if row["language"] == NO_SPEECH else str(row["language"])
+
+
+def heading(text: str) -> None:
+    """Print the title of a step."""
+    click.secho(f"\n{text}", bold=True)
+
+
+def interval(bounds: tuple[float, float]) -> str:
+    """Return a confidence interval as "0.41-0.58"."""
+    return f"{bounds[0]:.2f}-{bounds[1]:.2f}"
+
+
+def minutes(corpus: Corpus) -> float:
+    """Return how long all recordings of a corpus take, out of their headers."""
+    import soundfile
+
+    return float(sum(soundfile.info(corpus.folder / recording.path).duration for recording in corpus.recordings)) / 60

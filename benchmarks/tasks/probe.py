@@ -1,0 +1,229 @@
+"""What a head learns over a model's vectors, beside what it learns over plainer ones; no voice is on both sides."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+
+from benchmarks.examples import model_option
+from benchmarks.report import markdown, out_option, publish
+from clara_search.audio.mel import MelConfig, log_mel_statistics
+from clara_search.audio.waveform import Waveform
+from clara_search.datasets.labelled import Clip, read_clips
+from clara_search.errors import QueryError
+from clara_search.models.base import Embeddings
+from clara_search.models.clara.checkpoint import load_model, save_model
+from clara_search.models.clara.towers import Clara
+from clara_search.models.registry import find, model_type
+from clara_search.models.training_sources import training_sources
+from trainer.data.text_split import normalise
+from trainer.embeddings.cache import Model, model_of
+from trainer.probing.experiment import LabelledSet, ProbeConfig, assemble, fit_frozen, head_shape, run_probe
+from trainer.probing.report import facts_of
+from trainer.probing.sgd import FitConfig
+
+KINDS = ("digit", "letter", "number", "day", "month", "tone", "animal", "drum", "family", "surface")
+"""What stands before the colon of a label: each is a task of its own."""
+
+STATISTICS, RANDOM = "log-mel statistics", "random weights"
+
+
+@dataclass(frozen=True)
+class LogMelStatistics:
+    """Mean and standard deviation of each band of a log-mel, over time: what sounds differ by before any learning."""
+
+    config: MelConfig
+    name: str = STATISTICS
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the configuration, which is all there is."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()
+
+    @property
+    def dim(self) -> int:
+        """Two numbers a band."""
+        return 2 * self.config.n_mels
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz that `encode_audio` expects."""
+        return self.config.sample_rate
+
+    def encode_audio(self, waveforms: Sequence[Waveform]) -> Embeddings:
+        """Return the statistics, shape (n, dim); they are not of unit norm."""
+        return np.stack([log_mel_statistics(waveform, self.config) for waveform in waveforms])
+
+    def encode_text(self, texts: Sequence[str], language: str | None = None) -> Embeddings:
+        """Texts have no log-mel: raises QueryError."""
+        raise QueryError("log-mel statistics know no texts")
+
+
+@click.command("probe")
+@click.option("--data", required=True, metavar="GLOB", help='Shards or manifests whose `label` is "KIND:CLASS".')
+@model_option
+@click.option("--kind", "kinds", multiple=True, default=KINDS, help="Of label; repeatable.  [default: ten of them]")
+@click.option("--head", type=click.Choice(["linear", "mlp", "knn", "logistic"]), default="logistic", show_default=True)
+@click.option("--cache", type=click.Path(path_type=Path), default=Path("runs/cache/vectors"), show_default=True)
+@out_option
+def probe(data: str, model: str, kinds: tuple[str, ...], head: str, cache: Path, out: Path | None) -> None:
+    """Score heads over MODEL, over the same towers with random weights, and over log-mel statistics.
+
+    Each kind of label is cross-validated in folds in which no speaker, kit or font (or source, where none is named)
+    stands in two; of a kind that comes from one alone, no text stands in two. A class that fewer than three of them
+    have is left out: it could not be trained on, tuned on and tested.
+    """
+    logging.getLogger("trainer").setLevel(logging.WARNING)
+    everything = read_clips(data)
+    fit = FitConfig(head=head)  # type: ignore[arg-type]  # click checked it
+    results: dict[str, Any] = {}
+    with _random(model) as random_folder:
+        candidates = {name: found for name, found in _candidates(model, random_folder).items() if found is not None}
+        for kind in kinds:
+            results[kind] = _scores(kind, everything, candidates, fit, data, model, cache)
+    result = {"benchmark": "probe", "model": model, "data": data, "head": head, "kinds": results}
+    publish(result, report(results, model), out)
+
+
+def _scores(
+    kind: str,
+    everything: Sequence[Clip],
+    candidates: dict[str, Model],
+    fit: FitConfig,
+    data: str,
+    model: str,
+    cache: Path,
+) -> dict[str, Any]:
+    """Return the scores of each candidate for a kind of label, and what they were measured on."""
+    clips = widespread(grouped(of_kind(everything, kind)), kind)
+    scores: dict[str, Any] = {}
+    for name, candidate in candidates.items():
+        # Statistics are of the whole recording; a mean over windows is for vectors of unit norm.
+        window_s = 3600.0 if name == STATISTICS else 10.0
+        config = ProbeConfig(data, (kind,), fit=fit, window_s=window_s, hop_s=window_s / 2)
+        labelled: LabelledSet = assemble(config, clips, candidate, cache)
+        shape = head_shape(config, labelled.tasks, candidate.dim, name, "")
+        outcome = run_probe(config, labelled, shape, lambda row: None, fit_frozen, keep=False)
+        facts = facts_of(labelled, outcome, training_sources(model) if name == model else ())
+        scores[name] = facts["labels"][kind]
+    return {
+        "groups": len({clip.value("speaker") for clip in labelled.clips}),
+        "grouped_by": "text" if clips[0].value("speaker") == _text_group(clips[0]) else "speaker or source",
+        "folds": facts["clips"]["folds"],
+        "contamination": facts["contamination"],
+        "scores": scores,
+    }
+
+
+def of_kind(clips: Sequence[Clip], kind: str) -> list[Clip]:
+    """Return the clips whose label is "KIND:CLASS", with CLASS in a column KIND. Raises QueryError for none."""
+    found = []
+    for clip in clips:
+        prefix, colon, name = (clip.value("label") or "").partition(":")
+        if colon and name and prefix == kind:
+            found.append(replace(clip, columns={**clip.columns, kind: name}))
+    if not found:
+        labels = {clip.value("label") or "" for clip in clips}
+        kinds = sorted({label.partition(":")[0] for label in labels if ":" in label})
+        raise QueryError(f"no label begins with {kind!r}:; there are {', '.join(kinds[:10]) or 'none'}")
+    return found
+
+
+def grouped(clips: Sequence[Clip]) -> list[Clip]:
+    """Return `clips` without declared splits, the source as speaker where none is named; of one alone, the text."""
+    owners = [clip.value("speaker") or clip.source for clip in clips]
+    if len(set(owners)) == 1:
+        owners = [_text_group(clip) for clip in clips]
+    return [
+        replace(clip, columns={**clip.columns, "speaker": owner, "split": None, "fold": None})
+        for clip, owner in zip(clips, owners, strict=True)
+    ]
+
+
+def widespread(clips: Sequence[Clip], kind: str) -> list[Clip]:
+    """Return the clips whose class three groups have, or all where there are fewer than three.
+
+    A class of one group cannot be both trained on and tested, nor one of two be tuned on as well. Raises QueryError
+    where no class is left.
+    """
+    owners: dict[str, set[str]] = {}
+    for clip in clips:
+        owners.setdefault(str(clip.value(kind)), set()).add(str(clip.value("speaker")))
+    needed = min(3, len(set().union(*owners.values())))
+    found = [clip for clip in clips if len(owners[str(clip.value(kind))]) >= needed]
+    if not found:
+        raise QueryError(f"no class of {kind!r} comes from {needed} speakers, kits or sources")
+    return found
+
+
+def _text_group(clip: Clip) -> str:
+    return f"text {normalise(clip.text)}"
+
+
+def _candidates(model: str, random_folder: Path | None) -> dict[str, Model | None]:
+    """Return what is compared, in order; random weights where the model is one of ours."""
+    folder = find(model)
+    mel = load_model(folder)[0].config.mel if model_type(folder) == "clara" else MelConfig(sample_rate=16000)
+    plain = LogMelStatistics(mel)
+    return {
+        STATISTICS: Model(plain.name, plain.fingerprint, plain.dim, lambda: plain),
+        RANDOM: model_of(str(random_folder)) if random_folder else None,
+        model: model_of(model),
+    }
+
+
+@contextmanager
+def _random(model: str) -> Iterator[Path | None]:
+    """Yield a folder with the architecture of `model` and random weights; None where it is none of ours."""
+    folder = find(model)
+    if model_type(folder) != "clara":
+        yield None
+        return
+    trained, tokenizer = load_model(folder)
+    torch.manual_seed(0)
+    with tempfile.TemporaryDirectory() as place:
+        save_model(Path(place), Clara(trained.config), tokenizer, "", torch.float32)
+        yield Path(place)
+
+
+def report(results: dict[str, Any], model: str) -> str:
+    """Return the scores as two Markdown tables, accuracy and UAR."""
+    parts = [
+        _table(results, model, "accuracy", "accuracy, in percent [95 % interval]"),
+        _table(results, model, "uar", "unweighted average recall, in percent [95 % interval]"),
+    ]
+    marked = {kind: one["contamination"] for kind, one in results.items() if one["contamination"]["trained_on"]}
+    if marked:
+        sources = sorted({source for one in marked.values() for source in one["trained_on"]})
+        parts.append(
+            f"* {model} was pretrained on recordings of these sources (with their texts, not with these labels): "
+            f"{', '.join(sources)}. Marked scores are not of unseen recordings."
+        )
+    return "\n\n".join(parts)
+
+
+def _table(results: dict[str, Any], model: str, measure: str, title: str) -> str:
+    rows = []
+    for kind, one in results.items():
+        scores = one["scores"]
+        mark = "*" if one["contamination"]["trained_on"] else ""
+        any_of_them = scores[model]
+        cells = [kind, str(any_of_them["n"]), str(len(any_of_them["classes"])), str(one["groups"])]
+        cells.append(f"{any_of_them['majority'][measure]:.1%}")
+        for name in scores:
+            low, high = scores[name]["scores"][measure]["interval"]
+            value = scores[name]["scores"][measure]["value"]
+            cells.append(f"{value:.1%} [{low:.1%}, {high:.1%}]{mark if name == model else ''}")
+        rows.append([cell.replace("%", "") for cell in cells])
+    names = list(next(iter(results.values()))["scores"])
+    return f"{title}\n\n" + markdown(["label", "clips", "classes", "groups", "majority", *names], rows)

@@ -1,0 +1,79 @@
+"""Accuracy of naming labelled recordings by prompts alone, with its interval and chance."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import click
+
+from benchmarks.examples import data_option, embed_examples, model_option, select, where_option
+from benchmarks.report import markdown, out_option, publish
+from clara_search.classification.prompts import class_embeddings
+from clara_search.commands.classify import read_labels
+from clara_search.errors import QueryError
+from clara_search.metrics.accuracy import accuracy
+from clara_search.models.load import load_encoder
+
+
+@click.command("zero-shot")
+@data_option
+@model_option
+@click.option(
+    "--labels", metavar="A,B,...|FILE", help="Labels of the data, as label or label=words; by default all there are."
+)
+@click.option("--template", "templates", multiple=True, default=("{}",), help="Sentence with {} for the words.")
+@click.option("--language", help="Language of the prompts, where the model knows languages.")
+@click.option(
+    "--split", type=click.Choice(["test", "valid", "train", "all"]), default="all", show_default=True, help="By text."
+)
+@where_option
+@out_option
+def zero_shot(
+    data: str,
+    model: str,
+    labels: str | None,
+    templates: tuple[str, ...],
+    language: str | None,
+    split: str,
+    where: tuple[str, ...],
+    out: Path | None,
+) -> None:
+    """Name each labelled recording by its nearest prompt; examples with other labels are left out."""
+    encoder = load_encoder(model)
+    labelled = [example for example in select(data, split, where) if example.label]
+    words = prompts(labels, {str(example.label) for example in labelled})
+    classes = class_embeddings(encoder, list(words.values()), templates, language)
+    examples, audio, failures = embed_examples(encoder, (e for e in labelled if e.label in words))
+    names = list(words)
+    predicted = [names[position] for position in (audio @ classes.T).argmax(axis=1)]
+    expected = [str(example.label) for example in examples]
+    score = accuracy(predicted, expected, len(names))
+    low, high = score.interval
+    rows = [["all", str(score.n), f"{score.accuracy:.1%} [{low:.1%}, {high:.1%}]", f"{score.chance:.1%}"]]
+    counts = Counter(expected)
+    right = Counter(truth for truth, guess in zip(expected, predicted, strict=True) if truth == guess)
+    rows += [[f"{name} ({words[name]})", str(n), f"{right[name] / n:.1%}", ""] for name, n in sorted(counts.items())]
+    result = {
+        "benchmark": "zero-shot",
+        "model": encoder.name,
+        "fingerprint": encoder.fingerprint,
+        "data": data,
+        "split": split,
+        "where": list(where),
+        "prompts": words,
+        "templates": list(templates),
+        "failures": failures,
+        "scores": score.as_dict(),
+        "per_label": {name: right[name] / n for name, n in counts.items()},
+    }
+    publish(result, markdown(["label", "clips", "right [95 % interval]", "chance"], rows), out)
+
+
+def prompts(labels: str | None, present: set[str]) -> dict[str, str]:
+    """Return the words for each label of `labels` ("a,b=words"), or for each of those `present`: the label itself."""
+    given = sorted(present) if labels is None else read_labels(labels)
+    words = {name.strip(): said.strip() or name.strip() for name, _, said in (one.partition("=") for one in given)}
+    if len(words) < len(given):
+        raise QueryError("a label is given twice")
+    return words

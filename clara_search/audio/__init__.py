@@ -1,0 +1,1 @@
+"""Recordings to waveforms, windows and log-mel spectrograms."""

@@ -1,0 +1,1 @@
+"""Classification of recordings by prompts or by a trained head."""

@@ -1,0 +1,40 @@
+"""A click group whose commands are imported one by one, when they are called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import ClassVar
+
+import click
+
+from clara_search.errors import ClaraError
+from clara_search.files.redact import redact
+
+
+class LazyGroup(click.Group):
+    """A group that knows where its commands are, and turns a ClaraError into one line and exit code 1."""
+
+    homes: ClassVar[Mapping[str, str]] = {}
+    """For each command "module:attribute", in the order in which a newcomer needs them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the commands."""
+        return list(self.homes)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the module of `cmd_name` and return the command, or None for an unknown name."""
+        if cmd_name not in self.homes:
+            return None
+        module, attribute = self.homes[cmd_name].split(":")
+        command = getattr(import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; a ClaraError becomes `Error: ...` on stderr and exit code 1."""
+        try:
+            return super().invoke(ctx)
+        except ClaraError as error:
+            line = " ".join(redact(str(error)).split()).encode("utf-8", "backslashreplace").decode("utf-8")
+            raise click.ClickException(line) from error

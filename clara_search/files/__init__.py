@@ -1,0 +1,1 @@
+"""Paths, URLs and files: opened, written whole, brought to the disk."""

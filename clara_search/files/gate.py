@@ -1,0 +1,131 @@
+"""The gate that every path or URL read out of data passes before it is opened.
+
+Threat model. Manifests, shards, data sets, databases with their ledgers, heads and cached lists come from other people,
+and the names in them are theirs. fsspec opens far more than files: `reference://` renders templates that read this
+process's environment, `filecache://` and `simplecache://` write to this machine, `memory://` and `local://` reach into
+it, `ssh`, `smb`, `github`, `hf` and `ftp` connect with the user's own credentials, and `::` chains one to another. Who
+writes a name into data must not be able to choose among them.
+
+So trust is a type. A `str` or `Path` is what the user typed, or what passed the gate: `places` opens it.
+A name out of data is a `ForeignUri`, which nothing opens; `admit` returns the `str` that may be opened, or raises
+`RefusedUri`. It admits
+
+- URLs of `PROTOCOLS`, without `::`;
+- `tar://KEY::SHARD`, which `places` reads itself, where SHARD is admitted;
+- paths: absolute, or relative to the file that names them, but no path of this machine where that file was fetched.
+
+Not decided here: how much is read, which hosts are reached, and which credentials are sent to them.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from clara_search.errors import FormatError
+from clara_search.files.paths import is_url, split_member
+
+PROTOCOLS = frozenset({"http", "https", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"})
+"""What URLs out of data may begin with. Any other protocol has to be typed by the user."""
+
+_LONGEST_SHOWN = 120
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignUri:
+    """A path or URL that was read out of data. Deliberately no `str`: it cannot be opened before it is admitted.
+
+    Attributes:
+        name: the path or URL as the data has it.
+        base: the file or URL that a relative `name` is relative to; None where there is none, as in a table.
+    """
+
+    name: str
+    base: str | None = None
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class RefusedUri(FormatError):
+    """A name out of data that is not opened."""
+
+
+def admit(uri: ForeignUri) -> str:
+    """Return the path or URL that may be opened for `uri`, absolute unless its base is relative.
+
+    Raises:
+        RefusedUri: its protocol is not one of `PROTOCOLS`, it chains protocols, it is relative to nothing, or it names
+            a path of this machine from a file that was fetched.
+    """
+    if "\0" in uri.name:
+        raise RefusedUri("its path holds a NUL")
+    if (member := split_member(uri.name)) is not None:
+        key, shard = member
+        return f"tar://{key}::{_admit_file(shard, uri.base)}"
+    return _admit_file(uri.name, uri.base)
+
+
+def admit_listed(root: str, uri: str) -> str:
+    """Return `uri`, which the store of the typed URL `root` lists; what lies below `root` needs no other permission.
+
+    Raises:
+        RefusedUri: it lies elsewhere, and `admit` refuses it, or it chains protocols.
+    """
+    if uri.startswith(f"{root.rstrip('/')}/") and "::" not in uri:
+        return uri
+    return admit(ForeignUri(uri))
+
+
+def child_of(folder: Path, name: object) -> Path:
+    """Return the path of `name` directly in `folder`, as a state file beside it has it.
+
+    Raises:
+        RefusedUri: `name` is no plain file name.
+    """
+    if (
+        not isinstance(name, str)
+        or name in ("", ".", "..")
+        or not {"\0", "\\"}.isdisjoint(name)
+        or PurePath(name).name != name
+    ):
+        raise RefusedUri(f"{_shown(name)} is no name of a file in it")
+    return folder / name
+
+
+def _admit_file(name: str, base: str | None) -> str:
+    if is_url(name):
+        return _admitted_url(name)
+    if base is not None and is_url(base):
+        return _below_url(name, base)
+    if base is None and not os.path.isabs(name):  # noqa: PTH117 - of very many
+        raise RefusedUri(f"{_shown(name)} is relative to nothing: a path has to be absolute here")
+    return os.path.normpath(name if base is None else Path(base).parent / name)
+
+
+def _admitted_url(url: str) -> str:
+    protocol = url.partition("://")[0]
+    if protocol.lower() not in PROTOCOLS:
+        raise RefusedUri(
+            f"{_shown(url)}: {_shown(protocol)} is opened only where it is typed; data may name paths and URLs of "
+            f"{', '.join(sorted(PROTOCOLS))}"
+        )
+    if "::" in url:
+        raise RefusedUri(f"{_shown(url)}: URLs chained by '::' are opened only where they are typed")
+    return url
+
+
+def _below_url(name: str, base: str) -> str:
+    """Return the URL of `name`, which the file at the URL `base` names relative to itself."""
+    if os.path.isabs(name) or PurePath(name).drive:  # noqa: PTH117
+        raise RefusedUri(f"{_shown(name)} is a path of one machine, in a file that was fetched: it has to be relative")
+    if "::" in name or "::" in base:
+        raise RefusedUri(f"{_shown(name)}: is relative to a chain of URLs, or holds '::'")
+    return f"{base.partition('?')[0].rpartition('/')[0]}/{name}"
+
+
+def _shown(name: object) -> str:
+    """Return a name of others for a message: on one line, no control characters, not endless."""
+    shown = repr(name)
+    return shown if len(shown) <= _LONGEST_SHOWN else f"{shown[:_LONGEST_SHOWN]}..."

@@ -1,0 +1,1 @@
+"""Metrics of retrieval and classification with intervals and chance levels."""

@@ -1,0 +1,1 @@
+"""CLARA: towers, checkpoints, encoder."""

@@ -1,0 +1,207 @@
+"""The released CLARA models: their three sizes, and their Lightning checkpoints to model folders."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from zipfile import is_zipfile
+
+import torch
+
+from clara_search.config import from_mapping
+from clara_search.errors import FormatError, first_line
+from clara_search.models.clara.checkpoint import WEIGHTS_FILE, assemble, save_model, update_from_file
+from clara_search.models.clara.released_names import name_of_released
+from clara_search.models.clara.released_tokenizer import (
+    FIRST_ADDED_TOKEN,
+    RELEASED_TRANSFORMERS_VERSION,
+    TransformersVersion,
+    released_tokenizer,
+)
+from clara_search.models.clara.towers import AudioTowerConfig, Clara, ClaraConfig, TextTowerConfig
+from clara_search.models.state_dict import unwrap
+
+RELEASED_SAMPLE_RATE = 48000
+"""Hz of the recordings that the released models were trained on; a checkpoint does not say it."""
+
+TRAINING_SOURCES = tuple(
+    "EMNS EmoV-DB CREMA-D RAVDESS MSWC Clotho AudioCaps AudioSet ESC-50 UrbanSound8K FSD50K VGGSound".split()
+)
+"""What the released models were trained on, among others."""
+
+PRESETS: dict[str, ClaraConfig] = {
+    "clara-60m": ClaraConfig(
+        "clara-60m",
+        audio=AudioTowerConfig(cross_heads=1, latent_layers=5, latent_heads=8),
+        text=TextTowerConfig(layers=5, heads=4),
+    ),
+    "clara-100m": ClaraConfig("clara-100m"),
+    "clara-600m": ClaraConfig(
+        "clara-600m",
+        audio=AudioTowerConfig(cross_heads=8, latent_layers=64, latent_heads=32),
+        text=TextTowerConfig(layers=64, heads=32),
+    ),
+}
+"""The released configurations: `pl_clara_60M.yaml`, `pl_clara_100M.yaml` (clara-medium) and `pl_clara_600M.yaml`."""
+
+
+def convert(
+    path: Path,
+    folder: Path,
+    vocabulary: Path | None = None,
+    sample_rate: int = RELEASED_SAMPLE_RATE,
+    name: str | None = None,
+    dtype: torch.dtype = torch.float32,
+    transformers_version: TransformersVersion = RELEASED_TRANSFORMERS_VERSION,
+) -> Clara:
+    """Write the released checkpoint `path` as a model folder, called `name` (by default as the file is), and return it.
+
+    `vocabulary` and `transformers_version` are those of `released_tokenizer`, whose choice of merges the folder's
+    `tokenizer.json` keeps; the rest is as in `load_released`. Raises FormatError as both do, and for a vocabulary that
+    does not fit the checkpoint.
+    """
+    model = load_released(path, sample_rate)
+    model.config = replace(model.config, name=name or path.stem)
+    tokenizer = released_tokenizer(vocabulary, transformers_version)
+    if tokenizer.vocab_size > model.config.text.vocab_size:
+        raise FormatError(
+            f"{path}: has embeddings for {model.config.text.vocab_size} tokens, CLARA's tokenizer has "
+            f"{tokenizer.vocab_size}: not a checkpoint that was trained with it"
+        )
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / WEIGHTS_FILE).is_file():
+        raise FormatError(f"{folder}: holds other files, and no model that could be replaced")
+    save_model(folder, model, tokenizer, _card(model, path, transformers_version), dtype)
+    return model
+
+
+def load_released(path: Path, sample_rate: int = RELEASED_SAMPLE_RATE) -> Clara:
+    """Read a Lightning checkpoint of the released CLARA code, strictly, in evaluation mode.
+
+    `sample_rate` is the rate in Hz that the model was trained at, which the checkpoint does not say. Nothing but
+    tensors and plain values is ever unpickled. What DistributedDataParallel, torch.compile and the like add to names
+    is stripped, and that is logged. Raises FormatError, naming it, for a tensor that is missing, extra or of another
+    shape, and for the checkpoint of a probe.
+    """
+    try:
+        # Mapped, the states of the optimizer, two thirds of a file, are never read; torch maps archives only.
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
+    except FileNotFoundError as error:
+        raise FormatError(f"{path}: there is no such file") from error
+    except pickle.UnpicklingError as error:  # torch's own words go on about loading it unsafely
+        foreign = re.search(r"GLOBAL (\S+)", str(error))
+        holds = f"it holds {foreign.group(1)}" if foreign else "it is damaged, or holds something else"
+        raise FormatError(f"{path}: not a checkpoint of tensors and plain values: {holds}") from error
+    except Exception as error:  # torch raises nearly anything for a damaged file
+        raise FormatError(f"{path}: not a checkpoint of tensors and plain values ({first_line(error)})") from error
+    if not isinstance(checkpoint, dict) or not {"hyper_parameters", "state_dict"} <= set(checkpoint):
+        raise FormatError(f"{path}: not a CLARA checkpoint, it has no hyper_parameters or no state_dict")
+    parameters, state = checkpoint["hyper_parameters"], checkpoint["state_dict"]
+    if not isinstance(parameters, Mapping) or not isinstance(state, Mapping):
+        raise FormatError(f"{path}: not a CLARA checkpoint, hyper_parameters or state_dict is not a mapping")
+    for name, tensor in state.items():
+        if not isinstance(tensor, torch.Tensor):
+            raise FormatError(f"{path}: {name} is not a tensor")
+    _refuse_probe(parameters, state, path)
+    state = {str(name): tensor for name, tensor in state.items()}
+    weights = unwrap(state, path, roots=("model",), usual="model.", rename=name_of_released)
+    return assemble(_released_config(parameters, path, sample_rate), weights, path)
+
+
+def _released_config(parameters: Mapping[str, Any], path: Path, sample_rate: int) -> ClaraConfig:
+    try:
+        if parameters["audio_encoder_weight_tie_layers"] is not False:
+            raise FormatError(f"{path}: tied layers are not supported")
+        values = {
+            "name": path.stem,
+            "dim": parameters["output_dim"],
+            "mel": {"sample_rate": sample_rate, "n_mels": parameters["n_mels"]},
+            "audio": {
+                "width": parameters["audio_encoder_embedding"],
+                "max_positions": parameters["audio_encoder_pos_embedding_size"],
+                "latents": parameters["audio_encoder_num_latents"],
+                "latent_dim": parameters["audio_encoder_latent_dim"],
+                "cross_heads": parameters["audio_encoder_cross_heads"],
+                "cross_head_dim": parameters["audio_encoder_cross_dim_head"],
+                "latent_layers": parameters["audio_encoder_layers"],
+                "latent_heads": parameters["audio_encoder_latent_heads"],
+                "latent_head_dim": parameters["audio_encoder_latent_dim_head"],
+                "hidden": parameters["audio_encoder_project"],
+            },
+            "text": {
+                "vocab_size": parameters["vocab_size"],
+                "max_positions": parameters["text_encoder_pos_embedding_size"],
+                "width": parameters["text_encoder_embedding"],
+                "layers": parameters["text_encoder_layers"],
+                "heads": parameters["text_encoder_heads"],
+                "out": parameters["text_encoder_out_channels"],
+                "hidden": parameters["text_encoder_project"],
+            },
+        }
+    except KeyError as error:
+        raise FormatError(f"{path}: its hyper_parameters lack {error}") from error
+    return from_mapping(ClaraConfig, values, str(path))
+
+
+def _refuse_probe(parameters: Mapping[str, Any], state: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Raise FormatError for a checkpoint of `LinearProbeCLARA`, which lacks the hyper-parameters of its base."""
+    base = parameters.get("clara_checkpoint_path")
+    names = list(map(str, state))
+    if base is None and not any("feature_extractor" in name.split(".")[:-1] for name in names):
+        return
+    head = [tensor for name, tensor in state.items() if "classifier" in str(name).split(".")]
+    shapes = [tensor.shape for tensor in head if tensor.ndim == 2]
+    sizes = [*(str(shape[1]) for shape in shapes[:1]), *(str(shape[0]) for shape in shapes)]
+    raise FormatError(
+        f"{path}: a probe's checkpoint: convert its base, {base or 'the checkpoint it was trained on'}; its head is "
+        f"classifier ({' -> '.join(sizes) or 'missing'}), which is not converted: train one on the converted base with "
+        "python -m trainer probe"
+    )
+
+
+def _card(model: Clara, path: Path, transformers_version: TransformersVersion) -> str:
+    digest = hashlib.sha256()
+    update_from_file(digest, path)
+    config = model.config
+    sources = "\n".join(f"- {source}" for source in TRAINING_SOURCES)
+    sized = next((name for name, preset in PRESETS.items() if _same_size(preset, config)), "a size of its own")
+    return f"""---
+library_name: clara-search
+pipeline_tag: feature-extraction
+tags: [audio, text, retrieval, CLARA]
+training_sources:
+{sources}
+---
+# {config.name}
+
+A released CLARA checkpoint (arXiv 2310.11830), converted to a model folder of clara-search: the same weights, which
+give the same vectors as the released code gives for a clip and a text alone.
+
+- Checkpoint: `{path.name}`, SHA-256 `{digest.hexdigest()}`
+- Size: {sized}, {sum(p.numel() for p in model.parameters()):,} parameters, vectors of {config.dim}
+- Audio: mono at {config.mel.sample_rate} Hz, {config.mel.n_mels} mel bands
+- Tokens: Whisper's multilingual byte pairs with CLARA's {config.text.vocab_size - FIRST_ADDED_TOKEN} added,
+  as under transformers {transformers_version}
+
+## Licence
+
+The checkpoint states none. The code it was released with is under Apache-2.0, Whisper's vocabulary under MIT.
+
+## Scores
+
+None were measured here. CLARA was trained on {", ".join(TRAINING_SOURCES[:-1])} and
+{TRAINING_SOURCES[-1]} among others: scores on these are not of unseen data.
+
+## Limits
+
+The checkpoint does not say at which rate it was trained; {config.mel.sample_rate} Hz was taken. A recording longer than
+the position table is cut into windows whose vectors are averaged.
+"""
+
+
+def _same_size(preset: ClaraConfig, config: ClaraConfig) -> bool:
+    return (preset.dim, preset.audio, preset.text) == (config.dim, config.audio, config.text)

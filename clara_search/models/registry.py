@@ -1,0 +1,68 @@
+"""Which models there are: in the package, in folders, on the hub; and what is to be said of each."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from clara_search.errors import FormatError, UnknownModel
+from clara_search.models import hub
+
+WEIGHTS = Path(__file__).parent.parent / "weights"
+
+
+def bundled() -> list[str]:
+    """Return the names of the models in the package."""
+    return sorted(path.parent.name for path in WEIGHTS.glob("*/config.json"))
+
+
+def find(model: str | Path) -> Path:
+    """Return the folder of a bundled model, a model folder, or a model of the hub (fetched where it must be).
+
+    Raises UnknownModel with what there is.
+    """
+    if str(model) in bundled():
+        return WEIGHTS / str(model)
+    folder = Path(model)
+    try:
+        if str(model) and folder.is_dir():
+            return folder
+    except OSError:  # too long for a name
+        pass
+    if isinstance(model, str) and hub.is_id(model):
+        return hub.fetch(model)
+    raise UnknownModel(
+        f"no model {str(model)!r}: neither one of the bundled models ({', '.join(bundled())}), nor a folder, nor a "
+        "model of the hub (organisation/name)"
+    )
+
+
+def model_type(folder: Path) -> str:
+    """Return "clara" or "clap", the kind of the model in `folder`. Raises FormatError for a folder of no such model."""
+    from clara_search.models.clara.checkpoint import CONFIG_FILE, read_json
+
+    found = read_json(folder).get("model_type")
+    if found not in ("clara", "clap"):
+        raise FormatError(f"{folder / CONFIG_FILE}: model type {found!r}; clara-search reads 'clara' and 'clap'")
+    return str(found)
+
+
+def describe(model: str | Path) -> dict[str, Any]:
+    """Return what `clara-search models show` prints. Raises UnknownModel or FormatError."""
+    from clara_search.models import clap as hf_clap
+    from clara_search.models.clara import checkpoint
+
+    folder = find(model)
+    kind = model_type(folder)
+    described = (checkpoint if kind == "clara" else hf_clap).describe(folder)
+    card_path = folder / checkpoint.CARD_FILE
+    card = card_path.read_text(encoding="utf-8", errors="replace") if card_path.is_file() else ""
+    licence = re.search(r"^license:\s*(.+)$", card, re.MULTILINE)
+    return {
+        **described,
+        "kind": kind,
+        "folder": str(folder.resolve()),
+        "licence": licence.group(1) if licence else "not stated",
+        "card": card,
+    }

@@ -1,0 +1,28 @@
+"""What a model says of the collections it was trained on, so that a score on one of them can be marked."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from clara_search.models.clara.checkpoint import CARD_FILE
+from clara_search.models.registry import find
+
+_FRONT_MATTER = re.compile(r"\A---\n(.*?)\n---", re.DOTALL)
+_LIST = re.compile(r"^(?:training_sources|datasets):[ \t]*\n((?:[ \t]*-[ \t]*.+\n?)+)", re.MULTILINE)
+_TABLE = re.compile(r"^\| *source *\|.*\n\|[-| :]+\n((?:\|.*\n?)+)", re.MULTILINE)
+
+
+def training_sources(model: str | Path) -> tuple[str, ...] | None:
+    """Return the sources that the card of `model` lists, in order; None where it has no such list.
+
+    They stand in its front matter under `training_sources` or `datasets` (as on the Hugging Face hub), or in a table
+    whose first column is called "source". Raises UnknownModel where there is no such model.
+    """
+    path = find(model) / CARD_FILE
+    card = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    front = _FRONT_MATTER.match(card)
+    listed = _LIST.findall(front.group(1) + "\n") if front else []
+    names = [line.strip().lstrip("-").strip().strip("\"'") for block in listed for line in block.splitlines()]
+    names += [row.split("|")[1].strip() for block in _TABLE.findall(card) for row in block.splitlines()]
+    return tuple(dict.fromkeys(name for name in names if name)) or None

@@ -1,0 +1,1 @@
+"""Approximate nearest-neighbour indices over a table."""

@@ -1,0 +1,1 @@
+"""Waveforms and texts to vectors."""

@@ -1,0 +1,205 @@
+"""Embeddings in and out: `.npy` matrices beside Parquet metadata, as clip-retrieval and embedding-reader keep them."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pyarrow import parquet
+
+from clara_search.errors import FormatError
+from clara_search.files.paths import absolute
+from clara_search.models.base import Embeddings, Encoder
+from clara_search.models.load import DEFAULT_MODEL, load_encoder
+from clara_search.store.database import DEFAULT_TABLE, Database, ledger_name
+from clara_search.store.table import CORE_COLUMNS, Table, TableInfo, row_id
+from indexer.ledger.ledger import Record, row_ids, stretch_windows
+from indexer.ledger.reconcile import open_ledger
+from indexer.sources.item import Item
+
+_ROWS_AT_ONCE = 8192
+_URI_COLUMNS = ("uri", "path", "url", "audio_path", "image_path")
+_TEXT_COLUMNS = ("text", "caption")
+
+
+def export_embeddings(database: Database | str | Path, folder: str | Path, table: str = DEFAULT_TABLE) -> int:
+    """Write the rows of `table` to the new folder `folder`; return how many: vectors as float32, the rest as metadata.
+
+    `embeddings/embeddings_0000.npy`, `metadata/metadata_0000.parquet` and so on: row i of one belongs to row i of the
+    other. The folder has its name only once it is whole. Raises FormatError where there is one of that name,
+    DatabaseError for a table that is missing or damaged.
+    """
+    database = database if isinstance(database, Database) else Database(database)
+    corpus = database.table(table)
+    target = Path(absolute(folder))
+    if target.exists():
+        raise FormatError(f"{target}: is there already; name a folder that is not")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # A name of nobody else: what lies beside the target is the user's.
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as own:
+            partial = Path(own) / "partial"
+            rows = _write_embeddings(corpus, partial)
+            partial.rename(target)
+    except OSError as error:
+        raise FormatError(f"{target}: cannot be written ({error.strerror or error})") from error
+    return rows
+
+
+def _write_embeddings(corpus: Table, folder: Path) -> int:
+    for name in ("embeddings", "metadata"):
+        (folder / name).mkdir(parents=True)
+    rows = 0
+    for number, batch in enumerate(corpus.batches(corpus.schema.names)):
+        vectors = batch["vector"].flatten().to_numpy(zero_copy_only=False).reshape(batch.num_rows, -1)
+        np.save(folder / "embeddings" / f"embeddings_{number:04}.npy", vectors.astype(np.float32))
+        metadata = pa.Table.from_batches([batch]).drop_columns(["vector"])
+        parquet.write_table(metadata, folder / "metadata" / f"metadata_{number:04}.parquet")
+        rows += batch.num_rows
+    return rows
+
+
+def import_embeddings(
+    vectors: str | Path,
+    metadata: str | Path,
+    database: Database | str | Path,
+    encoder: Encoder | str | Path = DEFAULT_MODEL,
+    table: str = DEFAULT_TABLE,
+    *,
+    window_s: float = 10.0,
+    hop_s: float = 5.0,
+) -> int:
+    """Write embeddings that `encoder` made elsewhere into `table`, and return how many rows.
+
+    `vectors` and `metadata` are an `.npy` file, shape (n, dim), and a Parquet file of n rows, or folders of as many of
+    both, which belong together in order of name. The metadata have a column `uri`, `path` or `url` and, where there
+    is, `text` or `caption`, `start_s`, `end_s`, `content_hash` and further columns; a row of nothing but a text is a
+    text. Vectors are brought to unit norm. What comes with content hashes and with all the windows of a recording
+    counts as indexed: `index` will not embed it again. Raises FormatError, naming file and row, where the two do not
+    fit together or a vector is not finite, EncoderMismatch for another encoder's table.
+    """
+    database = database if isinstance(database, Database) else Database(database, create=True)
+    encoder = encoder if isinstance(encoder, Encoder) else load_encoder(encoder)
+    with database.commit_lock(table):
+        if table not in database.table_names():
+            database.drop_table(ledger_name(table))
+            database.create_table(table, TableInfo(encoder.name, encoder.fingerprint, encoder.dim, window_s, hop_s))
+    corpus = database.table(table)
+    corpus.check_encoder(encoder)
+    ledger, _ = open_ledger(database, corpus)
+    written = 0
+    for matrix_file, rows_file in _pairs(Path(absolute(vectors)), Path(absolute(metadata))):
+        for rows in _portions(matrix_file, rows_file, encoder.dim):
+            with database.commit_lock(table):
+                corpus.upsert(rows)
+                ledger.record(_records(rows, corpus))
+            written += rows.num_rows
+    return written
+
+
+def _pairs(vectors: Path, metadata: Path) -> list[tuple[Path, Path]]:
+    matrices = sorted(vectors.glob("*.npy")) if vectors.is_dir() else [vectors]
+    rows = sorted(metadata.glob("*.parquet")) if metadata.is_dir() else [metadata]
+    if not matrices or len(matrices) != len(rows):
+        raise FormatError(f"{vectors} has {len(matrices)} .npy files, {metadata} has {len(rows)} .parquet files")
+    return list(zip(matrices, rows, strict=True))
+
+
+def _portions(matrix_file: Path, rows_file: Path, dim: int) -> Iterator[pa.Table]:
+    """Yield the rows of a pair of files as a corpus table has them."""
+    try:
+        matrix = np.load(matrix_file, mmap_mode="r", allow_pickle=False)
+        rows = parquet.ParquetFile(rows_file)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise FormatError(f"{matrix_file} or {rows_file}: cannot be read ({error})") from error
+    if matrix.ndim != 2 or matrix.shape[1] != dim or len(matrix) != rows.metadata.num_rows:
+        raise FormatError(
+            f"{matrix_file} has shape {matrix.shape}, {rows_file} has {rows.metadata.num_rows} rows: expected "
+            f"({rows.metadata.num_rows}, {dim})"
+        )
+    start = 0
+    for batch in rows.iter_batches(_ROWS_AT_ONCE):
+        yield _rows(_unit(matrix[start : start + batch.num_rows], f"{matrix_file}, row {start}"), batch, rows_file)
+        start += batch.num_rows
+
+
+def _unit(part: npt.NDArray[Any], where: str) -> Embeddings:
+    vectors = np.asarray(part, dtype=np.float32)
+    norms = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+    if not (np.isfinite(norms).all() and (norms > 0).all()):
+        worst = int(np.flatnonzero(~np.isfinite(norms[:, 0]) | (norms[:, 0] <= 0))[0])
+        raise FormatError(f"{where} + {worst}: the vector is zero or not finite")
+    return np.asarray(vectors / norms, dtype=np.float32)
+
+
+def _rows(vectors: Embeddings, batch: pa.RecordBatch, file: Path) -> pa.Table:
+    found = {name: batch[name].to_pylist() for name in batch.schema.names}
+    count = batch.num_rows
+    texts = _first(found, _TEXT_COLUMNS) or [None] * count
+    uris = _first(found, _URI_COLUMNS) or [None] * count
+    starts, ends = (found.get(name) or [None] * count for name in ("start_s", "end_s"))
+    kinds = found.get("kind") or ["text" if uri is None else "audio" for uri in uris]
+    for number, (uri, text) in enumerate(zip(uris, texts, strict=True)):
+        if uri is None and text is None:
+            raise FormatError(f"{file}: row {number} has neither a uri nor a text")
+    uris = [f"text:{_hash(text)[:32]}" if uri is None else str(uri) for uri, text in zip(uris, texts, strict=True)]
+    hashes = found.get("content_hash") or [None] * count
+    known = {*CORE_COLUMNS, *_URI_COLUMNS, *_TEXT_COLUMNS}
+    further = {name: batch[name] for name in batch.schema.names if name not in known}
+    return pa.table(
+        {
+            "id": [row_id(*one) for one in zip(uris, starts, ends, strict=True)],
+            "kind": kinds,
+            "uri": uris,
+            "start_s": pa.array(starts, pa.float64()),
+            "end_s": pa.array(ends, pa.float64()),
+            "text": pa.array(texts, pa.string()),
+            "language": pa.array(found.get("language") or [None] * count, pa.string()),
+            # What was not hashed there has the hash of its name: `index` sees that it is another one, and embeds it.
+            "content_hash": [hashed or _hash(uri) for hashed, uri in zip(hashes, uris, strict=True)],
+            "vector": pa.FixedSizeListArray.from_arrays(vectors.ravel(), vectors.shape[1]),
+            **further,
+        }
+    )
+
+
+def _first(found: dict[str, list[Any]], names: Sequence[str]) -> list[Any] | None:
+    return next((found[name] for name in names if name in found), None)
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _records(rows: pa.Table, corpus: Table) -> list[Record]:
+    """Return the entries of what is there with all its windows, as a folder would list it."""
+    by_uri: dict[str, list[dict[str, Any]]] = {}
+    further = [name for name in rows.schema.names if name not in CORE_COLUMNS]
+    for row in rows.drop_columns(["vector"]).to_pylist():
+        by_uri.setdefault(row["uri"], []).append(row)
+    records = []
+    for uri, found in by_uri.items():
+        first = found[0]
+        columns = {name: first[name] for name in further if first[name] is not None}
+        item = Item("", first["kind"], uri, None, first["text"], first["language"], columns=columns)
+        spans = sorted((row["start_s"], row["end_s"]) for row in found if row["start_s"] is not None)
+        if item.kind == "text" and not spans:
+            records.append(Record(item, first["content_hash"], ""))
+        elif spans and {row["id"] for row in found} == _ids(uri, spans, corpus):
+            records.append(Record(item, first["content_hash"], "", None, spans[0][0], _end(spans)))
+    return records
+
+
+def _ids(uri: str, spans: Sequence[tuple[float, float]], corpus: Table) -> set[str]:
+    """Return the ids of all windows of a recording that reaches as far as `spans` do."""
+    return set(row_ids(uri, stretch_windows(spans[0][0], _end(spans), corpus.info)))
+
+
+def _end(spans: Sequence[tuple[float, float]]) -> float:
+    return max(end for _, end in spans)

@@ -1,0 +1,1 @@
+"""The ledger: which items are indexed, and which failed."""

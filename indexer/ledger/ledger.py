@@ -1,0 +1,241 @@
+"""The ledger of a corpus table: what is done, what failed and why. It lies beside the table, in the same database."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from clara_search.audio.windows import Window, windows
+from clara_search.files.paths import Status
+from clara_search.store.database import Database, ledger_name
+from clara_search.store.keyed_table import KeyedTable
+from clara_search.store.table import Table, TableInfo, row_id
+from indexer.ledger.digest_map import DigestMap, digest, fingerprint, shortened
+from indexer.sources.item import Item
+
+_COLUMNS = (
+    *("key", "uri", "source", "kind", "status", "reason"),
+    *("content_hash", "signature", "stamp", "start_s", "end_s", "at"),
+)
+_ENTRY_COLUMNS = ("key", "uri", "source", "status", "kind", "start_s", "end_s")
+
+
+@dataclass(frozen=True)
+class Record:
+    """How an item ended: done, with the stretch that its windows cover, or failed, with a reason.
+
+    `content_hash` is the sha256 of the file or text, None where it could not be read. `stamp` tells a file that was not
+    touched since without reading it; empty where it cannot.
+    """
+
+    item: Item
+    content_hash: str | None
+    stamp: str
+    reason: str | None = None
+    start_s: float | None = None
+    end_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An item as the ledger knows it, with the windows (None for a text) and ids of its rows in the corpus table."""
+
+    key: str
+    failed: bool
+    source: str
+    uri: str
+    file: str
+    windows: tuple[Window | None, ...]
+
+    @property
+    def row_ids(self) -> list[str]:
+        """The ids of its rows."""
+        return row_ids(self.uri, self.windows)
+
+
+class Known:
+    """What a ledger held of items and contents when it was opened, in some forty bytes an item; it can be pickled."""
+
+    def __init__(self, items: DigestMap, contents: npt.NDArray[np.uint64], retry_failed: bool):
+        self._items = items
+        self._contents = contents
+        self._retry_failed = retry_failed
+
+    def is_untouched(self, item: Item, stamp: str) -> bool:
+        """Tell whether the item is done and its file was not touched since: nothing has to be read."""
+        known = self._items.get(digest(item.key))
+        return bool(stamp) and known is not None and known[0] == shortened(stamp) and known[1] != 0
+
+    def is_refused(self, item: Item, stamp: str) -> bool:
+        """Tell whether the item failed for what is in its file, which was not touched since: it would fail again."""
+        known = self._items.get(digest(item.key))
+        return not self._retry_failed and bool(stamp) and known == (shortened(stamp), 0)
+
+    def is_done(self, item: Item, content_hash: str) -> bool:
+        """Tell whether the item is done with this content and these columns."""
+        known = self._items.get(digest(item.key))
+        return known is not None and known[1] == shortened(_signature(item, content_hash))
+
+    def has_failed(self, item: Item) -> bool:
+        """Tell whether the item failed the last time."""
+        known = self._items.get(digest(item.key))
+        return known is not None and known[1] == 0
+
+    def has_content(self, content_hash: str) -> bool:
+        """Tell whether a recording with this content, of any name, is done."""
+        wanted = np.uint64(shortened(content_hash))
+        place = int(np.searchsorted(self._contents, wanted))
+        return place < len(self._contents) and bool(self._contents[place] == wanted)
+
+    def __contains__(self, key: str) -> bool:
+        return digest(key) in self._items
+
+
+class Ledger:
+    """What was indexed into `table`, so that the same work is never done twice.
+
+    `known` is what it held when it was opened: a run looks at an item once.
+    """
+
+    def __init__(self, database: Database, table: Table, retry_failed: bool = False):
+        self._info = table.info
+        self._stored = database.ledger(table.name) or _create(database, table.name)
+        items, contents, self.rows = self._load()
+        self.known = Known(items, contents, retry_failed)
+        self._version = self._stored.version
+
+    def with_content(self, content_hashes: Iterable[str]) -> Iterator[tuple[str, Entry]]:
+        """Yield the recordings that are done and have one of these contents, each behind its content hash."""
+        hashes = sorted(set(content_hashes))
+        for where in self._stored.keys_in(hashes, "content_hash"):
+            for row in self._rows([*_ENTRY_COLUMNS, "content_hash"], f"status = 'done' AND kind = 'audio' AND {where}"):
+                yield row["content_hash"], self._entry(row)
+
+    def entries(self, items: Iterable[Item]) -> dict[str, Entry]:
+        """Return what the ledger holds of `items` now, by their keys."""
+        # Where nobody else wrote since it was opened, most items are known to be new.
+        alone = self._stored.version == self._version
+        keys = [item.key for item in items if not alone or item.key in self.known]
+        return {entry.key: entry for where in self._stored.keys_in(keys) for entry in self.scan(where)}
+
+    def record(self, records: Sequence[Record]) -> None:
+        """Write how items ended, over what was known of them."""
+        import pyarrow as pa
+
+        alone = self._stored.version == self._version
+        now = datetime.now(UTC)
+        self._stored.upsert(pa.Table.from_pylist([_row(record, now) for record in records], schema=_schema()))
+        if alone:
+            self._version = self._stored.version
+
+    def forget(self, keys: Sequence[str]) -> None:
+        """Drop what is known of `keys`."""
+        self._stored.delete_keys(keys)
+
+    def compact(self, keep_days: float) -> None:
+        """Join the small files that many commits leave. To be called under the lock that `record` is called under."""
+        alone = self._stored.version == self._version
+        self._stored.compact(keep_days)
+        if alone:
+            self._version = self._stored.version
+
+    def scan(self, where: str | None = None) -> Iterator[Entry]:
+        """Yield the entries that pass the SQL filter `where`."""
+        return map(self._entry, self._rows(_ENTRY_COLUMNS, where))
+
+    def _load(self) -> tuple[DigestMap, Any, int]:
+        """Return stamp and signature by key, the contents that are done, sorted, and how many rows there should be."""
+        known, contents, rows = DigestMap(2), array("Q"), 0
+        for row in self._rows([*_ENTRY_COLUMNS, "stamp", "signature", "content_hash"], None):
+            known.put(digest(row["key"]), shortened(row["stamp"]), shortened(row["signature"]))
+            rows += len(self._windows(row))
+            if row["status"] == "done" and row["kind"] == "audio":
+                contents.append(shortened(row["content_hash"] or ""))
+        return known, np.sort(np.array(contents, np.uint64)), rows
+
+    def _rows(self, columns: Sequence[str], where: str | None) -> Iterator[dict[str, Any]]:
+        for batch in self._stored.batches(columns, where):
+            yield from batch.to_pylist()
+
+    def _entry(self, row: dict[str, Any]) -> Entry:
+        return Entry(
+            key=row["key"],
+            failed=row["status"] == "failed",
+            source=row["source"],
+            uri=row["uri"],
+            file=row["uri"] if row["kind"] == "audio" else row["source"],
+            windows=self._windows(row),
+        )
+
+    def _windows(self, row: dict[str, Any]) -> tuple[Window | None, ...]:
+        if row["end_s"] is not None:
+            return tuple(stretch_windows(row["start_s"], row["end_s"], self._info))
+        return (None,) if row["kind"] == "text" and row["status"] == "done" else ()
+
+
+def stretch_windows(start_s: float, end_s: float, info: TableInfo) -> Iterator[Window]:
+    """Yield the windows that cover a recording from `start_s` to `end_s` seconds."""
+    for window in windows(end_s - start_s, info.window_s, info.hop_s):
+        yield Window(start_s + window.start_s, start_s + window.end_s)
+
+
+def row_ids(uri: str, spans: Iterable[Window | None]) -> list[str]:
+    """Return the ids of the rows of `uri` for these windows (None: that of a text)."""
+    return [row_id(uri, *(span or (None, None))) for span in spans]
+
+
+def stamp_of(item: Item, status: Status) -> str:
+    """Return what changes when the item's file or columns do; empty for a file whose status cannot be trusted."""
+    return fingerprint(f"{status.size} {status.token} {item.details}") if status.token else ""
+
+
+def is_missing(path: str) -> bool:
+    """Tell whether there is nothing at `path`, as against something that cannot be looked at."""
+    try:
+        Path(path).lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _signature(item: Item, content_hash: str) -> str:
+    return fingerprint(f"{content_hash} {item.details}")
+
+
+def _row(record: Record, at: datetime) -> dict[str, Any]:
+    item, done = record.item, record.reason is None
+    return {
+        "key": item.key,
+        "uri": item.uri,
+        "source": item.source,
+        "kind": item.kind,
+        "status": "done" if done else "failed",
+        "reason": record.reason,
+        "content_hash": record.content_hash,
+        "signature": _signature(item, record.content_hash) if done and record.content_hash else "",
+        "stamp": record.stamp,
+        "start_s": record.start_s,
+        "end_s": record.end_s,
+        "at": at,
+    }
+
+
+def _schema() -> Any:
+    import pyarrow as pa
+
+    types = {"start_s": pa.float64(), "end_s": pa.float64(), "at": pa.timestamp("us", tz="UTC")}
+    nullable = {"reason", "content_hash", "start_s", "end_s"}
+    return pa.schema([pa.field(name, types.get(name, pa.string()), nullable=name in nullable) for name in _COLUMNS])
+
+
+def _create(database: Database, table: str) -> KeyedTable:
+    return database.create_keyed_table(ledger_name(table), _schema(), key="key")

@@ -1,0 +1,1 @@
+"""Threads, timers and memory of a run."""

@@ -1,0 +1,50 @@
+"""A picture of a run: how busy each stage was, from its beginning to its end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from clara_search.errors import ClaraError
+from indexer.runtime.timers import Clocks
+
+_COLOURS = {"list": "#9aa5b1", "decode": "#3b82b6", "encode": "#d9822b", "write": "#5a9e6f"}
+
+
+def matplotlib() -> Any:
+    """Return matplotlib's pyplot, without a screen. Raises ClaraError where it is not installed."""
+    try:
+        import matplotlib as installed
+    except ImportError as error:
+        raise ClaraError("--profile draws with matplotlib: pip install 'clara-search[profile]'") from error
+    installed.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def draw(clocks: Clocks, seconds: float, path: Path) -> None:
+    """Draw how many threads of each stage worked at a time, over the `seconds` of a run, into the image `path`."""
+    pyplot = matplotlib()
+    stages = clocks.items()
+    figure, axes = pyplot.subplots(len(stages), sharex=True, figsize=(9, 1.5 * len(stages)), layout="constrained")
+    for axis, (name, clock) in zip(axes, stages.items(), strict=True):
+        bin_s, worked = clock.timeline()
+        count = max(1, int(seconds / bin_s) + 1)
+        times = [place * bin_s for place in range(count + 1)]
+        axis.stairs([one / bin_s for one in worked[:count]], times, fill=True, color=_COLOURS[name])
+        axis.set_ylim(bottom=0)
+        axis.set_ylabel(name)
+        axis.set_title(f"worked {clock.worked_s:.1f} s, waited {clock.waited_s:.1f} s", loc="right", fontsize=9)
+        for side in ("top", "right"):
+            axis.spines[side].set_visible(False)
+    axes[0].set_title("threads at work", loc="left", fontsize=9)
+    axes[-1].set_xlabel("seconds")
+    axes[-1].set_xlim(0, max(seconds, bin_s))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=120)
+    except (OSError, ValueError) as error:
+        raise ClaraError(f"{path}: the picture cannot be written ({error})") from error
+    finally:
+        pyplot.close(figure)

@@ -1,0 +1,88 @@
+"""Timers: how long each stage of a run worked and waited."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+_BINS = 512
+
+
+class Clock:
+    """How long a stage worked, and how long it waited for the stage before it or after it, over all its threads."""
+
+    def __init__(self) -> None:
+        self.worked_s = 0.0
+        self.waited_s = 0.0
+        self._lock = threading.Lock()
+        self._began = time.monotonic()
+        self._bin_s = 0.25
+        self._bins = [0.0] * _BINS
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Count what happens inside as work."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            ended = time.monotonic()
+            with self._lock:
+                self.worked_s += ended - began
+                self._mark(began - self._began, ended - self._began)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count what happens inside as waiting."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.waited_s += time.monotonic() - began
+
+    def timeline(self) -> tuple[float, list[float]]:
+        """Return the seconds that a bin lasts, and the seconds worked in each bin since the beginning."""
+        with self._lock:
+            return self._bin_s, list(self._bins)
+
+    def _mark(self, began_s: float, ended_s: float) -> None:
+        while ended_s >= _BINS * self._bin_s:  # a long run: two bins become one
+            pairs = zip(self._bins[::2], self._bins[1::2], strict=True)
+            self._bins = [sum(pair) for pair in pairs] + [0.0] * (_BINS // 2)
+            self._bin_s *= 2
+        first, last = int(began_s / self._bin_s), int(ended_s / self._bin_s)
+        for place in range(first, last + 1):
+            start_s, end_s = place * self._bin_s, (place + 1) * self._bin_s
+            self._bins[place] += min(end_s, ended_s) - max(start_s, began_s)
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """One clock for each stage, in the order of the stream."""
+
+    list: Clock = field(default_factory=Clock)
+    decode: Clock = field(default_factory=Clock)
+    encode: Clock = field(default_factory=Clock)
+    write: Clock = field(default_factory=Clock)
+
+    def items(self) -> dict[str, Clock]:
+        """Return the clocks by the names of their stages."""
+        return {"list": self.list, "decode": self.decode, "encode": self.encode, "write": self.write}
+
+    def seconds(self) -> dict[str, dict[str, float]]:
+        """Return the seconds that each stage worked and waited."""
+        return {
+            name: {"worked_s": round(clock.worked_s, 3), "waited_s": round(clock.waited_s, 3)}
+            for name, clock in self.items().items()
+        }
+
+    def shares(self) -> str:
+        """Return how busy each stage was so far, on one line."""
+        shares = {
+            name: clock.worked_s / max(clock.worked_s + clock.waited_s, 1e-9) for name, clock in self.items().items()
+        }
+        return " ".join(f"{name} {share:.0%}" for name, share in shares.items())

@@ -1,0 +1,1 @@
+"""Sources: folders, manifests, shards and arrays to items."""

@@ -1,0 +1,120 @@
+"""What is said, as a part of a vector."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from clara_search.models.clara.phone_head import BLANK, KEPT, SpokenConfig, count_pairs
+from clara_search.models.clara.towers import AudioTowerConfig, Clara, ClaraConfig, TextTowerConfig
+
+CERTAIN = 100.0
+
+
+def certain(slots: list[int], phones: int) -> Tensor:
+    return torch.nn.functional.one_hot(torch.tensor([slots]), phones + 1) * CERTAIN
+
+
+def counted(said: list[int], phones: int) -> Tensor:
+    """The counts of a sequence of phones, pair by pair."""
+    pairs, single = torch.zeros(phones, phones), torch.zeros(phones)
+    for place, phone in enumerate(said):
+        single[phone - 1] += 1
+        for back in range(1, place + 1):
+            pairs[said[place - back] - 1, phone - 1] += KEPT ** (back - 1)
+    return torch.cat([pairs.flatten(), single])
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=400), st.integers(0, 3))
+def test_what_is_certain_is_counted_pair_by_pair(said: list[int], pause: int) -> None:
+    slots = [BLANK]
+    for phone in said:
+        slots += [phone, phone] + [BLANK] * (1 + pause)  # a phone may last; a blank tells it from itself
+    torch.testing.assert_close(count_pairs(certain(slots, 4))[0], counted(said, 4), rtol=1e-3, atol=1e-3)
+
+
+def test_doubt_is_spread_over_the_pairs() -> None:
+    told = torch.tensor([[[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.5, 0.0, 0.5]]]).log()
+    pairs = count_pairs(told)[0, :4].view(2, 2)
+    torch.testing.assert_close(pairs, torch.tensor([[0.0, 0.5], [0.0, 0.0]]), rtol=1e-3, atol=1e-3)
+
+
+def test_padding_adds_no_phone() -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(1, 300, 6)
+    padded = torch.cat([logits, torch.randn(1, 40, 6) * 9], dim=1)
+    mask = torch.arange(340)[None] < 300
+    torch.testing.assert_close(count_pairs(padded, mask), count_pairs(logits))
+
+
+def test_counts_have_finite_gradients_through_a_block() -> None:
+    logits = (torch.randn(2, 600, 5, generator=torch.Generator().manual_seed(0)) * 20).requires_grad_()
+    count_pairs(logits).square().sum().backward()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+    assert logits.grad.abs().sum() > 0
+
+
+CONFIG = ClaraConfig(
+    "spoken",
+    16,
+    audio=AudioTowerConfig(
+        width=16, positions="sinusoidal", latents=4, latent_dim=16, latent_layers=0, pooling="latents", hidden=16
+    ),
+    text=TextTowerConfig(vocab_size=50, positions="sinusoidal", width=16, layers=1, heads=2, out=16, hidden=16),
+    spoken=SpokenConfig("abc", per_frame=2),
+)
+
+
+def test_the_same_phones_have_the_same_vector_however_fast() -> None:
+    torch.manual_seed(0)
+    spoken = Clara(CONFIG).spoken
+    assert spoken is not None
+
+    def vector(slots: list[int]) -> Tensor:
+        return spoken.embed(count_pairs(certain(slots, 3)))
+
+    torch.testing.assert_close(vector([0, 1, 1, 1, 0, 2, 2, 0, 0, 3]), vector([1, 2, 3]), rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(vector([1, 2, 3]), vector([3, 2, 1]), atol=1e-3)
+    assert vector([0, 0, 0]).abs().max() < 1e-6
+
+
+@torch.inference_mode()
+def test_phones_change_the_vector_and_padding_does_not() -> None:
+    torch.manual_seed(0)
+    model = Clara(CONFIG).eval()
+    frames = torch.randn(2, 40, 80)
+    mask = torch.arange(40)[None] < torch.tensor([[40], [26]])
+    together = model.embed_log_mels(frames, mask)
+    alone = model.embed_log_mels(frames[1:, :26])
+    torch.testing.assert_close(together[1:], alone, rtol=1e-4, atol=1e-5)
+    assert model.spoken is not None
+    torch.nn.init.zeros_(model.spoken.pairs.weight)
+    assert not torch.allclose(model.embed_log_mels(frames[1:, :26]), alone, atol=1e-3)
+
+
+@torch.inference_mode()
+def test_a_text_that_tells_its_phones_has_them_in_its_vector_and_padding_not() -> None:
+    torch.manual_seed(0)
+    assert CONFIG.spoken is not None
+    model = Clara(replace(CONFIG, spoken=replace(CONFIG.spoken, per_token=3))).eval()
+    ids = torch.randint(50, (2, 9))
+    mask = torch.arange(9)[None] < torch.tensor([[9], [5]])
+    alone = model.embed_tokens(ids[1:, :5])
+    torch.testing.assert_close(model.embed_tokens(ids, mask)[1:], alone, rtol=1e-4, atol=1e-5)
+    assert model.spoken is not None
+    torch.nn.init.zeros_(model.spoken.pairs.weight)
+    assert not torch.allclose(model.embed_tokens(ids[1:, :5]), alone, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"phones": ""}, {"phones": "aa"}, {"per_frame": 0}, {"per_frame": 65}, {"per_token": 65}]
+)
+def test_phones_that_no_model_has_are_refused(wrong: dict[str, object]) -> None:
+    assert CONFIG.spoken is not None
+    with pytest.raises(ValueError, match="must"):
+        replace(CONFIG.spoken, **wrong)

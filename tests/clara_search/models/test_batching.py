@@ -1,0 +1,135 @@
+"""What surrounds a model: cuts, batches, checks and precisions."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clara_search.errors import AudioError, DeviceError, FormatError, QueryError
+from clara_search.models.batching import (
+    batches,
+    checked,
+    checked_texts,
+    choose_device,
+    choose_precision,
+    embed_parts,
+    mask_of,
+    spans,
+    unit_vectors,
+)
+from clara_search.models.load import load_encoder
+
+CPU = torch.device("cpu")
+
+
+@given(st.integers(1, 10_000), st.integers(1, 500))
+def test_spans_cover_everything_in_equal_parts_and_no_more_than_needed(samples: int, longest: int) -> None:
+    found = spans(samples, longest)
+    assert len(found) == max(1, -(-samples // longest))
+    assert found[0][0] == 0
+    assert found[-1][1] == samples
+    assert all(before[1] >= after[0] for before, after in pairwise(found))
+    assert {end - start for start, end in found} == {min(samples, longest)}
+
+
+@given(st.lists(st.integers(1, 300), max_size=50), st.integers(1, 1000))
+def test_batches_hold_every_index_once_within_their_budget(lengths: list[int], budget: int) -> None:
+    found = list(batches(lengths, budget))
+    assert sorted(index for batch in found for index in batch) == list(range(len(lengths)))
+    for batch in found:
+        assert len(batch) == 1 or len(batch) * max(lengths[index] for index in batch) <= budget
+
+
+def test_a_mask_is_true_where_something_stands() -> None:
+    assert mask_of([1, 3]).tolist() == [[True, False, False], [True, True, True]]
+
+
+@pytest.mark.parametrize(
+    ("waveform", "message"),
+    [
+        (np.zeros(0, np.float32), "waveform 2 of 2 is empty"),
+        (np.zeros((8, 100), np.float32), r"waveform 2 of 2 has shape \(8, 100\): expected mono"),
+        (np.array([0.0, np.nan]), "waveform 2 of 2 holds samples that are not finite"),
+        (np.array([0.0, -np.inf]), "waveform 2 of 2 holds samples that are not finite"),
+        (np.zeros(10, np.int16), "waveform 2 of 2 holds int16"),
+        (np.full(10, 1e30, np.float32), r"waveform 2 of 2 holds samples of up to 1e\+30"),
+        (np.full(10, -1e300), r"waveform 2 of 2 holds samples of up to 1e\+300"),
+    ],
+)
+def test_what_is_no_waveform_is_named_by_its_place(waveform: np.ndarray, message: str) -> None:
+    with pytest.raises(AudioError, match=message):
+        checked([np.zeros(5, np.float32), waveform])
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ("dog", "got one text: put it into a list"),
+        (["a", None], "text 2 of 2 is no text: None"),
+        ([("a", "b")], "text 1 of 1 is no text"),
+        (["a\udcff"], "text 1 of 1 is not Unicode"),
+    ],
+)
+def test_what_is_no_text_is_named_by_its_place(texts: list[str], message: str) -> None:
+    with pytest.raises(QueryError, match=message):
+        checked_texts(texts)
+
+
+def test_a_waveform_of_doubles_becomes_one_of_singles() -> None:
+    assert checked([np.ones(3)])[0].dtype == np.float32
+
+
+def test_the_vector_of_a_long_clip_is_the_mean_of_its_parts() -> None:
+    """Each part is embedded as a unit vector that points where its first sample says."""
+
+    def embed(parts: list[np.ndarray]) -> np.ndarray:
+        assert all(len(part) <= 4 for part in parts)
+        return np.array([[np.cos(part[0]), np.sin(part[0])] for part in parts], dtype=np.float32)
+
+    short, long = np.full(3, 0.5), np.repeat([0.0, 1.0], 4)
+    found = embed_parts([short, long, short], 4, 2, embed)
+    np.testing.assert_allclose(found[0], [np.cos(0.5), np.sin(0.5)], atol=1e-6)
+    np.testing.assert_allclose(found[1], [np.cos(0.5), np.sin(0.5)], atol=1e-6)
+    np.testing.assert_allclose(found[2], found[0])
+    assert embed_parts([], 4, 2, embed).shape == (0, 2)
+
+
+def test_auto_is_fp32_on_a_cpu_and_bf16_on_a_gpu_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert choose_precision("auto", CPU) == "fp32"
+    for supported, expected in ((True, "bf16"), (False, "fp32")):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda supported=supported: supported)
+        assert choose_precision("auto", torch.device("cuda")) == expected
+        assert choose_precision("auto", CPU) == "fp32"
+    assert choose_precision("int8", CPU) == "int8"
+
+
+def test_an_unknown_precision_or_device_is_an_error() -> None:
+    with pytest.raises(DeviceError, match="no precision 'fp8'"):
+        choose_precision("fp8", CPU)
+    with pytest.raises(DeviceError, match="int8 runs on a CPU"):
+        choose_precision("int8", torch.device("cuda"))
+    with pytest.raises(DeviceError, match="cannot compute on 'abacus'"):
+        choose_device("abacus")
+    if not torch.cuda.is_available():
+        with pytest.raises(DeviceError, match="cannot compute on 'cuda:0'"):
+            choose_device("cuda:0")
+
+
+def test_texts_and_waveforms_may_come_one_by_one() -> None:
+    assert checked_texts(x for x in ["a", "b"]) == ["a", "b"]  # type: ignore[arg-type]
+    assert len(checked(np.ones(3, np.float32) for _ in range(2))) == 2  # type: ignore[arg-type]
+
+
+def test_without_a_compiler_compiling_is_refused_and_the_compiler_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(DeviceError, match="there is no no-such-compiler"):
+        load_encoder("clara-small", compile_model=True)
+
+
+@pytest.mark.parametrize("vector", [[0.0, 0.0], [float("nan"), 1.0], [float("inf"), 1.0]])
+def test_what_has_no_direction_is_no_unit_vector(vector: list[float]) -> None:
+    with pytest.raises(FormatError, match="zero or not finite"):
+        unit_vectors(torch.tensor([[1.0, 0.0], vector]))

@@ -1,0 +1,76 @@
+"""Batches on all cores of a CPU: all of them are done, what fails is raised, and torch keeps its threads."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from clara_search.models.cpu_pool import on_all_cores, share
+from clara_search.models.load import load_encoder
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def three_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_every_batch_is_done_once_on_one_core_each_and_torch_keeps_its_threads() -> None:
+    done: list[tuple[int, int, str]] = []
+
+    def work(number: int) -> None:
+        time.sleep(0.01)
+        done.append((number, torch.get_num_threads(), threading.current_thread().name))
+
+    on_all_cores(work, range(20), CPU)
+    assert sorted(number for number, _, _ in done) == list(range(20))
+    assert {threads for _, threads, _ in done} == {1}
+    assert 1 < len({name for _, _, name in done}) <= 3
+    seen: list[int] = []
+    later = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+    later.start()
+    later.join()
+    assert (torch.get_num_threads(), seen) == (3, [3])
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_what_a_batch_raises_is_raised_once_all_are_through() -> None:
+    done: list[int] = []
+
+    def work(number: int) -> None:
+        if number == 0:
+            raise MemoryError("no room")
+        time.sleep(0.05)
+        done.append(number)
+
+    with pytest.raises(MemoryError, match="no room"):
+        on_all_cores(work, range(4), CPU)
+    assert sorted(done) == [1, 2, 3]
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_a_batch_is_as_small_as_gives_every_core_two() -> None:
+    assert share(300, 1100, CPU) == 50
+    assert share(30_000, 1100, CPU) == 1100
+    assert share(300, 1100, torch.device("cuda")) == 1100
+
+
+def test_vectors_do_not_depend_on_the_number_of_threads() -> None:
+    encoder, rng, before = load_encoder(), np.random.default_rng(0), torch.get_num_threads()
+    clips = [rng.standard_normal(n).astype(np.float32) * 0.1 for n in rng.integers(1000, 160_000, 12)]
+    found = []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            found.append(encoder.encode_audio(clips))
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_allclose(found[0], found[1], atol=1e-5)

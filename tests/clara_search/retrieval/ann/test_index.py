@@ -1,0 +1,198 @@
+"""FAISS indices against exact search, through additions, replacements, deletions, damage and rebuilding."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from clara_search.errors import DatabaseError, QueryError
+from clara_search.retrieval.ann import index as ann
+from clara_search.retrieval.index import Index
+from clara_search.store.database import Database
+from tests.tables import rows, table_of, unit_vectors
+
+QUERIES = unit_vectors(20, seed=99, clusters=20)
+
+
+def ids_of(found):
+    return [[hit.id for hit in hits] for hits in found]
+
+
+def assert_agrees_with_exact_search(index, k=10):
+    queries = QUERIES if k <= 100 else QUERIES[:3]
+    approximate, exact = index.search_vectors(queries, k), index.search_vectors(queries, k, exact=True)
+    assert ids_of(approximate) == ids_of(exact)
+    for ours, theirs in zip(approximate, exact, strict=True):
+        assert [hit.score for hit in ours] == pytest.approx([hit.score for hit in theirs], abs=2e-6)
+
+
+def all_lists(table):
+    """An inverted index that looks into every list, so that nothing but our own faults can lose a row."""
+    return ann.build(table, "ivf", target_recall=1.0)
+
+
+@pytest.fixture
+def table(database):
+    return table_of(database, unit_vectors(1000, clusters=20))
+
+
+@pytest.mark.parametrize("kind", ["flat", "ivf"])
+@pytest.mark.parametrize("k", [1, 10, 1500])
+def test_faiss_agrees_with_exact_search(table, kind, k):
+    ann.build(table, kind, target_recall=1.0)
+    index = Index(table)
+    if kind == "flat" or k == 1500:  # more than the probed lists hold: every list is looked into
+        assert_agrees_with_exact_search(index, k)
+    some = QUERIES[:3]
+    for hits, exact in zip(index.search_vectors(some, k), index.search_vectors(some, k, exact=True), strict=True):
+        scores = {hit.id: hit.score for hit in exact}
+        assert all(hit.score == pytest.approx(scores[hit.id], abs=2e-6) for hit in hits if hit.id in scores)
+        assert len(hits) == len(exact)
+
+
+def test_the_stated_recall_is_what_search_reaches(table):
+    status = ann.build(table, "ivf", target_recall=0.9)
+    assert status.meta.recall >= 0.9
+    assert 1 <= status.meta.nprobe <= status.meta.lists
+    index = Index(table)
+    vectors = unit_vectors(1000, clusters=20)[:200]
+    found = (ids_of(index.search_vectors(vectors, 11, exact=exact)) for exact in (False, True))
+    shares = []
+    for position, (approximate, exact) in enumerate(zip(*found, strict=True)):
+        true = set(exact) - {f"{position:06d}"}
+        shares.append(len(true & set(approximate)) / len(true))
+    assert np.mean(shares) == pytest.approx(status.meta.recall, abs=0.05)
+
+
+def test_a_low_target_looks_into_fewer_lists(table):
+    assert ann.build(table, "ivf", target_recall=0.3).meta.nprobe < all_lists(table).meta.nprobe
+
+
+def test_recall_is_measured_with_texts_where_there_are_any(database):
+    kinds = ["audio"] * 180 + ["text"] * 20
+    meta = ann.build(table_of(database, unit_vectors(200), kind=kinds)).meta
+    assert (meta.kind, meta.measured_with, meta.measured_queries) == ("flat", "text", 20)
+
+
+@pytest.mark.parametrize("kind", ["flat", "ivf"])
+def test_rows_added_replaced_and_deleted_since_are_right(table, kind):
+    ann.build(table, kind, target_recall=1.0)
+    index = Index(table)
+    index.search_vectors(QUERIES)
+    replaced = [f"{number:06d}" for number in range(0, 200, 2)]
+    before = unit_vectors(1000, clusters=20)[:200:2]
+    table.upsert(rows(unit_vectors(100, seed=5), ids=replaced))
+    table.upsert(rows(QUERIES[:20], ids=[f"new{number:03d}" for number in range(20)]))
+    table.delete_ids([f"{number:06d}" for number in range(500, 700)])
+    status = ann.status(table)
+    assert (status.covered, status.added, status.gone) == (700, 120, 300)
+    for number, hits in enumerate(index.search_vectors(QUERIES[:20], 1)):
+        assert hits[0].id == f"new{number:03d}"
+    # A replaced row is not found where it was.
+    for identity, hits in zip(replaced, index.search_vectors(before, 1), strict=True):
+        assert hits[0].id != identity or hits[0].score < 0.999
+    if kind == "flat":
+        assert_agrees_with_exact_search(index, k=820)
+        assert_agrees_with_exact_search(index)
+    table.compact()
+    assert ann.status(table).covered == 700
+    ann.build(table, kind)
+    status = ann.status(table)
+    assert (status.covered, status.added, status.gone) == (820, 0, 0)
+
+
+def test_rows_replaced_by_the_same_content_are_still_right(table):
+    ann.build(table, "flat")
+    same = rows(unit_vectors(10, clusters=20))
+    other = rows(unit_vectors(10, seed=3))
+    table.upsert(other.set_column(other.schema.get_field_index("content_hash"), "content_hash", same["content_hash"]))
+    assert ann.status(table).gone == 10
+    assert_agrees_with_exact_search(Index(table))
+
+
+def test_an_index_of_another_table_of_the_same_name_hides_nothing(tmp_path):
+    first, second = (Database(tmp_path / name, create=True) for name in ("first", "second"))
+    ann.build(table_of(first, unit_vectors(100)), "flat")
+    table = table_of(second, unit_vectors(100, seed=1))
+    (first.path / "_ann").rename(second.path / "_ann")
+    assert ann.status(table).covered == 0
+    assert_agrees_with_exact_search(Index(table))
+
+
+def test_filters_are_answered_exactly(table):
+    ann.build(table, "ivf", target_recall=0.1)
+    index = Index(table)
+    where = "id >= '000900'"
+    assert ids_of(index.search_vectors(QUERIES, 10, where=where)) == ids_of(
+        index.search_vectors(QUERIES, 10, where=where, exact=True)
+    )
+
+
+def test_equal_rows_stand_in_order_of_id_as_in_exact_search(database):
+    table = table_of(database, np.repeat(unit_vectors(5), 4, axis=0), ids=[f"{n * 7 % 20:06d}" for n in range(20)])
+    ann.build(table, "flat")
+    assert_agrees_with_exact_search(Index(table), k=20)
+
+
+def test_an_open_index_notices_that_it_was_built_rebuilt_and_dropped(table):
+    index = Index(Database(table.database.path).table())
+    assert index._ann_index() is None
+    ann.build(table, "flat")
+    assert index._ann_index().meta.kind == "flat"
+    ann.build(table, "ivf")
+    assert index._ann_index().meta.kind == "ivf"
+    files = {path.name for path in (table.database.path / "_ann" / "corpus").iterdir()}
+    assert files == {"meta.json", *index._ann_index().meta.checksums}
+    assert ann.drop(table)
+    assert index._ann_index() is None
+    assert not ann.drop(table)
+    assert ann.status(table) is None
+
+
+def test_a_flipped_byte_is_found(table):
+    ann.build(table, "flat")
+    path = next((table.database.path / "_ann" / "corpus").glob("*.faiss"))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    for use in (lambda: Index(table).search_vectors(QUERIES), lambda: ann.status(table)):
+        with pytest.raises(DatabaseError, match=r"damaged.*ann build.*ann drop"):
+            use()
+    assert Index(table).search_vectors(QUERIES, exact=True)
+    ann.build(table, "flat")
+    assert_agrees_with_exact_search(Index(table))
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", "null", '{"format_version": 1'])
+def test_a_broken_meta_file_is_named(table, content):
+    ann.build(table, "flat")
+    (table.database.path / "_ann" / "corpus" / "meta.json").write_text(content)
+    with pytest.raises(DatabaseError, match=r"broken meta\.json.*ann drop"):
+        Index(table).search_vectors(QUERIES)
+    assert ann.drop(table)
+
+
+def test_a_missing_file_and_a_later_format_are_named(table):
+    ann.build(table, "flat")
+    folder = table.database.path / "_ann" / "corpus"
+    meta = json.loads((folder / "meta.json").read_text())
+    (folder / "meta.json").write_text(json.dumps({**meta, "format_version": 2}))
+    with pytest.raises(DatabaseError, match="format 2"):
+        ann.load(table)
+    (folder / "meta.json").write_text(json.dumps(meta))
+    next(folder.glob("*.arrow")).unlink()
+    with pytest.raises(DatabaseError, match=r"arrow is missing"):
+        ann.load(table)
+
+
+def test_an_empty_table_and_a_silly_target_are_refused(database):
+    table = table_of(database, unit_vectors(1))
+    assert ann.build(table).meta.recall == 1.0
+    with pytest.raises(QueryError, match="between 0 and 1"):
+        ann.build(table, target_recall=1.5)
+    table.delete_ids(["000000"])
+    assert Index(table).search_vectors(QUERIES) == [[]] * len(QUERIES)
+    with pytest.raises(QueryError, match="is empty"):
+        ann.build(table)

@@ -1,0 +1,133 @@
+"""`db verify`: what it finds in tables that were damaged on purpose, and that it mends them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from clara_search.commands.main import main
+from clara_search.errors import DatabaseError
+from clara_search.retrieval.ann import index as ann
+from clara_search.store.database import Database, ledger_name
+from clara_search.store.verify import Finding, verify
+from indexer.pipeline import index
+from tests.helpers import ToneEncoder, write_tone
+
+
+@pytest.fixture
+def indexed(recordings: Path, database: Database, encoder: ToneEncoder) -> Database:
+    index([recordings], database, encoder)
+    write_tone(recordings / "more.wav", 700)
+    index([recordings], database, encoder)
+    return database
+
+
+def found(database: Database, repair: bool = False) -> dict[str, Finding]:
+    return {one.check: one for one in verify(database, "corpus", repair, encoder=ToneEncoder())}
+
+
+def heads(database: Database, table: str = "corpus") -> list[Path]:
+    return sorted((database.table_folder(table) / "_versions").glob("*.manifest"))
+
+
+def test_a_sound_table_passes_every_check(indexed: Database) -> None:
+    ann.build(indexed.table())
+    findings = found(indexed)
+    assert list(findings) == ["files", "ledger", "vectors", "ids", "hashes", "encoder", "sample", "ann"]
+    assert all(one.ok and not one.repaired for one in findings.values())
+    assert "4 of 4 rows embedded again" in findings["sample"].detail
+
+
+@pytest.mark.parametrize("table", ["corpus", ledger_name("corpus")])
+def test_an_empty_head_manifest_is_rolled_back(indexed: Database, recordings: Path, table: str) -> None:
+    """As a power cut leaves it: the version before is there, and the next run does again what it lacks."""
+    heads(indexed, table)[0].write_bytes(b"")
+    again = Database(indexed.path)
+    if table == "corpus":
+        with pytest.raises(DatabaseError, match=r"cannot be opened .*db verify --repair"):
+            again.table()
+    check = "files" if table == "corpus" else "ledger"
+    assert not found(again)[check].ok
+    assert found(again, repair=True)[check].repaired
+    assert all(one.ok for one in found(Database(indexed.path)).values())
+    summary = index([recordings], Database(indexed.path), ToneEncoder())
+    assert (summary.indexed + summary.unchanged, summary.rows) == (4, 4)
+    assert summary.indexed == 1
+
+
+def test_a_damaged_data_file_of_the_last_version_is_rolled_back(indexed: Database, recordings: Path) -> None:
+    newest = max((indexed.table_folder("corpus") / "data").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    newest.write_bytes(b"")
+    assert not found(Database(indexed.path))["files"].ok
+    assert found(Database(indexed.path), repair=True)["files"].repaired
+    assert index([recordings], Database(indexed.path), ToneEncoder()).rows == 4
+
+
+def test_a_table_that_cannot_be_mended_is_left_as_it_is(indexed: Database) -> None:
+    for path in (indexed.table_folder("corpus") / "data").iterdir():
+        path.write_bytes(b"")
+    for path in heads(indexed)[:-1]:
+        path.write_bytes(b"")
+    heads(indexed)[-1].write_bytes(b"")
+    before = heads(indexed)
+    assert not found(Database(indexed.path), repair=True)["files"].ok
+    assert heads(indexed) == before
+
+
+def test_bad_rows_are_found_deleted_and_written_again(indexed: Database, recordings: Path) -> None:
+    table = indexed.table()
+    rows = table.scan(table.schema.names).to_pylist()
+    rows[0]["vector"] = [0.0] * 16
+    rows[1]["vector"] = [0.5] * 16
+    rows[2]["content_hash"] = ""
+    vector = np.roll(np.array(rows[3]["vector"], np.float32), 8)
+    rows[3]["vector"] = (vector / np.linalg.norm(vector)).tolist()
+    import pyarrow as pa
+
+    table.upsert(pa.Table.from_pylist(rows, schema=table.schema))
+    findings = found(indexed)
+    assert [one.check for one in findings.values() if not one.ok] == ["vectors", "hashes", "sample"]
+    assert "2 rows are not finite" in findings["vectors"].detail
+    repaired = found(indexed, repair=True)
+    assert all(one.ok for one in repaired.values())
+    assert indexed.table().count() < 4
+    assert index([recordings], indexed, ToneEncoder()).rows == 4
+    assert all(one.ok and not one.repaired for one in found(indexed).values())
+
+
+def test_an_id_that_is_there_twice_is_kept_once(indexed: Database) -> None:
+    table = indexed.table()
+    rows = table.scan(table.schema.names)
+    table._lance.add(rows.slice(0, 2))  # as a writer does that knows nothing of the key
+    assert "2 ids are there more than once" in found(indexed)["ids"].detail
+    assert found(indexed, repair=True)["ids"].repaired
+    assert indexed.table().count() == 4
+
+
+def test_a_stale_index_is_built_anew(indexed: Database, recordings: Path) -> None:
+    ann.build(indexed.table())
+    for number in range(3):
+        write_tone(recordings / f"late{number}.wav", 900 + number)
+    index([recordings], indexed, ToneEncoder())
+    assert "3 were added" in found(indexed)["ann"].detail
+    assert found(indexed, repair=True)["ann"].repaired
+    assert "3 were added" not in found(indexed)["ann"].detail
+
+
+def test_a_changed_or_missing_source_is_no_damage(indexed: Database, recordings: Path) -> None:
+    write_tone(recordings / "low.wav", 3000)
+    (recordings / "more.wav").unlink()
+    sample = found(indexed)["sample"]
+    assert sample.ok
+    assert "1 changed since, 1 out of reach" in sample.detail
+
+
+def test_the_command_ends_with_1_where_something_is_broken(indexed: Database) -> None:
+    heads(indexed)[0].write_bytes(b"")
+    result = CliRunner().invoke(main, ["db", "verify", "--db", str(indexed.path)])
+    assert result.exit_code == 1
+    assert "corpus  files    BROKEN" in result.stdout
+    assert "see --repair" in result.stderr

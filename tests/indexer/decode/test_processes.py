@@ -1,0 +1,189 @@
+"""Decoding in processes: the same waveforms, and a decoder that crashes or hangs costs one file."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from clara_search.files.paths import Status
+from clara_search.store.database import Database
+from indexer.decode import prefetch as decoding
+from indexer.decode import processes as children
+from indexer.decode.prefetch import Decoding, load
+from indexer.decode.processes import Readers
+from indexer.ledger.digest_map import DigestMap
+from indexer.ledger.ledger import Known
+from indexer.pipeline import index
+from indexer.sources.item import Held, Item, Samples
+from indexer.sources.listing import items
+from tests.helpers import ToneEncoder, write_tone
+
+NOTHING = Known(DigestMap(2), np.zeros(0, np.uint64), False)
+IN_PROCESSES = Decoding(16000, place="processes", threads=2)
+
+CRASHING = """
+import os, signal, sys; sys.path[:] = sys.argv[1:]
+import indexer.items
+load_audio = indexer.items.load_audio
+def load(source, rate):
+    name = os.path.basename(source.name)
+    if "crash" in name:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if "hang" in name:
+        import time; time.sleep(600)
+    print("what a library says")
+    return load_audio(source, rate)
+indexer.items.load_audio = load
+from indexer.children import serve; serve()
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for number in range(20):
+        write_tone(tmp_path / "in" / f"{number:02}.wav", 100 + 50 * number, duration_s=0.3 + number / 10)
+    (tmp_path / "in" / "bad.wav").write_text("no sound")
+    return tmp_path / "in"
+
+
+def test_processes_decode_what_threads_do(folder: Path) -> None:
+    expected = list(load(items([folder]), NOTHING, Decoding(16000, place="threads")))
+    found = list(load(items([folder]), NOTHING, IN_PROCESSES))
+    assert [one.item for one in found] == [one.item for one in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert (one.state, one.content_hash, one.reason) == (other.state, other.content_hash, other.reason)
+        assert (one.waveform is None) == (other.waveform is None)
+        if one.waveform is not None and other.waveform is not None:
+            np.testing.assert_array_equal(one.waveform, other.waveform)
+
+
+def test_a_decoder_that_crashes_costs_its_file(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(children, "_SERVE", CRASHING)
+    write_tone(folder / "05-crash.wav")
+    write_tone(folder / "15-crash.wav")
+    for path in folder.iterdir():
+        os.utime(path, (1.6e9, 1.6e9))
+    summary = index([folder], tmp_path / "db", ToneEncoder(), decode_in="processes", threads=2)
+    assert (summary.indexed, summary.failed) == (20, 3)
+    reasons = {Path(one["uri"]).name: one["reason"] for one in Database(tmp_path / "db").failures()}
+    assert reasons["05-crash.wav"] == reasons["15-crash.wav"] == "the decoder crashed (SIGSEGV)"
+    # It is not tried again before it is touched: a run that goes on shall not crash where the last one did.
+    assert index([folder], tmp_path / "db", ToneEncoder(), decode_in="threads").failed == 3
+
+
+def test_a_decoder_that_hangs_is_ended_with_its_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(children, "_SERVE", CRASHING)
+    monkeypatch.setattr(decoding, "_PATIENCE_S", 0.1)
+    begun = remembered(monkeypatch)
+    write_tone(folder / "05-hang.wav")
+    how = Decoding(16000, timeout_s=2.0, place="processes", threads=1)
+    found = {Path(one.item.uri).name: one for one in load(items([folder]), NOTHING, how)}
+    assert found["05-hang.wav"].reason == "not decoded within 2 s (--timeout)"
+    assert sum(one.state == "fresh" for one in found.values()) == 20
+    assert [child.ending for child in begun] == [-signal.SIGKILL] * 2
+
+
+def test_a_process_that_is_killed_from_outside_costs_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = remembered(monkeypatch)
+    found = []
+    for one in load(items([folder]), NOTHING, Decoding(16000, place="processes", threads=1)):
+        if not found:
+            begun[0]._process.kill()
+        found.append(one)
+    assert sum(one.state == "fresh" for one in found) == 20
+
+
+def test_where_no_process_can_begin_it_is_done_in_this_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(children, "_SERVE", "raise SystemExit(1)")
+    begun = remembered(monkeypatch)
+    found = list(load(items([folder]), NOTHING, Decoding(16000, place="processes", threads=1)))
+    assert sum(one.state == "fresh" for one in found) == 20
+    assert [child.ending for child in begun] == [1]
+
+
+def test_a_process_ends_when_the_one_that_began_it_does(folder: Path, tmp_path: Path) -> None:
+    script = f"""
+import sys, os
+from indexer import children
+from tests.indexer.test_children import CRASHING, NOTHING
+from clara_search.places import Status
+from indexer.items import Item
+import threading
+children._SERVE = CRASHING
+child = children._Child(NOTHING, 16000)
+asking = threading.Thread(target=child.read, args=([Item("", "audio", {str(folder / "hang.wav")!r})], Status(1, "")))
+asking.daemon = True
+asking.start()
+while not child.has_begun:
+    pass
+print(child._process.pid, flush=True)
+os._exit(0)
+"""
+    write_tone(folder / "hang.wav")
+    result = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=True, timeout=60)
+    deadline = time.monotonic() + 10
+    while is_running(int(result.stdout)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def remembered(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Return a list that fills with the processes that are begun."""
+    begun: list[Any] = []
+    begin = children._Child.__init__
+    monkeypatch.setattr(children._Child, "__init__", lambda self, *a: (begun.append(self), begin(self, *a))[1])
+    return begun
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        Item("", "audio", "one", content=Samples(np.zeros(1600, np.float32), 16000)),
+        Item("", "audio", "two", content=Held(b"RIFF")),
+        Item("", "audio", "memory://nowhere/a.wav"),
+    ],
+)
+def test_what_may_only_be_in_the_memory_of_this_process_is_decoded_in_it(
+    item: Item, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(children, "_Child", lambda *_: pytest.fail("a process was begun"))
+    (found,) = Readers(NOTHING, 16000, "processes").read([item], Status(1, ""))
+    assert found.state == ("fresh" if isinstance(item.content, Samples) else "failed")
+
+
+def test_no_process_outlives_a_run_that_is_cut_off(folder: Path) -> None:
+    stream = load(items([folder]), NOTHING, IN_PROCESSES)
+    next(stream)
+    mine = [one for one in _children_of(os.getpid()) if "indexer.decode.processes" in one[1]]
+    assert mine
+    stream.close()
+    deadline = time.monotonic() + 10
+    while any(is_running(pid) for pid, _ in mine):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _children_of(parent: int) -> list[tuple[int, str]]:
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            if int((place / "stat").read_text().rpartition(")")[2].split()[1]) == parent:
+                found.append((int(place.name), (place / "cmdline").read_text()))
+        except OSError:
+            continue
+    return found

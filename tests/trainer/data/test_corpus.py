@@ -1,0 +1,153 @@
+"""The list of recordings is that of today: made anew when anything changes, whole, by one process at a time."""
+
+import http.server
+import json
+import logging
+import multiprocessing
+import tarfile
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from clara_search.errors import FormatError
+from tests.helpers import write_tone
+from tests.trainer.conftest import write_clips
+from tests.trainer.pretraining.test_run import RATE
+from trainer.data.corpus import Corpus, load_corpus
+
+
+def add_in_subfolder(folder: Path) -> None:
+    write_clips(folder / "sub", 2)
+
+
+def edit_a_text(folder: Path) -> None:
+    (folder / "00.json").write_text(json.dumps({"text": "another text"}))
+
+
+def lengthen_a_recording(folder: Path) -> None:
+    write_tone(folder / "00.wav", 300, 0.9, RATE)
+
+
+def remove_a_recording(folder: Path) -> None:
+    (folder / "00.wav").unlink()
+
+
+def heard(corpus: Corpus) -> list[tuple[str, str, float]]:
+    return [(x.key, x.text, corpus.duration_s(index)) for index, x in enumerate(corpus.examples)]
+
+
+@pytest.mark.parametrize("decode", [True, False])
+@pytest.mark.parametrize("change", [add_in_subfolder, edit_a_text, lengthen_a_recording, remove_a_recording])
+def test_a_folder_that_changes_is_listed_anew(tmp_path: Path, change: Callable[[Path], None], decode: bool) -> None:
+    folder = write_clips(tmp_path / "clips", 4)
+    (folder / "sub").mkdir()
+    before = load_corpus([str(folder)], RATE, tmp_path, decode)
+    assert load_corpus([str(folder)], RATE, tmp_path, decode).folder == before.folder
+    (folder / "notes.md").write_text("of no concern")
+    assert load_corpus([str(folder)], RATE, tmp_path, decode).folder == before.folder
+    change(folder)
+    after = load_corpus([str(folder)], RATE, tmp_path, decode)
+    assert heard(after) != heard(before)
+    assert heard(after) == heard(load_corpus([str(folder)], RATE, tmp_path / "afresh", decode))
+
+
+def test_recordings_of_a_manifest_that_come_later_or_change_are_found(tmp_path: Path) -> None:
+    write_tone(tmp_path / "a.wav", 300, 0.2, RATE)
+    (tmp_path / "m.csv").write_text("path,text\na.wav,one\nb.wav,two\n")
+    place = [str(tmp_path / "m.csv")]
+    assert [x.text for x in load_corpus(place, RATE, tmp_path).examples] == ["one"]
+    write_tone(tmp_path / "b.wav", 500, 0.2, RATE)
+    assert [x.text for x in load_corpus(place, RATE, tmp_path).examples] == ["one", "two"]
+    write_tone(tmp_path / "b.wav", 500, 0.7, RATE)
+    assert load_corpus(place, RATE, tmp_path).duration_s(1) == 0.7
+
+
+def test_a_url_that_is_down_is_said_and_not_remembered(tmp_path: Path) -> None:
+    folder = write_clips(tmp_path / "clips", 4)
+    with tarfile.open(tmp_path / "s.tar", "w") as archive:
+        for path in sorted(folder.iterdir()):
+            archive.add(path, path.name)
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path)))
+    url = f"http://127.0.0.1:{server.server_port}"
+    server.server_close()
+    with pytest.raises(FormatError, match=r"s\.tar: cannot be read \(Cannot connect"):
+        load_corpus([f"{url}/s.tar"], RATE, tmp_path / "cache")
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", server.server_port), partial(Quiet, directory=str(tmp_path)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        assert len(load_corpus([f"{url}/s.tar"], RATE, tmp_path / "cache")) == 4
+        with pytest.raises(FormatError, match=r"none\.tar: cannot be read"):
+            load_corpus([f"{url}/none.tar"], RATE, tmp_path / "cache")
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_cached_list_cannot_name_a_shard_that_was_not_asked_for(tmp_path: Path) -> None:
+    folder = write_clips(tmp_path / "clips", 4)
+    with tarfile.open(tmp_path / "s.tar", "w") as archive:
+        for path in sorted(folder.iterdir()):
+            archive.add(path, path.name)
+    before = load_corpus([str(tmp_path / "s.tar")], RATE, tmp_path / "cache", decode=False)
+    listed = before.folder / "examples.jsonl"
+    content = listed.read_text()
+    listed.write_text(content.replace(str(tmp_path / "s.tar"), "reference://a.wav::http://127.0.0.1:9/leak.json"))
+    after = load_corpus([str(tmp_path / "s.tar")], RATE, tmp_path / "cache", decode=False)
+    assert {x.stored.place for x in after.examples if x.stored} == {str(tmp_path / "s.tar")}
+    assert listed.read_text() == content
+
+
+@pytest.mark.parametrize("name", ["examples.jsonl", "samples.i16"])
+@pytest.mark.parametrize("keep", [0, 0.5, "a line"])
+def test_a_damaged_list_is_made_anew(tmp_path: Path, name: str, keep: float | str) -> None:
+    folder = write_clips(tmp_path / "clips", 4)
+    before = load_corpus([str(folder)], RATE, tmp_path / "cache")
+    expected = heard(before)
+    damaged = before.folder / name
+    content = damaged.read_bytes()
+    del before
+    cut = content.rindex(b"\n", 0, -1) + 1 if keep == "a line" and b"\n" in content else int(len(content) * 0.7)
+    damaged.write_bytes(content[: cut if keep == "a line" else int(len(content) * float(keep))])
+    again = load_corpus([str(folder)], RATE, tmp_path / "cache")
+    assert heard(again) == expected
+    assert damaged.read_bytes() == content
+
+
+def listed(places: list[str], cache: Path) -> None:
+    assert len(load_corpus(places, RATE, cache)) == 40
+
+
+def test_processes_that_begin_together_list_once(tmp_path: Path) -> None:
+    folder = write_clips(tmp_path / "clips", 40)
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=listed, args=([str(folder)], tmp_path / "cache")) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+
+
+def test_a_place_that_is_named_twice_is_taken_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = write_clips(tmp_path / "clips", 4)
+    with caplog.at_level(logging.WARNING):
+        assert len(load_corpus([str(folder), f"{folder}/../clips"], RATE, tmp_path)) == 4
+    assert "is named twice: taken once" in caplog.text
+
+
+def test_nothing_is_remembered_of_what_gives_nothing(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("path,text\nnone.wav,x\n")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FormatError, match=r"no recording can be read; .*left-out\.txt says why"):
+        load_corpus([str(tmp_path / "m.csv")], RATE, tmp_path)
+    with pytest.raises(FormatError, match=r"no recording can be read; .*empty: there is none"):
+        load_corpus([str(tmp_path / "empty")], RATE, tmp_path)
+    assert not list(tmp_path.glob("*/examples.jsonl*"))

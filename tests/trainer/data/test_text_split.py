@@ -1,0 +1,35 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainer.data.digits import DIGITS
+from trainer.data.text_split import normalise, text_split
+
+
+def test_case_and_punctuation_do_not_move_a_text() -> None:
+    assert normalise("  Hello,   WORLD! ") == normalise("hello world") == "hello world"
+    assert text_split("It's a dog.") == text_split("it s a DOG")
+
+
+def test_texts_of_nothing_but_marks_stay_apart() -> None:
+    assert normalise("...") != normalise("?")
+
+
+def test_shares_are_as_declared() -> None:
+    sides = [text_split(f"sentence number {index}") for index in range(20000)]
+    assert abs(sides.count("test") / 20000 - 0.10) < 0.01
+    assert abs(sides.count("valid") / 20000 - 0.05) < 0.01
+
+
+def test_the_split_never_moves() -> None:
+    texts = ("a dog barks", "the quick brown fox", "ein Hund", "applause")
+    assert [text_split(text) for text in texts] == ["train", "test", "test", "valid"]
+
+
+def test_digit_words_are_trained_on() -> None:
+    assert {text_split(word.upper()) for words in DIGITS.values() for word in words} == {"train"}
+
+
+@given(st.text())
+def test_every_text_has_a_side_and_normalising_twice_changes_nothing(text: str) -> None:
+    assert text_split(text) in ("train", "valid", "test")
+    assert normalise(normalise(text)) == normalise(text)

@@ -1,0 +1,42 @@
+"""`python -m trainer fit-phone-bigrams`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import torch
+
+from clara_search.errors import FormatError
+from clara_search.models.clara.checkpoint import save_model
+from trainer.commands.common import load, recipe_options
+from trainer.data.text_split import normalise
+from trainer.pretraining.phone_bigrams import _BATCH, fit_pairs, hear_pairs, say_pairs
+
+
+@click.command("pairs")
+@recipe_options
+@click.option("--steps", type=click.IntRange(min=1), default=600, show_default=True, help=f"Of {_BATCH} pairs each.")
+def pairs_command(
+    recipe: Path, sources: tuple[str, ...], overrides: tuple[str, ...], run: Path | None, steps: int
+) -> None:
+    """Fit the matrix of phone pairs of RECIPE to what the model of towers.begin hears in its training recordings.
+
+    Writes a model folder, which a recipe names as its towers.begin.
+    """
+    from trainer.pretraining.run import prepare
+
+    settings, folder = load(recipe, sources, overrides, run)
+    ready = prepare(settings, folder, rehearse=True)
+    model, corpus, phones = ready.module.model.eval(), ready.corpus, ready.aids.phones
+    spoken = [(i, said) for i in ready.sides.train if phones is not None and (said := phones.of(corpus.examples[i]))]
+    if not spoken:
+        raise FormatError("none of the recordings to train on has phones")
+    indices = [index for index, _ in spoken]
+    heard = hear_pairs(model, corpus, indices, settings.data.max_audio_s)
+    texts = [normalise(corpus.examples[index].text) for index in indices]
+    numbers = {text: number for number, text in enumerate(sorted(set(texts)))}
+    groups = torch.tensor([numbers[text] for text in texts])
+    losses = fit_pairs(model, heard, say_pairs(model, [said for _, said in spoken]), groups, steps)
+    save_model(folder / "model", model, ready.tokenizer, card="")
+    click.echo(f"{folder / 'model'}: {len(indices)} recordings, the loss went from {losses[0]:.2f} to {losses[-1]:.2f}")

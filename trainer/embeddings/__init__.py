@@ -1,0 +1,1 @@
+"""Embeddings of labelled clips, cached."""

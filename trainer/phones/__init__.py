@@ -1,0 +1,1 @@
+"""Phones: pronunciation of texts."""

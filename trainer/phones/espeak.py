@@ -1,0 +1,110 @@
+"""Text to synthetic speech and to phones with espeak-ng.
+
+espeak-ng comes from the PyPI wheel `espeakng-loader` (the shared library and its voices) and is called through ctypes,
+so that neither a system package nor a process per word is needed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from clara_search.audio.waveform import Waveform
+from clara_search.errors import ClaraError
+
+_ESPEAK_RATE, _ESPEAK_PITCH = 1, 3  # espeak_PARAMETER
+_SYNCHRONOUS, _UTF8, _DONT_EXIT = 0x02, 0x01, 0x8000
+_IPA = 0x02  # a mode of espeak_TextToPhonemes
+_Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+
+
+class SpeechError(ClaraError):
+    """Speech that cannot be made: espeak-ng is missing, does not start, or does not know a voice."""
+
+
+def speak(text: str, voice: str = "en", speed_wpm: int = 175, pitch: int = 50) -> tuple[Waveform, int]:
+    """Return `text` spoken by espeak-ng as mono float32, shape (samples,), and its rate in Hz.
+
+    `voice` is an espeak-ng voice ("en", "es-419"), with a variant after a plus where wanted ("en+f3"). `speed_wpm` is
+    in words a minute (80 to 450), `pitch` from 0 to 99. The same calls in a new process give the same samples; within
+    one, espeak-ng goes on from where its oscillators stand. Raises SpeechError without espeakng-loader or for an
+    unknown voice.
+    """
+    with _lock:
+        espeak = _start()
+        _choose(espeak, voice)
+        espeak.library.espeak_SetParameter(_ESPEAK_RATE, speed_wpm, 0)
+        espeak.library.espeak_SetParameter(_ESPEAK_PITCH, pitch, 0)
+        espeak.chunks.clear()
+        content = text.encode("utf-8") + b"\0"
+        espeak.library.espeak_Synth(content, ctypes.c_size_t(len(content)), 0, 0, 0, _UTF8, None, None)
+        samples = np.frombuffer(b"".join(espeak.chunks), dtype=np.int16)
+    return samples.astype(np.float32) / 32768.0, espeak.sample_rate
+
+
+def pronounce(text: str, voice: str = "en") -> str:
+    """Return how the espeak-ng voice `voice` would say `text`, in the IPA. Raises SpeechError as `speak` does."""
+    with _lock:
+        espeak = _start()
+        _choose(espeak, voice)
+        rest = ctypes.c_char_p(text.encode("utf-8"))
+        clauses = []
+        while rest.value is not None:
+            clauses.append(espeak.library.espeak_TextToPhonemes(ctypes.byref(rest), _UTF8, _IPA).decode("utf-8"))
+    return " ".join(clauses)
+
+
+def voice_variants() -> list[str]:
+    """Return the names of all variants that the installed espeak-ng has, sorted ("f3" makes "en+f3")."""
+    with _lock:
+        return sorted(path.name for path in (_start().voices / "!v").iterdir())
+
+
+class _Espeak(NamedTuple):
+    """The started library: what it holds, and where its callback leaves the samples."""
+
+    library: ctypes.CDLL
+    voices: Path
+    sample_rate: int
+    chunks: list[bytes]
+    callback: Any  # kept alive: the library calls it
+
+
+_lock = threading.Lock()  # the library has one global state
+
+
+@cache
+def _start() -> _Espeak:
+    try:
+        import espeakng_loader
+    except ImportError as error:
+        raise SpeechError("speech synthesis needs espeak-ng: pip install espeakng-loader") from error
+    library = ctypes.CDLL(str(espeakng_loader.get_library_path()))
+    folder = Path(espeakng_loader.get_data_path())
+    library.espeak_TextToPhonemes.restype = ctypes.c_char_p
+    rate = int(library.espeak_Initialize(_SYNCHRONOUS, 0, str(folder).encode(), _DONT_EXIT))
+    if rate <= 0:
+        raise SpeechError(f"espeak-ng did not start with the voices in {folder} (its limit for that path is 160 bytes)")
+    chunks: list[bytes] = []
+
+    def keep(samples: Any, count: int, _events: Any) -> int:
+        if samples and count > 0:
+            chunks.append(ctypes.string_at(samples, count * 2))
+        return 0
+
+    callback = _Callback(keep)
+    library.espeak_SetSynthCallback(callback)
+    return _Espeak(library, folder / "voices", rate, chunks, callback)
+
+
+def _choose(espeak: _Espeak, voice: str) -> None:
+    """Set `voice`; an unknown variant is asked of the folder, since the library ignores it without a word."""
+    name, _, variant = voice.partition("+")
+    known = bool(name) and (not variant or (espeak.voices / "!v" / variant).is_file())
+    if not known or espeak.library.espeak_SetVoiceByName(voice.encode()) != 0:
+        raise SpeechError(f"espeak-ng has no voice {voice!r}: try a language code such as 'en', or 'en+f3'")

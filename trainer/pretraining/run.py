@@ -1,0 +1,244 @@
+"""From a recipe and recordings to a model folder with its card, scores and curves."""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import subprocess
+import tempfile
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, LearningRateMonitor, TQDMProgressBar
+from pytorch_lightning.loggers import CSVLogger, Logger
+
+from clara_search.errors import FormatError
+from clara_search.files.atomic import new_folder, write_text
+from clara_search.models.clara.checkpoint import CARD_FILE, save_model
+from clara_search.models.clara.encoder import ClaraEncoder
+from clara_search.text.tokenizer import Tokenizer
+from trainer import curves
+from trainer.config.recipe import Recipe
+from trainer.data.corpus import Corpus, load_corpus
+from trainer.data.dataset import Aids, Pairs
+from trainer.data.loader import Batches
+from trainer.data.sampler import LengthBuckets, weights_of
+from trainer.data.splits import Sides, split
+from trainer.data.teachers import teach, teach_texts
+from trainer.evaluation.model_card import model_card
+from trainer.evaluation.report import evaluate
+from trainer.phones.g2p import Phones
+from trainer.pretraining.callbacks import Clock, LastValidated, Patience, StopGently, zero_shots
+from trainer.pretraining.init import begin, configured, first_tokenizer, learnt_tokenizer, load_towers
+from trainer.pretraining.module import Pretraining, TrainingError
+from trainer.runtime.checkpoints import STOPPED, Checkpoints, newest, to_go_on_from, to_keep
+from trainer.runtime.folder import alone, hold_to_recipe
+from trainer.runtime.lightning import new_trainer, refusals
+from trainer.runtime.tracking import loggers
+
+log = logging.getLogger(__name__)
+
+MONITOR = "text_to_audio_map_at_10"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run, ready to begin: `recipe` with the model's configuration settled."""
+
+    recipe: Recipe
+    corpus: Corpus
+    sides: Sides
+    tokenizer: Tokenizer
+    module: Pretraining
+    aids: Aids
+
+
+def pretrain(recipe: Recipe, run: Path, max_minutes: float | None = None) -> Path:
+    """Train `recipe` and return the model folder, in the folder `run`.
+
+    A run that was stopped goes on behind its last checkpoint when it is called again, as if it had not been. The
+    weights kept are those with the best mAP@10 on held-out texts; the scores are of the stored weights. Raises Stopped
+    when it is asked to stop, TrainingError for a loss that is not finite, and FormatError for a folder that another
+    process trains in, or that was begun with another recipe.
+    """
+    check_machine(recipe)
+    with alone(run):
+        pl.seed_everything(recipe.seed, verbose=False)
+        ready = prepare(recipe, run)
+        trainer = _fit(ready, run, max_minutes)
+        folder = run / "model"
+        if trainer.is_global_zero:
+            _export(ready, run, folder)
+        trainer.strategy.barrier()
+        return folder
+
+
+def prepare(recipe: Recipe, run: Path, rehearse: bool = False) -> Prepared:
+    """List and split the recordings, build tokenizer and model; to `rehearse`, without teachers and nothing in `run`.
+
+    What is decoded is kept in the folder `cache` beside `run`. Raises FormatError for recordings or settings that give
+    nothing to train on.
+    """
+    data, teacher = recipe.data, recipe.teacher
+    if not data.sources:
+        raise FormatError("nothing to train on: name shards or manifests with --data, or as data.sources")
+    towers = load_towers(recipe.towers)
+    recipe = replace(recipe, model=configured(recipe, towers))
+    corpus = load_corpus(data.sources, recipe.model.mel.sample_rate, new_folder(run.parent / "cache"), data.decode)
+    with corpus.locked():  # of several processes one does it, the others find it done
+        kept = None if rehearse else run / "tokenizer.json"
+        if kept is not None:
+            hold_to_recipe(run, recipe, kept)
+        sides = split(corpus, data)
+        for name, side in (("train", sides.train), ("valid", sides.valid)):
+            if not side:
+                raise FormatError(f"none of the {len(corpus)} recordings is on the {name} side")
+        present = {name for i in sides.train for name in (corpus.examples[i].source, corpus.examples[i].kind)}
+        if strange := sorted(data.weights.keys() - present):
+            log.warning("data.weights: nothing that is trained on has the source or kind %s", ", ".join(strange))
+        log.info("%d recordings: %d to train on, %d to tune on", len(corpus), len(sides.train), len(sides.valid))
+        trained = [corpus.examples[index] for index in sides.train]
+        tokenizer = first_tokenizer(recipe, towers) or learnt_tokenizer(recipe, trained, kept)
+        aids = Aids(
+            Phones(trained, recipe.model.spoken.phones) if recipe.model.spoken else None,
+            teach(Path(teacher.audio), corpus) if teacher.audio and not rehearse else None,
+            teach_texts(Path(teacher.text), trained, corpus.folder) if teacher.text and not rehearse else None,
+        )
+    keys = [example.key for example in corpus.examples]
+    module = Pretraining(recipe, aids.taught.dim if aids.taught else 0, keys=keys)
+    begin(module.model, recipe, towers, aids.phones.all() if aids.phones else [])
+    return Prepared(recipe, corpus, sides, tokenizer, module, aids)
+
+
+class Loaders(pl.LightningDataModule):
+    """The batches of a run, for each of its processes."""
+
+    def __init__(self, ready: Prepared) -> None:
+        super().__init__()
+        self.ready = ready
+
+    def train_dataloader(self) -> Batches:
+        """Return this process's share of what is trained on."""
+        return Batches(self._pairs(self.ready.sides.train, training=True), self.sampler())
+
+    def val_dataloader(self) -> Batches:
+        """Return this process's share of the held-out texts."""
+        valid = self.ready.sides.valid
+        sampler = LengthBuckets(self.ready.corpus, valid, 128, 0, shuffle=False, rank=self._rank, world=self._world)
+        return Batches(self._pairs(valid, training=False), sampler)
+
+    def sampler(self) -> LengthBuckets:
+        """Return the order of what is trained on."""
+        ready, data = self.ready, self.ready.recipe.data
+        if data.batch_size % self._world:
+            raise FormatError(f"data.batch_size {data.batch_size} cannot be divided by {self._world} processes")
+        train = ready.sides.train
+        weights = weights_of(ready.corpus, train, data.weights)
+        sampler = LengthBuckets(
+            ready.corpus, train, data.batch_size, ready.recipe.seed, True, weights, self._rank, self._world
+        )
+        if len(sampler) == 0:
+            raise FormatError(f"{len(train)} recordings to train on do not fill a batch of {data.batch_size}")
+        return sampler
+
+    def _pairs(self, indices: list[int], training: bool) -> Pairs:
+        aids = self.ready.aids if training else None
+        return Pairs(self.ready.corpus, indices, self.ready.recipe, self.ready.tokenizer, training, aids)
+
+    @property
+    def _rank(self) -> int:
+        return self.trainer.global_rank if self.trainer is not None else 0
+
+    @property
+    def _world(self) -> int:
+        return self.trainer.world_size if self.trainer is not None else 1
+
+
+def _fit(ready: Prepared, run: Path, max_minutes: float | None) -> pl.Trainer:
+    """Train, or go on with training, and leave the module with its best weights, in evaluation mode."""
+    recipe, config, module = ready.recipe, ready.recipe.run, ready.module
+    module.total_steps = len(Loaders(ready).sampler()) * recipe.optim.epochs
+    checkpoints = run / "checkpoints"
+    stopping = StopGently(checkpoints / STOPPED, max_minutes)
+    callbacks: list[Callback] = [
+        LearningRateMonitor("epoch"),
+        TQDMProgressBar(refresh_rate=20),
+        Clock(),
+        *zero_shots(recipe, ready.tokenizer, run.parent / "cache"),
+        LastValidated(config.validate_epochs),
+        *([Patience(MONITOR, config.patience)] if config.patience else []),
+        stopping,
+        *([EMAWeightAveraging(decay=recipe.optim.ema)] if recipe.optim.ema else []),
+        Checkpoints(checkpoints, MONITOR, config.checkpoint_steps),
+    ]
+    trainer = new_trainer(recipe, callbacks, _all_loggers(recipe, run))
+    if trainer.is_global_zero:
+        write_text(run / "run.json", json.dumps(_circumstances(module), indent=1) + "\n")
+    if config.compile:
+        module.compile()
+    last = to_go_on_from(checkpoints)
+    try:
+        trainer.fit(module, datamodule=Loaders(ready), ckpt_path=last, weights_only=True)
+    except TrainingError as error:
+        kept = newest(checkpoints)
+        raise TrainingError(
+            f"{error}; {f'the last good checkpoint is {kept}' if kept else 'no checkpoint yet'}"
+        ) from error
+    except OSError as error:
+        raise TrainingError(f"{run}: {error}") from error
+    if stopping.stopped:
+        raise stopping.stopped
+    kept = trainer.strategy.broadcast(to_keep(checkpoints))
+    module.load_state_dict(torch.load(kept, map_location="cpu", weights_only=True)["state_dict"])
+    module.eval()
+    return trainer
+
+
+def check_machine(recipe: Recipe) -> None:
+    """Raise FormatError for what `run` asks of this machine and it does not have, as training would."""
+    with tempfile.TemporaryDirectory() as nowhere:
+        new_trainer(recipe, loggers=_all_loggers(recipe, Path(nowhere)))
+
+
+def _all_loggers(recipe: Recipe, run: Path) -> list[Logger]:
+    with refusals("run.loggers"):
+        return [CSVLogger(run, name="log"), *loggers(recipe.name, recipe.run.loggers, recipe.run.tracking_uri, run)]
+
+
+def _circumstances(module: Pretraining) -> dict[str, Any]:
+    """Return what a run can be told by later: the revision of the code, versions, machine, size."""
+    asked = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        revision = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        revision = None
+    return {
+        "revision": revision,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "lightning": version("pytorch-lightning"),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu",
+        "threads": torch.get_num_threads(),
+        "parameters": sum(p.numel() for p in module.model.parameters()),
+    }
+
+
+def _export(ready: Prepared, run: Path, folder: Path) -> None:
+    """Write the model folder, the log as a table and a picture, the scores and the card."""
+    recipe, corpus, sides, module = ready.recipe, ready.corpus, ready.sides, ready.module
+    save_model(folder, module.model, ready.tokenizer, card="")
+    rows = curves.read_log(run / "log")
+    curves.write_table(rows, run / "log.csv")
+    curves.draw(rows, run / "curves.png")
+    report = evaluate(ClaraEncoder(folder), corpus, sides, recipe)
+    write_text(run / "scores.json", json.dumps(report.as_dict(), indent=1) + "\n")
+    parameters = sum(p.numel() for p in module.model.parameters())
+    write_text(folder / CARD_FILE, model_card(recipe, corpus, sides, report, parameters))
+    if found := report.retrieval.get("all", {}).get("text_to_audio"):
+        chance = found.chance_recall[10]
+        log.info("R@10 %.3f (chance %.3f), mAP@10 %.3f of held-out texts", found.recall[10], chance, found.map10)

@@ -1,0 +1,1 @@
+"""Probes: heads over embeddings, fitted and tested."""

@@ -1,0 +1,1 @@
+"""What every run needs: its folder, checkpoints, tracking, Lightning."""
