@@ -15,7 +15,7 @@ from clara_search.datasets.example import METADATA_FIELDS, Example
 from clara_search.datasets.readers import read
 from clara_search.errors import AudioError, QueryError
 from clara_search.models.base import Embeddings, Encoder
-from clara_search.models.mean import mean_direction
+from clara_search.models.windows import mean_direction
 from trainer.data.text_split import text_split
 
 data_option = click.option(

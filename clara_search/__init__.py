@@ -15,9 +15,9 @@ from clara_search.errors import (
 
 if TYPE_CHECKING:
     from clara_search.models.base import Encoder
-    from clara_search.models.load import load_encoder
-    from clara_search.retrieval.hits import Hit  # noqa: A004 - `clara_search.open(db)` reads as what it does
-    from clara_search.retrieval.index import Index, open
+    from clara_search.models.registry import load_encoder
+    from clara_search.retrieval.hits import Hit
+    from clara_search.retrieval.index import Index, open  # noqa: A004 - `clara_search.open(db)` reads as what it does
 
 __all__ = [
     "AudioError",
@@ -37,10 +37,10 @@ __all__ = [
 __getattr__ = imported_when_asked(
     __name__,
     {
-        "Encoder": "clara_search.encoder",
-        "Hit": "clara_search.search",
-        "Index": "clara_search.search",
-        "load_encoder": "clara_search.encoder",
-        "open": "clara_search.search",
+        "Encoder": "clara_search.models.base",
+        "Hit": "clara_search.retrieval.hits",
+        "Index": "clara_search.retrieval.index",
+        "load_encoder": "clara_search.models.registry",
+        "open": "clara_search.retrieval.index",
     },
 )

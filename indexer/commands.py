@@ -126,11 +126,12 @@ def index(
     keep_flat()
     from tqdm import tqdm
 
-    from clara_search.models.load import load_encoder
+    from clara_search.models.registry import load_encoder
     from clara_search.store.database import Database
     from clara_search.store.keyed_table import DEFAULT_KEEP_DAYS
     from indexer import pipeline
     from indexer.decode.prefetch import DEFAULT_TIMEOUT_S
+    from indexer.ledger.failures import failed_sources
     from indexer.ray_executor import Ray
     from indexer.runtime.timeline import draw, matplotlib
     from indexer.runtime.timers import Clocks
@@ -138,7 +139,7 @@ def index(
 
     if profile is not None:
         matplotlib()  # an error now, rather than after days of work
-    named: tuple[Source, ...] = sources or tuple(Database(db).sources_of_failures(table))
+    named: tuple[Source, ...] = sources or tuple(failed_sources(Database(db), table))
     if not named:
         click.echo("Nothing failed that could be tried again.")
         return
@@ -216,7 +217,7 @@ def _interruptible() -> Iterator[Event]:
 
 def _default_model(db: str, table: str) -> str:
     """Return the name of the model that built the table, or of the bundled one where there is no table yet."""
-    from clara_search.models.load import DEFAULT_MODEL
+    from clara_search.models.registry import DEFAULT_MODEL
     from clara_search.store.database import Database
 
     if not Path(db).is_dir():
@@ -227,6 +228,8 @@ def _default_model(db: str, table: str) -> str:
 
 def _print(summary: Summary, database: Database, table: str, failed: Collection[str]) -> None:
     """Tell people what was done, and on stderr what was not: of all failures known, those of this run."""
+    from indexer.ledger.failures import failures
+
     minutes, seconds = divmod(round(summary.audio_s), 60)
     click.echo(
         f"{summary.indexed:,} indexed ({minutes:,} min {seconds} s of audio), {summary.unchanged:,} unchanged, "
@@ -235,9 +238,9 @@ def _print(summary: Summary, database: Database, table: str, failed: Collection[
     )
     if not summary.failed:
         return
-    for failure in database.failures(table):
+    for failure in failures(database, table):
         if failure["uri"] in failed:
             click.echo(f"  failed: {failure['uri']}: {failure['reason']}", err=True)
     if summary.failed > len(failed):
-        command = f"clara-search db info --db {shlex.quote(database.place)} --table {table} --failures"
+        command = f"clara-search db info --db {shlex.quote(database.location)} --table {table} --failures"
         click.echo(f"  and {summary.failed - len(failed):,} more: {command}", err=True)

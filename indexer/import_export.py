@@ -16,9 +16,10 @@ from pyarrow import parquet
 from clara_search.errors import FormatError
 from clara_search.files.paths import absolute
 from clara_search.models.base import Embeddings, Encoder
-from clara_search.models.load import DEFAULT_MODEL, load_encoder
-from clara_search.store.database import DEFAULT_TABLE, Database, ledger_name
+from clara_search.models.registry import DEFAULT_MODEL, load_encoder
+from clara_search.store.database import DEFAULT_TABLE, Database
 from clara_search.store.table import CORE_COLUMNS, Table, TableInfo, row_id
+from indexer.ledger.failures import ledger_name
 from indexer.ledger.ledger import Record, row_ids, stretch_windows
 from indexer.ledger.reconcile import open_ledger
 from indexer.sources.item import Item

@@ -14,8 +14,8 @@ import pyarrow as pa
 from clara_search.audio.windows import DEFAULT_HOP_S, DEFAULT_WINDOW_S
 from clara_search.errors import DatabaseError, FormatError
 from clara_search.models.base import Encoder
-from clara_search.models.load import DEFAULT_MODEL, load_encoder
-from clara_search.store.database import DEFAULT_TABLE, Database, ledger_name
+from clara_search.models.registry import DEFAULT_MODEL, load_encoder
+from clara_search.store.database import DEFAULT_TABLE, Database
 from clara_search.store.keyed_table import DEFAULT_KEEP_DAYS
 from clara_search.store.table import Table, TableInfo
 from indexer.decode.prefetch import DEFAULT_TIMEOUT_S, Decoding, load
@@ -24,6 +24,7 @@ from indexer.decode.read import Loaded
 from indexer.embed.batches import embed
 from indexer.embed.reuse import reuse
 from indexer.ledger.digest_map import DigestMap, digest
+from indexer.ledger.failures import ledger_name
 from indexer.ledger.ledger import Ledger
 from indexer.ledger.reconcile import Orphans, open_ledger
 from indexer.ray_executor import Ray
@@ -190,7 +191,7 @@ def _remove_gone(corpus: Table, ledger: Ledger, orphans: Orphans, scope: Scope, 
     if prune:
         ids += [row for uri, rows in orphans.items() if scope.is_gone_from_folder(uri) for row in rows]
     scope.check()  # what was unmounted meanwhile only looks gone
-    with corpus.database.commit_lock(corpus.name):
+    with corpus.connection.commit_lock(corpus.name):
         removed = corpus.delete_ids(ids)
         ledger.forget([entry.key for entry in gone])
     return removed

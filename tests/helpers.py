@@ -10,6 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
+ROOT = Path(__file__).parent.parent
+FIXTURES = ROOT / "tests" / "fixtures"
+PARITY = FIXTURES / "parity"
+
 SAMPLE_RATE = 16_000
 DIM = 16
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -26,32 +27,42 @@ MAY_IMPORT = {
     "benchmarks": {"clara_search", "indexer", "trainer", "benchmarks"},
 }
 
-# Each line knows those above it: errors <- audio <- features <- models <- encoder <- search; store <- ann <- search.
-# A name stands for all the modules of its folder that have no line of their own.
-ORDER = [
-    {"errors", "lazy", "machine", "redact"},
-    {"places"},
-    {"gate"},
-    {"config", "audio", "metrics", "class_metrics", "calibration", "languages", "datasets"},
-    {"tokenizer"},
-    {"features"},
-    {"models.layers", "models.phones"},
-    {"models.clara"},
-    {"models"},
-    {"encoder"},
-    {"durable", "confined"},
-    {"keyed"},
-    {"store"},
-    {"exact", "prompts", "head", "classify", "faiss_engine", "scoring"},
-    {"snapshot"},
-    {"ann_files"},
-    {"ann"},
-    {"search", "verify"},
-    {"__init__"},
-    {"commands.common", "commands.lazy"},
-    {"commands"},
-    {"cli"},
-]
+# A room is a file or a folder at the top of a package. Each imports from the lines above its own, never from its own.
+FLOORS = {
+    "clara_search": [
+        {"errors", "_lazy", "cpu", "metrics"},
+        {"config", "files", "audio", "text"},
+        {"datasets", "models"},
+        {"store", "classification"},
+        {"retrieval"},
+        {"commands"},
+    ],
+    "indexer": [
+        {"sources", "runtime"},
+        {"ledger"},
+        {"decode", "import_export"},
+        {"embed"},
+        {"write", "ray_executor"},
+        {"pipeline"},
+        {"commands"},
+    ],
+    "trainer": [
+        {"config", "phones"},
+        {"data", "losses", "runtime"},
+        {"evaluation"},
+        {"embeddings", "pretraining"},
+        {"probing"},
+        {"commands"},
+        {"__main__"},
+    ],
+    "benchmarks": [
+        {"arithmetic", "examples", "report", "demo"},
+        {"tasks"},
+        {"__main__"},
+    ],
+}
+MOST_FILES = 15
+MOST_LINES = 300
 
 
 def modules(package):
@@ -80,23 +91,43 @@ def test_packages_import_in_one_direction(package):
         assert known <= MAY_IMPORT[package], f"{path.relative_to(ROOT)} imports {known - MAY_IMPORT[package]}"
 
 
-def rank(name):
-    """The line of `name` in ORDER, or of its folder."""
-    lines = {known: number for number, names in enumerate(ORDER) for known in names}
-    return lines.get(name, lines.get(name.split(".")[0]))
+def name_of(path):
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
 
 
-def test_modules_of_the_library_import_in_one_direction():
-    names = {
-        path: ".".join(path.relative_to(ROOT / "clara_search").with_suffix("").parts)
-        for path in modules("clara_search")
+def imports_within(package):
+    """The modules of a package, each with those that it imports; a folder's `__init__` only hands names on."""
+    names = {name_of(path): path for path in modules(package) if path.name != "__init__.py"}
+    return {
+        name: {other for other in imports_of(path, at_runtime=False) if other in names and other != name}
+        for name, path in names.items()
     }
-    for path, name in names.items():
-        assert rank(name) is not None, f"{name} has no place in ORDER"
-        for imported in imports_of(path):
-            other = imported.removeprefix("clara_search.")
-            if imported != other and other in names.values():
-                assert rank(other) <= rank(name), f"{name} imports {other}"
+
+
+@pytest.mark.parametrize("package", FLOORS)
+def test_rooms_import_in_one_direction(package):
+    floors = {room: number for number, rooms in enumerate(FLOORS[package]) for room in rooms}
+    graph = imports_within(package)
+    assert {name.split(".")[1] for name in graph} == set(floors)
+    for name, imported in graph.items():
+        room = name.split(".")[1]
+        for other in imported:
+            other_room = other.split(".")[1]
+            assert other_room == room or floors[other_room] < floors[room], f"{name} imports {other}"
+
+
+@pytest.mark.parametrize("package", FLOORS)
+def test_no_modules_import_each_other_in_a_circle(package):
+    assert list(TopologicalSorter(imports_within(package)).static_order())
+
+
+@pytest.mark.parametrize("package", [*FLOORS, "tests"])
+def test_folders_and_files_stay_small_enough_to_read(package):
+    for folder in {path.parent for path in modules(package)}:
+        assert len(list(folder.glob("*.py"))) <= MOST_FILES, f"{folder.relative_to(ROOT)} needs rooms of its own"
+    for path in modules(package):
+        lines = len(path.read_text(encoding="utf-8").splitlines())
+        assert lines <= MOST_LINES, f"{path.relative_to(ROOT)} has {lines} lines: is it two ideas?"
 
 
 def python(*arguments):
@@ -129,7 +160,7 @@ SUBCOMMANDS += ["models list", "models show"]
 
 def test_help_loads_nothing_heavy():
     calls = [f"main({[*command.split(), '--help']!r}, standalone_mode=False)" for command in SUBCOMMANDS]
-    assert loaded_after("\n".join(["from clara_search.cli import main", *calls])) == set()
+    assert loaded_after("\n".join(["from clara_search.commands.main import main", *calls])) == set()
 
 
 def test_every_command_is_where_it_is_said_to_be():

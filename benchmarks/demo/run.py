@@ -16,7 +16,8 @@ import click
 from benchmarks.demo.corpus import NO_SPEECH, prepare
 from clara_search.commands.common import Align, print_hits, print_table, short_name, stretch
 from clara_search.errors import ClaraError, EncoderMismatch
-from clara_search.models.load import DEFAULT_MODEL, load_encoder
+from clara_search.models.registry import DEFAULT_MODEL, load_encoder
+from indexer.ledger.failures import failures
 
 if TYPE_CHECKING:
     from benchmarks.demo.corpus import Corpus, Recording
@@ -131,7 +132,7 @@ def build_index(sources: Sequence[Path], folder: Path, encoder: Encoder) -> Inde
         f"{summary.rows} rows; {summary.seconds:.1f} s"
     )
     index = open_index(folder, encoder=encoder)
-    for failure in index.table.database.failures()[:HITS]:
+    for failure in failures(index.table.connection)[:HITS]:
         click.echo(f"  {failure['uri']}: {failure['reason']}")
     return index
 

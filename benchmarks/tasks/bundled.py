@@ -19,7 +19,7 @@ from benchmarks.report import markdown, out_option, publish
 from clara_search.datasets.example import Example
 from clara_search.errors import FormatError
 from clara_search.models.base import Embeddings, Encoder
-from clara_search.models.load import DEFAULT_MODEL, load_encoder
+from clara_search.models.registry import DEFAULT_MODEL, load_encoder
 from trainer.evaluation.retrieval import score
 
 RECORD = Path(__file__).parent.parent / "results" / DEFAULT_MODEL / "check.json"

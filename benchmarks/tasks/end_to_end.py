@@ -21,8 +21,7 @@ from clara_search.models.base import Embeddings, Encoder
 from clara_search.models.batching import mask_of
 from clara_search.models.clara.checkpoint import load_model
 from clara_search.models.clara.towers import Clara
-from clara_search.models.load import load_encoder
-from clara_search.models.registry import find
+from clara_search.models.registry import find, load_encoder
 from clara_search.store.database import Database
 from indexer.pipeline import Summary, index
 from indexer.sources.listing import items

@@ -19,7 +19,7 @@ from benchmarks.report import markdown, out_option, publish
 from clara_search.datasets.example import Example
 from clara_search.errors import QueryError
 from clara_search.models.base import Embeddings, Encoder, calls_at_once
-from clara_search.models.load import load_encoder
+from clara_search.models.registry import load_encoder
 from clara_search.store.database import Database
 
 

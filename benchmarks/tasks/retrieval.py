@@ -9,8 +9,8 @@ import click
 
 from benchmarks.examples import data_option, embed_examples, model_option, select, where_option
 from benchmarks.report import markdown, out_option, publish
-from clara_search import metrics
-from clara_search.models.load import load_encoder
+from clara_search.metrics.intervals import Interval
+from clara_search.models.registry import load_encoder
 from trainer.evaluation.retrieval import KS, Scores, score
 
 
@@ -58,6 +58,6 @@ def table(scores: Scores) -> str:
     return markdown(headings, rows) + "\n\nIn percent, with 95 % intervals; median: of the rank of the first positive."
 
 
-def _cell(value: float, interval: metrics.Interval, chance: float) -> str:
+def _cell(value: float, interval: Interval, chance: float) -> str:
     low, high = interval
     return f"{value:.1%} [{low:.1%}, {high:.1%}] ({chance:.2%})".replace("%", "")

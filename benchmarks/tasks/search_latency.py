@@ -36,7 +36,7 @@ def search(rows: int, dim: int, queries: int, seed: int, out: Path | None) -> No
     with tempfile.TemporaryDirectory() as folder:
         table = fill(Database(folder, create=True), vectors[:rows])
         index = Index(table)
-        lance = table.database.connection.open_table(table.name)
+        lance = table.connection.lance.open_table(table.name)
         columns = [name for name in table.schema.names if name != "vector"]
         latencies = {
             "exact search": timed(lambda query: index.search_vectors(query, exact=True), asked),

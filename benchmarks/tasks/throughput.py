@@ -26,8 +26,7 @@ from clara_search.models.clara.checkpoint import load_model, save_model
 from clara_search.models.clara.convert import PRESETS
 from clara_search.models.clara.layers import Attention
 from clara_search.models.clara.towers import Clara
-from clara_search.models.load import load_encoder
-from clara_search.models.registry import find, model_type
+from clara_search.models.registry import find, load_encoder, model_type
 from clara_search.text.tokenizer import Tokenizer
 
 PLAIN_BATCH = 16

@@ -13,7 +13,7 @@ from clara_search.classification.prompts import class_embeddings
 from clara_search.commands.classify import read_labels
 from clara_search.errors import QueryError
 from clara_search.metrics.accuracy import accuracy
-from clara_search.models.load import load_encoder
+from clara_search.models.registry import load_encoder
 
 
 @click.command("zero-shot")

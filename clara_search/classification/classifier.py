@@ -16,7 +16,7 @@ from clara_search.datasets.labelled import Clip, check_column, counted
 from clara_search.datasets.readers import content_of
 from clara_search.errors import AudioError, EncoderMismatch, QueryError
 from clara_search.models.base import Embeddings, Encoder
-from clara_search.models.mean import mean_direction
+from clara_search.models.windows import mean_direction
 
 if TYPE_CHECKING:
     from clara_search.classification.head import Head

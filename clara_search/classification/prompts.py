@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from clara_search.errors import QueryError
 from clara_search.models.base import Embeddings, Encoder
-from clara_search.models.mean import mean_direction
+from clara_search.models.windows import mean_direction
 
 DEFAULT_TEMPLATES = ("{}",)
 

@@ -98,7 +98,7 @@ def classify(
     from clara_search.audio.windows import DEFAULT_HOP_S, DEFAULT_WINDOW_S
     from clara_search.classification.classifier import classify_file
     from clara_search.classification.head import encoder_of, load_head
-    from clara_search.models.load import DEFAULT_MODEL, load_encoder
+    from clara_search.models.registry import DEFAULT_MODEL, load_encoder
     from clara_search.retrieval.index import open as open_index
 
     head = None if head_folder is None else load_head(Path(head_folder))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,7 +13,13 @@ from clara_search.commands.common import db_option, json_option, print_facts, pr
 from clara_search.errors import DatabaseError
 
 if TYPE_CHECKING:
+    from clara_search.models.base import Encoder
+    from clara_search.store.database import Database
     from clara_search.store.table import Table
+    from clara_search.store.verify import Finding
+
+_LEDGER = "indexer.ledger.failures"
+"""The ledger belongs to the indexer, which the library does not import."""
 
 
 @click.group()
@@ -29,16 +37,17 @@ def info(db: str, table: str | None, failures: bool, as_json: bool) -> None:
     from clara_search.store.database import Database
 
     database = Database(db)
+    list_failures = import_module(_LEDGER).failures
     tables = [database.table(name) for name in ([table] if table is not None else database.table_names())]
     if failures:
-        failed = [{"table": one.name, **failure} for one in tables for failure in database.failures(one.name)]
+        failed = [{"table": one.name, **failure} for one in tables for failure in list_failures(database, one.name)]
         if as_json:
             print_json(failed)
         else:
             for one in failed:
                 click.echo(f"{one['uri']}: {one['reason']}")
         return
-    described = [{**describe(one), "failures": len(database.failures(one.name))} for one in tables]
+    described = [{**describe(one), "failures": len(list_failures(database, one.name))} for one in tables]
     if as_json:
         print_json(described)
         return
@@ -60,12 +69,11 @@ def info(db: str, table: str | None, failures: bool, as_json: bool) -> None:
 def verify(db: str, table: str | None, repair: bool, sample: int, fetch: bool, as_json: bool) -> None:
     """Check that tables can be read, that every row is sound, and that some are what their sources give."""
     from clara_search.store.database import Database
-    from clara_search.store.verify import verify as check
 
     database = Database(db)
     is_whole = True
     for name in [table] if table is not None else database.table_names():
-        for finding in check(database, name, repair, sample, fetch=fetch):
+        for finding in verify_all(database, name, repair, sample, fetch=fetch):
             is_whole &= finding.ok
             if as_json:
                 print_json([asdict(finding)])
@@ -73,7 +81,40 @@ def verify(db: str, table: str | None, repair: bool, sample: int, fetch: bool, a
                 state = "repaired" if finding.repaired else "ok" if finding.ok else "BROKEN"
                 click.echo(f"{finding.table}  {finding.check:<8} {state:<8} {finding.detail}")
     if not is_whole:
-        raise DatabaseError(f"{database.place} is not whole" + ("" if repair else ": see --repair"))
+        raise DatabaseError(f"{database.location} is not whole" + ("" if repair else ": see --repair"))
+
+
+def verify_all(
+    database: Database,
+    name: str,
+    repair: bool = False,
+    sample: int = 16,
+    encoder: Encoder | None = None,
+    fetch: bool = False,
+) -> Iterator[Finding]:
+    """Yield the findings of all checks of the table `name`: its rows, its ledger and its ANN index.
+
+    Args:
+        database: where the table lies.
+        name: the corpus table.
+        repair: whether to mend what can be mended.
+        sample: the number of rows to embed again.
+        encoder: the one that built the table, if it is loaded already.
+        fetch: whether to open the URLs that the table names.
+    """
+    from clara_search.retrieval.ann.verify import verify_index
+    from clara_search.store.verify import verify, verify_files
+
+    is_readable = True
+    for finding in verify(database, name, repair, sample, encoder, fetch):
+        is_readable &= finding.check != "files" or finding.ok
+        yield finding
+    ledger = import_module(_LEDGER)
+    if database.has(ledger.ledger_name(name)):
+        files = verify_files(database, ledger.ledger_name(name), ledger.LEDGER_KEY, repair)
+        yield replace(files, table=name, check="ledger")
+    if is_readable:
+        yield verify_index(database.table(name), repair)
 
 
 def describe(table: Table) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def push_model(model: Path, repository: str, private: bool) -> None:
     Only the files of a model are uploaded; they are listed first, with what is left out.
     """
     from clara_search.models import hub
-    from clara_search.models.load import load_encoder
+    from clara_search.models.registry import load_encoder
 
     load_encoder(model, device="cpu").encode_text(["a broken folder is not shared"])
     files, others = hub.files_to_push(model)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from clara_search.audio.decode import AUDIO_SUFFIXES
-from clara_search.datasets.declarations import Dataset, Table
+from clara_search.datasets.dataset import Dataset, Table
 from clara_search.datasets.labelled import SEPARATOR
 from clara_search.datasets.readers import SPLITS
 from clara_search.errors import FormatError

@@ -1,18 +1,12 @@
-"""Embeddings of the windows of a recording."""
+"""Embeddings of the windows of a recording, and their mean."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from clara_search.audio.waveform import Waveform
 from clara_search.audio.windows import Window, cut, windows
 from clara_search.models.base import Embeddings, Encoder
-
-if TYPE_CHECKING:
-    pass
-
 
 _WINDOWS_A_BATCH = 16
 
@@ -27,3 +21,10 @@ def embed_windows(
         batch = stretches[first : first + _WINDOWS_A_BATCH]
         embeddings.append(encoder.encode_audio([cut(waveform, stretch, encoder.sample_rate) for stretch in batch]))
     return stretches, np.concatenate(embeddings)
+
+
+def mean_direction(embeddings: Embeddings) -> Embeddings:
+    """Return the unit vectors along the means of `embeddings` over their second last axis, (..., n, d) -> (..., d)."""
+    mean = embeddings.mean(axis=-2, dtype=np.float64)
+    norm = np.linalg.norm(mean, axis=-1, keepdims=True)
+    return np.asarray(mean / np.maximum(norm, 1e-12), dtype=np.float32)

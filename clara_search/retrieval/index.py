@@ -16,9 +16,8 @@ from clara_search.classification.classifier import Classification, Namer, prompt
 from clara_search.classification.prompts import DEFAULT_TEMPLATES, class_embeddings
 from clara_search.errors import QueryError, UnknownModel
 from clara_search.models.base import Embeddings, Encoder
-from clara_search.models.load import load_encoder
-from clara_search.models.mean import mean_direction
-from clara_search.models.windows import embed_windows
+from clara_search.models.registry import load_encoder
+from clara_search.models.windows import embed_windows, mean_direction
 from clara_search.retrieval.ann import index as ann
 from clara_search.retrieval.exact import Positions, top_k
 from clara_search.retrieval.hits import Hit, _hits

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from clara_search.errors import DatabaseError, QueryError
+from clara_search.errors import DatabaseError
 from clara_search.files.fsync import FolderSync
+from clara_search.store.lance_errors import read_errors, reason_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from clara_search.store.database import Database
+    from clara_search.store.connection import Connection
 
 _IDS_PER_FILTER = 1000
 _ROWS_PER_BATCH = 8192
@@ -30,16 +29,16 @@ _FIRST_RETRY_S = 0.05
 class KeyedTable:
     """A LanceDB table whose rows are told apart by one non-null column, so that writing a row twice keeps one."""
 
-    def __init__(self, database: Database, name: str, key: str):
-        self.database = database
+    def __init__(self, connection: Connection, name: str, key: str):
+        self.connection = connection
         self.name = name
         self.key = key
-        folder = database.table_folder(name)
+        folder = connection.table_folder(name)
         try:
-            self._lance = database.connection.open_table(name)
+            self._lance = connection.lance.open_table(name)
         except (ValueError, RuntimeError, OSError) as error:
             raise DatabaseError(
-                f"{database.place}: table '{name}' cannot be opened ({reason_of(error)}): `clara-search db verify "
+                f"{connection.location}: table '{name}' cannot be opened ({reason_of(error)}): `clara-search db verify "
                 "--repair` rolls it back to its last whole version"
             ) from error
         self._sync = FolderSync(folder) if folder else _nothing  # what a store has acknowledged, it has
@@ -78,7 +77,7 @@ class KeyedTable:
         """
         if rows.num_rows == 0:
             return
-        with self.database.lock(self.name):
+        with self.connection.lock(self.name):
             self._add_missing_columns(rows.schema)
             fitted = self._fit(_last_of_each(rows, self.key))
             self._commit(
@@ -94,7 +93,7 @@ class KeyedTable:
         """Delete the rows with these keys and return how many there were."""
         if not keys:
             return 0
-        with self.database.lock(self.name):
+        with self.connection.lock(self.name):
             before = self.count()
             for where in self.keys_in(keys):
                 self._commit(partial(self._lance.delete, where))
@@ -114,7 +113,7 @@ class KeyedTable:
 
         Versions of the table that are older than `keep_days` are given up.
         """
-        with self.database.lock(self.name):
+        with self.connection.lock(self.name):
             self._commit(partial(self._lance.optimize, cleanup_older_than=timedelta(days=keep_days)))
 
     def _scan(self, columns: Sequence[str], where: str | None, row_ids: bool) -> pa.Table:
@@ -178,21 +177,3 @@ def sql_string(value: str) -> str:
 def _last_of_each(rows: pa.Table, key: str) -> pa.Table:
     last = {value: index for index, value in enumerate(rows[key].to_pylist())}
     return rows if len(last) == rows.num_rows else rows.take(sorted(last.values()))
-
-
-@contextmanager
-def read_errors(where: str | None) -> Iterator[None]:
-    """Turn what LanceDB raises on reading into a QueryError, where there is a filter to blame, or a DatabaseError."""
-    try:
-        yield
-    except (ValueError, RuntimeError) as error:
-        if where is None:
-            raise DatabaseError(f"the table cannot be read, its files are damaged: {reason_of(error)}") from error
-        raise QueryError(f"the filter {where!r} cannot be used: {reason_of(error)}") from error
-
-
-def reason_of(error: BaseException) -> str:
-    """Return what LanceDB says, on one line, without its wrappings and the place in its source."""
-    first = " ".join(str(error).split("This issue was likely")[0].split())
-    first = re.sub(r",? ?/\S+\.rs:\d+:\d+.*", "", first)
-    return re.sub(r"^(Invalid input, |lance error: |LanceError\(\w+\): )+", "", first)

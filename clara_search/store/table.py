@@ -11,14 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from clara_search.errors import DatabaseError, EncoderMismatch
-from clara_search.store.keyed_table import KeyedTable, read_errors
+from clara_search.store.keyed_table import KeyedTable
+from clara_search.store.lance_errors import read_errors
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from clara_search.models.base import Encoder
 
-from clara_search.store.database import Database
+from clara_search.store.connection import Connection
 
 FORMAT_VERSION = 1
 CORE_COLUMNS = ("id", "kind", "uri", "start_s", "end_s", "text", "language", "content_hash", "vector")
@@ -52,9 +53,9 @@ class Table(KeyedTable):
 
     info: TableInfo
 
-    def __init__(self, database: Database, name: str):
-        super().__init__(database, name, key="id")
-        self.info = _read_info(self.schema, f"{database.place}: table '{name}'")
+    def __init__(self, connection: Connection, name: str):
+        super().__init__(connection, name, key="id")
+        self.info = _read_info(self.schema, f"{connection.location}: table '{name}'")
 
     def check_encoder(self, encoder: Encoder) -> None:
         """Raise EncoderMismatch, naming both, unless `encoder` is the one that built the table."""
@@ -110,7 +111,8 @@ class Table(KeyedTable):
             raise DatabaseError(message) from None
 
 
-def _corpus_schema(info: TableInfo, extra_fields: Sequence[pa.Field]) -> pa.Schema:
+def corpus_schema(info: TableInfo, extra_fields: Sequence[pa.Field]) -> pa.Schema:
+    """Return the Arrow schema of a corpus table; its metadata says what built it."""
     import pyarrow as pa
 
     types = {"start_s": pa.float64(), "end_s": pa.float64(), "vector": pa.list_(pa.float32(), info.dim)}

@@ -19,9 +19,8 @@ from clara_search.files.fsync import sync_folder
 from clara_search.files.gate import ForeignUri, RefusedUri, admit
 from clara_search.files.paths import NamedBytes, is_remote, read_bytes, status_of
 from clara_search.models.base import Embeddings, Encoder
-from clara_search.models.load import load_encoder
-from clara_search.retrieval.ann.verify import _ann
-from clara_search.store.database import Database, ledger_name
+from clara_search.models.registry import load_encoder
+from clara_search.store.database import Database
 from clara_search.store.keyed_table import KeyedTable
 from clara_search.store.table import Table
 
@@ -72,10 +71,8 @@ def verify(
     Raises DatabaseError where a folder of the database holds a link.
     A recording at a URL is embedded again only with `fetch`: whoever wrote the table chose whom this machine asks.
     """
-    opening, rows = _open_whole(database, name, True, sample, repair)
+    opening, rows = _open_whole(database, name, "id", sample, repair)
     yield Finding(name, "files", *opening)
-    if database.has(ledger_name(name)):
-        yield Finding(name, "ledger", *_open_whole(database, ledger_name(name), False, 0, repair)[0])
     if rows is None:
         return
     table = database.table(name)
@@ -91,20 +88,27 @@ def verify(
     else:
         yield Finding(name, "encoder", True, f"{encoder.name}, {encoder.fingerprint[:8]}...")
         yield _sampled(table, rows.sample, encoder, repair, fetch)
-    yield _ann(table, repair)
+
+
+def verify_files(database: Database, name: str, key: str, repair: bool = False) -> Finding:
+    """Read the whole table `name`, of any schema, whose rows the column `key` tells apart.
+
+    A version that cannot be read is given up for the one before where `repair` is true.
+    """
+    return Finding(name, "files", *_open_whole(database, name, key, 0, repair)[0])
 
 
 def _open_whole(
-    database: Database, name: str, is_corpus: bool, sample: int, repair: bool
+    database: Database, name: str, key: str, sample: int, repair: bool
 ) -> tuple[tuple[Any, ...], _Rows | None]:
     """Open and read a table; with `repair`, step back to its newest version that can be read."""
     folder = database.table_folder(name)
     versions = folder / "_versions" if folder else None
     set_aside: list[Path] = []
     while True:
-        fresh = Database(database.place)  # a connection remembers what it read
+        fresh = Database(database.location)  # a connection remembers what it read
         try:
-            table = KeyedTable(fresh, name, "id" if is_corpus else "key")
+            table = KeyedTable(fresh, name, key)
             rows = _read(table, sample)
         except DatabaseError as error:
             # Lance counts down: the newest comes first.

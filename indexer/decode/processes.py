@@ -36,7 +36,7 @@ _PIPE_BYTES = 1 << 20
 _SET_PIPE_SIZE = 1031
 """Linux's F_SETPIPE_SZ, which Python knows under its name only there."""
 
-_SERVE = "import sys; sys.path[:] = sys.argv[1:]; from indexer.children import serve; serve()"
+_SERVE = "import sys; sys.path[:] = sys.argv[1:]; from indexer.decode.processes import serve; serve()"
 
 
 class Readers:

@@ -14,10 +14,11 @@ import numpy.typing as npt
 
 from clara_search.audio.windows import Window, windows
 from clara_search.files.paths import Status
-from clara_search.store.database import Database, ledger_name
+from clara_search.store.database import Database
 from clara_search.store.keyed_table import KeyedTable
 from clara_search.store.table import Table, TableInfo, row_id
 from indexer.ledger.digest_map import DigestMap, digest, fingerprint, shortened
+from indexer.ledger.failures import LEDGER_KEY, ledger_name, stored_ledger
 from indexer.sources.item import Item
 
 _COLUMNS = (
@@ -106,7 +107,7 @@ class Ledger:
 
     def __init__(self, database: Database, table: Table, retry_failed: bool = False):
         self._info = table.info
-        self._stored = database.ledger(table.name) or _create(database, table.name)
+        self._stored = stored_ledger(database, table.name) or _create(database, table.name)
         items, contents, self.rows = self._load()
         self.known = Known(items, contents, retry_failed)
         self._version = self._stored.version
@@ -238,4 +239,4 @@ def _schema() -> Any:
 
 
 def _create(database: Database, table: str) -> KeyedTable:
-    return database.create_keyed_table(ledger_name(table), _schema(), key="key")
+    return database.create_keyed_table(ledger_name(table), _schema(), LEDGER_KEY)

@@ -141,7 +141,7 @@ class Writer:
 
     def _commit(self, held: Sequence[Embedded]) -> None:
         began = time.monotonic()
-        with self._table.database.commit_lock(self._table.name):
+        with self._table.connection.commit_lock(self._table.name):
             known = self._ledger.entries(one.item for one in held)
             columns = self._columns_of([one for one in held if _status(one) == "indexed"])
             done = [one for one in held if _status(one) == "indexed"]
@@ -156,7 +156,7 @@ class Writer:
         if compacts:
             # Ever rarer, since each time all of the table may be written anew.
             self._compact_after *= 2
-            with self._table.database.commit_lock(self._table.name):
+            with self._table.connection.commit_lock(self._table.name):
                 self._table.compact(self._keep_days)
                 self._ledger.compact(self._keep_days)
         if compacts or began - self._gave_back_at >= _GIVE_BACK_AFTER_S:

@@ -37,7 +37,7 @@ NOTES = [100.0, 250.0, 600.0, 1500.0, 3000.0, 7000.0]
 def encoder(monkeypatch):
     encoder = NotesEncoder()
     for name in ("retrieval", "zero_shot", "indexing"):
-        monkeypatch.setattr(import_module(f"benchmarks.{name}"), "load_encoder", lambda model: encoder)
+        monkeypatch.setattr(import_module(f"benchmarks.tasks.{name}"), "load_encoder", lambda model: encoder)
     return encoder
 
 

@@ -17,7 +17,7 @@ from tests.helpers import ToneEncoder, write_tone
 @pytest.fixture(autouse=True)
 def tone_is_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "clara_search.models.load.load_encoder", lambda model, **_: ToneEncoder("2" if model == "other" else "1")
+        "clara_search.models.registry.load_encoder", lambda model, **_: ToneEncoder("2" if model == "other" else "1")
     )
 
 
@@ -100,7 +100,7 @@ def test_a_mistake_leaves_no_database_behind(tmp_path: Path) -> None:
 
 def test_help_imports_nothing_heavy() -> None:
     code = (
-        "import sys\nfrom clara_search.cli import main\n"
+        "import sys\nfrom clara_search.commands.main import main\n"
         "try: main(['index', '--help'])\nexcept SystemExit: pass\n"
         "print(sorted({'torch', 'lancedb', 'numpy', 'pyarrow', 'soundfile'} & set(sys.modules)))"
     )

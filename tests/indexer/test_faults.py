@@ -21,6 +21,7 @@ from clara_search.store.database import Database
 from indexer.decode import prefetch as decoding
 from indexer.decode.prefetch import Decoding, load
 from indexer.embed import batches as embedding
+from indexer.ledger.failures import failures
 from indexer.ledger.reconcile import open_ledger
 from indexer.pipeline import index
 from indexer.sources.item import Item
@@ -149,7 +150,7 @@ def test_a_clip_that_does_not_fit_into_memory_costs_itself_alone(recordings: Pat
 
     summary = index([recordings], database, Small())
     assert (summary.indexed, summary.failed) == (3, 1)
-    assert database.failures()[0]["reason"] == "does not fit into memory"
+    assert failures(database)[0]["reason"] == "does not fit into memory"
 
 
 def test_another_error_of_the_encoder_is_not_taken_for_memory(recordings: Path, database: Database) -> None:
@@ -183,7 +184,7 @@ def test_a_decoder_that_hangs_costs_one_file_and_holds_nobody_up(
     summary = index([many], database, ToneEncoder(), timeout_s=1.5, threads=3)
     hang.set()
     assert (summary.indexed, summary.failed) == (98, 2)
-    assert {failure["reason"] for failure in database.failures()} == {"not decoded within 1.5 s (--timeout)"}
+    assert {failure["reason"] for failure in failures(database)} == {"not decoded within 1.5 s (--timeout)"}
 
 
 def test_what_was_asked_to_stop_commits_what_it_has_and_the_next_run_does_the_rest(
@@ -205,17 +206,17 @@ def test_what_was_asked_to_stop_commits_what_it_has_and_the_next_run_does_the_re
 
 SLOW_RUN = """
 import sys, time
-import clara_search.encoder
+import clara_search.models.registry
 from tests.helpers import ToneEncoder
-from indexer import embedding
-embedding._BATCH_WINDOWS = 32
+from indexer.embed import batches
+batches._BATCH_WINDOWS = 32
 class Slow(ToneEncoder):
     def encode_audio(self, waveforms):
         print("encoding", flush=True)
         time.sleep(float(sys.argv[3]))
         return super().encode_audio(waveforms)
-clara_search.encoder.load_encoder = lambda *a, **k: Slow()
-from clara_search.cli import main
+clara_search.models.registry.load_encoder = lambda *a, **k: Slow()
+from clara_search.commands.main import main
 main(["index", sys.argv[1], "--db", sys.argv[2]])
 """
 
@@ -261,7 +262,7 @@ def test_what_failed_is_not_tried_again_unless_touched_or_asked_for(
     assert tried.count("bad.wav") == 2
     write_tone(recordings / "bad.wav")
     assert index([recordings], database, encoder).indexed == 1
-    assert database.failures() == []
+    assert failures(database) == []
 
 
 def test_a_row_that_a_killed_run_left_behind_goes_with_its_recording(

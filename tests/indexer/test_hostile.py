@@ -17,6 +17,7 @@ from click.testing import CliRunner
 
 from clara_search.commands.main import main
 from clara_search.store.database import Database
+from indexer.ledger.failures import failures
 from tests.helpers import ToneEncoder, tone, write_tone
 
 NOISE = np.random.default_rng(0)
@@ -137,7 +138,7 @@ def hostile(tmp_path: Path) -> Path:
 def test_each_hostile_file_ends_with_a_reason_or_as_a_row(
     hostile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clara_search.models.load.load_encoder", lambda *_, **__: ToneEncoder())
+    monkeypatch.setattr("clara_search.models.registry.load_encoder", lambda *_, **__: ToneEncoder())
     sources = [hostile / "rows.csv", hostile / "shard.tar", hostile / "cut.tar", hostile]
     arguments = ["index", *map(str, sources), "--db", str(tmp_path / "db"), "--json"]
     result = CliRunner().invoke(main, arguments)
@@ -152,7 +153,7 @@ def test_each_hostile_file_ends_with_a_reason_or_as_a_row(
     assert indexed["plain.wav"] == 'quotes " and\nnewlines, and 日本語'
     assert f"tar://b.wav::{hostile / 'shard.tar'}" in {row["uri"] for row in rows}
 
-    reasons = {one["uri"].rpartition("/hostile/")[2]: one["reason"] for one in database.failures()}
+    reasons = {one["uri"].rpartition("/hostile/")[2]: one["reason"] for one in failures(database)}
     for name, (_, reason) in BAD.items():
         assert reason in reasons[name], (name, reasons[name])
     assert "pipe" in reasons["pipe.wav"]
@@ -167,7 +168,7 @@ def test_each_hostile_file_ends_with_a_reason_or_as_a_row(
 
     linked = CliRunner().invoke(main, [*arguments, "--follow-symlinks"])
     assert linked.exit_code == 0
-    reasons = {one["uri"].rpartition("/hostile/")[2]: one["reason"] for one in database.failures()}
+    reasons = {one["uri"].rpartition("/hostile/")[2]: one["reason"] for one in failures(database)}
     assert "No such file" in reasons["broken-link.wav"]
     assert "symbolic links" in reasons["loop.wav"]
     assert database.table().count() == len(rows)

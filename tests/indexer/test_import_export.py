@@ -11,6 +11,7 @@ import indexer
 from clara_search.errors import EncoderMismatch, FormatError
 from clara_search.store.database import Database
 from indexer import Recording, export_embeddings, import_embeddings
+from indexer.ledger.failures import failures
 from tests.helpers import DIM, ToneEncoder, tone, write_tone
 
 
@@ -74,7 +75,7 @@ def test_arrays_in_memory_are_indexed_under_their_names(tmp_path: Path, encoder:
     summary = indexer.index(sources, tmp_path / "db", encoder)
     assert (summary.indexed, summary.failed, summary.rows) == (2, 1, 3)
     database = Database(tmp_path / "db")
-    assert "has shape (0,)" in database.failures()[0]["reason"]
+    assert "has shape (0,)" in failures(database)[0]["reason"]
     found = database.table().scan(["uri", "end_s", "text", "take"], "uri = 'call/1'").to_pylist()
     assert sorted(row["end_s"] for row in found) == [10.0, 12.0]
     assert {(row["text"], row["take"]) for row in found} == {("a tone", 1)}

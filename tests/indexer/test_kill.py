@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clara_search.store.database import Database
+from indexer.ledger.failures import stored_ledger
 from indexer.pipeline import index
 from indexer.write import writer as writing
 from tests.helpers import ToneEncoder, write_tone
@@ -48,7 +49,7 @@ def test_a_killed_run_is_taken_up_and_ends_with_the_same_rows(tmp_path: Path) ->
     windows_of_each = database.table().scan(["uri"])["uri"].value_counts().to_pylist()
     assert 0 < len(windows_of_each) < FILES
     assert {entry["counts"] for entry in windows_of_each} == {3}
-    ledger = database.ledger("corpus")
+    ledger = stored_ledger(database, "corpus")
     assert ledger is not None
     noted = ledger.count("status = 'done'")
     encoder = ToneEncoder()

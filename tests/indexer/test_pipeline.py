@@ -15,6 +15,7 @@ from clara_search.audio.windows import cut, windows
 from clara_search.errors import AudioError, DatabaseError, EncoderMismatch, FormatError
 from clara_search.store.database import Database
 from indexer.embed import batches as embedding
+from indexer.ledger.failures import failures
 from indexer.pipeline import Summary, index
 from indexer.sources.item import Item
 from indexer.write import writer as writing
@@ -94,7 +95,7 @@ def test_a_file_that_became_unusable_loses_its_rows(recordings: Path, database: 
     assert counts(index([recordings], database, encoder)) == (0, 2, 1, 1, 2)
     write_tone(recordings / "low.wav", 200)
     assert counts(index([recordings], database, encoder)) == (1, 2, 0, 0, 3)
-    assert database.failures() == []
+    assert failures(database) == []
 
 
 def test_pruning_removes_what_is_gone_or_renamed_and_nothing_else(
@@ -118,7 +119,7 @@ def test_pruning_follows_a_manifest(tmp_path: Path, recordings: Path, database: 
     (recordings / "low.wav").unlink()
     summary = index([manifest], database, encoder, prune=True)
     assert counts(summary) == (0, 1, 1, 2, 1)
-    assert [Path(failure["uri"]).name for failure in database.failures()] == ["low.wav"]
+    assert [Path(failure["uri"]).name for failure in failures(database)] == ["low.wav"]
 
 
 def test_bad_files_are_stepped_over_with_reasons(tmp_path: Path, database: Database, encoder: ToneEncoder) -> None:
@@ -135,7 +136,7 @@ def test_bad_files_are_stepped_over_with_reasons(tmp_path: Path, database: Datab
     soundfile.write(folder / "silent.wav", np.zeros(0, np.float32), 16_000)
     summary = index([folder], database, encoder)
     assert counts(summary) == (1, 0, 5, 0, 1)
-    reasons = {Path(failure["uri"]).name: failure["reason"] for failure in database.failures()}
+    reasons = {Path(failure["uri"]).name: failure["reason"] for failure in failures(database)}
     assert "truncated" in reasons["truncated.mp3"]
     assert "empty" in reasons["empty.wav"]
     assert "not a recording" in reasons["text.wav"]
@@ -145,7 +146,7 @@ def test_bad_files_are_stepped_over_with_reasons(tmp_path: Path, database: Datab
     assert counts(index([folder], database, encoder)) == (0, 1, 5, 0, 1)
     (folder / "text.wav").unlink()
     index([folder], database, encoder)
-    assert "text.wav" not in {Path(failure["uri"]).name for failure in database.failures()}
+    assert "text.wav" not in {Path(failure["uri"]).name for failure in failures(database)}
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -172,7 +173,7 @@ def test_a_file_that_cannot_be_read_for_now_keeps_its_rows(
     monkeypatch.setattr(Path, "read_bytes", refuse)
     os.utime(recordings / "low.wav")
     assert counts(index([recordings], database, encoder, prune=True)) == (0, 2, 1, 0, 3)
-    assert [failure["reason"] for failure in database.failures()] == ["Permission denied"]
+    assert [failure["reason"] for failure in failures(database)] == ["Permission denied"]
     monkeypatch.undo()
     assert counts(index([recordings], database, encoder)) == (1, 2, 0, 0, 3)
 
@@ -187,7 +188,7 @@ def test_a_decoder_that_crashes_costs_one_file(
 
     monkeypatch.setattr("indexer.sources.item.load_audio", crash)
     assert counts(index([recordings], database, encoder)) == (2, 0, 1, 0, 2)
-    assert [failure["reason"] for failure in database.failures()] == ["ZeroDivisionError: a bug"]
+    assert [failure["reason"] for failure in failures(database)] == ["ZeroDivisionError: a bug"]
 
 
 def test_an_encoder_that_refuses_a_clip_costs_one_file(recordings: Path, database: Database) -> None:
@@ -199,7 +200,7 @@ def test_an_encoder_that_refuses_a_clip_costs_one_file(recordings: Path, databas
             return vectors
 
     assert counts(index([recordings], database, Fastidious())) == (2, 0, 1, 0, 2)
-    assert [(Path(one["uri"]).name, one["reason"]) for one in database.failures()] == [("high.ogg", "too shrill")]
+    assert [(Path(one["uri"]).name, one["reason"]) for one in failures(database)] == [("high.ogg", "too shrill")]
 
 
 def test_a_vector_that_is_not_finite_never_reaches_the_table(recordings: Path, database: Database) -> None:
@@ -224,7 +225,7 @@ def test_manifest_columns_reach_the_table_with_their_types(
     assert audio == {**low, "text": "a low hum", "language": "en", "speaker": "Bea", "age": 31}
     assert (text["uri"], text["text"], text["start_s"], text["speaker"]) == (f"{manifest}#L3", "nur Text", None, None)
     assert database.table().count("age > 30 AND speaker = 'Bea'") == 1
-    assert [Path(failure["uri"]).name for failure in database.failures()] == ["nowhere.wav"]
+    assert [Path(failure["uri"]).name for failure in failures(database)] == ["nowhere.wav"]
 
 
 def test_a_corrected_manifest_updates_the_row(recordings: Path, database: Database, encoder: ToneEncoder) -> None:
@@ -255,7 +256,7 @@ def test_stretches_of_one_recording_are_items_of_their_own(
     manifest.write_text("path,start_s,end_s,speaker\nlong.wav,2,5,A\nlong.wav,8,20,B\nlong.wav,40,45,C\n")
     assert counts(index([manifest], database, encoder)) == (2, 0, 1, 0, 3)
     assert rows_by_name(database) == {"long.wav": [(2, 5), (8, 18), (10, 20)]}
-    assert "lasts 30.00 s" in database.failures()[0]["reason"]
+    assert "lasts 30.00 s" in failures(database)[0]["reason"]
     manifest.write_text("path,start_s,end_s,speaker\nlong.wav,2,5,A\n")
     assert counts(index([manifest], database, encoder, prune=True)) == (0, 1, 0, 2, 1)
 
@@ -266,7 +267,7 @@ def test_a_recording_listed_twice_is_kept_once(recordings: Path, database: Datab
     manifest.write_text("path,text\nlow.wav,first\nlow.wav,second\n")
     assert counts(index([manifest], database, encoder, table="twice")) == (1, 0, 1, 0, 1)
     assert database.table("twice").scan(["text"]).to_pylist() == [{"text": "first"}]
-    assert "listed before" in database.failures("twice")[0]["reason"]
+    assert "listed before" in failures(database, "twice")[0]["reason"]
 
 
 def test_texts_are_embedded_in_their_language_and_only_once(
@@ -309,7 +310,7 @@ def test_an_empty_folder_is_an_error(tmp_path: Path, database: Database, encoder
 
 def test_a_deleted_table_is_built_again(recordings: Path, database: Database, encoder: ToneEncoder) -> None:
     index([recordings], database, encoder)
-    database.connection.drop_table("corpus")
+    database.lance.drop_table("corpus")
     assert counts(index([recordings], database, encoder)) == (3, 0, 0, 0, 3)
 
 
@@ -367,7 +368,7 @@ def test_a_row_that_no_file_can_have_is_listed_and_costs_nothing_else(
     (tmp_path / "rows.jsonl").write_text(line + '\n{"text": "rain on a roof"}\n', encoding="utf-8")
     summary = index([tmp_path / "rows.jsonl"], database, encoder)
     assert counts(summary) == (1, 0, 1, 0, 1)
-    assert reason in database.failures("corpus")[0]["reason"]
+    assert reason in failures(database, "corpus")[0]["reason"]
 
 
 @pytest.mark.parametrize(
@@ -387,7 +388,7 @@ def test_a_number_beyond_64_bits_is_kept_as_text(tmp_path: Path, database: Datab
 def test_a_pipe_is_stepped_over(recordings: Path, database: Database, encoder: ToneEncoder) -> None:
     os.mkfifo(recordings / "pipe.wav")
     assert counts(index([recordings], database, encoder)) == (3, 0, 1, 0, 3)
-    assert "pipe" in database.failures("corpus")[0]["reason"]
+    assert "pipe" in failures(database, "corpus")[0]["reason"]
 
 
 def test_windows_that_leave_gaps_are_refused(recordings: Path, database: Database, encoder: ToneEncoder) -> None:

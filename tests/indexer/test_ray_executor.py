@@ -20,9 +20,10 @@ from click.testing import CliRunner
 
 from clara_search.commands.main import main
 from clara_search.errors import AudioError, ClaraError
-from clara_search.models.load import load_encoder
+from clara_search.models.registry import load_encoder
 from clara_search.store.database import Database
 from indexer.decode.prefetch import Decoding
+from indexer.ledger.failures import stored_ledger
 from indexer.pipeline import index
 from indexer.ray_executor import Ray, _Cluster
 from indexer.runtime.ray_private import check_private
@@ -61,7 +62,7 @@ def cluster(bucket: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[A
 def told(database: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return all rows and all entries of the ledger, but for when they were written."""
     opened = Database(database)
-    ledger = opened.ledger("corpus")
+    ledger = stored_ledger(opened, "corpus")
     assert ledger is not None
     entries = ledger.scan([name for name in ledger.schema.names if name != "at"]).sort_by("key").to_pylist()
     return opened.table().scan(opened.table().schema.names).sort_by("id").to_pylist(), entries

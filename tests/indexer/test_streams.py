@@ -17,6 +17,7 @@ import soundfile
 
 from clara_search.errors import FormatError
 from clara_search.store.database import Database
+from indexer.ledger.failures import failures
 from indexer.pipeline import index
 from indexer.sources.item import Item, Survey
 from indexer.sources.listing import Recording, Selection, items, survey
@@ -101,7 +102,7 @@ def test_what_is_cut_off_a_shard_is_listed_and_the_rest_is_indexed(
     summary = index([train], database, encoder)
     assert summary.indexed >= 1
     assert summary.failed == 1
-    assert "not a readable tar shard" in database.failures()[0]["reason"]
+    assert "not a readable tar shard" in failures(database)[0]["reason"]
 
 
 def test_a_value_that_does_not_fit_its_column_costs_one_item(database: Database, encoder: ToneEncoder) -> None:
@@ -110,7 +111,7 @@ def test_a_value_that_does_not_fit_its_column_costs_one_item(database: Database,
     later = [Recording("take/a", tone(440), 16_000, columns={"n": 1.5}), Recording("take/b", tone(440), 16_000)]
     unsurveyed = Survey(None, {})
     assert index(later, database, encoder, surveyed=unsurveyed).failed == 1
-    assert database.failures()[0]["reason"] == "column 'n' holds 1.5, but int in the table"
+    assert failures(database)[0]["reason"] == "column 'n' holds 1.5, but int in the table"
     assert database.table().count() == 4
 
 
@@ -237,7 +238,7 @@ def test_the_audio_track_of_a_film_is_indexed(
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     index([path.parent], database, encoder)
-    assert database.failures() == []
+    assert failures(database) == []
     (row,) = database.table().scan(["end_s", "vector"]).to_pylist()
     assert row["end_s"] == pytest.approx(2.0, abs=0.1)
     assert np.argmax(row["vector"]) == np.argmax(band_energies(tone(440, 2.0)))

@@ -63,7 +63,7 @@ def probe_command(
     The data's own splits or folds are used; where there are none, folds are made in which no speaker stands in two.
     The encoder stays as it is, and its vectors are kept in CACHE, unless --unfreeze says otherwise. The run's folder
     gets `head` (for clara-search classify --head), report.json, log.csv and pictures. --set changes what
-    trainer/probe.py and trainer/descent.py document, such as fit.lr=3e-4 or folds=10.
+    trainer/probing/experiment.py and trainer/probing/sgd.py document, such as fit.lr=3e-4 or folds=10.
 
     \b
     python -m trainer prepare meld --src MELD.Raw --out data/meld

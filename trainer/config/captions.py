@@ -6,7 +6,17 @@ from dataclasses import dataclass
 
 from clara_search.config import check_bounds
 from trainer.config.augmentation import Probability
-from trainer.data.captions import TEMPLATES
+
+TEMPLATES = (
+    "the sound of {text}",
+    "sound of a {text}",
+    "{text} sound",
+    "a recording of {text}",
+    "the sounds of {text}",
+    "a person talking in a {emotion} voice",
+    "somebody speaks in a {emotion} tone",
+)
+"""What a caption may be framed in: {text} is the name of a sound, {emotion} and others the value of such a label."""
 
 
 @dataclass(frozen=True)

@@ -14,18 +14,6 @@ from clara_search.datasets.example import Example
 from clara_search.errors import FormatError, first_line
 from trainer.config.captions import CaptionConfig
 
-TEMPLATES = (
-    "the sound of {text}",
-    "sound of a {text}",
-    "{text} sound",
-    "a recording of {text}",
-    "the sounds of {text}",
-    "a person talking in a {emotion} voice",
-    "somebody speaks in a {emotion} tone",
-)
-"""What a caption may be framed in: {text} is the name of a sound, {emotion} and others the value of such a label."""
-
-
 _HEAD_FIRST = {"es", "fr", "it", "ru"}
 """Languages that put what something is before what it is made of or done with."""
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from clara_search.audio.decode import load_audio
 from clara_search.cpu import core_count
-from clara_search.datasets.declarations import Dataset
+from clara_search.datasets.dataset import Dataset
 from clara_search.datasets.layouts import Row, rows_of
 from clara_search.errors import AudioError, FormatError
 from clara_search.files.atomic import whole

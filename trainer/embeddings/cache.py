@@ -21,8 +21,7 @@ from clara_search.datasets.labelled import Clip
 from clara_search.errors import FormatError
 from clara_search.models.base import Embeddings, Encoder
 from clara_search.models.batching import choose_device
-from clara_search.models.load import load_encoder
-from clara_search.models.registry import describe
+from clara_search.models.registry import describe, load_encoder
 from trainer.embeddings.extract import Extraction, Model
 from trainer.embeddings.file_hashes import Contents
 from trainer.embeddings.store import Store

@@ -28,7 +28,7 @@ from clara_search.datasets.labelled import Clip
 from clara_search.datasets.readers import content_of
 from clara_search.errors import ClaraError
 from clara_search.models.base import Embeddings, Encoder
-from clara_search.models.mean import mean_direction
+from clara_search.models.windows import mean_direction
 from trainer.embeddings.file_hashes import Contents
 from trainer.embeddings.store import Store
 from trainer.runtime.threads import torch_threads

@@ -22,7 +22,6 @@ from clara_search.files.atomic import new_folder, write_text
 from clara_search.models.clara.checkpoint import CARD_FILE, save_model
 from clara_search.models.clara.encoder import ClaraEncoder
 from clara_search.text.tokenizer import Tokenizer
-from trainer import curves
 from trainer.config.recipe import Recipe
 from trainer.data.corpus import Corpus, load_corpus
 from trainer.data.dataset import Aids, Pairs
@@ -32,6 +31,7 @@ from trainer.data.splits import Sides, split
 from trainer.data.teachers import teach, teach_texts
 from trainer.evaluation.model_card import model_card
 from trainer.evaluation.report import evaluate
+from trainer.evaluation.training_curves import draw
 from trainer.phones.g2p import Phones
 from trainer.pretraining.callbacks import Clock, LastValidated, Patience, StopGently, zero_shots
 from trainer.pretraining.init import begin, configured, first_tokenizer, learnt_tokenizer, load_towers
@@ -39,6 +39,7 @@ from trainer.pretraining.module import Pretraining, TrainingError
 from trainer.runtime.checkpoints import STOPPED, Checkpoints, newest, to_go_on_from, to_keep
 from trainer.runtime.folder import alone, hold_to_recipe
 from trainer.runtime.lightning import new_trainer, refusals
+from trainer.runtime.log_table import read_log, write_table
 from trainer.runtime.tracking import loggers
 
 log = logging.getLogger(__name__)
@@ -232,9 +233,9 @@ def _export(ready: Prepared, run: Path, folder: Path) -> None:
     """Write the model folder, the log as a table and a picture, the scores and the card."""
     recipe, corpus, sides, module = ready.recipe, ready.corpus, ready.sides, ready.module
     save_model(folder, module.model, ready.tokenizer, card="")
-    rows = curves.read_log(run / "log")
-    curves.write_table(rows, run / "log.csv")
-    curves.draw(rows, run / "curves.png")
+    rows = read_log(run / "log")
+    write_table(rows, run / "log.csv")
+    draw(rows, run / "curves.png")
     report = evaluate(ClaraEncoder(folder), corpus, sides, recipe)
     write_text(run / "scores.json", json.dumps(report.as_dict(), indent=1) + "\n")
     parameters = sum(p.numel() for p in module.model.parameters())

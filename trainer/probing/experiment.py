@@ -18,7 +18,7 @@ from clara_search.audio.windows import DEFAULT_HOP_S, DEFAULT_WINDOW_S
 from clara_search.classification.head import SHORTEST_HOP_S, Head, HeadConfig
 from clara_search.datasets.labelled import Clip, check_column, read_clips
 from clara_search.errors import FormatError
-from clara_search.models.load import DEFAULT_MODEL
+from clara_search.models.registry import DEFAULT_MODEL
 from trainer.embeddings.cache import Model, Vectors, embed_clips
 from trainer.probing.fit import Examples, fit, monitored
 from trainer.probing.folds import Division, Fold, divide

@@ -64,7 +64,7 @@ class AnnMeta:
 
 def folder_of(table: Table) -> Path:
     """Return where the index of `table` lies, whether there is one or not."""
-    return table.database.path / "_ann" / table.name
+    return table.connection.path / "_ann" / table.name
 
 
 def meta_path(table: Table) -> Path:
@@ -101,7 +101,7 @@ def read_files(table: Table, meta_json: bytes) -> tuple[AnnMeta, Any, pa.Table]:
         raise DatabaseError(message) from error
     if meta.fingerprint != table.info.fingerprint:
         raise DatabaseError(f"the ANN index of table '{table.name}' was built with another encoder; {remedy}")
-    folder = confined.check_tree(table.database.path, folder_of(table))
+    folder = confined.check_tree(table.connection.path, folder_of(table))
     try:
         for name, checksum in meta.checksums.items():
             if _sha256(folder / name) != checksum:

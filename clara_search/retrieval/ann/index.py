@@ -83,8 +83,8 @@ def build(table: Table, kind: Kind | Literal["auto"] = "auto", target_recall: fl
     queries = _held_out(snapshot)
     nprobe, recall = _tune(index, snapshot, queries, target_recall)
     rows = snapshot.columns.select(list(ROW_COLUMNS))
-    folder = confined.make_folder(table.database.path, folder_of(table))
-    with table.database.lock(f"_ann_{table.name}"):
+    folder = confined.make_folder(table.connection.path, folder_of(table))
+    with table.connection.lock(f"_ann_{table.name}"):
         checksums = write_files(folder, index, rows)
         meta = AnnMeta(
             format_version=FORMAT_VERSION,
@@ -103,8 +103,8 @@ def build(table: Table, kind: Kind | Literal["auto"] = "auto", target_recall: fl
         # The index exists from here on, whole: whoever reads sees the old one or the new one.
         written = folder / f"{uuid.uuid4().hex}.tmp"
         written.write_text(json.dumps(asdict(meta), indent=1), encoding="utf-8")
-        confined.rename(table.database.path, written, meta_path(table))
-        confined.delete_files(table.database.path, folder, OWN_FILE, keep={*checksums, META_FILE})
+        confined.rename(table.connection.path, written, meta_path(table))
+        confined.delete_files(table.connection.path, folder, OWN_FILE, keep={*checksums, META_FILE})
     return AnnStatus(meta, covered=len(snapshot), added=0, gone=0)
 
 
@@ -123,10 +123,10 @@ def drop(table: Table) -> bool:
 
     Files that no index wrote stay, with a warning. Raises DatabaseError where the folder is, or holds, a link.
     """
-    root, folder = table.database.path, folder_of(table)
+    root, folder = table.connection.path, folder_of(table)
     if not confined.check_tree(root, folder).is_dir():
         return False
-    with table.database.lock(f"_ann_{table.name}"):
+    with table.connection.lock(f"_ann_{table.name}"):
         confined.delete_file(root, meta_path(table))  # first: no index is there that lacks its files
         if not confined.delete_files(root, folder, OWN_FILE):
             confined.remove_folder(root, folder)
@@ -135,7 +135,7 @@ def drop(table: Table) -> bool:
 
 def stamp(table: Table) -> bytes | None:
     """Return what changes whenever the index of `table` is built or dropped; None where there is none."""
-    return confined.read_bytes(table.database.path, meta_path(table), MOST_META_BYTES)
+    return confined.read_bytes(table.connection.path, meta_path(table), MOST_META_BYTES)
 
 
 def load(table: Table) -> AnnIndex | None:

@@ -12,7 +12,8 @@ from clara_search.store.verify import Finding
 _STALE_SHARE = 0.1
 
 
-def _ann(table: Table, repair: bool) -> Finding:
+def verify_index(table: Table, repair: bool = False) -> Finding:
+    """Check that the ANN index of `table`, where it has one, is whole and covers most rows; build it anew to repair."""
     build: Callable[[], object]
     try:
         status = ann.status(table)

@@ -10,7 +10,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clara_search import audio
+from clara_search.audio import decode as audio
 from clara_search.audio.decode import decode, load_audio
 from clara_search.audio.resample import resample
 from clara_search.audio.windows import Window, cut, windows

@@ -1,18 +1,15 @@
-from pathlib import Path
-
 import librosa
 import numpy as np
 import pytest
 
 from clara_search.audio.mel import POWER_FLOOR, MelConfig, log_mel, log_mels, mel_filters
 from clara_search.errors import AudioError
-
-PARITY = Path(__file__).parent / "fixtures" / "parity" / "clara-logmel.npz"
+from tests.helpers import PARITY
 
 
 @pytest.mark.parametrize("sample_rate", [16000, 48000])
 def test_log_mel_equals_that_of_the_released_code(sample_rate: int) -> None:
-    stored = np.load(PARITY)
+    stored = np.load(PARITY / "clara-logmel.npz")
     computed = log_mel(stored[f"wave_{sample_rate}"], MelConfig(sample_rate=sample_rate)).numpy()
     np.testing.assert_allclose(computed.T, stored[f"logmel_{sample_rate}"], atol=1e-3)
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from clara_search import encoder as encoder_module
-from clara_search import search as search_module
 from clara_search.audio.decode import load_audio
 from clara_search.commands.common import clock, short_name, stretch
 from clara_search.commands.main import main
 from clara_search.errors import UnknownModel
+from clara_search.models import registry
 from clara_search.models import registry as catalog
+from clara_search.retrieval import index as index_module
 from clara_search.retrieval.ann import index as ann
 from clara_search.store.database import Database
 from indexer.pipeline import index as index_corpus
@@ -28,14 +28,14 @@ HIT_KEYS = ["rank", "id", "score", "kind", "uri", "start_s", "end_s", "text", "l
 def models(monkeypatch):
     """Two models to load: the tone encoder by its name or by default, and another version of it."""
 
-    def load(model=encoder_module.DEFAULT_MODEL, precision="auto"):
-        encoders = {"tone": ToneEncoder(), encoder_module.DEFAULT_MODEL: ToneEncoder(), "other": ToneEncoder("2")}
+    def load(model=registry.DEFAULT_MODEL, precision="auto"):
+        encoders = {"tone": ToneEncoder(), registry.DEFAULT_MODEL: ToneEncoder(), "other": ToneEncoder("2")}
         if model not in encoders:
             raise UnknownModel(f"no model {model!r}")
         return encoders[model]
 
-    monkeypatch.setattr(encoder_module, "load_encoder", load)
-    monkeypatch.setattr(search_module, "load_encoder", load)
+    monkeypatch.setattr(registry, "load_encoder", load)
+    monkeypatch.setattr(index_module, "load_encoder", load)
 
 
 @pytest.fixture

@@ -12,16 +12,16 @@ import pytest
 from click.testing import CliRunner
 
 import indexer
+from clara_search.commands.db import verify_all as verify
 from clara_search.commands.main import main
 from clara_search.errors import DatabaseError
 from clara_search.files import confined
 from clara_search.retrieval.ann import index as ann
 from clara_search.retrieval.index import Index
-from clara_search.store.database import Database, ledger_name
-from clara_search.store.verify import verify
-from tests.helpers import ToneEncoder, write_tone
+from clara_search.store.database import Database
+from indexer.ledger.failures import ledger_name, stored_ledger
+from tests.helpers import ROOT, ToneEncoder, write_tone
 
-ROOT = Path(__file__).parent.parent
 OWN = "0123456789abcdef" * 2
 
 
@@ -142,7 +142,7 @@ COMMANDS: dict[str, Callable[[Path], object]] = {
     "index anew": indexed_anew,
     "delete": deleted,
     "compact": lambda home: Database(home / "db").table().compact(0),
-    "compact the ledger": lambda home: Database(home / "db").ledger("corpus").compact(0),
+    "compact the ledger": lambda home: stored_ledger(Database(home / "db"), "corpus").compact(0),
     "export": lambda home: indexer.export_embeddings(Database(home / "db"), home / "exported"),
     "import": imported,
     "drop_table": lambda home: Database(home / "db").drop_table("corpus"),
@@ -288,7 +288,7 @@ def test_an_export_that_fails_leaves_nothing(home: Path, monkeypatch: pytest.Mon
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("indexer.import_export.parquet.write_table", full)
-    with pytest.raises(indexer.exchange.FormatError, match="No space left"):
+    with pytest.raises(indexer.import_export.FormatError, match="No space left"):
         indexer.export_embeddings(Database(home / "db"), home / "out")
     assert contents(home).keys() == before
 
@@ -297,15 +297,15 @@ CHANGES = {"unlink", "rmtree", "rename", "replace", "rmdir", "removedirs", "remo
 
 ALLOWED = {
     # The user names the folder or the file; what is replaced or deleted is what the function has written or read.
-    ("clara_search/head.py", "save_head", "replace"),
-    ("clara_search/models/checkpoint.py", "save_model", "replace"),
-    ("indexer/exchange.py", "export_embeddings", "rename"),
-    ("trainer/prepare.py", "do", "replace"),
-    ("trainer/probe_run.py", "_write", "unlink"),
-    ("trainer/resume.py", "hold_to_recipe", "unlink"),
-    ("trainer/shards.py", "_remove", "unlink"),
-    ("trainer/writing.py", "whole", "replace"),
-    ("trainer/writing.py", "whole", "unlink"),
+    ("clara_search/classification/head.py", "save_head", "replace"),
+    ("clara_search/models/clara/checkpoint.py", "save_model", "replace"),
+    ("indexer/import_export.py", "export_embeddings", "rename"),
+    ("trainer/data/prepare.py", "do", "replace"),
+    ("trainer/probing/run.py", "_write", "unlink"),
+    ("trainer/runtime/folder.py", "hold_to_recipe", "unlink"),
+    ("trainer/data/shards.py", "_remove", "unlink"),
+    ("clara_search/files/atomic.py", "whole", "replace"),
+    ("clara_search/files/atomic.py", "whole", "unlink"),
 }
 
 

@@ -20,6 +20,7 @@ import pytest
 from click.testing import CliRunner
 from fsspec.registry import known_implementations
 
+from clara_search.commands.db import verify_all as verify
 from clara_search.commands.main import main
 from clara_search.datasets.labelled import read_clips
 from clara_search.datasets.readers import read_manifest
@@ -27,12 +28,11 @@ from clara_search.errors import FormatError
 from clara_search.files.gate import PROTOCOLS, ForeignUri, RefusedUri, admit, admit_listed, child_of
 from clara_search.files.paths import is_remote, read_bytes, status_of
 from clara_search.store.database import Database
-from clara_search.store.verify import verify
+from indexer.ledger.failures import failures, stored_ledger
 from indexer.pipeline import index
 from indexer.sources.listing import items
-from tests.helpers import ToneEncoder, write_tone
+from tests.helpers import ROOT, ToneEncoder, write_tone
 
-ROOT = Path(__file__).parent.parent
 SECRET = "AKIA-do-not-send-me"
 
 
@@ -201,7 +201,7 @@ def test_rows_that_name_other_protocols_are_failures_and_the_others_are_indexed(
             summary = index([manifest], database, ToneEncoder())
             good = 0 if manifest.is_dir() else 1
             assert (summary.indexed, summary.failed, summary.rows) == (good, 1, good)
-            (failure,) = database.failures()
+            (failure,) = failures(database)
             assert "opened only where" in failure["reason"]
             assert SECRET not in failure["reason"]
     assert server.requests == []
@@ -266,7 +266,7 @@ def test_verify_does_not_wait_for_a_pipe_that_a_table_names(database: Database, 
 def test_the_command_verify_fetches_only_where_it_is_told_to(
     server: Server, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clara_search.verify.load_encoder", lambda *_: ToneEncoder())
+    monkeypatch.setattr("clara_search.store.verify.load_encoder", lambda *_: ToneEncoder())
     write_tone(tmp_path / "served" / "x.wav", 300)
     table_naming([f"{server.url}/x.wav"], database, tmp_path / "in")
     arguments = ["db", "verify", "--db", str(database.path)]
@@ -278,12 +278,12 @@ def test_the_command_verify_fetches_only_where_it_is_told_to(
 def test_sources_that_a_ledger_names_pass_the_gate_and_the_others_are_tried_again(
     reference: str, server: Server, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clara_search.models.load.load_encoder", lambda *_, **__: ToneEncoder())
+    monkeypatch.setattr("clara_search.models.registry.load_encoder", lambda *_, **__: ToneEncoder())
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "bad.wav").write_bytes(b"")
     index([tmp_path / "a", tmp_path / "b"], database, ToneEncoder())
-    ledger = database.ledger("corpus")
+    ledger = stored_ledger(database, "corpus")
     assert ledger is not None
     rows = ledger.scan(ledger.schema.names)
     hostile = f"{reference}/m.csv"
@@ -299,7 +299,7 @@ def test_sources_that_a_ledger_names_pass_the_gate_and_the_others_are_tried_agai
         assert result.exit_code == code, result.output
         assert "1 failed" in result.stdout
         assert database.table().count() == 1
-        reasons = {one["uri"]: one["reason"] for one in database.failures()}
+        reasons = {one["uri"]: one["reason"] for one in failures(database)}
         assert "opened only where it is typed" in reasons[f"{hostile}#L0"]
         assert str(tmp_path / "b" / "bad.wav") not in reasons
     assert server.requests == []
@@ -362,7 +362,10 @@ OPENS = {
         "url_to_fs",
         "get_fs_token_paths",
     ),
-    *(f"clara_search.places.{name}" for name in ("opened", "open_copy", "read_bytes", "status_of", "filesystem_of")),
+    *(
+        f"clara_search.files.paths.{name}"
+        for name in ("opened", "open_copy", "read_bytes", "status_of", "filesystem_of")
+    ),
     *("av.open", "torch.load", "urlopen", "requests.get", "httpx.get"),
     *("from_pretrained", "snapshot_download", "hf_hub_download", "load_dataset", "lancedb.connect"),
 }
@@ -370,28 +373,28 @@ OPENS = {
 
 ALLOWED = {
     # Here a name is opened that was typed, or that the gate admitted before.
-    "clara_search/places.py": {"fsspec.open", "fsspec.core.url_to_fs", "url_to_fs"},
+    "clara_search/files/paths.py": {"fsspec.open", "fsspec.core.url_to_fs", "url_to_fs"},
     "clara_search/datasets/readers.py": {
-        "places.opened",
-        "places.open_copy",
+        "files.paths.opened",
+        "files.paths.open_copy",
     },  # sources; Corpus compares what its cache names
-    "clara_search/verify.py": {"places.read_bytes", "places.status_of"},  # admitted a few lines above
-    "indexer/columnar.py": {"places.opened"},  # a source
-    "indexer/decoding.py": {"places.status_of"},  # items: their uri was admitted by what listed them
-    "indexer/items.py": {"places.opened"},  # sources
-    "indexer/manifests.py": {"places.status_of"},  # a source
-    "indexer/reading.py": {"places.read_bytes"},  # items, as above
-    "indexer/shards.py": {"places.status_of"},  # a source
-    "indexer/sources.py": {"places.filesystem_of"},  # sources
-    "clara_search/store.py": {"lancedb.connect"},  # the database that was typed
+    "clara_search/store/verify.py": {"files.paths.read_bytes", "files.paths.status_of"},  # admitted a few lines above
+    "indexer/sources/arrow.py": {"files.paths.opened"},  # a source
+    "indexer/decode/prefetch.py": {"files.paths.status_of"},  # items: their uri was admitted by what listed them
+    "indexer/sources/item.py": {"files.paths.opened"},  # sources
+    "indexer/sources/manifest.py": {"files.paths.status_of"},  # a source
+    "indexer/decode/read.py": {"files.paths.read_bytes"},  # items, as above
+    "indexer/sources/webdataset.py": {"files.paths.status_of"},  # a source
+    "indexer/sources/listing.py": {"files.paths.filesystem_of"},  # sources
+    "clara_search/store/connection.py": {"lancedb.connect"},  # the database that was typed
     # Here a file of a folder of this machine, and never the network.
-    "clara_search/audio.py": {"av.open"},  # bytes in memory
+    "clara_search/audio/decode.py": {"av.open"},  # bytes in memory
     "clara_search/models/clap_weights.py": {"from_pretrained", "torch.load"},
-    "clara_search/models/hf_clap.py": {"from_pretrained"},
-    "clara_search/models/released.py": {"torch.load"},
-    "trainer/checkpoints.py": {"torch.load"},
-    "trainer/pretrain.py": {"torch.load"},
-    "trainer/teacher.py": {"from_pretrained"},
+    "clara_search/models/clap.py": {"from_pretrained"},
+    "clara_search/models/clara/convert.py": {"torch.load"},
+    "trainer/runtime/checkpoints.py": {"torch.load"},
+    "trainer/pretraining/run.py": {"torch.load"},
+    "trainer/data/teachers.py": {"from_pretrained"},
     # Here the hub.
     "clara_search/models/hub.py": {"snapshot_download"},
 }

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from clara_search.commands.main import main
 from clara_search.files.redact import redact, without_credentials
 from clara_search.store.database import Database
+from indexer.ledger.failures import stored_ledger
 from indexer.pipeline import index
 from tests.helpers import ToneEncoder, write_tone
 
@@ -82,7 +83,7 @@ def server(tmp_path: Path) -> Iterator[http.server.ThreadingHTTPServer]:
 def test_a_url_signed_anew_is_the_same_recording_and_no_signature_is_kept(
     server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clara_search.models.load.load_encoder", lambda *_, **__: ToneEncoder())
+    monkeypatch.setattr("clara_search.models.registry.load_encoder", lambda *_, **__: ToneEncoder())
     served, url = tmp_path / "served", f"http://127.0.0.1:{server.server_port}"
     for name in ("a", "b"):
         write_tone(served / f"{name}.wav", 440)
@@ -96,7 +97,7 @@ def test_a_url_signed_anew_is_the_same_recording_and_no_signature_is_kept(
         assert (summary.indexed, summary.unchanged, summary.failed) == ((2, 0, 1), (0, 2, 1))[number]
         assert summary.rows == 2
     assert sorted(database.table().scan(["uri"])["uri"].to_pylist()) == [f"{url}/a.wav", f"{url}/b.wav"]
-    ledger = database.ledger("corpus")
+    ledger = stored_ledger(database, "corpus")
     assert ledger is not None
     stored = json.dumps(
         [*ledger.scan(ledger.schema.names).to_pylist(), *database.table().scan(["uri"]).to_pylist()], default=str

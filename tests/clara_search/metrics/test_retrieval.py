@@ -7,7 +7,9 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from clara_search import metrics
+from clara_search.metrics import retrieval as metrics
+from clara_search.metrics.accuracy import accuracy
+from clara_search.metrics.intervals import wilson_interval
 
 
 def unit(rows, seed=0, dim=16):
@@ -144,10 +146,10 @@ def test_wrong_shapes_and_missing_positives_are_named():
 
 
 def test_accuracy_with_wilson_interval():
-    scores = metrics.accuracy(["a"] * 8 + ["b"] * 2, ["a"] * 10, n_classes=4)
+    scores = accuracy(["a"] * 8 + ["b"] * 2, ["a"] * 10, n_classes=4)
     assert scores.accuracy == 0.8
     assert scores.chance == 0.25
     assert scores.interval == pytest.approx((0.4902, 0.9433), abs=1e-4)  # the textbook's 8 of 10
-    assert metrics.wilson_interval(10, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)
+    assert wilson_interval(10, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)
     with pytest.raises(ValueError, match="no answers"):
-        metrics.accuracy([], [], n_classes=2)
+        accuracy([], [], n_classes=2)

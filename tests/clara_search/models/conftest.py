@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-PARITY = Path(__file__).parents[1] / "fixtures" / "parity"
+from tests.helpers import PARITY
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from clara_search.models.batching import (
     spans,
     unit_vectors,
 )
-from clara_search.models.load import load_encoder
+from clara_search.models.registry import load_encoder
 
 CPU = torch.device("cpu")
 

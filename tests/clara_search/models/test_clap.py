@@ -16,7 +16,7 @@ from clara_search.errors import DeviceError, FormatError
 from clara_search.models import registry as catalog
 from clara_search.models.base import Encoder
 from clara_search.models.clap import fingerprint
-from clara_search.models.load import load_encoder
+from clara_search.models.registry import load_encoder
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed (extra: clap)")
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from clara_search.models.cpu_pool import on_all_cores, share
-from clara_search.models.load import load_encoder
+from clara_search.models.registry import load_encoder
 
 CPU = torch.device("cpu")
 

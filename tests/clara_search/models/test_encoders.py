@@ -15,7 +15,7 @@ from clara_search.audio.decode import load_audio
 from clara_search.errors import AudioError
 from clara_search.models.base import Encoder
 from clara_search.models.clara.convert import convert
-from clara_search.models.load import DEFAULT_MODEL, load_encoder
+from clara_search.models.registry import DEFAULT_MODEL, load_encoder
 from tests.clara_search.models.clara.test_convert import whole_checkpoint
 from tests.helpers import tone, write_tone
 

@@ -22,7 +22,7 @@ from clara_search.commands.main import main
 from clara_search.errors import UnknownModel
 from clara_search.models import hub
 from clara_search.models import registry as catalog
-from clara_search.models.load import DEFAULT_MODEL, load_encoder
+from clara_search.models.registry import DEFAULT_MODEL, load_encoder
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 MODEL = catalog.WEIGHTS / DEFAULT_MODEL

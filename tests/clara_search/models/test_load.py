@@ -9,7 +9,7 @@ import pytest
 from clara_search.errors import DeviceError, FormatError, UnknownModel
 from clara_search.models import registry as catalog
 from clara_search.models.base import Encoder
-from clara_search.models.load import DEFAULT_MODEL, load_encoder
+from clara_search.models.registry import DEFAULT_MODEL, load_encoder
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from clara_search.commands.db import verify_all as verify
 from clara_search.commands.main import main
 from clara_search.errors import DatabaseError
 from clara_search.retrieval.ann import index as ann
-from clara_search.store.database import Database, ledger_name
-from clara_search.store.verify import Finding, verify
+from clara_search.store.database import Database
+from clara_search.store.verify import Finding
+from indexer.ledger.failures import ledger_name
 from indexer.pipeline import index
 from tests.helpers import ToneEncoder, write_tone
 
@@ -36,7 +38,7 @@ def heads(database: Database, table: str = "corpus") -> list[Path]:
 def test_a_sound_table_passes_every_check(indexed: Database) -> None:
     ann.build(indexed.table())
     findings = found(indexed)
-    assert list(findings) == ["files", "ledger", "vectors", "ids", "hashes", "encoder", "sample", "ann"]
+    assert list(findings) == ["files", "vectors", "ids", "hashes", "encoder", "sample", "ledger", "ann"]
     assert all(one.ok and not one.repaired for one in findings.values())
     assert "4 of 4 rows embedded again" in findings["sample"].detail
 

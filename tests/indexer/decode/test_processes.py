@@ -20,6 +20,7 @@ from indexer.decode import processes as children
 from indexer.decode.prefetch import Decoding, load
 from indexer.decode.processes import Readers
 from indexer.ledger.digest_map import DigestMap
+from indexer.ledger.failures import failures
 from indexer.ledger.ledger import Known
 from indexer.pipeline import index
 from indexer.sources.item import Held, Item, Samples
@@ -31,8 +32,8 @@ IN_PROCESSES = Decoding(16000, place="processes", threads=2)
 
 CRASHING = """
 import os, signal, sys; sys.path[:] = sys.argv[1:]
-import indexer.items
-load_audio = indexer.items.load_audio
+import indexer.sources.item
+load_audio = indexer.sources.item.load_audio
 def load(source, rate):
     name = os.path.basename(source.name)
     if "crash" in name:
@@ -41,8 +42,8 @@ def load(source, rate):
         import time; time.sleep(600)
     print("what a library says")
     return load_audio(source, rate)
-indexer.items.load_audio = load
-from indexer.children import serve; serve()
+indexer.sources.item.load_audio = load
+from indexer.decode.processes import serve; serve()
 """
 
 
@@ -73,7 +74,7 @@ def test_a_decoder_that_crashes_costs_its_file(folder: Path, tmp_path: Path, mon
         os.utime(path, (1.6e9, 1.6e9))
     summary = index([folder], tmp_path / "db", ToneEncoder(), decode_in="processes", threads=2)
     assert (summary.indexed, summary.failed) == (20, 3)
-    reasons = {Path(one["uri"]).name: one["reason"] for one in Database(tmp_path / "db").failures()}
+    reasons = {Path(one["uri"]).name: one["reason"] for one in failures(Database(tmp_path / "db"))}
     assert reasons["05-crash.wav"] == reasons["15-crash.wav"] == "the decoder crashed (SIGSEGV)"
     # It is not tried again before it is touched: a run that goes on shall not crash where the last one did.
     assert index([folder], tmp_path / "db", ToneEncoder(), decode_in="threads").failed == 3
@@ -112,10 +113,10 @@ def test_where_no_process_can_begin_it_is_done_in_this_one(folder: Path, monkeyp
 def test_a_process_ends_when_the_one_that_began_it_does(folder: Path, tmp_path: Path) -> None:
     script = f"""
 import sys, os
-from indexer import children
-from tests.indexer.test_children import CRASHING, NOTHING
-from clara_search.places import Status
-from indexer.items import Item
+from indexer.decode import processes as children
+from tests.indexer.decode.test_processes import CRASHING, NOTHING
+from clara_search.files.paths import Status
+from indexer.sources.item import Item
 import threading
 children._SERVE = CRASHING
 child = children._Child(NOTHING, 16000)

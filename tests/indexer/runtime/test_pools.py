@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from indexer import stages
 from indexer.ledger.digest_map import DigestMap
+from indexer.runtime import pools
 from indexer.runtime.pools import Crew, Job, Workers, ahead
 from indexer.runtime.timers import Clock
 
@@ -86,7 +86,7 @@ def test_threads_become_more_while_the_others_wait_and_cores_are_idle(
     waited_s: float, processor_s: float, threads: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now, used = 0.0, 0.0
-    monkeypatch.setattr(stages, "time", SimpleNamespace(monotonic=lambda: now, process_time=lambda: used))
+    monkeypatch.setattr(pools, "time", SimpleNamespace(monotonic=lambda: now, process_time=lambda: used))
     workers = Workers(1, Clock(), "decode")
     crew = Crew(workers, cores=4 if processor_s < 1 else 2)
     counts = []

@@ -15,6 +15,7 @@ from clara_search.errors import DatabaseError
 from clara_search.retrieval.ann import index as ann
 from clara_search.store.database import Database
 from clara_search.store.verify import verify
+from indexer.ledger.failures import failures
 from indexer.pipeline import index
 from tests.helpers import ToneEncoder, write_tone
 
@@ -49,7 +50,7 @@ def test_a_database_in_an_object_store_holds_what_one_in_a_folder_does(
     )
     np.testing.assert_allclose([row.pop("vector") for row in there], [row.pop("vector") for row in here], atol=1e-6)
     assert there == here
-    assert [Path(one["uri"]).name for one in Database(PLACE).failures()] == ["bad.wav"]
+    assert [Path(one["uri"]).name for one in failures(Database(PLACE))] == ["bad.wav"]
     (recordings / "03.wav").unlink()
     assert index([recordings], PLACE, encoder, prune=True).removed == 1
     assert all(finding.ok for finding in verify(Database(PLACE), "corpus", encoder=encoder))

@@ -12,7 +12,7 @@ import torch
 from clara_search.audio.decode import load_audio
 from clara_search.datasets.labelled import Clip, read_clips
 from clara_search.errors import AudioError, FormatError
-from clara_search.models.mean import mean_direction
+from clara_search.models.windows import mean_direction
 from tests.helpers import ToneEncoder, write_tone
 from trainer.embeddings.cache import Model, embed_clips
 from trainer.embeddings.store import Store
@@ -207,8 +207,8 @@ def test_a_run_that_is_killed_loses_no_more_than_it_had_begun(tmp_path: Path) ->
 import os, signal
 from pathlib import Path
 from tests.helpers import ToneEncoder
-from trainer import extraction
-from trainer.vectors import Model, embed_clips
+from trainer.embeddings import extract as extraction
+from trainer.embeddings.cache import Model, embed_clips
 from clara_search.datasets.labelled import Clip
 extraction.WINDOWS_A_BATCH = 10
 class Killed(ToneEncoder):

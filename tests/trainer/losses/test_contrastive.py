@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import multiprocessing
 
+from tests.helpers import PARITY
 from trainer.config.loss import Kind, LossConfig
 from trainer.losses.contrastive import contrastive_loss
 from trainer.losses.distillation import likeness_loss, taught_loss
@@ -13,11 +14,10 @@ from trainer.losses.phones import phone_loss
 from trainer.losses.reduction import mean_of
 
 CLARA = LossConfig()
-PARITY = Path(__file__).parents[1] / "fixtures" / "parity" / "clara-small-random.npz"
 
 
 def test_loss_equals_that_of_the_released_code() -> None:
-    stored = {name: torch.from_numpy(array) for name, array in np.load(PARITY).items()}
+    stored = {name: torch.from_numpy(array) for name, array in np.load(PARITY / "clara-small-random.npz").items()}
     loss = contrastive_loss(
         stored["audio_embedding"],
         stored["text_embedding"],

@@ -15,9 +15,11 @@ import soundfile
 from click.testing import CliRunner
 
 from clara_search.datasets.readers import read_shard
-from trainer import speak as speech
+from trainer.commands.synthesize import speak_command
+from trainer.data import synthesis
 from trainer.data.digits import DIGITS
 from trainer.data.synthesis import spoken_digits, trim_silence, write_shard
+from trainer.phones import espeak
 from trainer.phones.espeak import SpeechError, speak
 
 needs_espeak = pytest.mark.skipif(
@@ -64,21 +66,21 @@ def test_an_unknown_voice_is_an_error_that_names_it(voice: str) -> None:
 
 @needs_espeak
 def test_every_voice_that_is_drawn_from_exists() -> None:
-    there = set(speech.voice_variants())
-    assert set(speech.VARIANTS) | set(speech.UNHEARD_VARIANTS) <= there
-    assert not set(speech.VARIANTS) & set(speech.UNHEARD_VARIANTS)
-    for accent in sum(speech.ACCENTS.values(), ()):
+    there = set(espeak.voice_variants())
+    assert set(synthesis.VARIANTS) | set(synthesis.UNHEARD_VARIANTS) <= there
+    assert not set(synthesis.VARIANTS) & set(synthesis.UNHEARD_VARIANTS)
+    for accent in sum(synthesis.ACCENTS.values(), ()):
         assert len(speak("a", f"{accent}+f3")[0])
 
 
 def test_without_the_wheel_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
-    speech._start.cache_clear()
+    espeak._start.cache_clear()
     try:
         with pytest.raises(SpeechError, match="pip install espeakng-loader"):
             speak("hello")
     finally:
-        speech._start.cache_clear()
+        espeak._start.cache_clear()
 
 
 def test_trimming_keeps_what_is_loud_and_a_margin() -> None:
@@ -124,7 +126,7 @@ def test_a_shard_reads_back_as_it_was_written(tmp_path: Path) -> None:
 @needs_espeak
 def test_the_command_writes_a_shard_of_five_languages(tmp_path: Path) -> None:
     shard = tmp_path / "digits.tar"
-    result = CliRunner().invoke(speech.speak_command, ["--out", str(shard), "--per-word", "1", "--seed", "3"])
+    result = CliRunner().invoke(speak_command, ["--out", str(shard), "--per-word", "1", "--seed", "3"])
     assert result.exit_code == 0, result.output
     assert result.output.startswith("50 clips")
     with tarfile.open(shard) as tar:

@@ -16,7 +16,7 @@ from clara_search.audio.mel import MelConfig
 from clara_search.audio.resample import resample
 from clara_search.models.clara.phone_head import SpokenConfig
 from clara_search.models.clara.towers import AudioTowerConfig, ClaraConfig, TextTowerConfig
-from clara_search.models.load import load_encoder
+from clara_search.models.registry import load_encoder
 from clara_search.text.tokenizer import Tokenizer
 from tests.helpers import write_tone
 from trainer.config.augmentation import AugmentConfig

@@ -17,7 +17,6 @@ import soundfile
 import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file
-from trainer.recipe import CaptionConfig
 
 from clara_search.datasets.readers import read
 from clara_search.errors import FormatError
@@ -26,6 +25,7 @@ from tests.helpers import tone, write_tone
 from tests.trainer.pretraining.test_run import EVERYTHING, RATE, RECIPE
 from trainer.__main__ import main
 from trainer.config.augmentation import AugmentConfig
+from trainer.config.captions import CaptionConfig
 from trainer.config.loss import LossConfig
 from trainer.config.presets import PRESETS
 from trainer.config.recipe import Recipe, as_toml, load_recipe

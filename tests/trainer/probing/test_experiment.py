@@ -21,7 +21,7 @@ from clara_search.commands.main import main as clara_search
 from clara_search.errors import ClaraError, FormatError
 from clara_search.models.clara.checkpoint import load_model, save_model
 from clara_search.models.clara.towers import Clara
-from clara_search.models.load import load_encoder
+from clara_search.models.registry import load_encoder
 from clara_search.models.training_sources import training_sources
 from clara_search.text.tokenizer import Tokenizer
 from tests.clara_search.datasets.published import MELD_HEADER

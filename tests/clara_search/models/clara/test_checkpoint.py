@@ -10,7 +10,7 @@ import torch
 from clara_search.errors import FormatError
 from clara_search.models.clara.checkpoint import describe, fingerprint, load_model, save_model
 from clara_search.models.clara.towers import Clara
-from clara_search.models.load import load_encoder
+from clara_search.models.registry import load_encoder
 from clara_search.text.tokenizer import Tokenizer
 from tests.clara_search.models.clara.test_towers import MASKED
 

@@ -18,9 +18,9 @@ from clara_search.errors import FormatError
 from clara_search.models.clara.checkpoint import load_model, read_config
 from clara_search.models.clara.convert import PRESETS, convert, load_released
 from clara_search.models.clara.towers import Clara
-from clara_search.models.load import load_encoder
+from clara_search.models.registry import load_encoder
+from tests.helpers import PARITY
 
-PARITY = Path(__file__).parents[1] / "fixtures" / "parity"
 RELEASED = PARITY / "clara-small-random.ckpt"
 
 

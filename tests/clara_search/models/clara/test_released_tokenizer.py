@@ -16,8 +16,8 @@ from clara_search.models.clara.released_tokenizer import (
     released_tokenizer,
 )
 from clara_search.text.tokenizer import Tokenizer
+from tests.helpers import PARITY
 
-PARITY = Path(__file__).parents[1] / "fixtures" / "parity"
 STORED = {
     version: json.loads((PARITY / name).read_text(encoding="utf-8"))
     for version, name in {4: "clara-tokens-4.json", 5: "clara-tokens.json"}.items()

@@ -1,7 +1,5 @@
 """The towers against what the released code computed, and the masked variant against lone clips."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -10,8 +8,7 @@ from torch.nn.utils.rnn import pad_sequence
 from clara_search.audio.mel import MelConfig
 from clara_search.models.clara.convert import load_released
 from clara_search.models.clara.towers import AudioTowerConfig, Clara, ClaraConfig, TextTowerConfig
-
-PARITY = Path(__file__).parents[1] / "fixtures" / "parity"
+from tests.helpers import PARITY
 
 MASKED = ClaraConfig(
     "masked",

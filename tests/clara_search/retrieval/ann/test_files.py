@@ -33,7 +33,7 @@ def table(database: Database) -> Table:
 
 
 def folder(table: Table) -> Path:
-    return table.database.path / "_ann" / "corpus"
+    return table.connection.path / "_ann" / "corpus"
 
 
 def forge(table: Table, suffix: str, change: Callable[[Path], object], **meta: Any) -> None:

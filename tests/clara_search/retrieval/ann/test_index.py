@@ -137,13 +137,13 @@ def test_equal_rows_stand_in_order_of_id_as_in_exact_search(database):
 
 
 def test_an_open_index_notices_that_it_was_built_rebuilt_and_dropped(table):
-    index = Index(Database(table.database.path).table())
+    index = Index(Database(table.connection.path).table())
     assert index._ann_index() is None
     ann.build(table, "flat")
     assert index._ann_index().meta.kind == "flat"
     ann.build(table, "ivf")
     assert index._ann_index().meta.kind == "ivf"
-    files = {path.name for path in (table.database.path / "_ann" / "corpus").iterdir()}
+    files = {path.name for path in (table.connection.path / "_ann" / "corpus").iterdir()}
     assert files == {"meta.json", *index._ann_index().meta.checksums}
     assert ann.drop(table)
     assert index._ann_index() is None
@@ -153,7 +153,7 @@ def test_an_open_index_notices_that_it_was_built_rebuilt_and_dropped(table):
 
 def test_a_flipped_byte_is_found(table):
     ann.build(table, "flat")
-    path = next((table.database.path / "_ann" / "corpus").glob("*.faiss"))
+    path = next((table.connection.path / "_ann" / "corpus").glob("*.faiss"))
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
@@ -168,7 +168,7 @@ def test_a_flipped_byte_is_found(table):
 @pytest.mark.parametrize("content", ["", "{}", "[]", "null", '{"format_version": 1'])
 def test_a_broken_meta_file_is_named(table, content):
     ann.build(table, "flat")
-    (table.database.path / "_ann" / "corpus" / "meta.json").write_text(content)
+    (table.connection.path / "_ann" / "corpus" / "meta.json").write_text(content)
     with pytest.raises(DatabaseError, match=r"broken meta\.json.*ann drop"):
         Index(table).search_vectors(QUERIES)
     assert ann.drop(table)
@@ -176,7 +176,7 @@ def test_a_broken_meta_file_is_named(table, content):
 
 def test_a_missing_file_and_a_later_format_are_named(table):
     ann.build(table, "flat")
-    folder = table.database.path / "_ann" / "corpus"
+    folder = table.connection.path / "_ann" / "corpus"
     meta = json.loads((folder / "meta.json").read_text())
     (folder / "meta.json").write_text(json.dumps({**meta, "format_version": 2}))
     with pytest.raises(DatabaseError, match="format 2"):

@@ -1,0 +1,47 @@
+"""The stored ledger of a table, and the failures in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from clara_search.files.gate import ForeignUri
+from clara_search.files.paths import is_url
+from clara_search.store.connection import Connection
+from clara_search.store.database import DEFAULT_TABLE
+from clara_search.store.keyed_table import KeyedTable
+
+LEDGER_KEY = "key"
+"""The column that tells the entries of a ledger apart."""
+
+_LEDGER_PREFIX = "_ledger_"
+
+
+def ledger_name(table: str) -> str:
+    """Return the name of the LanceDB table that records what was indexed into `table`."""
+    return _LEDGER_PREFIX + table
+
+
+def stored_ledger(database: Connection, table: str) -> KeyedTable | None:
+    """Return the ledger of `table`, one row per item, or None where there is none yet."""
+    name = ledger_name(table)
+    return KeyedTable(database, name, LEDGER_KEY) if database.has(name) else None
+
+
+def failures(database: Connection, table: str = DEFAULT_TABLE) -> list[dict[str, Any]]:
+    """Return the failed items of `table`: dicts of uri, reason and the time `at`, sorted by uri."""
+    ledger = stored_ledger(database, table)
+    if ledger is None:
+        return []
+    failed = ledger.scan(["uri", "reason", "at"], where="status = 'failed'")
+    return failed.sort_by("uri").to_pylist()  # type: ignore[no-any-return]
+
+
+def failed_sources(database: Connection, table: str = DEFAULT_TABLE) -> list[ForeignUri]:
+    """Return the sources, sorted, of the items that failed; of local ones those that still exist."""
+    ledger = stored_ledger(database, table)
+    if ledger is None:
+        return []
+    sources = set(ledger.scan(["source"], where="status = 'failed'")["source"].to_pylist())
+    there = sorted(source for source in sources if is_url(source) or (source and Path(source).exists()))
+    return [ForeignUri(source) for source in there]
