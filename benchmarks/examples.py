@@ -10,12 +10,12 @@ import numpy as np
 from tqdm import tqdm
 
 from clara_search.audio.decode import load_audio
-from clara_search.audio.windows import DEFAULT_HOP_S, DEFAULT_WINDOW_S, cut, windows
+from clara_search.audio.windows import DEFAULT_HOP_S, DEFAULT_WINDOW_S, crop, window_spans
 from clara_search.datasets.example import METADATA_FIELDS, Example
-from clara_search.datasets.readers import read
+from clara_search.datasets.readers import read_examples
 from clara_search.errors import AudioError, QueryError
 from clara_search.models.base import Embeddings, Encoder
-from clara_search.models.windows import mean_direction
+from clara_search.models.windows import mean_embedding
 from trainer.data.text_split import text_split
 
 data_option = click.option(
@@ -32,7 +32,7 @@ _WINDOWS_A_BATCH = 32
 def select(pattern: str, split: str, where: Sequence[str]) -> Iterator[Example]:
     """Yield the examples of `pattern` on one side of the text split ("all": on any) that have each FIELD=VALUE."""
     wanted = dict(_condition(condition) for condition in where)
-    for example in read(pattern):
+    for example in read_examples(pattern):
         if split not in ("all", text_split(example.text)):
             continue
         if all(str(getattr(example, name)) == value for name, value in wanted.items()):
@@ -56,8 +56,8 @@ def embed_examples(encoder: Encoder, examples: Iterable[Example]) -> tuple[list[
             failures.append(f"{example.key}: {error}")
             continue
         duration_s = len(waveform) / encoder.sample_rate
-        for window in windows(duration_s, DEFAULT_WINDOW_S, DEFAULT_HOP_S):
-            waveforms.append(cut(waveform, window, encoder.sample_rate))
+        for window in window_spans(duration_s, DEFAULT_WINDOW_S, DEFAULT_HOP_S):
+            waveforms.append(crop(waveform, window, encoder.sample_rate))
             owners.append(len(kept))
         kept.append(example)
         if len(waveforms) >= _WINDOWS_A_BATCH:
@@ -69,7 +69,7 @@ def embed_examples(encoder: Encoder, examples: Iterable[Example]) -> tuple[list[
         raise QueryError("no example can be scored: none was selected, or none could be decoded")
     by_window = np.concatenate(vectors)
     firsts = np.searchsorted(owners, np.arange(len(kept) + 1))
-    means = [mean_direction(by_window[first:last]) for first, last in pairwise(firsts)]
+    means = [mean_embedding(by_window[first:last]) for first, last in pairwise(firsts)]
     return kept, np.stack(means), failures
 
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from clara_search._lazy import imported_when_asked
+from clara_search._lazy import lazy_attributes
 from clara_search.errors import (
     AudioError,
     ClaraError,
@@ -34,7 +34,7 @@ __all__ = [
     "open",
 ]
 
-__getattr__ = imported_when_asked(
+__getattr__ = lazy_attributes(
     __name__,
     {
         "Encoder": "clara_search.models.base",

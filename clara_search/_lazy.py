@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any
 
 
-def imported_when_asked(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
+def lazy_attributes(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
     """Return the `__getattr__` of `package`, whose names live in the modules that `homes` says."""
 
     def find(name: str) -> Any:

@@ -2,22 +2,22 @@
 
 from typing import TYPE_CHECKING
 
-from clara_search._lazy import imported_when_asked
+from clara_search._lazy import lazy_attributes
 
 if TYPE_CHECKING:
     from indexer.import_export import export_embeddings, import_embeddings
-    from indexer.pipeline import Summary, index
+    from indexer.pipeline import IndexResult, index
     from indexer.ray_executor import Ray
     from indexer.sources.listing import Recording
 
-__all__ = ["Ray", "Recording", "Summary", "export_embeddings", "import_embeddings", "index"]
+__all__ = ["IndexResult", "Ray", "Recording", "export_embeddings", "import_embeddings", "index"]
 
-__getattr__ = imported_when_asked(
+__getattr__ = lazy_attributes(
     __name__,
     {
         "Ray": "indexer.ray_executor",
         "Recording": "indexer.sources.listing",
-        "Summary": "indexer.pipeline",
+        "IndexResult": "indexer.pipeline",
         "export_embeddings": "indexer.import_export",
         "import_embeddings": "indexer.import_export",
         "index": "indexer.pipeline",

@@ -20,11 +20,11 @@ from clara_search.commands.common import precision_option
 
 if TYPE_CHECKING:
     from clara_search.store.database import Database
-    from indexer.decode.processes import Place
-    from indexer.pipeline import Summary
+    from indexer.decode.processes import DecodeBackend
+    from indexer.pipeline import IndexResult
     from indexer.sources.item import Item
     from indexer.sources.listing import Source
-    from indexer.write.writer import Status
+    from indexer.write.writer import ItemStatus
 
 _FAILURES_SHOWN = 20
 _INTERRUPTED = 130
@@ -92,7 +92,7 @@ def index(
     retry_failed: bool,
     timeout_s: float | None,
     threads: int | None,
-    decode_in: Place,
+    decode_in: DecodeBackend,
     engine: str,
     num_workers: int | None,
     address: str | None,
@@ -121,9 +121,9 @@ def index(
         raise click.UsageError("Missing argument 'SOURCE...'.")
     if engine != "ray" and (num_workers or address):
         raise click.UsageError("--num-workers and --address are of --engine ray.")
-    from indexer.runtime.allocator import keep_flat
+    from indexer.runtime.allocator import limit_allocator
 
-    keep_flat()
+    limit_allocator()
     from tqdm import tqdm
 
     from clara_search.models.registry import load_encoder
@@ -133,12 +133,12 @@ def index(
     from indexer.decode.prefetch import DEFAULT_TIMEOUT_S
     from indexer.ledger.failures import failed_sources
     from indexer.ray_executor import Ray
-    from indexer.runtime.timeline import draw, matplotlib
-    from indexer.runtime.timers import Clocks
+    from indexer.runtime.timeline import draw_timeline, require_matplotlib
+    from indexer.runtime.timers import StageTimers
     from indexer.sources.listing import Selection, survey
 
     if profile is not None:
-        matplotlib()  # an error now, rather than after days of work
+        require_matplotlib()  # an error now, rather than after days of work
     named: tuple[Source, ...] = sources or tuple(failed_sources(Database(db), table))
     if not named:
         click.echo("Nothing failed that could be tried again.")
@@ -147,10 +147,10 @@ def index(
     encoder = load_encoder(model or _default_model(db, table), precision=precision, compile_model=compile_model)
     database = Database(db, create=True)
     failed: set[str] = set()
-    clocks = Clocks()
+    clocks = StageTimers()
     is_watched = sys.stderr is not None and sys.stderr.isatty()
 
-    def settled(item: Item, status: Status) -> None:
+    def settled(item: Item, status: ItemStatus) -> None:
         bar.set_postfix_str(clocks.shares(), refresh=False)
         bar.update()
         if status == "failed" and len(failed) < _FAILURES_SHOWN:
@@ -183,7 +183,7 @@ def index(
             stop=stop,
         )
     if profile is not None:
-        draw(clocks, summary.seconds, profile)
+        draw_timeline(clocks, summary.seconds, profile)
     if as_json:
         click.echo(json.dumps(asdict(summary)))
     else:
@@ -226,7 +226,7 @@ def _default_model(db: str, table: str) -> str:
     return database.table(table).info.encoder if table in database.table_names() else DEFAULT_MODEL
 
 
-def _print(summary: Summary, database: Database, table: str, failed: Collection[str]) -> None:
+def _print(summary: IndexResult, database: Database, table: str, failed: Collection[str]) -> None:
     """Tell people what was done, and on stderr what was not: of all failures known, those of this run."""
     from indexer.ledger.failures import failures
 

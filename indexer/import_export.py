@@ -14,13 +14,13 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from clara_search.errors import FormatError
-from clara_search.files.paths import absolute
+from clara_search.files.paths import normalize_path
 from clara_search.models.base import Embeddings, Encoder
 from clara_search.models.registry import DEFAULT_MODEL, load_encoder
 from clara_search.store.database import DEFAULT_TABLE, Database
 from clara_search.store.table import CORE_COLUMNS, Table, TableInfo, row_id
 from indexer.ledger.failures import ledger_name
-from indexer.ledger.ledger import Record, row_ids, stretch_windows
+from indexer.ledger.ledger import LedgerRecord, row_ids, segment_windows
 from indexer.ledger.reconcile import open_ledger
 from indexer.sources.item import Item
 
@@ -38,7 +38,7 @@ def export_embeddings(database: Database | str | Path, folder: str | Path, table
     """
     database = database if isinstance(database, Database) else Database(database)
     corpus = database.table(table)
-    target = Path(absolute(folder))
+    target = Path(normalize_path(folder))
     if target.exists():
         raise FormatError(f"{target}: is there already; name a folder that is not")
     try:
@@ -95,7 +95,7 @@ def import_embeddings(
     corpus.check_encoder(encoder)
     ledger, _ = open_ledger(database, corpus)
     written = 0
-    for matrix_file, rows_file in _pairs(Path(absolute(vectors)), Path(absolute(metadata))):
+    for matrix_file, rows_file in _pairs(Path(normalize_path(vectors)), Path(normalize_path(metadata))):
         for rows in _portions(matrix_file, rows_file, encoder.dim):
             with database.commit_lock(table):
                 corpus.upsert(rows)
@@ -178,7 +178,7 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _records(rows: pa.Table, corpus: Table) -> list[Record]:
+def _records(rows: pa.Table, corpus: Table) -> list[LedgerRecord]:
     """Return the entries of what is there with all its windows, as a folder would list it."""
     by_uri: dict[str, list[dict[str, Any]]] = {}
     further = [name for name in rows.schema.names if name not in CORE_COLUMNS]
@@ -191,15 +191,15 @@ def _records(rows: pa.Table, corpus: Table) -> list[Record]:
         item = Item("", first["kind"], uri, None, first["text"], first["language"], columns=columns)
         spans = sorted((row["start_s"], row["end_s"]) for row in found if row["start_s"] is not None)
         if item.kind == "text" and not spans:
-            records.append(Record(item, first["content_hash"], ""))
+            records.append(LedgerRecord(item, first["content_hash"], ""))
         elif spans and {row["id"] for row in found} == _ids(uri, spans, corpus):
-            records.append(Record(item, first["content_hash"], "", None, spans[0][0], _end(spans)))
+            records.append(LedgerRecord(item, first["content_hash"], "", None, spans[0][0], _end(spans)))
     return records
 
 
 def _ids(uri: str, spans: Sequence[tuple[float, float]], corpus: Table) -> set[str]:
     """Return the ids of all windows of a recording that reaches as far as `spans` do."""
-    return set(row_ids(uri, stretch_windows(spans[0][0], _end(spans), corpus.info)))
+    return set(row_ids(uri, segment_windows(spans[0][0], _end(spans), corpus.info)))
 
 
 def _end(spans: Sequence[tuple[float, float]]) -> float:

@@ -18,29 +18,29 @@ from clara_search.models.registry import DEFAULT_MODEL, load_encoder
 from clara_search.store.database import DEFAULT_TABLE, Database
 from clara_search.store.keyed_table import DEFAULT_KEEP_DAYS
 from clara_search.store.table import Table, TableInfo
-from indexer.decode.prefetch import DEFAULT_TIMEOUT_S, Decoding, load
-from indexer.decode.processes import Place
-from indexer.decode.read import Loaded
-from indexer.embed.batches import embed
-from indexer.embed.reuse import reuse
+from indexer.decode.prefetch import DEFAULT_TIMEOUT_S, DecodeConfig, prefetch_items
+from indexer.decode.processes import DecodeBackend
+from indexer.decode.read import LoadedItem
+from indexer.embed.batches import embed_items
+from indexer.embed.reuse import reuse_vectors
 from indexer.ledger.digest_map import DigestMap, digest
 from indexer.ledger.failures import ledger_name
 from indexer.ledger.ledger import Ledger
 from indexer.ledger.reconcile import Orphans, open_ledger
 from indexer.ray_executor import Ray
-from indexer.runtime.pools import ahead
-from indexer.runtime.timers import Clocks
+from indexer.runtime.pools import prefetch_iter
+from indexer.runtime.timers import StageTimers
 from indexer.sources.item import ColumnType, Item, Survey
 from indexer.sources.listing import Selection, Source, survey
-from indexer.sources.listing import items as list_items
-from indexer.write.prune import Scope, is_out_of_reach
+from indexer.sources.listing import list_items as list_items
+from indexer.write.prune import PruneScope, is_unreachable
 from indexer.write.writer import Progress, Writer, arrow_columns
 
 _LISTED_AHEAD = 256
 
 
 @dataclass(frozen=True)
-class Summary:
+class IndexResult:
     """What a run did: items `indexed`, `unchanged` and `failed`; rows `removed`, and `rows` now in the table.
 
     `audio_s` is the length of the recordings that were embedded, `seconds` the wall time. Of the items indexed,
@@ -75,14 +75,14 @@ def index(
     follow_symlinks: bool = False,
     timeout_s: float = DEFAULT_TIMEOUT_S,
     threads: int = 0,
-    decode_in: Place = "threads",
+    decode_in: DecodeBackend = "threads",
     keep_days: float = DEFAULT_KEEP_DAYS,
     engine: Ray | None = None,
     surveyed: Survey | None = None,
     progress: Progress | None = None,
-    clocks: Clocks | None = None,
+    clocks: StageTimers | None = None,
     stop: Event | None = None,
-) -> Summary:
+) -> IndexResult:
     """Bring `table` up to date with `sources`: embed what is new or changed, and leave the rest alone.
 
     Sources are paths, patterns, URLs and `Recording`s. Windows are 10 s long and 5 s apart unless said, or as the table
@@ -102,32 +102,32 @@ def index(
     sources = [sources] if isinstance(sources, Source) else list(sources)
     selection = Selection(text_column, tuple(ignore), follow_symlinks)
     surveyed = surveyed or survey(sources, selection)
-    scope = Scope(sources)
+    scope = PruneScope(sources)
     if surveyed.items == 0 and not prune:
         raise FormatError(f"{scope}: no recordings found")
     database = database if isinstance(database, Database) else Database(database, create=True)
     encoder = encoder if isinstance(encoder, Encoder) else load_encoder(encoder)
     corpus = _open_or_create(database, table, encoder, window_s, hop_s, surveyed)
     ledger, orphans = open_ledger(database, corpus, retry_failed)
-    clocks, stop = clocks or Clocks(), stop or Event()
+    clocks, stop = clocks or StageTimers(), stop or Event()
     listing = _Listing()
-    how = Decoding(encoder.sample_rate, timeout_s, threads, decode_in)
+    how = DecodeConfig(encoder.sample_rate, timeout_s, threads, decode_in)
     writer = Writer(corpus, ledger, surveyed.columns, orphans, prune, progress, keep_days, clocks.write)
     try:
-        found = ahead(listing.once(list_items(sources, selection)), _LISTED_AHEAD, clocks.list)
+        found = prefetch_iter(listing.once(list_items(sources, selection)), _LISTED_AHEAD, clocks.list)
         if engine is None:
-            begun = load(found, ledger.known, how, clocks.decode)
+            begun = prefetch_items(found, ledger.known, how, clocks.decode)
         else:
             begun = engine.load(found, ledger.known, how, encoder, corpus.info)
         with closing(found), closing(_until(stop, begun)) as loaded:
-            known = reuse(_checked(loaded, scope), ledger, corpus, encoder.sample_rate)
-            for embedded in embed(known, encoder, corpus.info, clocks.encode):
+            known = reuse_vectors(_checked(loaded, scope), ledger, corpus, encoder.sample_rate)
+            for embedded in embed_items(known, encoder, corpus.info, clocks.encode):
                 writer.add(embedded)
     finally:  # also where it was interrupted: what is embedded is kept
         writer.close()
     removed = 0 if stop.is_set() else _remove_gone(corpus, ledger, orphans, scope, listing, prune)
     counts = writer.counts
-    return Summary(
+    return IndexResult(
         indexed=counts["indexed"],
         unchanged=counts["unchanged"],
         failed=counts["failed"],
@@ -152,7 +152,7 @@ class _Listing:
         return digest(key) in self._seen
 
     def once(self, items: Iterable[Item]) -> Iterator[Item]:
-        """Yield `items` without repetitions; the same recording with other columns becomes a problem."""
+        """Yield `list_items` without repetitions; the same recording with other columns becomes a problem."""
         for item in items:
             self.sources.add(item.source)
             key, content = digest(item.key), digest(f"{item.key} {item.problem} {item.details}")
@@ -167,7 +167,7 @@ class _Listing:
                 yield Item(item.source, "text", place, item.line, problem=problem)
 
 
-def _until(stop: Event, loaded: Generator[Loaded, None, None]) -> Generator[Loaded, None, None]:
+def _until(stop: Event, loaded: Generator[LoadedItem, None, None]) -> Generator[LoadedItem, None, None]:
     with closing(loaded):
         for one in loaded:
             yield one
@@ -175,15 +175,17 @@ def _until(stop: Event, loaded: Generator[Loaded, None, None]) -> Generator[Load
                 return
 
 
-def _checked(loaded: Iterable[Loaded], scope: Scope) -> Iterator[Loaded]:
+def _checked(loaded: Iterable[LoadedItem], scope: PruneScope) -> Iterator[LoadedItem]:
     """Yield `loaded`; where a file could not be read, make sure first that it is not all of its folder."""
     for one in loaded:
-        if one.state == "failed" and one.content_hash is None and is_out_of_reach(one.item):
+        if one.state == "failed" and one.content_hash is None and is_unreachable(one.item):
             scope.check()
         yield one
 
 
-def _remove_gone(corpus: Table, ledger: Ledger, orphans: Orphans, scope: Scope, listing: _Listing, prune: bool) -> int:
+def _remove_gone(
+    corpus: Table, ledger: Ledger, orphans: Orphans, scope: PruneScope, listing: _Listing, prune: bool
+) -> int:
     """Remove the rows of what is no longer in the sources, or only the failures of it; return how many rows."""
     found = scope.gone(ledger, listing.has, listing.sources if prune else None)
     gone = [entry for entry in found if prune or (entry.failed and not entry.windows)]

@@ -16,12 +16,12 @@ from clara_search.cpu import core_count
 from clara_search.errors import ClaraError, EncoderMismatch, first_line
 from clara_search.models.base import Encoder
 from clara_search.store.table import TableInfo
-from indexer.decode.prefetch import Decoding, jobs, load
-from indexer.decode.read import Loaded
-from indexer.embed.batches import Embedded, embed
-from indexer.ledger.ledger import Known
+from indexer.decode.prefetch import DecodeConfig, prefetch_items, read_jobs
+from indexer.decode.read import LoadedItem
+from indexer.embed.batches import EmbeddedItem, embed_items
+from indexer.ledger.ledger import LedgerSnapshot
 from indexer.runtime.ray_private import check_private, private_cluster
-from indexer.sources.item import Held, Item, Samples
+from indexer.sources.item import InMemoryBytes, InMemoryWaveform, Item
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -50,16 +50,16 @@ class Ray:
     address: str | None = None
 
     def load(
-        self, items: Iterable[Item], known: Known, how: Decoding, encoder: Encoder, info: TableInfo
-    ) -> Generator[Loaded, None, None]:
-        """Yield what `load` yields, not in order, embedded already where it is fresh.
+        self, items: Iterable[Item], known: LedgerSnapshot, how: DecodeConfig, encoder: Encoder, info: TableInfo
+    ) -> Generator[LoadedItem, None, None]:
+        """Yield what `prefetch_items` yields, not in order, embedded already where it is fresh.
 
         Raises ClaraError where Ray is missing, where the cluster is too small, and where it breaks off.
         """
         cluster = _Cluster(self, known, how, encoder, info)
         try:
             groups, count, size = list[list[Item]](), 0, 0
-            for settled, _, wanted in jobs(items, known):
+            for settled, _, wanted in read_jobs(items, known):
                 yield from (one for one in settled if one.state != "fresh")
                 if group := [one.item for one in settled if one.state == "fresh"] + wanted:
                     groups.append(group)
@@ -76,7 +76,7 @@ class Ray:
 class _Cluster:
     """The connection to a cluster, and what its workers need to know, sent once."""
 
-    def __init__(self, engine: Ray, known: Known, how: Decoding, encoder: Encoder, info: TableInfo):
+    def __init__(self, engine: Ray, known: LedgerSnapshot, how: DecodeConfig, encoder: Encoder, info: TableInfo):
         try:
             import ray
             import ray.data
@@ -109,7 +109,7 @@ class _Cluster:
             self.close()
             raise
 
-    def embedded(self, groups: list[list[Item]]) -> Iterator[Loaded]:
+    def embedded(self, groups: list[list[Item]]) -> Iterator[LoadedItem]:
         """Yield the items of `groups`, each of one file, as they come out of the cluster."""
         data = self._ray.data
         each = len(groups) // (2 * self._workers)  # few of them are spread all the same
@@ -204,19 +204,19 @@ class _Embed:
         self._info = info
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        return _packed(map(_told, embed(_unpacked(batch), self._encoder, self._info)))
+        return _packed(map(_told, embed_items(_unpacked(batch), self._encoder, self._info)))
 
 
-def _decode(batch: pa.Table, known: Any, how: Decoding) -> Iterator[pa.Table]:
+def _decode(batch: pa.Table, known: Any, how: DecodeConfig) -> Iterator[pa.Table]:
     import ray
 
     listed = [item for group in batch["items"].to_pylist() for item in pickle.loads(group)]
-    for one in load(listed, ray.get(known), how):
+    for one in prefetch_items(listed, ray.get(known), how):
         yield _packed([one])
 
 
-def _told(embedded: Embedded) -> Loaded:
-    """Return an item as it came out of `embed`, with its vectors, or with the reason why it has none."""
+def _told(embedded: EmbeddedItem) -> LoadedItem:
+    """Return an item as it came out of `embed_items`, with its vectors, or with the reason why it has none."""
     loaded = embedded.loaded
     if embedded.reason is not None:
         return replace(loaded, state="failed" if loaded.state == "fresh" else loaded.state, reason=embedded.reason)
@@ -225,16 +225,16 @@ def _told(embedded: Embedded) -> Loaded:
     return replace(loaded, windows=tuple(embedded.windows), vectors=embedded.vectors)
 
 
-def _packed(loaded: Iterable[Loaded]) -> pa.Table:
+def _packed(loaded: Iterable[LoadedItem]) -> pa.Table:
     import pyarrow as pa
 
     return pa.table({"loaded": pa.array([pickle.dumps(one, protocol=5) for one in loaded], pa.large_binary())})
 
 
-def _unpacked(table: pa.Table) -> Iterator[Loaded]:
+def _unpacked(table: pa.Table) -> Iterator[LoadedItem]:
     for packed in table["loaded"]:
         yield pickle.loads(packed.as_buffer())
 
 
 def _held_bytes(item: Item) -> int:
-    return item.content.size if isinstance(item.content, (Held, Samples)) else 0
+    return item.content.size if isinstance(item.content, (InMemoryBytes, InMemoryWaveform)) else 0

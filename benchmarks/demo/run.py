@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from benchmarks.demo.corpus import NO_SPEECH, prepare
-from clara_search.commands.common import Align, print_hits, print_table, short_name, stretch
+from clara_search.commands.common import Align, format_span, print_hits, print_table, short_name
 from clara_search.errors import ClaraError, EncoderMismatch
 from clara_search.models.registry import DEFAULT_MODEL, load_encoder
 from indexer.ledger.failures import failures
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from clara_search.metrics.retrieval import RetrievalScores
     from clara_search.models.base import Encoder
     from clara_search.retrieval.index import Index
-    from indexer.pipeline import Summary
+    from indexer.pipeline import IndexResult
 
 FOLDER = Path("demo-data")
 HITS = 5
@@ -98,7 +98,7 @@ def demo_on_corpus(folder: Path, encoder: Encoder) -> None:
 
 def demo_on_own(audio: Path, folder: Path, encoder: Encoder) -> None:
     """Index the recordings below `audio` into a database in `folder`; search and classify them."""
-    from indexer.sources.listing import items
+    from indexer.sources.listing import list_items
 
     digest = hashlib.sha256(str(audio.resolve()).encode()).hexdigest()[:6]
     database = folder / f"database-{audio.resolve().name}-{digest}"
@@ -110,7 +110,7 @@ def demo_on_own(audio: Path, folder: Path, encoder: Encoder) -> None:
     search_texts(index, OWN_QUERIES)
     heading("3. Search by sound")
     indexed = {row["uri"] for row in index.table.scan(["uri"]).to_pylist()}
-    search_audio(index, next(Path(item.uri) for item in items([audio]) if item.uri in indexed))
+    search_audio(index, next(Path(item.uri) for item in list_items([audio]) if item.uri in indexed))
     heading("4. Zero-shot classification (there are no labels to score it by)")
     classify_own(index)
     heading("Try next")
@@ -137,7 +137,7 @@ def build_index(sources: Sequence[Path], folder: Path, encoder: Encoder) -> Inde
     return index
 
 
-def run_indexer(sources: Sequence[Path], folder: Path, encoder: Encoder) -> Summary:
+def run_indexer(sources: Sequence[Path], folder: Path, encoder: Encoder) -> IndexResult:
     """Index `sources` into the database in `folder`, with a bar on a terminal, and return what was done."""
     from tqdm import tqdm
 
@@ -212,7 +212,10 @@ def classify_own(index: Index, limit: int = 10) -> None:
     named = islice(index.classify(OWN_LABELS, ("{}", "the sound of {}")), limit)
     print_table(
         columns,
-        [(short_name(one.uri), stretch(one.start_s, one.end_s), str(one.label), f"{one.score:.3f}") for one in named],
+        [
+            (short_name(one.uri), format_span(one.start_s, one.end_s), str(one.label), f"{one.score:.3f}")
+            for one in named
+        ],
     )
 
 
@@ -234,21 +237,23 @@ def unseen_retrieval(index: Index) -> dict[str, RetrievalScores]:
     """Return text -> audio scores by source of the texts, over all windows whose text is outside the training split."""
     import numpy as np
 
-    from clara_search.metrics.retrieval import retrieval
-    from trainer.data.text_split import normalise, text_split
+    from clara_search.metrics.retrieval import score_retrieval
+    from trainer.data.text_split import normalize_text, text_split
     from trainer.evaluation.retrieval import embed_texts
 
     ids, vectors = index.table.ids_and_vectors()
     rows = index.table.rows(ids.tolist(), ["text", "language", "source"])
     unseen = [position for position, row in enumerate(rows) if text_split(row["text"]) != "train"]
-    groups = [f"{rows[position]['language']} {normalise(rows[position]['text'])}" for position in unseen]
+    groups = [f"{rows[position]['language']} {normalize_text(rows[position]['text'])}" for position in unseen]
     texts = {group: rows[position] for group, position in zip(groups, unseen, strict=True)}
     spoken, languages = [row["text"] for row in texts.values()], [text_language(row) for row in texts.values()]
     queries = dict(zip(texts, embed_texts(index.encoder, spoken, languages), strict=True))
     scores = {}
     for source in sorted({rows[position]["source"] for position in unseen}):
         asked = sorted({g for g, position in zip(groups, unseen, strict=True) if rows[position]["source"] == source})
-        scores[source] = retrieval(np.stack([queries[g] for g in asked]), vectors[unseen], asked, groups, RECALL_AT)
+        scores[source] = score_retrieval(
+            np.stack([queries[g] for g in asked]), vectors[unseen], asked, groups, RECALL_AT
+        )
     return scores
 
 

@@ -20,7 +20,7 @@ from clara_search.datasets.example import Example
 from clara_search.errors import FormatError
 from clara_search.models.base import Embeddings, Encoder
 from clara_search.models.registry import DEFAULT_MODEL, load_encoder
-from trainer.evaluation.retrieval import score
+from trainer.evaluation.retrieval import score_pairs
 
 RECORD = Path(__file__).parent.parent / "results" / DEFAULT_MODEL / "check.json"
 """What the shipped weights scored when they were shipped, and their fingerprint."""
@@ -96,7 +96,7 @@ def chosen(examples: Sequence[Example]) -> list[Example]:
 
 def scores_of(encoder: Encoder, examples: Sequence[Example], audio: Embeddings) -> dict[str, float]:
     """Return R@10 and mAP@10 among the examples, both ways."""
-    both = score(encoder, examples, audio)["all"]
+    both = score_pairs(encoder, examples, audio)["all"]
     return {
         f"{name}, {way.replace('_', ' ')}": value
         for way, one in both.items()

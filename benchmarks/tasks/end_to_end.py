@@ -15,16 +15,16 @@ import torch
 from benchmarks.report import markdown, publish
 from benchmarks.tasks.indexing import KeepingEncoder, encode_all
 from clara_search.audio.waveform import Waveform
-from clara_search.audio.windows import DEFAULT_HOP_S, DEFAULT_WINDOW_S, windows
+from clara_search.audio.windows import DEFAULT_HOP_S, DEFAULT_WINDOW_S, window_spans
 from clara_search.errors import QueryError
 from clara_search.models.base import Embeddings, Encoder
-from clara_search.models.batching import mask_of
+from clara_search.models.batching import padding_mask
 from clara_search.models.clara.checkpoint import load_model
 from clara_search.models.clara.towers import Clara
-from clara_search.models.registry import find, load_encoder
+from clara_search.models.registry import find_model, load_encoder
 from clara_search.store.database import Database
-from indexer.pipeline import Summary, index
-from indexer.sources.listing import items
+from indexer.pipeline import IndexResult, index
+from indexer.sources.listing import list_items
 
 PLAIN_BATCH = 16
 """Windows that the plain loop embeds at once, in the order they come, padded to the longest."""
@@ -40,7 +40,7 @@ def compare(folder: Path, model: str, rounds: int, plain_clips: int, out: Path |
     """
     encoder = load_encoder(model)
     plain = PlainLoop(model)
-    uris = [item.uri for item in items([folder]) if item.kind == "audio" and item.problem is None]
+    uris = [item.uri for item in list_items([folder]) if item.kind == "audio" and item.problem is None]
     some = [uris[place] for place in np.linspace(0, len(uris) - 1, min(plain_clips, len(uris))).astype(int)]
     with tempfile.TemporaryDirectory() as scratch:
         keeping = KeepingEncoder(encoder)
@@ -119,7 +119,7 @@ class PlainLoop:
     """What one writes first: librosa reads and makes log-mels, padded to the longest; rows are added one by one."""
 
     def __init__(self, model: str) -> None:
-        found, _ = load_model(find(model))
+        found, _ = load_model(find_model(model))
         if not isinstance(found, Clara):
             raise click.UsageError("--index compares CLARA models")
         self.model = found.eval().requires_grad_(requires_grad=False)
@@ -136,7 +136,7 @@ class PlainLoop:
         for uri in uris:
             waveform, _ = librosa.load(uri, sr=config.sample_rate)
             audio_s += len(waveform) / config.sample_rate
-            for span in windows(len(waveform) / config.sample_rate, DEFAULT_WINDOW_S, DEFAULT_HOP_S):
+            for span in window_spans(len(waveform) / config.sample_rate, DEFAULT_WINDOW_S, DEFAULT_HOP_S):
                 first, last = round(span.start_s * config.sample_rate), round(span.end_s * config.sample_rate)
                 held.append((uri, span.start_s, waveform[first:last]))
             while len(held) >= PLAIN_BATCH or (held and uri == uris[-1]):
@@ -167,12 +167,12 @@ class PlainLoop:
             )
             decibels = librosa.power_to_db(mel, ref=np.max, top_db=-config.floor_db)
             log_mels.append(torch.from_numpy(((decibels + 40) / 40).T.astype(np.float32)))
-        mask = mask_of([len(one) for one in log_mels])
+        mask = padding_mask([len(one) for one in log_mels])
         frames = torch.nn.utils.rnn.pad_sequence(log_mels, batch_first=True)
         return np.asarray(self.model.embed_log_mels(frames, mask).numpy())
 
 
-def _indexing(folder: Path, database: Path, encoder: Encoder, threads: int = 0) -> Callable[[], Summary]:
+def _indexing(folder: Path, database: Path, encoder: Encoder, threads: int = 0) -> Callable[[], IndexResult]:
     return lambda: index([folder], Database(database, create=True), encoder, threads=threads)
 
 

@@ -25,9 +25,9 @@ from benchmarks.tasks.indexing import KeepingEncoder
 from clara_search.audio.decode import load_audio
 from clara_search.cpu import core_count
 from clara_search.datasets.labelled import Clip, read_clips
-from clara_search.datasets.readers import content_of
+from clara_search.datasets.readers import read_audio_bytes
 from clara_search.errors import AudioError, QueryError
-from trainer.embeddings.cache import Model, embed_clips, model_of
+from trainer.embeddings.cache import EncoderSpec, describe_encoder, embed_clips
 from trainer.probing.run import FIRST_EPOCH
 
 _CLIP_S = 0.25
@@ -53,7 +53,7 @@ def extraction(data: str, model: str, clips: int, rounds: int, known: int, out: 
     The encoder is given waveforms that lie in memory; each extraction begins with an empty cache. Then a probe of KNOWN
     synthetic clips is run twice, each time as a command of its own: how long until its first epoch, once all is known?
     """
-    speed = _speed(read_clips(data), model_of(model), clips, rounds)
+    speed = _speed(read_clips(data), describe_encoder(model), clips, rounds)
     medians = speed["medians"]
     rows = [
         [name, f"{seconds:.2f}", f"{speed['clips'] / seconds:.0f}", f"{speed['audio_s'] / seconds:.0f}"]
@@ -76,7 +76,7 @@ def extraction(data: str, model: str, clips: int, rounds: int, known: int, out: 
     publish(result, "\n\n".join(said), out)
 
 
-def _speed(everything: Sequence[Clip], model: Model, count: int, rounds: int) -> dict[str, Any]:
+def _speed(everything: Sequence[Clip], model: EncoderSpec, count: int, rounds: int) -> dict[str, Any]:
     encoder = model.load()
     ratios: list[float] = []
     seconds: dict[str, list[float]] = {"extraction": [], "encoder alone": []}
@@ -118,7 +118,7 @@ def flac_files(clips: Sequence[Clip], rate: int, folder: Path) -> Iterator[Clip]
     for number, clip in enumerate(clips):
         path = folder / f"{number:06d}.flac"
         try:
-            waveform: npt.NDArray[np.float32] = load_audio(content_of(clip.audio), rate)
+            waveform: npt.NDArray[np.float32] = load_audio(read_audio_bytes(clip.audio), rate)
         except AudioError:
             continue
         soundfile.write(path, np.clip(waveform, -1.0, 1.0), rate, subtype="PCM_16")

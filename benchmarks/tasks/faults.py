@@ -23,7 +23,7 @@ from benchmarks.report import markdown, out_option, publish
 from clara_search.errors import ClaraError
 from clara_search.models.base import Embeddings
 from clara_search.store.database import Database
-from indexer.pipeline import Summary, index
+from indexer.pipeline import IndexResult, index
 from indexer.write import writer as writing
 
 WINDOW_S, HOP_S = 1.0, 0.5
@@ -124,7 +124,7 @@ def torture(folder: Path, kills: int, files: int, seed: int) -> dict[str, Any]:
     }
 
 
-def run(corpus: Path, database: Path) -> Summary:
+def run(corpus: Path, database: Path) -> IndexResult:
     """Index `corpus` into `database`, committing often."""
     writing._COMMIT_ROWS, writing._COMMIT_SHARE = _COMMIT_ROWS, 1.0
     return index([corpus], Database(database, create=True), SlowEncoder(), window_s=WINDOW_S, hop_s=HOP_S, prune=True)

@@ -18,7 +18,7 @@ from benchmarks.examples import data_option, model_option, select, where_option
 from benchmarks.report import markdown, out_option, publish
 from clara_search.datasets.example import Example
 from clara_search.errors import QueryError
-from clara_search.models.base import Embeddings, Encoder, calls_at_once
+from clara_search.models.base import Embeddings, Encoder, max_concurrent_calls
 from clara_search.models.registry import load_encoder
 from clara_search.store.database import Database
 
@@ -46,7 +46,7 @@ class KeepingEncoder:
 
 def encode_all(encoder: Encoder, batches: Sequence[Sequence[npt.NDArray[np.float32]]]) -> None:
     """Embed `batches`, as many at a time as the encoder takes, as indexing does."""
-    with ThreadPoolExecutor(calls_at_once(encoder)) as threads:
+    with ThreadPoolExecutor(max_concurrent_calls(encoder)) as threads:
         list(threads.map(encoder.encode_audio, batches))
 
 

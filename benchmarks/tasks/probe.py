@@ -24,12 +24,12 @@ from clara_search.errors import QueryError
 from clara_search.models.base import Embeddings
 from clara_search.models.clara.checkpoint import load_model, save_model
 from clara_search.models.clara.towers import Clara
-from clara_search.models.registry import find, model_type
+from clara_search.models.registry import find_model, model_type
 from clara_search.models.training_sources import training_sources
-from trainer.data.text_split import normalise
-from trainer.embeddings.cache import Model, model_of
+from trainer.data.text_split import normalize_text
+from trainer.embeddings.cache import EncoderSpec, describe_encoder
 from trainer.probing.experiment import LabelledSet, ProbeConfig, assemble, fit_frozen, head_shape, run_probe
-from trainer.probing.report import facts_of
+from trainer.probing.report import build_report
 from trainer.probing.sgd import FitConfig
 
 KINDS = ("digit", "letter", "number", "day", "month", "tone", "animal", "drum", "family", "surface")
@@ -98,7 +98,7 @@ def probe(data: str, model: str, kinds: tuple[str, ...], head: str, cache: Path,
 def _scores(
     kind: str,
     everything: Sequence[Clip],
-    candidates: dict[str, Model],
+    candidates: dict[str, EncoderSpec],
     fit: FitConfig,
     data: str,
     model: str,
@@ -114,7 +114,7 @@ def _scores(
         labelled: LabelledSet = assemble(config, clips, candidate, cache)
         shape = head_shape(config, labelled.tasks, candidate.dim, name, "")
         outcome = run_probe(config, labelled, shape, lambda row: None, fit_frozen, keep=False)
-        facts = facts_of(labelled, outcome, training_sources(model) if name == model else ())
+        facts = build_report(labelled, outcome, training_sources(model) if name == model else ())
         scores[name] = facts["labels"][kind]
     return {
         "groups": len({clip.value("speaker") for clip in labelled.clips}),
@@ -167,25 +167,25 @@ def widespread(clips: Sequence[Clip], kind: str) -> list[Clip]:
 
 
 def _text_group(clip: Clip) -> str:
-    return f"text {normalise(clip.text)}"
+    return f"text {normalize_text(clip.text)}"
 
 
-def _candidates(model: str, random_folder: Path | None) -> dict[str, Model | None]:
+def _candidates(model: str, random_folder: Path | None) -> dict[str, EncoderSpec | None]:
     """Return what is compared, in order; random weights where the model is one of ours."""
-    folder = find(model)
+    folder = find_model(model)
     mel = load_model(folder)[0].config.mel if model_type(folder) == "clara" else MelConfig(sample_rate=16000)
     plain = LogMelStatistics(mel)
     return {
-        STATISTICS: Model(plain.name, plain.fingerprint, plain.dim, lambda: plain),
-        RANDOM: model_of(str(random_folder)) if random_folder else None,
-        model: model_of(model),
+        STATISTICS: EncoderSpec(plain.name, plain.fingerprint, plain.dim, lambda: plain),
+        RANDOM: describe_encoder(str(random_folder)) if random_folder else None,
+        model: describe_encoder(model),
     }
 
 
 @contextmanager
 def _random(model: str) -> Iterator[Path | None]:
     """Yield a folder with the architecture of `model` and random weights; None where it is none of ours."""
-    folder = find(model)
+    folder = find_model(model)
     if model_type(folder) != "clara":
         yield None
         return

@@ -11,7 +11,7 @@ from benchmarks.examples import data_option, embed_examples, model_option, selec
 from benchmarks.report import markdown, out_option, publish
 from clara_search.metrics.intervals import Interval
 from clara_search.models.registry import load_encoder
-from trainer.evaluation.retrieval import KS, Scores, score
+from trainer.evaluation.retrieval import KS, Scores, score_pairs
 
 
 @click.command()
@@ -30,7 +30,7 @@ def retrieval(data: str, model: str, split: str, where: tuple[str, ...], out: Pa
     """
     encoder = load_encoder(model)
     examples, audio, failures = embed_examples(encoder, select(data, split, where))
-    scores = score(encoder, examples, audio)
+    scores = score_pairs(encoder, examples, audio)
     result = {
         "benchmark": "retrieval",
         "model": encoder.name,

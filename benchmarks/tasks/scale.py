@@ -15,10 +15,10 @@ import click
 from benchmarks.report import markdown, out_option, publish
 from benchmarks.tasks.faults import SlowEncoder, write_clip
 from clara_search.store.database import Database
-from indexer.pipeline import Summary, index
-from indexer.runtime.allocator import keep_flat
+from indexer.pipeline import IndexResult, index
+from indexer.runtime.allocator import limit_allocator
 from indexer.sources.item import Item
-from indexer.write.writer import Status
+from indexer.write.writer import ItemStatus
 
 _PER_FOLDER = 1000
 _OLD = 1_700_000_000
@@ -37,7 +37,7 @@ class QuickEncoder(SlowEncoder):
 @out_option
 def scale(items: int, folder: Path | None, out: Path | None) -> None:
     """Index ITEMS clips of 50 ms with an encoder that takes no time, and again; print memory and seconds."""
-    keep_flat()
+    limit_allocator()
     with ExitStack() as stack:
         kept = folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         make_clips(kept / "clips", items)
@@ -61,12 +61,12 @@ def scale(items: int, folder: Path | None, out: Path | None) -> None:
     publish(result, f"{table}\n\n{sentence}", out)
 
 
-def measured(folder: Path, database: Path) -> tuple[Summary, float, dict[int, int]]:
+def measured(folder: Path, database: Path) -> tuple[IndexResult, float, dict[int, int]]:
     """Index `folder`; return what was done, the seconds of processor, and resident bytes after 1,000, 2,000 ..."""
     memory: dict[int, int] = {}
     settled = 0
 
-    def note(item: Item, status: Status) -> None:
+    def note(item: Item, status: ItemStatus) -> None:
         nonlocal settled
         settled += 1
         if settled % 1000 == 0 and str(settled // 1000).strip("0") in ("1", "2", "5"):

@@ -21,12 +21,12 @@ from benchmarks.report import markdown, out_option, publish
 from clara_search.audio.mel import log_mel
 from clara_search.audio.waveform import Waveform
 from clara_search.models.base import Embeddings, Encoder
-from clara_search.models.batching import choose_device, mask_of
+from clara_search.models.batching import choose_device, padding_mask
 from clara_search.models.clara.checkpoint import load_model, save_model
 from clara_search.models.clara.convert import PRESETS
 from clara_search.models.clara.layers import Attention
 from clara_search.models.clara.towers import Clara
-from clara_search.models.registry import find, load_encoder, model_type
+from clara_search.models.registry import find_model, load_encoder, model_type
 from clara_search.text.tokenizer import Tokenizer
 
 PLAIN_BATCH = 16
@@ -69,7 +69,7 @@ class PlainEncoder:
         for start in range(0, len(waveforms), PLAIN_BATCH):
             part = waveforms[start : start + PLAIN_BATCH]
             log_mels = [log_mel(x, self.model.config.mel, self.device) for x in part]
-            mask = mask_of([len(x) for x in log_mels])
+            mask = padding_mask([len(x) for x in log_mels])
             frames = pad_sequence(log_mels, batch_first=True)
             vectors.append(self.model.embed_log_mels(frames, mask.to(self.device)).cpu())
         return torch.cat(vectors).numpy()
@@ -254,7 +254,7 @@ def _sentence(result: dict[str, Any]) -> str:
 def _folder_of(model: str) -> Iterator[Path]:
     """Yield the folder of `model`; of a released size, one with random weights and a tokenizer of a few bytes."""
     if model not in PRESETS:
-        yield find(model)
+        yield find_model(model)
         return
     with tempfile.TemporaryDirectory() as folder:
         torch.manual_seed(0)

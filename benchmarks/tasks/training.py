@@ -15,7 +15,7 @@ from benchmarks.arithmetic import device_name, matmul_flops_per_s, seconds_of
 from benchmarks.report import markdown, out_option, publish
 from clara_search.errors import DeviceError
 from clara_search.models.batching import choose_device
-from trainer.config.loss import Kind, LossConfig
+from trainer.config.loss import LossConfig, LossKind
 from trainer.config.presets import PRESETS
 from trainer.config.recipe import Recipe
 from trainer.data.dataset import Batch
@@ -30,7 +30,7 @@ TOKENS = 32
 @click.option("--seconds", type=click.FloatRange(min=0.1), default=10.0, show_default=True, help="Of each clip.")
 @click.option("--batch", "batches", type=click.IntRange(min=2), multiple=True, default=(8,), help="Pairs; repeatable.")
 @click.option("--chunk", type=click.IntRange(min=0), default=0, show_default=True, help="Pairs embedded at once.")
-@click.option("--loss", "kind", type=click.Choice(get_args(Kind)), default="clara", show_default=True)
+@click.option("--loss", "kind", type=click.Choice(get_args(LossKind)), default="clara", show_default=True)
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True)
 @click.option("--device", help="Such as cuda or cpu; the fastest there is by default.")
 @click.option("--steps", type=click.IntRange(min=1), default=5, show_default=True, help="Timed, behind one that warms.")
@@ -41,7 +41,7 @@ def training(
     seconds: float,
     batches: tuple[int, ...],
     chunk: int,
-    kind: Kind,
+    kind: LossKind,
     precision: str,
     device: str | None,
     steps: int,

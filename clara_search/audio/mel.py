@@ -132,7 +132,7 @@ def log_mel_statistics(waveform: Waveform, config: MelConfig) -> npt.NDArray[np.
     return statistics
 
 
-def band_centres_hz(config: MelConfig) -> npt.NDArray[np.float64]:
+def mel_center_frequencies_hz(config: MelConfig) -> npt.NDArray[np.float64]:
     """Return the centre of each mel band in Hz, shape (n_mels,)."""
     return _edges_hz(config)[1:-1]
 

@@ -19,7 +19,7 @@ class Window(NamedTuple):
     end_s: float
 
 
-def windows(duration_s: float, window_s: float, hop_s: float) -> Iterator[Window]:
+def window_spans(duration_s: float, window_s: float, hop_s: float) -> Iterator[Window]:
     """Yield windows that cover `duration_s` seconds: `window_s` long, `hop_s` apart.
 
     The last one is moved back so that it ends where the recording ends, and is as long as the others; a recording
@@ -38,7 +38,7 @@ def windows(duration_s: float, window_s: float, hop_s: float) -> Iterator[Window
     yield Window(duration_s - window_s, duration_s)
 
 
-def cut(waveform: Waveform, window: Window, sample_rate: int) -> Waveform:
+def crop(waveform: Waveform, window: Window, sample_rate: int) -> Waveform:
     """Return the samples of `waveform` inside `window`, at least one."""
     start = min(round(window.start_s * sample_rate), len(waveform) - 1)
     return waveform[start : max(round(window.end_s * sample_rate), start + 1)]

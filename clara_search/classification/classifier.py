@@ -12,11 +12,11 @@ import numpy as np
 from clara_search.audio.decode import load_audio
 from clara_search.audio.windows import DEFAULT_HOP_S, DEFAULT_WINDOW_S, Window
 from clara_search.classification.calibration import Calibration, calibrate, softmax
-from clara_search.datasets.labelled import Clip, check_column, counted
-from clara_search.datasets.readers import content_of
+from clara_search.datasets.labelled import Clip, check_column, format_counts
+from clara_search.datasets.readers import read_audio_bytes
 from clara_search.errors import AudioError, EncoderMismatch, QueryError
 from clara_search.models.base import Embeddings, Encoder
-from clara_search.models.windows import mean_direction
+from clara_search.models.windows import mean_embedding
 
 if TYPE_CHECKING:
     from clara_search.classification.head import Head
@@ -137,14 +137,14 @@ def calibration_of(namer: Namer, encoder: Encoder, clips: Sequence[Clip], column
         if label not in number or (namer.needs_text and not clip.text):
             continue
         try:
-            waveform = load_audio(content_of(clip.audio), encoder.sample_rate)
+            waveform = load_audio(read_audio_bytes(clip.audio), encoder.sample_rate)
         except (AudioError, OSError):
             continue
-        vector = mean_direction(embed_windows(encoder, waveform, DEFAULT_WINDOW_S, DEFAULT_HOP_S)[1])
+        vector = mean_embedding(embed_windows(encoder, waveform, DEFAULT_WINDOW_S, DEFAULT_HOP_S)[1])
         rows.append(namer.score(vector[None], [clip.text])[0])
         expected.append(number[str(label)])
     if not rows:
-        there = ", ".join(counted(clip.value(column) or "" for clip in tuned)) or "nothing"
+        there = ", ".join(format_counts(clip.value(column) or "" for clip in tuned)) or "nothing"
         raise QueryError(f"none of {', '.join(namer.labels)} can be calibrated: {column!r} holds {there}")
     scores = np.stack(rows).astype(np.float64)
     return calibrate(np.log(np.maximum(scores, 1e-12)) if namer.probable else scores, np.array(expected))

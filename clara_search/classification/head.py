@@ -31,7 +31,7 @@ CONFIG_FILE, WEIGHTS_FILE, ENCODER_FOLDER = "head.json", "head.safetensors", "en
 Inputs = Literal["audio", "text", "both", "late"]
 Kind = Literal["linear", "mlp", "knn"]
 
-SHORTEST_HOP_S = 1e-3
+MIN_HOP_S = 1e-3
 """Seconds; with a shorter one a recording would have more windows than anybody waits for."""
 
 _NEIGHBOUR_SCALE = 1 / 0.07
@@ -76,7 +76,7 @@ class HeadConfig:
         sizes = (self.dim, *self.hidden, *map(len, self.tasks.values()))
         if not self.tasks or not all(1 <= size <= 1_000_000 for size in sizes):
             raise ValueError("a head needs a task, some labels for each, and widths from 1 to 1,000,000")
-        if not (0 <= self.dropout < 1 and SHORTEST_HOP_S <= self.hop_s <= self.window_s and self.examples >= 0):
+        if not (0 <= self.dropout < 1 and MIN_HOP_S <= self.hop_s <= self.window_s and self.examples >= 0):
             raise ValueError("a head needs dropout below 1, a hop no longer than its window, and no negative count")
 
     @property
@@ -167,7 +167,7 @@ class Head(nn.Module):
         """Vectors of recordings and of texts, (n, dim) each, where they are needed -> logits of each task."""
         found = []
         for part, stream in zip(self.parts, self.config.streams, strict=True):
-            found.append(part(stream_of(stream, audio, text)))
+            found.append(part(head_input(stream, audio, text)))
         if len(found) == 1:
             return list(found[0])
         return [self._mixed(list(logits)) for logits in zip(*found, strict=True)]
@@ -200,7 +200,7 @@ class Head(nn.Module):
         }
 
 
-def stream_of(stream: str, audio: Tensor | None, text: Tensor | None) -> Tensor:
+def head_input(stream: str, audio: Tensor | None, text: Tensor | None) -> Tensor:
     """Return what a part of a head takes: (n, dim), or (n, 2 dim) for "both"."""
     wanted = {"audio": [audio], "text": [text], "both": [audio, text]}[stream]
     there = [one for one in wanted if one is not None]
@@ -255,7 +255,7 @@ def load_head(folder: Path) -> Head:
     return head.eval()
 
 
-def encoder_of(folder: Path, head: Head) -> str:
+def load_head_encoder(folder: Path, head: Head) -> str:
     """Return the model whose vectors the head in `folder` takes: a folder beside it, or a name."""
     own = folder / ENCODER_FOLDER
     return str(own) if own.is_dir() else head.config.model

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from clara_search.errors import QueryError
 from clara_search.models.base import Embeddings, Encoder
-from clara_search.models.windows import mean_direction
+from clara_search.models.windows import mean_embedding
 
 DEFAULT_TEMPLATES = ("{}",)
 
@@ -31,7 +31,7 @@ def class_embeddings(
             raise QueryError(f"template {template!r} has no {{}} where the label goes")
     sentences = [template.replace("{}", label) for label in labels for template in templates]
     embeddings = encoder.encode_text(sentences, language)
-    return mean_direction(embeddings.reshape(len(labels), len(templates), -1))
+    return mean_embedding(embeddings.reshape(len(labels), len(templates), -1))
 
 
 def check_labels(labels: Sequence[str]) -> None:

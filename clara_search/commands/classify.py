@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import click
 
 from clara_search.commands.common import (
+    format_span,
     json_option,
     precision_option,
     print_json,
     print_table,
     short_name,
-    stretch,
     where_option,
 )
 from clara_search.errors import AudioError, FormatError
@@ -97,13 +97,13 @@ def classify(
         raise click.UsageError("--abstain-below needs probabilities: --calibrate or --head.")
     from clara_search.audio.windows import DEFAULT_HOP_S, DEFAULT_WINDOW_S
     from clara_search.classification.classifier import classify_file
-    from clara_search.classification.head import encoder_of, load_head
+    from clara_search.classification.head import load_head, load_head_encoder
     from clara_search.models.registry import DEFAULT_MODEL, load_encoder
     from clara_search.retrieval.index import open as open_index
 
     head = None if head_folder is None else load_head(Path(head_folder))
     if head is not None and head_folder is not None:
-        model = model or encoder_of(Path(head_folder), head)
+        model = model or load_head_encoder(Path(head_folder), head)
         window_s = head.config.window_s if window_s is None else window_s
         hop_s = min(head.config.hop_s, window_s) if hop_s is None else hop_s
     window_s = DEFAULT_WINDOW_S if window_s is None else window_s
@@ -184,7 +184,7 @@ def print_classifications(classifications: Iterator[Classification], as_json: bo
     print_table(
         {"file": "left", "time": "left", "label": "fill", "score": "right"},
         (
-            (short_name(one.uri), stretch(one.start_s, one.end_s), one.label or UNSURE, f"{one.score:.3f}")
+            (short_name(one.uri), format_span(one.start_s, one.end_s), one.label or UNSURE, f"{one.score:.3f}")
             for one in classifications
         ),
     )

@@ -74,7 +74,7 @@ def print_hits(hits: Iterable[Hit]) -> None:
                 str(hit.rank),
                 f"{hit.score:.3f}",
                 short_name(hit.uri),
-                stretch(hit.start_s, hit.end_s),
+                format_span(hit.start_s, hit.end_s),
                 " ".join((hit.text or "").split()),
             )
             for hit in hits
@@ -101,12 +101,12 @@ def short_name(uri: str | None, limit: int = 28) -> str:
     return f"{name[: limit - tail - 1]}…{name[-tail:]}"
 
 
-def clock(seconds: float) -> str:
+def format_time(seconds: float) -> str:
     """Return `seconds` as minutes, seconds and tenths: 75.25 is "1:15.2"."""
     tenths = int(seconds * 10 + 0.5)
     return f"{tenths // 600}:{tenths % 600 // 10:02d}.{tenths % 10}"
 
 
-def stretch(start_s: float | None, end_s: float | None) -> str:
+def format_span(start_s: float | None, end_s: float | None) -> str:
     """Return a stretch of a recording as "0:05.0-0:15.0", or nothing for a row that has no time."""
-    return "" if start_s is None or end_s is None else f"{clock(start_s)}-{clock(end_s)}"
+    return "" if start_s is None or end_s is None else f"{format_time(start_s)}-{format_time(end_s)}"

@@ -121,7 +121,7 @@ def describe(table: Table) -> dict[str, Any]:
     """Return what is known of a table."""
     from clara_search.retrieval.ann import index as ann
 
-    index = ann.stamp(table)
+    index = ann.version_token(table)
     return {
         "table": table.name,
         "rows": table.count(),

@@ -24,7 +24,7 @@ def list_models(as_json: bool) -> None:
     """List the models that come with the package."""
     from clara_search.models import registry as catalog
 
-    described = [catalog.describe(name) for name in catalog.bundled()]
+    described = [catalog.describe_model(name) for name in catalog.bundled_models()]
     if as_json:
         print_json(described)
         return
@@ -45,7 +45,7 @@ def show_model(model: str, as_json: bool) -> None:
     """Show what is known of MODEL, a name, a folder or a hub id, with its card."""
     from clara_search.models import registry as catalog
 
-    described = catalog.describe(model)
+    described = catalog.describe_model(model)
     if as_json:
         print_json([described])
     else:

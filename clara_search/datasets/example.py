@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 
-class Stored(NamedTuple):
+class ByteRange(NamedTuple):
     """Where the encoded bytes of a recording lie: in the file or URL `place`, `size` bytes from `offset`."""
 
     place: str
@@ -47,7 +47,7 @@ class Example:
     licence: str = ""
     split: str | None = None
     alternatives: tuple[str, ...] = ()
-    stored: Stored | None = None
+    stored: ByteRange | None = None
 
 
 METADATA_FIELDS = tuple(field.name for field in fields(Example) if field.name not in ("key", "audio", "stored"))

@@ -10,8 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clara_search.datasets.example import METADATA_FIELDS, Example, Stored
-from clara_search.datasets.readers import MANIFESTS, SPLITS, Report, local_recording, matching, read, rows
+from clara_search.datasets.example import METADATA_FIELDS, ByteRange, Example
+from clara_search.datasets.readers import (
+    MANIFEST_SUFFIXES,
+    SPLIT_NAMES,
+    OnError,
+    expand_pattern,
+    local_recording,
+    read_examples,
+    read_rows,
+)
 from clara_search.errors import FormatError
 
 _HALF = re.compile("[\ud800-\udfff]")
@@ -32,7 +40,7 @@ class Clip:
     """
 
     key: str
-    audio: Path | Stored
+    audio: Path | ByteRange
     columns: Mapping[str, Any]
 
     @property
@@ -50,7 +58,7 @@ class Clip:
     def split(self) -> str | None:
         """The side on which its collection puts it: "train", "valid", "test", what else the manifest says, or None."""
         said = self.value("split")
-        return None if said is None else SPLITS.get(said.lower(), said)
+        return None if said is None else SPLIT_NAMES.get(said.lower(), said)
 
     @property
     def source(self) -> str:
@@ -73,7 +81,7 @@ class Clip:
         return tuple(part for part in (str(part).strip() for part in parts) if part)
 
 
-def read_clips(pattern: str | Path, report: Report | None = None) -> list[Clip]:
+def read_clips(pattern: str | Path, report: OnError | None = None) -> list[Clip]:
     """Return the recordings of every place that `pattern` names: manifests with a column `path`, shards, folders.
 
     Raises FormatError where there is none or a manifest is broken; a single bad row is given to `report`, where there
@@ -88,11 +96,11 @@ def read_clips(pattern: str | Path, report: Report | None = None) -> list[Clip]:
         first = first or error
         problem(error)
 
-    for place in matching(pattern):
-        if Path(place).suffix.lower() in MANIFESTS:
+    for place in expand_pattern(pattern):
+        if Path(place).suffix.lower() in MANIFEST_SUFFIXES:
             found += _of_manifest(place, noted)
         else:
-            found += map(_of_example, read(place, noted))
+            found += map(_of_example, read_examples(place, noted))
     if not found:
         raise FormatError(f"{pattern}: names no recording" + (f" that can be used ({first})" if first else ""))
     return found
@@ -106,7 +114,7 @@ def check_column(clips: Sequence[Clip], column: str, where: object) -> None:
     raise FormatError(f"{where}: has no column {column!r}, or nothing in it; it has {', '.join(names)}")
 
 
-def counted(labels: Iterable[str]) -> dict[str, int]:
+def format_counts(labels: Iterable[str]) -> dict[str, int]:
     """Return how often each label occurs, in order of name."""
     return dict(sorted(Counter(labels).items()))
 
@@ -115,8 +123,8 @@ def _raise(error: FormatError) -> None:
     raise error
 
 
-def _of_manifest(place: str, report: Report) -> Iterator[Clip]:
-    for number, row in enumerate(rows(place), start=1):
+def _of_manifest(place: str, report: OnError) -> Iterator[Clip]:
+    for number, row in enumerate(read_rows(place), start=1):
         path = row.get("path")
         if not isinstance(path, str) or not path:
             report(FormatError(f"{place}: row {number} has no path"))

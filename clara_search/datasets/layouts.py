@@ -13,7 +13,7 @@ from typing import Literal
 from clara_search.audio.decode import AUDIO_SUFFIXES
 from clara_search.datasets.dataset import Dataset, Table
 from clara_search.datasets.labelled import SEPARATOR
-from clara_search.datasets.readers import SPLITS
+from clara_search.datasets.readers import SPLIT_NAMES
 from clara_search.errors import FormatError
 
 ANY_AUDIO = ".*"
@@ -28,7 +28,7 @@ class Row:
     columns: Mapping[str, str]
 
 
-def rows_of(dataset: Dataset, root: Path) -> Iterator[Row]:
+def read_rows(dataset: Dataset, root: Path) -> Iterator[Row]:
     """Yield the recordings of the dataset that lies in `root`, in order of its tables or names.
 
     Raises FormatError where nothing there has its layout, and where a table is broken or lacks a column.
@@ -41,7 +41,7 @@ def rows_of(dataset: Dataset, root: Path) -> Iterator[Row]:
     for audio, named, fields in _fields(dataset, root, files):
         columns = {"source": dataset.name, "language": dataset.language}
         columns |= {column: _formatted(dataset, form, fields) for column, form in dataset.columns.items()}
-        columns["split"] = SPLITS.get(columns.get("split", "").lower(), columns.get("split", ""))
+        columns["split"] = SPLIT_NAMES.get(columns.get("split", "").lower(), columns.get("split", ""))
         for column, known in words.items():
             columns[column] = SEPARATOR.join(known.get(code, code) for code in columns[column].split(SEPARATOR))
         if folds:

@@ -19,22 +19,22 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from clara_search.audio.decode import AUDIO_SUFFIXES
-from clara_search.datasets.example import METADATA_FIELDS, Example, Stored
+from clara_search.datasets.example import METADATA_FIELDS, ByteRange, Example
 from clara_search.errors import FormatError, first_line
 from clara_search.files.gate import ForeignUri, admit
-from clara_search.files.paths import is_url, key_and_suffix, open_copy, opened
+from clara_search.files.paths import is_url, key_and_suffix, open_binary, open_cached_copy
 
-Report = Callable[[FormatError], None]
+OnError = Callable[[FormatError], None]
 """What is done with an example, or the rest of a file, that cannot be read."""
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
-MANIFESTS = (".csv", ".tsv", ".jsonl", ".parquet")
+MANIFEST_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 """Suffixes of the files that `read_manifest` reads."""
 
 _LONGEST_FIELD = 1 << 24  # of a CSV, in characters
 _TEXTS = tuple(name for name in METADATA_FIELDS if name not in ("text", "alternatives"))
 _KINDS = {kind: kind for kind in ("speech", "sound", "music")}
-SPLITS = {
+SPLIT_NAMES = {
     **dict.fromkeys(("train", "training", "balanced_train", "unbalanced_train"), "train"),
     **dict.fromkeys(("valid", "validation", "val", "dev", "development"), "valid"),
     **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
@@ -46,30 +46,30 @@ def _raise(error: FormatError) -> None:
     raise error
 
 
-def read(pattern: str | Path, report: Report = _raise) -> Iterator[Example]:
+def read_examples(pattern: str | Path, report: OnError = _raise) -> Iterator[Example]:
     """Yield the examples of every place that `pattern` names, in order of name.
 
     Raises FormatError where there is none, or one of another kind. What is broken inside is given to `report`, which
     raises it unless something else is asked for, and stepped over.
     """
-    for place in matching(pattern):
-        yield from read_place(place, report)
+    for place in expand_pattern(pattern):
+        yield from read_source(place, report)
 
 
-def read_place(place: str, report: Report = _raise) -> Iterator[Example]:
-    """Yield the examples of one place, as `read` does."""
+def read_source(place: str, report: OnError = _raise) -> Iterator[Example]:
+    """Yield the examples of one place, as `read_examples` does."""
     suffix = Path(place).suffix.lower()
     if not is_url(place) and Path(place).is_dir():
         yield from read_folder(Path(place), report)
     elif suffix == ".tar":
         yield from read_shard(place, report)
-    elif suffix in MANIFESTS:
+    elif suffix in MANIFEST_SUFFIXES:
         yield from read_manifest(place, report)
     else:
-        raise FormatError(f"{place}: expected a .tar shard, a {', '.join(MANIFESTS)} manifest or a folder")
+        raise FormatError(f"{place}: expected a .tar shard, a {', '.join(MANIFEST_SUFFIXES)} manifest or a folder")
 
 
-def matching(pattern: str | Path) -> list[str]:
+def expand_pattern(pattern: str | Path) -> list[str]:
     """Return the places that `pattern` names, in order of name. Raises FormatError where a path has none."""
     found: list[str] = []
     for name in _expanded(str(pattern)):
@@ -98,14 +98,14 @@ class Unreachable(FormatError):
     """A URL that cannot be read now: nothing is known of what it holds."""
 
 
-def read_shard(place: str | Path, report: Report = _raise) -> Iterator[Example]:
+def read_shard(place: str | Path, report: OnError = _raise) -> Iterator[Example]:
     """Yield the examples of a WebDataset shard: for each key an audio file and a JSON file, paired by key.
 
     Members of a key are expected together, as the format has it, in either order; each example says where in the shard
     its audio lies. A key with one half missing or broken JSON, and the rest of a shard that is cut off, are reported.
     Raises Unreachable for a URL that cannot be read.
     """
-    count, groups = 0, grouped(place)
+    count, groups = 0, group_members(place)
     while True:
         try:
             group = next(groups, None)
@@ -137,7 +137,7 @@ class Member(NamedTuple):
 _Members = dict[str, Member]
 
 
-def grouped(place: str | Path, skip: Collection[str] | None = None) -> Iterator[tuple[str, _Members]]:
+def group_members(place: str | Path, skip: Collection[str] | None = None) -> Iterator[tuple[str, _Members]]:
     """Yield, for each example of a shard, its key and its members by suffix; it is read once, from front to end.
 
     With `skip`, which a shard of this machine allows, members with these suffixes are stepped over and not read.
@@ -179,17 +179,17 @@ def _example(place: str | Path, key: str, members: _Members) -> Example:
     if len(audio) != 1 or ".json" not in members:
         raise FormatError(f"{place}: {key} needs one audio file and one .json, found {', '.join(sorted(members))}")
     metadata = _parsed(members[".json"].content or b"", f"{place}: {key}.json")
-    stored = Stored(str(place), audio[0].offset, audio[0].size)
+    stored = ByteRange(str(place), audio[0].offset, audio[0].size)
     return Example(key=key, audio=audio[0].content or b"", stored=stored, **metadata)
 
 
-def read_manifest(place: str | Path, report: Report = _raise) -> Iterator[Example]:
+def read_manifest(place: str | Path, report: OnError = _raise) -> Iterator[Example]:
     """Yield the examples of a CSV, TSV, JSON-lines or Parquet manifest with columns `path`, relative to it, and `text`.
 
     Further columns may be any of Example's. A row without one of these two is reported.
     Raises FormatError for a table that has no such column, and Unreachable for a URL that cannot be read.
     """
-    for number, row in enumerate(rows(place, ("path", "text"), report), start=1):
+    for number, row in enumerate(read_rows(place, ("path", "text"), report), start=1):
         where = f"{place}: row {number}"
         try:
             metadata, path = _metadata(row, where), _text(row.get("path"), f"{where}: path")
@@ -217,7 +217,9 @@ def local_recording(manifest: str | Path, path: str, where: str) -> Path:
     return Path(manifest).parent / path
 
 
-def rows(place: str | Path, needed: Sequence[str] = ("path",), report: Report = _raise) -> Iterator[Mapping[str, Any]]:
+def read_rows(
+    place: str | Path, needed: Sequence[str] = ("path",), report: OnError = _raise
+) -> Iterator[Mapping[str, Any]]:
     """Yield the rows of a CSV, TSV, JSON-lines or Parquet manifest, as they stand; a broken line is reported.
 
     Raises FormatError for a file that is none, and for a table without the columns `needed`; Unreachable for a URL that
@@ -231,7 +233,7 @@ def rows(place: str | Path, needed: Sequence[str] = ("path",), report: Report = 
         raise _unreadable(place, error) from error
 
 
-def _rows(place: str, needed: Sequence[str], report: Report) -> Iterator[Mapping[str, Any]]:
+def _rows(place: str, needed: Sequence[str], report: OnError) -> Iterator[Mapping[str, Any]]:
     suffix = Path(place).suffix.lower()
     with _opened(place) as file:
         if suffix == ".parquet":
@@ -264,7 +266,7 @@ def _check_columns(place: str, names: Iterable[str], needed: Sequence[str]) -> N
         raise FormatError(f"{place}: the manifest has no column {' and no column '.join(sorted(missing))}")
 
 
-def read_folder(folder: Path, report: Report = _raise) -> Iterator[Example]:
+def read_folder(folder: Path, report: OnError = _raise) -> Iterator[Example]:
     """Yield the recordings of `folder` and those below it, in order of name, each with the .txt or .json of its name.
 
     A recording with neither is reported.
@@ -288,21 +290,21 @@ def read_folder(folder: Path, report: Report = _raise) -> Iterator[Example]:
             yield Example(key=path.relative_to(folder).as_posix(), audio=path, **known)
 
 
-def stored_bytes(stored: Stored) -> bytes:
+def read_member(stored: ByteRange) -> bytes:
     """Return the bytes of a member of a shard; a shard behind a URL is brought here whole, once."""
-    with open_copy(stored.place) if is_url(stored.place) else opened(stored.place) as file:
+    with open_cached_copy(stored.place) if is_url(stored.place) else open_binary(stored.place) as file:
         file.seek(stored.offset)
         return file.read(stored.size)
 
 
-def content_of(audio: Path | Stored) -> bytes:
+def read_audio_bytes(audio: Path | ByteRange) -> bytes:
     """Return the bytes of a recording's file, wherever it lies."""
-    return stored_bytes(audio) if isinstance(audio, Stored) else audio.read_bytes()
+    return read_member(audio) if isinstance(audio, ByteRange) else audio.read_bytes()
 
 
 def _opened(place: str | Path) -> BinaryIO:
     try:
-        return opened(place)
+        return open_binary(place)
     except FormatError as error:  # a protocol that nobody speaks here
         raise Unreachable(str(error)) from error
 
@@ -337,7 +339,7 @@ def _metadata(row: Mapping[str, Any], where: str) -> dict[str, Any]:
     for text in texts:
         _text(text, f"{where}: text")
     found = {name: value for name in _TEXTS if (value := _text(row.get(name), f"{where}: {name}"))}
-    for name, known in (("kind", _KINDS), ("split", SPLITS)):
+    for name, known in (("kind", _KINDS), ("split", SPLIT_NAMES)):
         if name in found:
             value = known.get(found[name].strip().lower())
             if value is None:

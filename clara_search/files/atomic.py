@@ -11,7 +11,7 @@ from clara_search.errors import FormatError
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path) -> Iterator[Path]:
     """Give a path to write to; once all is written, and on the disk, that file takes the place of one at `path`.
 
     Raises FormatError where it cannot be written, as on a full disk, and for a path that is there and is no file. What
@@ -19,7 +19,7 @@ def whole(path: Path) -> Iterator[Path]:
     """
     partial = path.with_name(path.name + ".partial")
     try:
-        new_folder(path.parent)
+        make_folder(path.parent)
         if path.exists() and not path.is_file():
             raise FormatError(f"{path}: is there, and is no file")
         partial.unlink(missing_ok=True)  # a link there would be written through
@@ -34,13 +34,13 @@ def whole(path: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path`, whole or not at all. Raises as `whole` does."""
-    with whole(path) as partial:
+def atomic_write_text(path: Path, text: str) -> None:
+    """Write `text` to `path`, whole or not at all. Raises as `atomic_path` does."""
+    with atomic_path(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
-def new_folder(path: Path) -> Path:
+def make_folder(path: Path) -> Path:
     """Return the folder `path`, made where there is none. Raises FormatError where none can be."""
     try:
         path.mkdir(parents=True, exist_ok=True)

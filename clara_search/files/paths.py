@@ -28,7 +28,7 @@ _TOKENS = ("ETag", "etag", "md5Hash", "content_md5", "LastModified", "mtime", "u
 T = TypeVar("T")
 
 
-class Status(NamedTuple):
+class FileStat(NamedTuple):
     """How large a file is, and a `token` that changes when it is written; empty where none can be trusted."""
 
     size: int
@@ -61,7 +61,7 @@ def split_member(place: str | Path) -> tuple[str, str] | None:
     return (key, shard) if protocol == "tar" and key and chain and shard else None
 
 
-def opened(place: str | Path) -> BinaryIO:
+def open_binary(place: str | Path) -> BinaryIO:
     """Open a file or URL to read bytes from. Raises OSError, or FormatError for a protocol that nobody speaks here."""
     if not is_url(place):
         return Path(place).open("rb")
@@ -72,8 +72,8 @@ def opened(place: str | Path) -> BinaryIO:
     return _asked(place, lambda: cast(BinaryIO, fsspec.open(str(place), "rb").open()))
 
 
-def open_copy(url: str) -> BinaryIO:
-    """Open a copy of a URL on this machine, fetched whole once in this process. Raises as `opened` does."""
+def open_cached_copy(url: str) -> BinaryIO:
+    """Open a copy of a URL on this machine, fetched whole once in this process. Raises as `open_binary` does."""
     import fsspec
 
     return _asked(url, lambda: cast(BinaryIO, fsspec.open(f"filecache::{url}", "rb").open()))
@@ -85,7 +85,7 @@ def _open_member(key: str, shard: str) -> BinaryIO:
     Not fsspec's own `tar://`, which lets a shard be a chain of any protocols.
     """
     try:
-        with opened(shard) as file, tarfile.open(fileobj=file, mode="r|*" if is_url(shard) else "r:*") as archive:
+        with open_binary(shard) as file, tarfile.open(fileobj=file, mode="r|*" if is_url(shard) else "r:*") as archive:
             for member in archive:
                 if member.isfile() and "".join(key_and_suffix(member.name)) == key:
                     content = archive.extractfile(member)
@@ -104,45 +104,45 @@ def key_and_suffix(name: str) -> tuple[str, str]:
 
 
 def read_bytes(place: str | Path) -> bytes:
-    """Return all bytes of a file or URL. Raises as `opened` does."""
+    """Return all bytes of a file or URL. Raises as `open_binary` does."""
     if not is_url(place):
         return Path(place).read_bytes()
 
     def read() -> bytes:
-        with opened(place) as file:
+        with open_binary(place) as file:
             return file.read()
 
     return _asked(place, read)
 
 
-def status_of(place: str | Path) -> Status:
-    """Return the status of a file or URL. Raises as `opened` does, and OSError for what is no file."""
+def stat_file(place: str | Path) -> FileStat:
+    """Return the status of a file or URL. Raises as `open_binary` does, and OSError for what is no file."""
     if (member := split_member(place)) is not None:
-        return status_of(member[1])
+        return stat_file(member[1])
     if is_url(place):
-        filesystem, path = filesystem_of(place)
-        return status_from(_asked(place, lambda: filesystem.info(path)))
+        filesystem, path = resolve_filesystem(place)
+        return stat_from_info(_asked(place, lambda: filesystem.info(path)))
     found = os.stat(place)  # noqa: PTH116 - of very many
     if not stat.S_ISREG(found.st_mode):
         raise OSError(None, "is no file, but a pipe, a device or a folder")
     is_young = time.time_ns() - found.st_mtime_ns < _UNTRUSTED_NS
-    return Status(found.st_size, "" if is_young else str(found.st_mtime_ns))
+    return FileStat(found.st_size, "" if is_young else str(found.st_mtime_ns))
 
 
-def status_from(info: Mapping[str, Any]) -> Status:
+def stat_from_info(info: Mapping[str, Any]) -> FileStat:
     """Return the status in what a file system of fsspec says of a file."""
     token = next((str(info[name]) for name in _TOKENS if info.get(name)), "")
-    return Status(int(info.get("size") or 0), token)
+    return FileStat(int(info.get("size") or 0), token)
 
 
-def filesystem_of(place: str | Path) -> tuple[Any, str]:
-    """Return fsspec's file system for a URL, and the path in it. Raises as `opened` does."""
+def resolve_filesystem(place: str | Path) -> tuple[Any, str]:
+    """Return fsspec's file system for a URL, and the path in it. Raises as `open_binary` does."""
     import fsspec
 
     return _asked(place, lambda: cast(tuple[Any, str], fsspec.core.url_to_fs(str(place))))
 
 
-def absolute(place: str | Path) -> str:
+def normalize_path(place: str | Path) -> str:
     """Return a path absolute and without "..", symbolic links as they are; a URL without a "/" at its end."""
     return str(place).rstrip("/") if is_url(place) else os.path.normpath(Path(place).absolute())
 

@@ -13,7 +13,7 @@ from clara_search.metrics.intervals import Interval
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
 
-RESAMPLINGS = 1000
+BOOTSTRAP_SAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,13 @@ MULTI = ("map", "macro_f1")
 """Measures of several labels an item: average precision and F1 (of labels above one half), averaged over labels."""
 
 
-def classification(
-    expected: Labels, predicted: Labels, n_classes: int, majority: int, resamplings: int = RESAMPLINGS, seed: int = 0
+def score_single_label(
+    expected: Labels,
+    predicted: Labels,
+    n_classes: int,
+    majority: int,
+    resamplings: int = BOOTSTRAP_SAMPLES,
+    seed: int = 0,
 ) -> ClassScores:
     """Score class numbers `predicted` against `expected`, both of shape (n,).
 
@@ -76,8 +81,8 @@ def classification(
     )
 
 
-def measures(expected: Labels, predicted: Labels, n_classes: int) -> dict[str, float]:
-    """Return accuracy, UAR, weighted and macro F1 of `predicted` against `expected`, as `classification` has them."""
+def single_label_measures(expected: Labels, predicted: Labels, n_classes: int) -> dict[str, float]:
+    """Return accuracy, UAR, weighted and macro F1 of `predicted`, as `score_single_label` has them."""
     cells, counts = np.unique(np.stack([expected, predicted], axis=1), axis=0, return_counts=True)
     return {
         name: float(value[0]) for name, value in _of_cells(cells, counts[None].astype(np.float64), n_classes).items()
@@ -116,8 +121,8 @@ def _even_guessing(expected: Labels, n_classes: int) -> dict[str, float]:
     }
 
 
-def multi_label(
-    expected: npt.NDArray[np.bool_], probabilities: Floats, resamplings: int = RESAMPLINGS, seed: int = 0
+def score_multi_label(
+    expected: npt.NDArray[np.bool_], probabilities: Floats, resamplings: int = BOOTSTRAP_SAMPLES, seed: int = 0
 ) -> ClassScores:
     """Score `probabilities` (n, labels) against which labels are `expected`, the same shape.
 
@@ -172,7 +177,7 @@ def weighted_average_precision(expected: npt.NDArray[np.bool_], scores: Floats, 
     return found
 
 
-def confusion(expected: Labels, predicted: Labels, n_classes: int) -> Labels:
+def confusion_matrix(expected: Labels, predicted: Labels, n_classes: int) -> Labels:
     """Return how often each class (row) was named as each (column), shape (n_classes, n_classes)."""
     matrix = np.bincount(expected * n_classes + predicted, minlength=n_classes * n_classes)
     return matrix.reshape(n_classes, n_classes).astype(np.int64)

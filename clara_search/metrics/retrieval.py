@@ -42,7 +42,7 @@ class RetrievalScores:
         }
 
 
-def retrieval(
+def score_retrieval(
     queries: FloatArray,
     gallery: FloatArray,
     query_groups: npt.ArrayLike,
@@ -61,7 +61,7 @@ def retrieval(
     return _scores_of_ranks(ranks, len(gallery), ks, bootstrap, seed)
 
 
-def among_themselves(
+def self_retrieval(
     vectors: FloatArray,
     groups: npt.ArrayLike,
     owners: npt.ArrayLike | None = None,

@@ -39,6 +39,6 @@ class Encoder(Protocol):
         """Return unit vectors, shape (n, dim), of `texts`, all in `language` (a code such as "en") where given."""
 
 
-def calls_at_once(encoder: Encoder) -> int:
+def max_concurrent_calls(encoder: Encoder) -> int:
     """Return how many threads may call `encoder`, and should: what it says of itself by an attribute, or one."""
     return max(1, getattr(encoder, "calls_at_once", 1))

@@ -20,9 +20,9 @@ Precision = Literal["fp32", "bf16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
 
 TEXT_TOKENS_PER_BATCH = {"cpu": 2048, "cuda": 32768}
-"""Padded tokens embedded at once, by `budget_on`."""
+"""Padded tokens embedded at once, by `batch_budget`."""
 
-LOUDEST = 1e6
+MAX_SAMPLE_MAGNITUDE = 1e6
 """Samples beyond this are no sound: full scale is 1, and their power would not be finite."""
 
 Span = tuple[int, int]
@@ -65,7 +65,7 @@ def choose_precision(precision: str, device: torch.device) -> Precision:
     raise DeviceError(f"no precision {precision!r}: take auto, {', '.join(PRECISIONS)}")
 
 
-def quantise(module: nn.Module) -> None:
+def quantize_int8(module: nn.Module) -> None:
     """Make the linear layers inside `module` multiply in int8, with weights quantised by output channel.
 
     Activations get their scale from all that is multiplied at once: embed one clip at a time, or a vector would
@@ -79,7 +79,7 @@ def quantise(module: nn.Module) -> None:
         quantize_dynamic(module, {nn.Linear: per_channel_dynamic_qconfig}, inplace=True)  # type: ignore[no-untyped-call]
 
 
-def checked(waveforms: Sequence[Waveform]) -> list[Waveform]:
+def validate_waveforms(waveforms: Sequence[Waveform]) -> list[Waveform]:
     """Return `waveforms` as float32. Raises AudioError, saying which, for one that is empty, not mono or not finite."""
     waveforms, found = list(waveforms), []
     for place, waveform in enumerate(waveforms):
@@ -94,13 +94,13 @@ def checked(waveforms: Sequence[Waveform]) -> list[Waveform]:
         peak = np.abs(array).max()  # of a sample that is no number, no number
         if not np.isfinite(peak):
             raise AudioError(f"{which} holds samples that are not finite")
-        if peak > LOUDEST:
+        if peak > MAX_SAMPLE_MAGNITUDE:
             raise AudioError(f"{which} holds samples of up to {peak:g}: expected from -1 to 1")
         found.append(array.astype(np.float32, copy=False))
     return found
 
 
-def checked_texts(texts: Sequence[str]) -> list[str]:
+def validate_texts(texts: Sequence[str]) -> list[str]:
     """Return `texts`. Raises QueryError for a lone string, for what is no string, and for half a surrogate pair."""
     if isinstance(texts, str):
         raise QueryError("expected a list of texts, got one text: put it into a list")
@@ -113,7 +113,7 @@ def checked_texts(texts: Sequence[str]) -> list[str]:
     return texts
 
 
-def spans(samples: int, longest: int) -> list[Span]:
+def chunk_spans(samples: int, longest: int) -> list[Span]:
     """Return parts of equal length, at most `longest` samples, that cover `samples` with the least overlap."""
     count = -(-samples // longest)
     if count <= 1:
@@ -122,14 +122,14 @@ def spans(samples: int, longest: int) -> list[Span]:
     return [(int(start), int(start) + longest) for start in starts]
 
 
-def embed_parts(
+def embed_chunks(
     waveforms: Sequence[Waveform], longest: int, dim: int, embed: Callable[[list[Waveform]], npt.NDArray[np.float32]]
 ) -> npt.NDArray[np.float32]:
     """Return unit vectors (n, dim) of `waveforms` by `embed`, which takes waveforms of at most `longest` samples.
 
     The vector of a longer one is the mean of its parts', brought back to unit norm.
     """
-    cuts = [spans(len(waveform), longest) for waveform in waveforms]
+    cuts = [chunk_spans(len(waveform), longest) for waveform in waveforms]
     parts = [waveform[a:b] for waveform, cut in zip(waveforms, cuts, strict=True) for a, b in cut]
     if not parts:
         return np.zeros((0, dim), dtype=np.float32)
@@ -141,7 +141,7 @@ def embed_parts(
     return np.asarray(sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12), dtype=np.float32)
 
 
-def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+def length_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
     """Yield batches of indices, longest first, each of at most `budget` units once padded (or of one item)."""
     batch: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
@@ -153,12 +153,12 @@ def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
         yield batch
 
 
-def budget_on(device: torch.device, budgets: Mapping[str, int]) -> int:
+def batch_budget(device: torch.device, budgets: Mapping[str, int]) -> int:
     """Return the budget of a batch on `device`: that of a CPU, or of any accelerator ("cuda")."""
     return budgets["cpu" if device.type == "cpu" else "cuda"]
 
 
-def unit_vectors(vectors: Tensor) -> npt.NDArray[np.float32]:
+def unit_norm(vectors: Tensor) -> npt.NDArray[np.float32]:
     """Return vectors in float32, brought back to unit norm: bf16 keeps it to two digits.
 
     Raises FormatError for one that has no direction: weights that are all zero, or too large to compute with.
@@ -170,6 +170,6 @@ def unit_vectors(vectors: Tensor) -> npt.NDArray[np.float32]:
     return unit
 
 
-def mask_of(lengths: Sequence[int]) -> Tensor:
+def padding_mask(lengths: Sequence[int]) -> Tensor:
     """Return a mask, shape (n, longest), that is true where something stands."""
     return torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]

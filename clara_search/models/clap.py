@@ -18,15 +18,15 @@ from clara_search.audio.waveform import Waveform
 from clara_search.errors import DeviceError, FormatError, UnknownModel, first_line
 from clara_search.models.batching import (
     TEXT_TOKENS_PER_BATCH,
-    batches,
-    budget_on,
+    batch_budget,
     check_compiler,
-    checked,
-    checked_texts,
     choose_device,
     choose_precision,
-    embed_parts,
-    unit_vectors,
+    embed_chunks,
+    length_batches,
+    unit_norm,
+    validate_texts,
+    validate_waveforms,
 )
 from clara_search.models.clap_weights import load_clap, weight_files
 from clara_search.models.clara.checkpoint import count_parameters, read_json, update_from_file
@@ -141,11 +141,11 @@ class ClapEncoder:
         Raises AudioError, saying which, for one that is empty, not mono or not finite.
         """
         longest = int(self._features.nb_max_samples)
-        return embed_parts(checked(waveforms), longest, self.dim, self._embed_windows)
+        return embed_chunks(validate_waveforms(waveforms), longest, self.dim, self._embed_windows)
 
     def _embed_windows(self, waveforms: list[Waveform]) -> npt.NDArray[np.float32]:
         vectors = np.empty((len(waveforms), self.dim), dtype=np.float32)
-        together = budget_on(self._device, CLIPS_PER_BATCH)
+        together = batch_budget(self._device, CLIPS_PER_BATCH)
         with torch.inference_mode():
             for start in range(0, len(waveforms), together):
                 mels = torch.stack([self._log_mel(waveform) for waveform in waveforms[start : start + together]])
@@ -154,7 +154,7 @@ class ClapEncoder:
                     input_features=mels.to(self._device, self._dtype),
                     is_longer=torch.zeros(len(mels), 1, dtype=torch.bool, device=self._device),
                 )
-                vectors[start : start + together] = unit_vectors(found.pooler_output)
+                vectors[start : start + together] = unit_norm(found.pooler_output)
         return vectors
 
     def _log_mel(self, waveform: Waveform) -> torch.Tensor:
@@ -178,7 +178,7 @@ class ClapEncoder:
 
     def encode_text(self, texts: Sequence[str], language: str | None = None) -> npt.NDArray[np.float32]:
         """Return unit vectors, shape (n, dim), of `texts`; one of more tokens than the model takes is cut there."""
-        texts = checked_texts(texts)
+        texts = validate_texts(texts)
         if is_specified(language) and not self._is_language_ignored:
             self._is_language_ignored = True
             log.warning("%s takes texts of any language alike: the language %r is ignored", self._name, language)
@@ -186,13 +186,13 @@ class ClapEncoder:
         positions = self._model.config.text_config.max_position_embeddings - self._model.config.text_config.pad_token_id
         encoded = [self._tokenizer(text, truncation=True, max_length=positions - 1)["input_ids"] for text in texts]
         with torch.inference_mode():
-            for indices in batches(list(map(len, encoded)), budget_on(self._device, TEXT_TOKENS_PER_BATCH)):
+            for indices in length_batches(list(map(len, encoded)), batch_budget(self._device, TEXT_TOKENS_PER_BATCH)):
                 padded = self._tokenizer.pad({"input_ids": [encoded[i] for i in indices]}, return_tensors="pt")
                 found = self._model.get_text_features(
                     input_ids=padded["input_ids"].to(self._device),
                     attention_mask=padded["attention_mask"].to(self._device),
                 )
-                vectors[indices] = unit_vectors(found.pooler_output)
+                vectors[indices] = unit_norm(found.pooler_output)
         return vectors
 
 

@@ -21,7 +21,7 @@ def share(tokens: int, budget: int, device: torch.device) -> int:
     return min(budget, -(-tokens // (2 * torch.get_num_threads()))) if device.type == "cpu" else budget
 
 
-def on_all_cores(work: Callable[[T], None], batches: Iterable[T], device: torch.device) -> None:
+def map_batches(work: Callable[[T], None], batches: Iterable[T], device: torch.device) -> None:
     """Do `work` on each of `batches`: on a CPU by as many threads as torch has, elsewhere one after the other.
 
     All of them are through when it returns, or when it raises what the first that failed raised.

@@ -31,8 +31,8 @@ def load_encoder(
     Raises UnknownModel where there is none of that name, FormatError where its folder is broken, DeviceError for a
     device or a precision that there is not.
     """
-    folder = find(model)
-    name = str(model) if not Path(model).is_dir() and str(model) not in bundled() else None
+    folder = find_model(model)
+    name = str(model) if not Path(model).is_dir() and str(model) not in bundled_models() else None
     if model_type(folder) == "clap":
         from clara_search.models.clap import ClapEncoder
 
@@ -42,17 +42,17 @@ def load_encoder(
     return ClaraEncoder(folder, device, precision, compile_model, name)
 
 
-def bundled() -> list[str]:
+def bundled_models() -> list[str]:
     """Return the names of the models in the package."""
     return sorted(path.parent.name for path in WEIGHTS.glob("*/config.json"))
 
 
-def find(model: str | Path) -> Path:
+def find_model(model: str | Path) -> Path:
     """Return the folder of a bundled model, a model folder, or a model of the hub (fetched where it must be).
 
     Raises UnknownModel with what there is.
     """
-    if str(model) in bundled():
+    if str(model) in bundled_models():
         return WEIGHTS / str(model)
     folder = Path(model)
     try:
@@ -63,8 +63,8 @@ def find(model: str | Path) -> Path:
     if isinstance(model, str) and hub.is_id(model):
         return hub.fetch(model)
     raise UnknownModel(
-        f"no model {str(model)!r}: neither one of the bundled models ({', '.join(bundled())}), nor a folder, nor a "
-        "model of the hub (organisation/name)"
+        f"no model {str(model)!r}: neither one of the bundled models ({', '.join(bundled_models())}), nor a folder, "
+        "nor a model of the hub (organisation/name)"
     )
 
 
@@ -78,12 +78,12 @@ def model_type(folder: Path) -> str:
     return str(found)
 
 
-def describe(model: str | Path) -> dict[str, Any]:
+def describe_model(model: str | Path) -> dict[str, Any]:
     """Return what `clara-search models show` prints. Raises UnknownModel or FormatError."""
     from clara_search.models import clap as hf_clap
     from clara_search.models.clara import checkpoint
 
-    folder = find(model)
+    folder = find_model(model)
     kind = model_type(folder)
     described = (checkpoint if kind == "clara" else hf_clap).describe(folder)
     card_path = folder / checkpoint.CARD_FILE

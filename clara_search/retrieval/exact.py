@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from clara_search.models.base import Embeddings
 
-Positions = npt.NDArray[np.int64]
+RowPositions = npt.NDArray[np.int64]
 """Row numbers in a matrix of vectors."""
 
 SCORE_DECIMALS = 6
@@ -17,8 +17,8 @@ _SCORES_A_BLOCK = 1 << 24  # 64 MiB of float32, whatever the number of queries
 
 
 def top_k(
-    queries: Embeddings, vectors: Embeddings, k: int, order: Positions, allowed: Positions | None = None
-) -> list[tuple[Positions, npt.NDArray[np.float64]]]:
+    queries: Embeddings, vectors: Embeddings, k: int, order: RowPositions, allowed: RowPositions | None = None
+) -> list[tuple[RowPositions, npt.NDArray[np.float64]]]:
     """Return for each of `queries` (q, d) the positions in `vectors` (n, d) of its best `k`, best first, and scores.
 
     Both hold unit vectors. Equal scores stand by `order` (n,), ascending. Only the positions `allowed` count, where
@@ -28,7 +28,7 @@ def top_k(
     step = max(_SCORES_A_BLOCK // max(len(vectors), 1), 1)
     return [
         # Comparing with all rows and picking some is cheaper than copying the vectors of those first.
-        best(positions, scores if allowed is None else scores[allowed], k, order)
+        rank_scores(positions, scores if allowed is None else scores[allowed], k, order)
         for start in range(0, len(queries), step)
         for scores in cosines(queries[start : start + step], vectors)
     ]
@@ -43,9 +43,9 @@ def cosines(queries: Embeddings, vectors: Embeddings) -> Embeddings:
     return queries @ vectors.T
 
 
-def best(
-    positions: Positions, scores: npt.NDArray[np.float32], k: int, order: Positions
-) -> tuple[Positions, npt.NDArray[np.float64]]:
+def rank_scores(
+    positions: RowPositions, scores: npt.NDArray[np.float32], k: int, order: RowPositions
+) -> tuple[RowPositions, npt.NDArray[np.float64]]:
     """Return the `k` of `positions` with the highest `scores` (both of shape (n,)), best first, and rounded scores."""
     if len(scores) > k:
         threshold = np.partition(scores, len(scores) - k)[len(scores) - k]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clara_search.retrieval.exact import Positions
+from clara_search.retrieval.exact import RowPositions
 from clara_search.retrieval.snapshot import Snapshot
 
 _HIT_COLUMNS = ("id", "kind", "uri", "start_s", "end_s", "text", "language")
@@ -36,7 +36,8 @@ class Hit:
         return {**own, **{name: value for name, value in self.extra.items() if name not in own}}
 
 
-def _hits(snapshot: Snapshot, positions: Positions, scores: npt.NDArray[np.float64]) -> list[Hit]:
+def build_hits(snapshot: Snapshot, positions: RowPositions, scores: npt.NDArray[np.float64]) -> list[Hit]:
+    """Return the hits for rows of `snapshot` at `positions`, in this order, with their scores."""
     hits = []
     for rank, (row, score) in enumerate(zip(snapshot.rows(positions), scores, strict=True), start=1):
         own = {name: row.pop(name) for name in (*_HIT_COLUMNS, "content_hash")}

@@ -17,16 +17,16 @@ from clara_search.classification.prompts import DEFAULT_TEMPLATES, class_embeddi
 from clara_search.errors import QueryError, UnknownModel
 from clara_search.models.base import Embeddings, Encoder
 from clara_search.models.registry import load_encoder
-from clara_search.models.windows import embed_windows, mean_direction
+from clara_search.models.windows import embed_windows, mean_embedding
 from clara_search.retrieval.ann import index as ann
-from clara_search.retrieval.exact import Positions, top_k
-from clara_search.retrieval.hits import Hit, _hits
+from clara_search.retrieval.exact import RowPositions, top_k
+from clara_search.retrieval.hits import Hit, build_hits
 from clara_search.retrieval.snapshot import Snapshot
 from clara_search.store.database import DEFAULT_TABLE, Database
 from clara_search.store.table import Table
 
 Kind = Literal["audio", "text"]
-Ranked = tuple[Positions, npt.NDArray[np.float64]]
+Ranked = tuple[RowPositions, npt.NDArray[np.float64]]
 
 
 def open(  # noqa: A001 - reads as `clara_search.open(db)`
@@ -125,7 +125,7 @@ class Index:
         filtered = to is not None or where is not None
         index = None if exact or filtered else self._ann_index()
         snapshot, ranked = self._exact(queries, k, to, where) if index is None else self._approximate(index, queries, k)
-        return [_hits(snapshot, *one) for one in ranked]
+        return [build_hits(snapshot, *one) for one in ranked]
 
     def classify(
         self,
@@ -175,7 +175,7 @@ class Index:
 
     def embed_audio(self, audio: str | Path | bytes | Waveform) -> Embeddings:
         """Return the unit vector of a recording, shape (dim,): the mean over its windows, renormalised."""
-        return mean_direction(self._embed_windows(audio)[1])
+        return mean_embedding(self._embed_windows(audio)[1])
 
     def _embed_windows(self, audio: str | Path | bytes | Waveform) -> tuple[list[Window], Embeddings]:
         waveform = audio if isinstance(audio, np.ndarray) else load_audio(audio, self.encoder.sample_rate)
@@ -192,7 +192,7 @@ class Index:
 
     def _ann_index(self) -> ann.AnnIndex | None:
         """Return the table's ANN index as it is now, read again only where it was built or dropped since."""
-        stamp = ann.stamp(self.table)
+        stamp = ann.version_token(self.table)
         if stamp != self._ann[0]:
             self._ann = (stamp, ann.load(self.table))
         return self._ann[1]
@@ -203,7 +203,7 @@ class Index:
         allowed = self._allowed(snapshot, to, where)
         return snapshot, top_k(queries, snapshot.vectors, k, snapshot.order, allowed)
 
-    def _allowed(self, snapshot: Snapshot, to: Kind | None, where: str | None) -> Positions | None:
+    def _allowed(self, snapshot: Snapshot, to: Kind | None, where: str | None) -> RowPositions | None:
         if to is None and where is None:
             return None
         passes = np.ones(len(snapshot), dtype=bool) if to is None else snapshot.kind_is(to)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clara_search.models.base import Embeddings
-from clara_search.retrieval.exact import Positions
+from clara_search.retrieval.exact import RowPositions
 from clara_search.store.table import Table
 
 ROW_ID = "_rowid"
@@ -53,17 +53,17 @@ class Snapshot:
         return self.columns[ROW_ID].to_numpy().astype(np.int64)  # type: ignore[no-any-return]
 
     @cached_property
-    def order(self) -> Positions:
+    def order(self) -> RowPositions:
         """The rank of each position when sorted by `id`: it decides between equal scores."""
         ranks = np.empty(len(self), dtype=np.int64)
         ranks[pc.sort_indices(self.columns["id"]).to_numpy()] = np.arange(len(self))
         return ranks
 
     @cached_property
-    def _by_row_id(self) -> Positions:
+    def _by_row_id(self) -> RowPositions:
         return np.argsort(self.row_ids, kind="stable")
 
-    def positions(self, row_ids: npt.NDArray[np.int64]) -> Positions:
+    def positions(self, row_ids: npt.NDArray[np.int64]) -> RowPositions:
         """Return the position of each of `row_ids`, -1 for those that are not there."""
         if not len(self):
             return np.full(len(row_ids), -1, dtype=np.int64)
@@ -75,7 +75,7 @@ class Snapshot:
         """Return for each position whether its row is of `kind`."""
         return pc.equal(self.columns["kind"], kind).to_numpy().astype(bool)  # type: ignore[no-any-return]
 
-    def rows(self, positions: Positions) -> list[dict[str, Any]]:
+    def rows(self, positions: RowPositions) -> list[dict[str, Any]]:
         """Return the rows at `positions`, in this order, as dicts of the table's columns without the vector."""
         taken = self.columns.drop_columns([ROW_ID, UPDATED_AT]).take(pa.array(positions))
         return taken.to_pylist()  # type: ignore[no-any-return]

@@ -14,8 +14,8 @@ from typing import Any
 
 from clara_search.errors import DatabaseError
 from clara_search.files import confined
-from clara_search.files.paths import absolute, is_url
-from clara_search.store.lance_errors import reason_of
+from clara_search.files.paths import is_url, normalize_path
+from clara_search.store.lance_errors import lance_reason
 
 _ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT")
 _LIKE_A_URL = re.compile(r"[a-z][a-z0-9+]+:/")
@@ -33,7 +33,7 @@ class Connection:
     def __init__(self, path: str | Path, create: bool = False):
         """Open the database at `path`. Raises DatabaseError where there is none, unless `create` is true."""
         self.is_remote = is_url(path)
-        self.location = absolute(path)
+        self.location = normalize_path(path)
         if (self.is_remote or _LIKE_A_URL.match(str(path))) and not _URL_OF_STORE.match(str(path)):
             raise DatabaseError(
                 f"{path}: no database can lie there; take a folder, or a URL such as s3://bucket/sounds"
@@ -98,7 +98,7 @@ class Connection:
         try:
             yield
         except (ValueError, RuntimeError, OSError) as error:
-            raise DatabaseError(f"{self.location}: cannot be reached ({reason_of(error)[:300]})") from error
+            raise DatabaseError(f"{self.location}: cannot be reached ({lance_reason(error)[:300]})") from error
 
 
 def _local_cache(url: str) -> Path:

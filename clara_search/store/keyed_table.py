@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from clara_search.errors import DatabaseError
 from clara_search.files.fsync import FolderSync
-from clara_search.store.lance_errors import read_errors, reason_of
+from clara_search.store.lance_errors import lance_reason, translate_read_errors
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,8 +38,8 @@ class KeyedTable:
             self._lance = connection.lance.open_table(name)
         except (ValueError, RuntimeError, OSError) as error:
             raise DatabaseError(
-                f"{connection.location}: table '{name}' cannot be opened ({reason_of(error)}): `clara-search db verify "
-                "--repair` rolls it back to its last whole version"
+                f"{connection.location}: table '{name}' cannot be opened ({lance_reason(error)}): `clara-search db "
+                "verify --repair` rolls it back to its last whole version"
             ) from error
         self._sync = FolderSync(folder) if folder else _nothing  # what a store has acknowledged, it has
 
@@ -55,7 +55,7 @@ class KeyedTable:
 
     def count(self, where: str | None = None) -> int:
         """Return the number of rows, of those that pass the SQL filter `where`. Raises QueryError if it is bad."""
-        with read_errors(where):
+        with translate_read_errors(where):
             return int(self._lance.count_rows(where))
 
     def scan(self, columns: Sequence[str], where: str | None = None) -> pa.Table:
@@ -65,7 +65,7 @@ class KeyedTable:
     def batches(self, columns: Sequence[str], where: str | None = None) -> Iterator[pa.RecordBatch]:
         """Yield what `scan` returns, in batches: in memory that does not grow with the table."""
         query = self._lance.search().select(list(columns)).limit(None)
-        with read_errors(where):
+        with translate_read_errors(where):
             yield from (query if where is None else query.where(where)).to_batches(batch_size=_ROWS_PER_BATCH)
 
     def upsert(self, rows: pa.Table) -> None:
@@ -122,7 +122,7 @@ class KeyedTable:
             query = query.where(where)
         if row_ids:
             query = query.with_row_id(True)
-        with read_errors(where):
+        with translate_read_errors(where):
             return query.to_arrow()
 
     def _add_missing_columns(self, schema: pa.Schema) -> None:
@@ -157,7 +157,7 @@ class KeyedTable:
                 break
             except (RuntimeError, OSError, ValueError) as error:
                 if "conflict" not in str(error).lower() or attempt == _COMMIT_ATTEMPTS - 1:
-                    raise DatabaseError(f"table '{self.name}' cannot be written ({reason_of(error)})") from error
+                    raise DatabaseError(f"table '{self.name}' cannot be written ({lance_reason(error)})") from error
                 time.sleep(_FIRST_RETRY_S * 2**attempt)
         try:
             self._sync()

@@ -10,17 +10,17 @@ from clara_search.errors import DatabaseError, QueryError
 
 
 @contextmanager
-def read_errors(where: str | None) -> Iterator[None]:
+def translate_read_errors(where: str | None) -> Iterator[None]:
     """Turn what LanceDB raises on reading into a QueryError, where there is a filter to blame, or a DatabaseError."""
     try:
         yield
     except (ValueError, RuntimeError) as error:
         if where is None:
-            raise DatabaseError(f"the table cannot be read, its files are damaged: {reason_of(error)}") from error
-        raise QueryError(f"the filter {where!r} cannot be used: {reason_of(error)}") from error
+            raise DatabaseError(f"the table cannot be read, its files are damaged: {lance_reason(error)}") from error
+        raise QueryError(f"the filter {where!r} cannot be used: {lance_reason(error)}") from error
 
 
-def reason_of(error: BaseException) -> str:
+def lance_reason(error: BaseException) -> str:
     """Return what LanceDB says, on one line, without its wrappings and the place in its source."""
     first = " ".join(str(error).split("This issue was likely")[0].split())
     first = re.sub(r",? ?/\S+\.rs:\d+:\d+.*", "", first)

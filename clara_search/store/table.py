@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from clara_search.errors import DatabaseError, EncoderMismatch
 from clara_search.store.keyed_table import KeyedTable
-from clara_search.store.lance_errors import read_errors
+from clara_search.store.lance_errors import translate_read_errors
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -101,7 +101,7 @@ class Table(KeyedTable):
         if not wanted:
             return []
         # LanceDB answers in its own order and leaves out what it does not know.
-        with read_errors(None):
+        with translate_read_errors(None):
             taken = self._lance.take_row_ids(sorted(set(wanted))).select(list(columns)).with_row_id().to_arrow()
         by_id = {row.pop("_rowid"): row for row in taken.to_pylist()}
         try:

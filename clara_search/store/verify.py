@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from clara_search.audio.decode import load_audio
-from clara_search.audio.windows import Window, cut
+from clara_search.audio.windows import Window, crop
 from clara_search.errors import ClaraError, DatabaseError
 from clara_search.files import confined
 from clara_search.files.fsync import sync_folder
 from clara_search.files.gate import ForeignUri, RefusedUri, admit
-from clara_search.files.paths import NamedBytes, is_remote, read_bytes, status_of
+from clara_search.files.paths import NamedBytes, is_remote, read_bytes, stat_file
 from clara_search.models.base import Embeddings, Encoder
 from clara_search.models.registry import load_encoder
 from clara_search.store.database import Database
@@ -224,9 +224,9 @@ def _embedded(row: dict[str, Any], uri: str, encoder: Encoder) -> Embeddings | N
     if row["kind"] == "text":
         return encoder.encode_text([row["text"]], row["language"])
     if not is_remote(uri):
-        status_of(uri)  # raises where it is no file: a pipe would let this wait for ever
+        stat_file(uri)  # raises where it is no file: a pipe would let this wait for ever
     content = read_bytes(uri)
     if hashlib.sha256(content).hexdigest() != row["content_hash"]:
         return None
     waveform = load_audio(NamedBytes(content, uri), encoder.sample_rate)
-    return encoder.encode_audio([cut(waveform, Window(row["start_s"], row["end_s"]), encoder.sample_rate)])
+    return encoder.encode_audio([crop(waveform, Window(row["start_s"], row["end_s"]), encoder.sample_rate)])

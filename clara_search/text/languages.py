@@ -50,7 +50,7 @@ def is_specified(language: str | None) -> bool:
     return language is not None and language.strip().lower() not in UNSPECIFIED
 
 
-def spellings(language: str) -> list[str]:
+def language_spellings(language: str) -> list[str]:
     """Return the codes, in lower case, by which a model may know `language`, likeliest first.
 
     `language` is a code ("es", "zh-CN", "pt_BR") or an English name ("Spanish"), in any letter case.

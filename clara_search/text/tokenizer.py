@@ -13,7 +13,7 @@ import numpy.typing as npt
 import tokenizers
 
 from clara_search.errors import FormatError
-from clara_search.text.languages import is_specified, spellings
+from clara_search.text.languages import is_specified, language_spellings
 
 log = logging.getLogger(__name__)
 
@@ -160,7 +160,7 @@ class Tokenizer:
     def _language(self, language: str | None) -> int:
         if language is None:
             return self._special[self._default_language]
-        for code in spellings(language):
+        for code in language_spellings(language):
             if code in self._languages:
                 return self._languages[code]
         if is_specified(language) and language not in self._unknown_languages:

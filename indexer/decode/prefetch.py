@@ -10,13 +10,13 @@ from itertools import groupby
 from threading import Lock
 
 from clara_search.errors import ClaraError
-from clara_search.files.paths import Status, status_of
-from indexer.decode.processes import Place, Readers
-from indexer.decode.read import Loaded, reason_of
-from indexer.ledger.ledger import Known, stamp_of
-from indexer.runtime.pools import Crew, Job, Workers
-from indexer.runtime.timers import Clock
-from indexer.sources.item import Item, Samples, content_hash
+from clara_search.files.paths import FileStat, stat_file
+from indexer.decode.processes import DecodeBackend, DecodeProcesses
+from indexer.decode.read import LoadedItem, failure_reason
+from indexer.ledger.ledger import LedgerSnapshot, file_stamp
+from indexer.runtime.pools import AdaptivePool, Job, Workers
+from indexer.runtime.timers import StageTimer
+from indexer.sources.item import InMemoryWaveform, Item, content_hash
 
 DEFAULT_TIMEOUT_S = 600.0
 """Nothing that is decoded takes this long, but for what hangs."""
@@ -32,29 +32,29 @@ _LOOK_AGAIN_S = 0.005
 
 
 @dataclass(frozen=True)
-class Decoding:
+class DecodeConfig:
     """How recordings are decoded: at which rate (Hz), how long one may take, by how many threads (0: as it takes)."""
 
     sample_rate: int
     timeout_s: float = DEFAULT_TIMEOUT_S
     threads: int = 0
-    place: Place = "threads"
+    place: DecodeBackend = "threads"
 
 
-def load(
-    items: Iterable[Item], known: Known, how: Decoding, clock: Clock | None = None
-) -> Generator[Loaded, None, None]:
+def prefetch_items(
+    items: Iterable[Item], known: LedgerSnapshot, how: DecodeConfig, clock: StageTimer | None = None
+) -> Generator[LoadedItem, None, None]:
     """Yield `items` in order, loaded; recordings are decoded in threads ahead of the one that is asked for.
 
     Consecutive items of one recording decode it once. What the ledger holds unchanged is not decoded, and not even read
     where its size and time of modification are the same. A recording that takes long is overtaken by those behind it,
     and one that takes longer than `how.timeout_s` fails.
     """
-    workers = Workers(how.threads or 1, clock or Clock(), "decode")
-    readers = Readers(known, how.sample_rate, how.place)
-    queue = _Ahead(workers, readers, how.timeout_s, None if how.threads else Crew(workers))
+    workers = Workers(how.threads or 1, clock or StageTimer(), "decode")
+    readers = DecodeProcesses(known, how.sample_rate, how.place)
+    queue = _Ahead(workers, readers, how.timeout_s, None if how.threads else AdaptivePool(workers))
     try:
-        for settled, status, wanted in jobs(items, known):
+        for settled, status, wanted in read_jobs(items, known):
             if settled and not queue and not wanted:
                 yield from settled
             elif settled:
@@ -74,11 +74,11 @@ def load(
 class _Settled:
     """Items that need no reading."""
 
-    loaded: list[Loaded]
+    loaded: list[LoadedItem]
     bytes: int | None = 0
     is_finished = True
 
-    def result(self) -> list[Loaded]:
+    def result(self) -> list[LoadedItem]:
         return self.loaded
 
 
@@ -87,22 +87,22 @@ class _Reading:
     """Items of one file that a thread reads, and the `bytes` it is counted with; None once it was handed on."""
 
     items: list[Item]
-    status: Status
-    job: Job[list[Loaded]]
+    status: FileStat
+    job: Job[list[LoadedItem]]
     bytes: int | None
 
     @property
     def is_finished(self) -> bool:
         return self.job.is_finished.is_set()
 
-    def result(self) -> list[Loaded]:
+    def result(self) -> list[LoadedItem]:
         return self.job.result()
 
 
 class _Ahead:
     """What was begun and not yet handed on, in order."""
 
-    def __init__(self, workers: Workers, readers: Readers, timeout_s: float, crew: Crew | None):
+    def __init__(self, workers: Workers, readers: DecodeProcesses, timeout_s: float, crew: AdaptivePool | None):
         self._workers = workers
         self._readers = readers
         self._crew = crew
@@ -117,10 +117,10 @@ class _Ahead:
     def add(self, begun: _Settled | _Reading) -> None:
         self._queue.append(begun)
 
-    def read(self, items: list[Item], status: Status) -> None:
+    def read(self, items: list[Item], status: FileStat) -> None:
         """Have a thread read `items`. They count as large as their file, and once they are read, as their waveforms."""
 
-        def work() -> list[Loaded]:
+        def work() -> list[LoadedItem]:
             found = self._readers.read(items, status)
             waveforms = {id(one.waveform): one.waveform.nbytes for one in found if one.waveform is not None}
             with self._counting:
@@ -146,7 +146,7 @@ class _Ahead:
             one.bytes = None
         return one
 
-    def next(self) -> list[Loaded]:
+    def next(self) -> list[LoadedItem]:
         """Return the first that is finished: that whose turn it is, unless it lets the others wait."""
         while True:
             head = self._queue[0]
@@ -168,47 +168,49 @@ class _Ahead:
             if self._crew is not None:
                 self._crew.waited(time.monotonic() - began)
 
-    def _timed_out(self, item: Item, status: Status) -> Loaded:
+    def _timed_out(self, item: Item, status: FileStat) -> LoadedItem:
         reason = f"not decoded within {self._timeout_s:g} s (--timeout)"
-        return Loaded(item, "failed", stamp=stamp_of(item, status), reason=reason)
+        return LoadedItem(item, "failed", stamp=file_stamp(item, status), reason=reason)
 
 
-def jobs(items: Iterable[Item], known: Known) -> Iterator[tuple[list[Loaded], Status | None, list[Item]]]:
+def read_jobs(
+    items: Iterable[Item], known: LedgerSnapshot
+) -> Iterator[tuple[list[LoadedItem], FileStat | None, list[Item]]]:
     """Yield, for each run of items with one uri, what is settled already, and what has to be read from the file."""
     for _, run in groupby(items, key=lambda item: item.uri):
-        settled, wanted = list[Loaded](), list[Item]()
-        status: Status | None = None
+        settled, wanted = list[LoadedItem](), list[Item]()
+        status: FileStat | None = None
         for item in run:
             if item.problem is not None:
-                settled.append(Loaded(item, "failed", reason=item.problem))
+                settled.append(LoadedItem(item, "failed", reason=item.problem))
             elif item.kind == "text":
                 settled.append(_text(item, known))
             else:
                 try:
                     status = status or _status(item)
                 except (OSError, ValueError, ClaraError) as error:  # ValueError: a NUL in the name
-                    settled.append(Loaded(item, "failed", reason=reason_of(error, item.uri)))
+                    settled.append(LoadedItem(item, "failed", reason=failure_reason(error, item.uri)))
                     continue
-                stamp = stamp_of(item, status)
+                stamp = file_stamp(item, status)
                 if known.is_untouched(item, stamp):
-                    settled.append(Loaded(item, "unchanged"))
+                    settled.append(LoadedItem(item, "unchanged"))
                 elif known.is_refused(item, stamp):
-                    settled.append(Loaded(item, "refused", reason="failed before"))
+                    settled.append(LoadedItem(item, "refused", reason="failed before"))
                 else:
                     wanted.append(item)
         yield settled, status, wanted
 
 
-def _status(item: Item) -> Status:
-    if isinstance(item.content, Samples):
-        return Status(item.content.size, "")
-    status = item.status or status_of(item.place)
+def _status(item: Item) -> FileStat:
+    if isinstance(item.content, InMemoryWaveform):
+        return FileStat(item.content.size, "")
+    status = item.status or stat_file(item.place)
     # What costs memory and time is the recording, not the shard that holds it.
     if item.content is None:
         return status
-    return Status(item.content.size, f"{status.size} {status.token}" if status.token else "")
+    return FileStat(item.content.size, f"{status.size} {status.token}" if status.token else "")
 
 
-def _text(item: Item, known: Known) -> Loaded:
+def _text(item: Item, known: LedgerSnapshot) -> LoadedItem:
     hashed = content_hash((item.text or "").encode())
-    return Loaded(item, "unchanged") if known.is_done(item, hashed) else Loaded(item, "fresh", hashed)
+    return LoadedItem(item, "unchanged") if known.is_done(item, hashed) else LoadedItem(item, "fresh", hashed)

@@ -17,12 +17,12 @@ import time
 from contextlib import suppress
 from typing import IO, Any, Literal
 
-from clara_search.files.paths import Status, is_url
-from indexer.decode.read import Loaded, read
-from indexer.ledger.ledger import Known, stamp_of
-from indexer.sources.item import Item, Part
+from clara_search.files.paths import FileStat, is_url
+from indexer.decode.read import LoadedItem, load_items
+from indexer.ledger.ledger import LedgerSnapshot, file_stamp
+from indexer.sources.item import ByteRange, Item
 
-Place = Literal["threads", "processes"]
+DecodeBackend = Literal["threads", "processes"]
 """Where recordings are decoded."""
 
 _ATTEMPTS = 2
@@ -39,10 +39,10 @@ _SET_PIPE_SIZE = 1031
 _SERVE = "import sys; sys.path[:] = sys.argv[1:]; from indexer.decode.processes import serve; serve()"
 
 
-class Readers:
+class DecodeProcesses:
     """Reads files for the threads that ask: each of them has a process, or does it itself."""
 
-    def __init__(self, known: Known, sample_rate: int, place: Place):
+    def __init__(self, known: LedgerSnapshot, sample_rate: int, place: DecodeBackend):
         self._known = known
         self._sample_rate = sample_rate
         self._place = place
@@ -50,7 +50,7 @@ class Readers:
         self._is_closed = False
         self._opening = threading.Lock()
 
-    def read(self, items: list[Item], status: Status) -> list[Loaded]:
+    def read(self, items: list[Item], status: FileStat) -> list[LoadedItem]:
         """Return `items`, all of one file, loaded from it."""
         ending: int | None = None
         for _ in range(_ATTEMPTS if self._is_for_a_process(items[0]) else 0):
@@ -69,11 +69,13 @@ class Readers:
                 ending = None
                 break
         if ending is None:
-            return read(items, status, self._known, self._sample_rate)
+            return load_items(items, status, self._known, self._sample_rate)
         reason = f"the decoder crashed ({_named(ending)})"
         # What was killed from outside is not to blame: the next run tries it again.
         blame = ending != -signal.SIGKILL
-        return [Loaded(one, "failed", stamp=stamp_of(one, status) if blame else "", reason=reason) for one in items]
+        return [
+            LoadedItem(one, "failed", stamp=file_stamp(one, status) if blame else "", reason=reason) for one in items
+        ]
 
     def leave_behind(self, thread: int | None) -> None:
         """End the process of `thread`, which takes too long."""
@@ -88,7 +90,7 @@ class Readers:
             child.end()
 
     def _is_for_a_process(self, item: Item) -> bool:
-        is_here = item.content is None or isinstance(item.content, Part)  # not in the memory of this process
+        is_here = item.content is None or isinstance(item.content, ByteRange)  # not in the memory of this process
         return self._place != "threads" and is_here and not is_url(item.place)
 
     def _child(self) -> _Child | None:
@@ -113,7 +115,7 @@ class _Child:
         ending: its exit status, negative for a signal; None while it runs.
     """
 
-    def __init__(self, known: Known, sample_rate: int):
+    def __init__(self, known: LedgerSnapshot, sample_rate: int):
         self.has_begun = self.is_ended = False
         # Not of the group that a terminal interrupts: whoever began it ends it.
         command = [sys.executable, "-c", _SERVE, *sys.path]
@@ -125,12 +127,12 @@ class _Child:
         with suppress(OSError):  # it died already: the first question shows that
             _send(self._to, (known, sample_rate))
 
-    def read(self, items: list[Item], status: Status) -> list[Loaded]:
+    def read(self, items: list[Item], status: FileStat) -> list[LoadedItem]:
         try:
             if not self.has_begun:
                 self.has_begun = bool(pickle.load(self._from))
             _send(self._to, (items, status))
-            found: list[Loaded] = pickle.load(self._from)
+            found: list[LoadedItem] = pickle.load(self._from)
         except (OSError, EOFError, pickle.UnpicklingError) as error:
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(_ENDS_IN_S)
@@ -160,7 +162,7 @@ def serve() -> None:
         _send(answers, "ready")
         while True:
             items, status = pickle.load(sys.stdin.buffer)
-            _send(answers, read(items, status, known, sample_rate))
+            _send(answers, load_items(items, status, known, sample_rate))
 
 
 def _end_with(parent: int) -> None:

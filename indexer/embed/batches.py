@@ -13,14 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from clara_search.audio.waveform import Waveform
-from clara_search.audio.windows import Window, cut
+from clara_search.audio.windows import Window, crop
 from clara_search.errors import ClaraError, FormatError
-from clara_search.models.base import Embeddings, Encoder, calls_at_once
+from clara_search.models.base import Embeddings, Encoder, max_concurrent_calls
 from clara_search.store.table import TableInfo
-from indexer.decode.read import Loaded
-from indexer.ledger.ledger import stretch_windows
+from indexer.decode.read import LoadedItem
+from indexer.ledger.ledger import segment_windows
 from indexer.runtime.pools import Job, Workers
-from indexer.runtime.timers import Clock
+from indexer.runtime.timers import StageTimer
 from indexer.sources.item import Item
 
 _BATCH_WINDOWS = 512
@@ -38,10 +38,10 @@ Content = TypeVar("Content", Waveform, str)
 
 
 @dataclass
-class Embedded:
+class EmbeddedItem:
     """An item with its windows (None for a text) and their `vectors`, shape (windows, dim), or why it has none."""
 
-    loaded: Loaded
+    loaded: LoadedItem
     windows: Sequence[Window | None] = ()
     vectors: Embeddings = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     reason: str | None = None
@@ -61,27 +61,27 @@ class Embedded:
         return self.waiting == 0
 
 
-def embed(
-    loaded: Iterable[Loaded], encoder: Encoder, info: TableInfo, clock: Clock | None = None
-) -> Iterator[Embedded]:
+def embed_items(
+    loaded: Iterable[LoadedItem], encoder: Encoder, info: TableInfo, clock: StageTimer | None = None
+) -> Iterator[EmbeddedItem]:
     """Yield each item of `loaded` once all of it went through `encoder`, not always in order.
 
     What needs no embedding, or failed before, comes through as it is. Where the encoder refuses a batch with a
     ClaraError, its parts are tried one by one, and only the items of the bad ones fail; where memory runs out, halves
     of it are tried, and later batches are as small. The encoder works in a thread of its own (in as many as its
-    `calls_at_once` says) while the next batch is gathered: it never waits for one.
+    `max_concurrent_calls` says) while the next batch is gathered: it never waits for one.
     """
-    calls = calls_at_once(encoder)
-    turns = _Turns(calls, clock or Clock())
+    calls = max_concurrent_calls(encoder)
+    turns = EncodeQueue(calls, clock or StageTimer())
     first, longest = (audio_s * encoder.sample_rate for audio_s in _BATCH_AUDIO_S)
     clips = _Batcher[Waveform](encoder.encode_audio, _BATCH_WINDOWS, first, longest)
     texts: dict[str | None, _Batcher[str]] = {}
     try:
         for one in loaded:
             if one.state != "fresh":
-                yield Embedded(one, reason=one.reason)
+                yield EmbeddedItem(one, reason=one.reason)
             elif one.vectors is not None:
-                yield Embedded(one, one.windows, one.vectors)
+                yield EmbeddedItem(one, one.windows, one.vectors)
             elif one.waveform is None:
                 language = one.item.language
                 if language not in texts:
@@ -104,29 +104,29 @@ def embed(
 
 
 def _cut(
-    loaded: Loaded, waveform: Waveform, encoder: Encoder, info: TableInfo
-) -> Iterator[tuple[Embedded, int, Waveform]]:
+    loaded: LoadedItem, waveform: Waveform, encoder: Encoder, info: TableInfo
+) -> Iterator[tuple[EmbeddedItem, int, Waveform]]:
     """Yield the windows of a recording, each with its owner and the row of the owner's vectors that it is to fill."""
     rate = encoder.sample_rate
-    spans = list(stretch_windows(loaded.start_s, loaded.start_s + len(waveform) / rate, info))
+    spans = list(segment_windows(loaded.start_s, loaded.start_s + len(waveform) / rate, info))
     # From here on the windows hold what is needed of the waveform.
     owner = _unembedded(replace(loaded, waveform=None), spans, encoder.dim)
     for position, span in enumerate(spans):
         inside = Window(span.start_s - loaded.start_s, span.end_s - loaded.start_s)
-        yield owner, position, cut(waveform, inside, rate)
+        yield owner, position, crop(waveform, inside, rate)
 
 
-_Encoded = list[tuple[Embedded, int, npt.NDArray[np.float32]]]
+_Encoded = list[tuple[EmbeddedItem, int, npt.NDArray[np.float32]]]
 """Vectors, each with its owner and the row of the owner's vectors that it is for."""
 
 _Encoding = Callable[[], _Encoded]
 """A batch that is to go through the encoder."""
 
 
-class _Turns:
+class EncodeQueue:
     """Batches that are encoded, so many at a time, and what they complete, in the order in which they were begun."""
 
-    def __init__(self, calls: int, clock: Clock):
+    def __init__(self, calls: int, clock: StageTimer):
         self._worker = Workers(calls, clock, "encode")
         self._begun: deque[Job[_Encoded]] = deque()
 
@@ -136,7 +136,7 @@ class _Turns:
             self._begun.append(Job(batch))
             self._worker.submit(self._begun[-1])
 
-    def finished(self, most: int) -> Iterator[Embedded]:
+    def finished(self, most: int) -> Iterator[EmbeddedItem]:
         """Yield the items that are complete, until at most `most` batches are still to come. Raises what one raised."""
         while self._begun and (len(self._begun) > most or self._begun[0].is_finished.is_set()):
             job = self._begun.popleft()
@@ -161,10 +161,10 @@ class _Batcher(Generic[Content]):
         self._most = most
         self._most_length = length
         self._longest = max(length, longest)
-        self._held: list[tuple[Content, Embedded, int]] = []
+        self._held: list[tuple[Content, EmbeddedItem, int]] = []
         self._held_length = 0
 
-    def add(self, owner: Embedded, position: int, content: Content) -> _Encoding | None:
+    def add(self, owner: EmbeddedItem, position: int, content: Content) -> _Encoding | None:
         """Take `content`, whose vector goes to row `position` of `owner`; return what is to be encoded by now."""
         self._held.append((content, owner, position))
         self._held_length += len(content)
@@ -178,7 +178,7 @@ class _Batcher(Generic[Content]):
         while self._held:
             yield partial(self._encode_batch, self._take())
 
-    def _take(self) -> list[tuple[Content, Embedded, int]]:
+    def _take(self) -> list[tuple[Content, EmbeddedItem, int]]:
         """Take out a batch: what came first, and what is next longer (or shorter, where too little is longer)."""
         lengths = [len(content) for content, _, _ in self._held]
         order = sorted(range(len(lengths)), key=lengths.__getitem__)
@@ -195,7 +195,7 @@ class _Batcher(Generic[Content]):
         self._held_length -= sum(len(content) for content, _, _ in batch)
         return batch
 
-    def _encode_batch(self, batch: Sequence[tuple[Content, Embedded, int]]) -> _Encoded:
+    def _encode_batch(self, batch: Sequence[tuple[Content, EmbeddedItem, int]]) -> _Encoded:
         began = time.monotonic()
         try:
             vectors = self._encode([content for content, _, _ in batch])
@@ -226,8 +226,8 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or says_so
 
 
-def _unembedded(loaded: Loaded, windows: Sequence[Window | None], dim: int) -> Embedded:
-    return Embedded(loaded, windows, np.zeros((len(windows), dim), np.float32), waiting=len(windows))
+def _unembedded(loaded: LoadedItem, windows: Sequence[Window | None], dim: int) -> EmbeddedItem:
+    return EmbeddedItem(loaded, windows, np.zeros((len(windows), dim), np.float32), waiting=len(windows))
 
 
 def _text_encoder(encoder: Encoder, language: str | None) -> Callable[[Sequence[str]], Embeddings]:

@@ -8,17 +8,17 @@ from array import array
 _SMALLEST = 1024
 
 
-def fingerprint(text: str) -> str:
+def content_fingerprint(text: str) -> str:
     """Return 32 hex digits that stand for `text`."""
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def digest(text: str) -> int:
     """Return the first 64 bits of its fingerprint as a number, never 0."""
-    return shortened(fingerprint(text))
+    return short_digest(content_fingerprint(text))
 
 
-def shortened(fingerprint: str) -> int:
+def short_digest(fingerprint: str) -> int:
     """Return the first 64 bits of hex digits as a number; 0 for none, and only then."""
     return int(fingerprint[:16], 16) or 1 if fingerprint else 0
 

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clara_search.audio.windows import Window, windows
-from clara_search.files.paths import Status
+from clara_search.audio.windows import Window, window_spans
+from clara_search.files.paths import FileStat
 from clara_search.store.database import Database
 from clara_search.store.keyed_table import KeyedTable
 from clara_search.store.table import Table, TableInfo, row_id
-from indexer.ledger.digest_map import DigestMap, digest, fingerprint, shortened
+from indexer.ledger.digest_map import DigestMap, content_fingerprint, digest, short_digest
 from indexer.ledger.failures import LEDGER_KEY, ledger_name, stored_ledger
 from indexer.sources.item import Item
 
@@ -29,7 +29,7 @@ _ENTRY_COLUMNS = ("key", "uri", "source", "status", "kind", "start_s", "end_s")
 
 
 @dataclass(frozen=True)
-class Record:
+class LedgerRecord:
     """How an item ended: done, with the stretch that its windows cover, or failed, with a reason.
 
     `content_hash` is the sha256 of the file or text, None where it could not be read. `stamp` tells a file that was not
@@ -45,7 +45,7 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Entry:
+class LedgerEntry:
     """An item as the ledger knows it, with the windows (None for a text) and ids of its rows in the corpus table."""
 
     key: str
@@ -61,7 +61,7 @@ class Entry:
         return row_ids(self.uri, self.windows)
 
 
-class Known:
+class LedgerSnapshot:
     """What a ledger held of items and contents when it was opened, in some forty bytes an item; it can be pickled."""
 
     def __init__(self, items: DigestMap, contents: npt.NDArray[np.uint64], retry_failed: bool):
@@ -72,17 +72,17 @@ class Known:
     def is_untouched(self, item: Item, stamp: str) -> bool:
         """Tell whether the item is done and its file was not touched since: nothing has to be read."""
         known = self._items.get(digest(item.key))
-        return bool(stamp) and known is not None and known[0] == shortened(stamp) and known[1] != 0
+        return bool(stamp) and known is not None and known[0] == short_digest(stamp) and known[1] != 0
 
     def is_refused(self, item: Item, stamp: str) -> bool:
         """Tell whether the item failed for what is in its file, which was not touched since: it would fail again."""
         known = self._items.get(digest(item.key))
-        return not self._retry_failed and bool(stamp) and known == (shortened(stamp), 0)
+        return not self._retry_failed and bool(stamp) and known == (short_digest(stamp), 0)
 
     def is_done(self, item: Item, content_hash: str) -> bool:
         """Tell whether the item is done with this content and these columns."""
         known = self._items.get(digest(item.key))
-        return known is not None and known[1] == shortened(_signature(item, content_hash))
+        return known is not None and known[1] == short_digest(_signature(item, content_hash))
 
     def has_failed(self, item: Item) -> bool:
         """Tell whether the item failed the last time."""
@@ -91,7 +91,7 @@ class Known:
 
     def has_content(self, content_hash: str) -> bool:
         """Tell whether a recording with this content, of any name, is done."""
-        wanted = np.uint64(shortened(content_hash))
+        wanted = np.uint64(short_digest(content_hash))
         place = int(np.searchsorted(self._contents, wanted))
         return place < len(self._contents) and bool(self._contents[place] == wanted)
 
@@ -109,24 +109,24 @@ class Ledger:
         self._info = table.info
         self._stored = stored_ledger(database, table.name) or _create(database, table.name)
         items, contents, self.rows = self._load()
-        self.known = Known(items, contents, retry_failed)
+        self.known = LedgerSnapshot(items, contents, retry_failed)
         self._version = self._stored.version
 
-    def with_content(self, content_hashes: Iterable[str]) -> Iterator[tuple[str, Entry]]:
+    def with_content(self, content_hashes: Iterable[str]) -> Iterator[tuple[str, LedgerEntry]]:
         """Yield the recordings that are done and have one of these contents, each behind its content hash."""
         hashes = sorted(set(content_hashes))
         for where in self._stored.keys_in(hashes, "content_hash"):
             for row in self._rows([*_ENTRY_COLUMNS, "content_hash"], f"status = 'done' AND kind = 'audio' AND {where}"):
                 yield row["content_hash"], self._entry(row)
 
-    def entries(self, items: Iterable[Item]) -> dict[str, Entry]:
+    def entries(self, items: Iterable[Item]) -> dict[str, LedgerEntry]:
         """Return what the ledger holds of `items` now, by their keys."""
         # Where nobody else wrote since it was opened, most items are known to be new.
         alone = self._stored.version == self._version
         keys = [item.key for item in items if not alone or item.key in self.known]
         return {entry.key: entry for where in self._stored.keys_in(keys) for entry in self.scan(where)}
 
-    def record(self, records: Sequence[Record]) -> None:
+    def record(self, records: Sequence[LedgerRecord]) -> None:
         """Write how items ended, over what was known of them."""
         import pyarrow as pa
 
@@ -147,7 +147,7 @@ class Ledger:
         if alone:
             self._version = self._stored.version
 
-    def scan(self, where: str | None = None) -> Iterator[Entry]:
+    def scan(self, where: str | None = None) -> Iterator[LedgerEntry]:
         """Yield the entries that pass the SQL filter `where`."""
         return map(self._entry, self._rows(_ENTRY_COLUMNS, where))
 
@@ -155,18 +155,18 @@ class Ledger:
         """Return stamp and signature by key, the contents that are done, sorted, and how many rows there should be."""
         known, contents, rows = DigestMap(2), array("Q"), 0
         for row in self._rows([*_ENTRY_COLUMNS, "stamp", "signature", "content_hash"], None):
-            known.put(digest(row["key"]), shortened(row["stamp"]), shortened(row["signature"]))
+            known.put(digest(row["key"]), short_digest(row["stamp"]), short_digest(row["signature"]))
             rows += len(self._windows(row))
             if row["status"] == "done" and row["kind"] == "audio":
-                contents.append(shortened(row["content_hash"] or ""))
+                contents.append(short_digest(row["content_hash"] or ""))
         return known, np.sort(np.array(contents, np.uint64)), rows
 
     def _rows(self, columns: Sequence[str], where: str | None) -> Iterator[dict[str, Any]]:
         for batch in self._stored.batches(columns, where):
             yield from batch.to_pylist()
 
-    def _entry(self, row: dict[str, Any]) -> Entry:
-        return Entry(
+    def _entry(self, row: dict[str, Any]) -> LedgerEntry:
+        return LedgerEntry(
             key=row["key"],
             failed=row["status"] == "failed",
             source=row["source"],
@@ -177,13 +177,13 @@ class Ledger:
 
     def _windows(self, row: dict[str, Any]) -> tuple[Window | None, ...]:
         if row["end_s"] is not None:
-            return tuple(stretch_windows(row["start_s"], row["end_s"], self._info))
+            return tuple(segment_windows(row["start_s"], row["end_s"], self._info))
         return (None,) if row["kind"] == "text" and row["status"] == "done" else ()
 
 
-def stretch_windows(start_s: float, end_s: float, info: TableInfo) -> Iterator[Window]:
+def segment_windows(start_s: float, end_s: float, info: TableInfo) -> Iterator[Window]:
     """Yield the windows that cover a recording from `start_s` to `end_s` seconds."""
-    for window in windows(end_s - start_s, info.window_s, info.hop_s):
+    for window in window_spans(end_s - start_s, info.window_s, info.hop_s):
         yield Window(start_s + window.start_s, start_s + window.end_s)
 
 
@@ -192,9 +192,9 @@ def row_ids(uri: str, spans: Iterable[Window | None]) -> list[str]:
     return [row_id(uri, *(span or (None, None))) for span in spans]
 
 
-def stamp_of(item: Item, status: Status) -> str:
+def file_stamp(item: Item, status: FileStat) -> str:
     """Return what changes when the item's file or columns do; empty for a file whose status cannot be trusted."""
-    return fingerprint(f"{status.size} {status.token} {item.details}") if status.token else ""
+    return content_fingerprint(f"{status.size} {status.token} {item.details}") if status.token else ""
 
 
 def is_missing(path: str) -> bool:
@@ -209,10 +209,10 @@ def is_missing(path: str) -> bool:
 
 
 def _signature(item: Item, content_hash: str) -> str:
-    return fingerprint(f"{content_hash} {item.details}")
+    return content_fingerprint(f"{content_hash} {item.details}")
 
 
-def _row(record: Record, at: datetime) -> dict[str, Any]:
+def _row(record: LedgerRecord, at: datetime) -> dict[str, Any]:
     item, done = record.item, record.reason is None
     return {
         "key": item.key,

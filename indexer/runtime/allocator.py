@@ -9,7 +9,7 @@ _ARENA_MAX = -8
 """glibc's M_ARENA_MAX, a parameter of mallopt."""
 
 
-def keep_flat() -> None:
+def limit_allocator() -> None:
     """Have this process take and return memory in one place: for a program to call before it starts threads.
 
     Arrow's own allocator, and an arena of C's for each thread, keep what LanceDB frees after a commit: 100 commits of
@@ -22,7 +22,7 @@ def keep_flat() -> None:
         ctypes.CDLL(None).mallopt(_ARENA_MAX, 1)
 
 
-def give_back() -> None:
+def release_memory() -> None:
     """Have the allocators of Arrow and of C return to the system what nobody uses; some milliseconds."""
     import pyarrow as pa
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterable
 from typing import Generic, TypeVar
 
 from clara_search.cpu import core_count
-from indexer.runtime.timers import Clock
+from indexer.runtime.timers import StageTimer
 
 _MOST_THREADS = 32
 _CREW_LASTS_S = 1.0
@@ -20,7 +20,7 @@ _IDLE_CORES = 0.25
 T = TypeVar("T")
 
 
-def ahead(items: Iterable[T], most: int, clock: Clock) -> Generator[T, None, None]:
+def prefetch_iter(items: Iterable[T], most: int, clock: StageTimer) -> Generator[T, None, None]:
     """Yield `items`, which a thread takes out at most `most` ahead. What it raises is raised here.
 
     The thread goes on when half of them are gone: to hand over one at a time costs more than to list most things.
@@ -111,7 +111,7 @@ class Job(Generic[T]):
 class Workers:
     """Threads that do jobs. One that hangs can be left behind: it ends with the process, not the process with it."""
 
-    def __init__(self, count: int, clock: Clock, name: str):
+    def __init__(self, count: int, clock: StageTimer, name: str):
         self._jobs: queue.SimpleQueue[Job[object] | None] = queue.SimpleQueue()
         self._clock = clock
         self.count = 0
@@ -156,7 +156,7 @@ class Workers:
             del job  # or it would keep a recording in memory until the next one comes
 
 
-class Crew:
+class AdaptivePool:
     """Threads that become more while the others wait for them and cores are idle.
 
     More than it takes would only be in the way of an encoder on the same cores: they stop each other at every step.

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from clara_search.errors import ClaraError
-from indexer.runtime.timers import Clocks
+from indexer.runtime.timers import StageTimers
 
 _COLOURS = {"list": "#9aa5b1", "decode": "#3b82b6", "encode": "#d9822b", "write": "#5a9e6f"}
 
 
-def matplotlib() -> Any:
+def require_matplotlib() -> Any:
     """Return matplotlib's pyplot, without a screen. Raises ClaraError where it is not installed."""
     try:
         import matplotlib as installed
@@ -23,9 +23,9 @@ def matplotlib() -> Any:
     return pyplot
 
 
-def draw(clocks: Clocks, seconds: float, path: Path) -> None:
+def draw_timeline(clocks: StageTimers, seconds: float, path: Path) -> None:
     """Draw how many threads of each stage worked at a time, over the `seconds` of a run, into the image `path`."""
-    pyplot = matplotlib()
+    pyplot = require_matplotlib()
     stages = clocks.items()
     figure, axes = pyplot.subplots(len(stages), sharex=True, figsize=(9, 1.5 * len(stages)), layout="constrained")
     for axis, (name, clock) in zip(axes, stages.items(), strict=True):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 _BINS = 512
 
 
-class Clock:
+class StageTimer:
     """How long a stage worked, and how long it waited for the stage before it or after it, over all its threads."""
 
     def __init__(self) -> None:
@@ -61,15 +61,15 @@ class Clock:
 
 
 @dataclass(frozen=True)
-class Clocks:
+class StageTimers:
     """One clock for each stage, in the order of the stream."""
 
-    list: Clock = field(default_factory=Clock)
-    decode: Clock = field(default_factory=Clock)
-    encode: Clock = field(default_factory=Clock)
-    write: Clock = field(default_factory=Clock)
+    list: StageTimer = field(default_factory=StageTimer)
+    decode: StageTimer = field(default_factory=StageTimer)
+    encode: StageTimer = field(default_factory=StageTimer)
+    write: StageTimer = field(default_factory=StageTimer)
 
-    def items(self) -> dict[str, Clock]:
+    def items(self) -> dict[str, StageTimer]:
         """Return the clocks by the names of their stages."""
         return {"list": self.list, "decode": self.decode, "encode": self.encode, "write": self.write}
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from clara_search.errors import FormatError
 from clara_search.files.gate import RefusedUri, child_of
-from clara_search.files.paths import is_url, opened
-from indexer.sources.row import Row, plain
+from clara_search.files.paths import is_url, open_binary
+from indexer.sources.row import Row, plain_value
 
 ARROW_SUFFIXES = frozenset({".arrow", ".feather"})
 COLUMNAR_SUFFIXES = ARROW_SUFFIXES | {".parquet"}
@@ -36,7 +36,7 @@ class _Cell:
         return bytes(self.value.as_buffer())
 
 
-def rows_of(place: str) -> Iterator[Row]:
+def read_arrow_rows(place: str) -> Iterator[Row]:
     """Yield the rows of a Parquet or Arrow file (IPC file or stream). Raises FormatError where it cannot be read."""
     import pyarrow as pa
 
@@ -49,7 +49,7 @@ def rows_of(place: str) -> Iterator[Row]:
                 rest = pa.RecordBatch.from_pydict(columns).to_pylist() if columns else [{}] * batch.num_rows
                 for place_in_batch, values in enumerate(rest):
                     number += 1
-                    found = {name: plain(value) for name, value in values.items()}
+                    found = {name: plain_value(value) for name, value in values.items()}
                     yield _row(number, found, None if audio is None else audio[place_in_batch])
     except (pa.ArrowException, OSError) as error:
         raise FormatError(f"{place}: not a {_name(place)} file that can be read ({error})") from error
@@ -79,7 +79,7 @@ def _batches(place: str, stack: ExitStack) -> Iterator[Any]:
     import pyarrow as pa
     from pyarrow import ipc, parquet
 
-    file = stack.enter_context(opened(place) if is_url(place) else pa.memory_map(place))
+    file = stack.enter_context(open_binary(place) if is_url(place) else pa.memory_map(place))
     if place.lower().endswith(".parquet"):
         table = parquet.ParquetFile(file)
         has_audio = _is_audio(table.schema_arrow, AUDIO_COLUMN)

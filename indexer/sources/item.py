@@ -17,7 +17,7 @@ import numpy.typing as npt
 from clara_search.audio.decode import load_audio
 from clara_search.audio.resample import resample
 from clara_search.errors import AudioError, FormatError
-from clara_search.files.paths import NamedBytes, Status, is_url, opened
+from clara_search.files.paths import FileStat, NamedBytes, is_url, open_binary
 from clara_search.files.redact import redact, without_credentials
 
 ColumnType = Literal["bool", "int", "float", "text"]
@@ -36,7 +36,7 @@ class Content(Protocol):
 
 
 @dataclass(frozen=True)
-class Held:
+class InMemoryBytes:
     """Bytes that were read already, from a stream that cannot go back."""
 
     content: bytes
@@ -52,7 +52,7 @@ class Held:
 
 
 @dataclass(frozen=True)
-class Part:
+class ByteRange:
     """A part of a file of this machine: `size` bytes from `offset`."""
 
     place: str
@@ -61,7 +61,7 @@ class Part:
 
     def read(self) -> bytes:
         """Return them."""
-        with opened(self.place) as file:
+        with open_binary(self.place) as file:
             file.seek(self.offset)
             content = file.read(self.size)
         if len(content) < self.size:
@@ -70,7 +70,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Samples:
+class InMemoryWaveform:
     """A waveform in memory, shape (samples,) or (samples, channels), at `sample_rate` Hz."""
 
     waveform: npt.NDArray[np.floating[Any]]
@@ -120,8 +120,8 @@ class Item:
     end_s: float | None = None
     columns: Mapping[str, Any] = field(default_factory=dict)
     problem: str | None = None
-    content: Content | Samples | None = field(default=None, compare=False, repr=False)
-    status: Status | None = field(default=None, compare=False, repr=False)
+    content: Content | InMemoryWaveform | None = field(default=None, compare=False, repr=False)
+    status: FileStat | None = field(default=None, compare=False, repr=False)
     url: str = field(default="", compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -174,7 +174,7 @@ def suffix_of(place: str) -> str:
 def text_lines(place: str | Path) -> Iterator[str]:
     """Yield the lines of a UTF-8 file, line ends included. Raises FormatError with the line that is not UTF-8."""
     try:
-        with opened(place) as file:
+        with open_binary(place) as file:
             for number, raw in enumerate(file, start=1):
                 try:
                     yield raw.decode("utf-8-sig" if number == 1 else "utf-8")
@@ -191,6 +191,6 @@ def content_hash(content: bytes) -> str:
 
 def waveform_of(item: Item, content: bytes, sample_rate: int) -> npt.NDArray[np.float32]:
     """Return the recording of `item`, whose bytes are `content`. Raises AudioError as `load_audio` does."""
-    if isinstance(item.content, Samples):
+    if isinstance(item.content, InMemoryWaveform):
         return item.content.at(sample_rate)
     return load_audio(NamedBytes(content, item.uri), sample_rate)

@@ -14,14 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from clara_search.audio.decode import AUDIO_SUFFIXES
-from clara_search.datasets.readers import matching
+from clara_search.datasets.readers import expand_pattern
 from clara_search.errors import FormatError
 from clara_search.files.gate import ForeignUri, RefusedUri, admit, admit_listed
-from clara_search.files.paths import absolute, filesystem_of, is_url, status_from
+from clara_search.files.paths import is_url, normalize_path, resolve_filesystem, stat_from_info
 from indexer.sources import manifest as manifests
 from indexer.sources import webdataset as shards
 from indexer.sources.arrow import COLUMNAR_SUFFIXES, dataset_files
-from indexer.sources.item import ColumnType, Item, Samples, Survey, suffix_of, text_lines
+from indexer.sources.item import ColumnType, InMemoryWaveform, Item, Survey, suffix_of, text_lines
 
 TEXT_SUFFIXES = frozenset({".txt"})
 MANIFEST_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson"}) | COLUMNAR_SUFFIXES
@@ -74,26 +74,26 @@ def survey(sources: Sequence[Source], selection: Selection = ALL) -> Survey:
     """
     count: int | None = 0
     columns = dict[str, ColumnType]()
-    for source in places(sources):
+    for source in resolve_sources(sources):
         found = _survey(source, selection)
         count = None if count is None or found.items is None else count + found.items
         for name, kind in found.columns.items():
-            columns[name] = manifests.wider(columns.get(name), kind)
+            columns[name] = manifests.wider_type(columns.get(name), kind)
     return Survey(count, columns)
 
 
-def items(sources: Sequence[Source], selection: Selection = ALL) -> Iterator[Item]:
+def list_items(sources: Sequence[Source], selection: Selection = ALL) -> Iterator[Item]:
     """Yield the items of `sources` in order: folders (recursively), recordings, text files, manifests, shards, arrays.
 
     Of a folder come the files with an audio suffix, sorted; hidden ones are left out, and symbolic links unless they
     are to be followed. A text file gives one item per line that is not blank, a manifest one per row, a shard one per
     example. Raises FormatError as `survey` does.
     """
-    for source in places(sources):
+    for source in resolve_sources(sources):
         yield from _items(source, selection)
 
 
-def places(sources: Sequence[Source]) -> Iterator[str | Recording | Item]:
+def resolve_sources(sources: Sequence[Source]) -> Iterator[str | Recording | Item]:
     """Yield what `sources` name: recordings as they are, paths absolute, patterns as the places that match them.
 
     A source that was read and not typed is no pattern; where the gate refuses it, it is an item with that problem.
@@ -101,21 +101,21 @@ def places(sources: Sequence[Source]) -> Iterator[str | Recording | Item]:
     for source in sources:
         if isinstance(source, ForeignUri):
             try:
-                yield absolute(admit(source))
+                yield normalize_path(admit(source))
             except RefusedUri as error:  # not called as a recording of it may be, whose rows stay
                 yield Item(str(source), "text", f"{source}#L0", 0, problem=f"is no source that is tried again: {error}")
             continue
         if isinstance(source, Recording):
             yield source
         elif not Path(source).exists() and (has_magic(str(source)) or "{" in str(source)):
-            for place in matching(source):
-                yield from _remote_matches(place) if is_url(place) and "*" in place else [absolute(place)]
+            for place in expand_pattern(source):
+                yield from _remote_matches(place) if is_url(place) and "*" in place else [normalize_path(place)]
         else:
-            yield absolute(source)
+            yield normalize_path(source)
 
 
 def _remote_matches(pattern: str) -> list[str]:
-    filesystem, path = filesystem_of(pattern)
+    filesystem, path = resolve_filesystem(pattern)
     found = sorted(filesystem.glob(path))
     if not found:
         raise FormatError(f"no file matches {pattern!r}")
@@ -156,7 +156,7 @@ def _items(source: str | Recording | Item, selection: Selection) -> Iterator[Ite
         return
     suffix = suffix_of(source)
     if (files := _dataset(source)) is not None:
-        yield from items(files, selection)
+        yield from list_items(files, selection)
     elif not is_url(source) and Path(source).is_dir():
         yield from _folder(Path(source), selection)
     elif suffix in AUDIO_SUFFIXES:
@@ -185,7 +185,7 @@ def _dataset(place: str) -> list[str] | None:
 
 
 def _recording(recording: Recording) -> Item:
-    content = Samples(recording.waveform, recording.sample_rate)
+    content = InMemoryWaveform(recording.waveform, recording.sample_rate)
     columns = {name: value for name, value in recording.columns.items() if value is not None}
     return Item("", "audio", recording.uri, None, recording.text, recording.language, columns=columns, content=content)
 
@@ -235,7 +235,7 @@ def _is_new(folder: str, entered: set[tuple[int, int]]) -> bool:
 def _remote_folder(url: str, selection: Selection) -> Iterator[Item]:
     """Yield the recordings below a URL as its store lists them, folder by folder."""
     try:
-        filesystem, root = filesystem_of(url)
+        filesystem, root = resolve_filesystem(url)
         protocol = url.partition("://")[0]
         found = False
         for parent, _, files in filesystem.walk(root, detail=True):
@@ -254,7 +254,7 @@ def _remote_folder(url: str, selection: Selection) -> Iterator[Item]:
 
 def _remote_recording(url: str, root: str, uri: str, info: Mapping[str, Any]) -> Item:
     try:
-        return Item(url, "audio", admit_listed(root, uri), status=status_from(info))
+        return Item(url, "audio", admit_listed(root, uri), status=stat_from_info(info))
     except RefusedUri as error:
         return Item(url, "audio", uri, problem=str(error))
 

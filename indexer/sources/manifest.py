@@ -14,10 +14,10 @@ from typing import Any, Literal, cast, get_args
 
 from clara_search.errors import FormatError
 from clara_search.files.gate import ForeignUri, admit
-from clara_search.files.paths import Status, status_of
-from indexer.sources.arrow import COLUMNAR_SUFFIXES, rows_of
+from clara_search.files.paths import FileStat, stat_file
+from indexer.sources.arrow import COLUMNAR_SUFFIXES, read_arrow_rows
 from indexer.sources.item import ColumnType, Item, Survey, suffix_of, text_lines
-from indexer.sources.row import Row, plain, unicode_of
+from indexer.sources.row import Row, plain_value, to_unicode
 
 KNOWN_COLUMNS = frozenset({"path", "url", "text", "language", "start_s", "end_s"})
 RESERVED_COLUMNS = frozenset({"id", "kind", "uri", "content_hash", "vector", "rank", "score"})
@@ -44,7 +44,7 @@ def survey(place: str, text_column: str | None = None) -> Survey:
         names |= {"audio"} if row.content is not None else set()
         for name, value in row.values.items():
             if value is not None and name not in KNOWN_COLUMNS and name != text_column:
-                columns[name] = wider(columns.get(name), type_of_one(value))
+                columns[name] = wider_type(columns.get(name), type_of_one(value))
     if count == 0:
         raise FormatError(f"{place}: holds no rows")
     listed = ", ".join(sorted(names))
@@ -57,14 +57,14 @@ def survey(place: str, text_column: str | None = None) -> Survey:
 
 def items(place: str, text_column: str | None = None) -> Iterator[Item]:
     """Yield an item per row: audio where it has a path or url (relative to the manifest) or holds it, else text."""
-    status: Status | None = None
+    status: FileStat | None = None
     for row in _rows(place):
         if row.content is not None and status is None:
-            status = status_of(place)
+            status = stat_file(place)
         yield item_of(place, row, text_column or "text", status)
 
 
-def wider(first: ColumnType | None, second: ColumnType) -> ColumnType:
+def wider_type(first: ColumnType | None, second: ColumnType) -> ColumnType:
     """Return the narrowest type that holds the values of both."""
     if first is None or first == second:
         return second
@@ -73,14 +73,14 @@ def wider(first: ColumnType | None, second: ColumnType) -> ColumnType:
     return max(first, second, key=_WIDTH.__getitem__)
 
 
-def convert(value: Any, kind: ColumnType) -> Any:
+def convert_value(value: Any, kind: ColumnType) -> Any:
     """Return a value of a further column as what `survey` found the whole column to hold."""
     if kind == "text":
         return value if isinstance(value, str) else json.dumps(value)
     return value if isinstance(value, bool) else {"int": int, "float": float}[kind](value)
 
 
-def item_of(place: str, row: Row, text_column: str, status: Status | None) -> Item:
+def item_of(place: str, row: Row, text_column: str, status: FileStat | None) -> Item:
     """Return the item that a row of the manifest `place` lists; `status` is that of the file, where it holds audio."""
     values = {name: value for name, value in row.values.items() if value is not None}
     named, url = values.pop("path", None), values.pop("url", None)
@@ -148,7 +148,7 @@ def _rows(place: str) -> Iterator[Row]:
     suffix = suffix_of(place)
     if _is_csv(place):
         return _csv_rows(place, "\t" if suffix == ".tsv" else ",")
-    return rows_of(place) if suffix in COLUMNAR_SUFFIXES else _json_rows(place)
+    return read_arrow_rows(place) if suffix in COLUMNAR_SUFFIXES else _json_rows(place)
 
 
 def _csv_rows(place: str, delimiter: str) -> Iterator[Row]:
@@ -187,4 +187,4 @@ def _json_rows(place: str) -> Iterator[Row]:
             raise FormatError(f"{place}, line {number}: not JSON ({error})") from error
         if not isinstance(values, dict):
             raise FormatError(f"{place}, line {number}: not a JSON object")
-        yield Row(number, {unicode_of(name): plain(value) for name, value in values.items()})
+        yield Row(number, {to_unicode(name): plain_value(value) for name, value in values.items()})

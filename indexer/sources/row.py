@@ -23,15 +23,15 @@ class Row:
     name: str | None = None
 
 
-def plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
     """Return a scalar as it is, and what is nested, a date or a number beyond 64 bits as text; None for no text."""
     if isinstance(value, str):
-        return unicode_of(value) or None
+        return to_unicode(value) or None
     if value is None or isinstance(value, (bool, float)) or (isinstance(value, int) and abs(value) < 2**63):
         return value
-    return unicode_of(json.dumps(value, ensure_ascii=False, default=str))
+    return to_unicode(json.dumps(value, ensure_ascii=False, default=str))
 
 
-def unicode_of(text: str) -> str:
+def to_unicode(text: str) -> str:
     """Return `text` with what is no character (half of a surrogate pair, as JSON can spell it) replaced."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

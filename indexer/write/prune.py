@@ -9,20 +9,20 @@ from pathlib import Path
 
 from clara_search.errors import FormatError
 from clara_search.files.gate import ForeignUri
-from clara_search.files.paths import absolute, is_url
+from clara_search.files.paths import is_url, normalize_path
 from clara_search.files.redact import without_credentials
-from indexer.ledger.ledger import Entry, Ledger, is_missing
+from indexer.ledger.ledger import Ledger, LedgerEntry, is_missing
 from indexer.sources.item import Item
-from indexer.sources.listing import Recording, Source, places
+from indexer.sources.listing import Recording, Source, resolve_sources
 
 
-class Scope:
+class PruneScope:
     """The places that `sources` name, as they were when the run began."""
 
     def __init__(self, sources: Sequence[Source]):
         named = [str(source) for source in sources if not isinstance(source, (Recording, ForeignUri))]
-        self._patterns = [absolute(name) for name in named]
-        located = [place for place in places(sources) if isinstance(place, str)]
+        self._patterns = [normalize_path(name) for name in named]
+        located = [place for place in resolve_sources(sources) if isinstance(place, str)]
         folders = [place for place in located if not is_url(place) and Path(place).is_dir()]
         self._folders = {folder: _identity(folder) for folder in folders}
         self._files = {without_credentials(place) for place in located} - set(folders)
@@ -38,7 +38,9 @@ class Scope:
                     f"{folder}: is no longer there (unmounted?); when it is back, the same command goes on"
                 )
 
-    def gone(self, ledger: Ledger, was_seen: Callable[[str], bool], listed: Container[str] | None) -> Iterator[Entry]:
+    def gone(
+        self, ledger: Ledger, was_seen: Callable[[str], bool], listed: Container[str] | None
+    ) -> Iterator[LedgerEntry]:
         """Yield the entries of what is no longer in the sources: what `was_seen` does not know by its key.
 
         Of a folder that is what lies in it no longer, of a manifest or a text file what it no longer lists. Raises
@@ -69,7 +71,7 @@ class Scope:
         return is_match and not is_url(source) and is_missing(source)
 
 
-def is_out_of_reach(item: Item) -> bool:
+def is_unreachable(item: Item) -> bool:
     """Tell whether a file could be away with all of its folder."""
     return item.kind == "audio" and item.problem is None and item.content is None and not is_url(item.uri)
 

@@ -14,16 +14,16 @@ import pyarrow as pa
 from clara_search.audio.windows import Window
 from clara_search.store.keyed_table import DEFAULT_KEEP_DAYS
 from clara_search.store.table import Table
-from indexer.embed.batches import Embedded
-from indexer.ledger.ledger import Entry, Ledger, Record, is_missing, row_ids
+from indexer.embed.batches import EmbeddedItem
+from indexer.ledger.ledger import Ledger, LedgerEntry, LedgerRecord, is_missing, row_ids
 from indexer.ledger.reconcile import Orphans
-from indexer.runtime.allocator import give_back
-from indexer.runtime.timers import Clock
+from indexer.runtime.allocator import release_memory
+from indexer.runtime.timers import StageTimer
 from indexer.sources.item import ColumnType, Item
-from indexer.sources.manifest import convert, type_of, wider
+from indexer.sources.manifest import convert_value, type_of, wider_type
 
-Status = Literal["indexed", "unchanged", "failed"]
-Progress = Callable[[Item, Status], None]
+ItemStatus = Literal["indexed", "unchanged", "failed"]
+Progress = Callable[[Item, ItemStatus], None]
 """Called for every item once it is settled."""
 
 _COMMIT_ROWS = 512
@@ -67,9 +67,9 @@ class Writer:
         prune: bool = False,
         progress: Progress | None = None,
         keep_days: float = DEFAULT_KEEP_DAYS,
-        clock: Clock | None = None,
+        clock: StageTimer | None = None,
     ):
-        self.counts: dict[Status, int] = {"indexed": 0, "unchanged": 0, "failed": 0}
+        self.counts: dict[ItemStatus, int] = {"indexed": 0, "unchanged": 0, "failed": 0}
         self.audio_s = 0.0
         self.removed = 0
         self.reused = 0
@@ -80,9 +80,9 @@ class Writer:
         self._prune = prune
         self._progress = progress
         self._keep_days = keep_days
-        self._clock = clock or Clock()
+        self._clock = clock or StageTimer()
         self._settling = threading.Lock()
-        self._held: list[Embedded] = []
+        self._held: list[EmbeddedItem] = []
         self._held_rows = 0
         self._commits = 0
         self._compact_after = _COMPACT_AFTER_COMMITS
@@ -91,11 +91,11 @@ class Writer:
         self._gave_back_at = time.monotonic()
         self._error: BaseException | None = None
         # One batch is written, one waits, one is gathered: whoever is faster than the disk has to wait for it.
-        self._batches: queue.Queue[list[Embedded] | None] = queue.Queue(1)
+        self._batches: queue.Queue[list[EmbeddedItem] | None] = queue.Queue(1)
         self._thread = threading.Thread(target=self._run, name="write", daemon=True)
         self._thread.start()
 
-    def add(self, embedded: Embedded) -> None:
+    def add(self, embedded: EmbeddedItem) -> None:
         """Take an item, and have what came together committed where it is enough. Raises what a commit raised."""
         self._raise()
         if embedded.loaded.state in ("unchanged", "refused"):
@@ -139,7 +139,7 @@ class Writer:
             except BaseException as error:
                 self._error = error
 
-    def _commit(self, held: Sequence[Embedded]) -> None:
+    def _commit(self, held: Sequence[EmbeddedItem]) -> None:
         began = time.monotonic()
         with self._table.connection.commit_lock(self._table.name):
             known = self._ledger.entries(one.item for one in held)
@@ -160,13 +160,13 @@ class Writer:
                 self._table.compact(self._keep_days)
                 self._ledger.compact(self._keep_days)
         if compacts or began - self._gave_back_at >= _GIVE_BACK_AFTER_S:
-            give_back()
+            release_memory()
             self._gave_back_at = began
         self._commit_s = time.monotonic() - began
         for one in held:
             self._settle(one)
 
-    def _columns_of(self, done: Sequence[Embedded]) -> Mapping[str, ColumnType]:
+    def _columns_of(self, done: Sequence[EmbeddedItem]) -> Mapping[str, ColumnType]:
         """Return the types of all further columns of `done`; an item fails whose value does not fit into the table's.
 
         Of a stream that could not be surveyed, a column is what the table has, or what its first values are.
@@ -181,14 +181,14 @@ class Writer:
                 if name in there:
                     columns[name] = there[name]
                 elif name not in self._columns:
-                    columns[name] = wider(columns.get(name), type_of(value))
+                    columns[name] = wider_type(columns.get(name), type_of(value))
         for one in done:
             for name in new.keys() & one.item.columns.keys():
                 if not _fits(one.item.columns[name], columns[name]):
                     one.reason = f"column '{name}' holds {one.item.columns[name]!r}, but {columns[name]} in the table"
         return columns
 
-    def _settle(self, embedded: Embedded) -> None:
+    def _settle(self, embedded: EmbeddedItem) -> None:
         status = _status(embedded)
         with self._settling:
             self.counts[status] += 1
@@ -200,7 +200,7 @@ class Writer:
             if self._progress is not None:
                 self._progress(embedded.item, status)
 
-    def _stale_ids(self, embedded: Embedded, entry: Entry | None) -> Sequence[str]:
+    def _stale_ids(self, embedded: EmbeddedItem, entry: LedgerEntry | None) -> Sequence[str]:
         """Return the ids of the rows that the item had before and has no longer."""
         if self._keeps_rows(embedded):
             return []
@@ -208,30 +208,30 @@ class Writer:
         orphans = self._orphans.pop(embedded.item.uri, [])
         return [*(entry.row_ids if entry is not None else ()), *orphans]
 
-    def _keeps_rows(self, embedded: Embedded) -> bool:
+    def _keeps_rows(self, embedded: EmbeddedItem) -> bool:
         """Tell whether the item's rows stay as they are: its content is the same, or out of reach for now."""
         if embedded.loaded.state == "touched":
             return True
         out_of_reach = embedded.loaded.content_hash is None and embedded.item.problem is None
         return out_of_reach and not (self._prune and is_missing(embedded.item.place))
 
-    def _record(self, embedded: Embedded, entry: Entry | None) -> Record:
+    def _record(self, embedded: EmbeddedItem, entry: LedgerEntry | None) -> LedgerRecord:
         start_s, end_s = _covered(embedded.windows) if _status(embedded) == "indexed" else (None, None)
         if entry is not None and self._keeps_rows(embedded):
             start_s, end_s = _covered(entry.windows)
         loaded = embedded.loaded
-        return Record(loaded.item, loaded.content_hash, loaded.stamp, embedded.reason, start_s, end_s)
+        return LedgerRecord(loaded.item, loaded.content_hash, loaded.stamp, embedded.reason, start_s, end_s)
 
 
 def _fits(value: Any, kind: ColumnType) -> bool:
     """Tell whether a value can be stored in a column without losing anything."""
     try:
-        return kind == "text" or bool(convert(value, kind) == value)
+        return kind == "text" or bool(convert_value(value, kind) == value)
     except (KeyError, TypeError, ValueError):
         return False
 
 
-def _status(embedded: Embedded) -> Status:
+def _status(embedded: EmbeddedItem) -> ItemStatus:
     if embedded.reason is not None:
         return "failed"
     return "indexed" if embedded.loaded.state == "fresh" else "unchanged"
@@ -243,11 +243,11 @@ def _covered(windows: Sequence[Window | None]) -> tuple[float | None, float | No
     return (first.start_s if first else None), (last.end_s if last else None)
 
 
-def _row_ids(embedded: Embedded) -> list[str]:
+def _row_ids(embedded: EmbeddedItem) -> list[str]:
     return row_ids(embedded.item.uri, embedded.windows)
 
 
-def _rows(embedded: Sequence[Embedded], columns: Mapping[str, ColumnType], dim: int) -> pa.Table:
+def _rows(embedded: Sequence[EmbeddedItem], columns: Mapping[str, ColumnType], dim: int) -> pa.Table:
     """Return the rows of all windows, or the one of a text, as the corpus table has them."""
     items = [one.item for one in embedded for _ in one.windows]
     windows = [window for one in embedded for window in one.windows]
@@ -264,5 +264,5 @@ def _rows(embedded: Sequence[Embedded], columns: Mapping[str, ColumnType], dim: 
     }
     for name, kind in columns.items():
         values = [item.columns.get(name) for item in items]
-        rows[name] = pa.array([None if v is None else convert(v, kind) for v in values], _ARROW_TYPES[kind])
+        rows[name] = pa.array([None if v is None else convert_value(v, kind) for v in values], _ARROW_TYPES[kind])
     return pa.table(rows)

@@ -19,7 +19,7 @@ from clara_search.datasets.example import Example
 from clara_search.errors import QueryError
 from tests.helpers import DIM, SAMPLE_RATE, ToneEncoder, tone, write_tone
 from trainer.data.text_split import text_split
-from trainer.evaluation.retrieval import embed_texts, score
+from trainer.evaluation.retrieval import embed_texts, score_pairs
 
 
 class NotesEncoder(ToneEncoder):
@@ -91,7 +91,7 @@ def test_retrieval_of_an_encoder_that_knows_nothing_is_at_chance():
     generator = np.random.default_rng(0)
     examples = [Example(str(n), b"", f"text {n}", kind="sound") for n in range(300)]
     audio = generator.normal(size=(300, DIM)).astype(np.float32)
-    scores = score(ToneEncoder(), examples, audio / np.linalg.norm(audio, axis=1, keepdims=True))
+    scores = score_pairs(ToneEncoder(), examples, audio / np.linalg.norm(audio, axis=1, keepdims=True))
     assert set(scores) == {"all"}
     low, high = scores["all"]["text_to_audio"].recall_interval[10]
     assert low - 0.02 <= scores["all"]["text_to_audio"].chance_recall[10] <= high + 0.02

@@ -19,15 +19,15 @@ from clara_search.audio.decode import load_audio
 from clara_search.errors import DatabaseError, FormatError
 from clara_search.store.database import Database
 from indexer.decode import prefetch as decoding
-from indexer.decode.prefetch import Decoding, load
+from indexer.decode.prefetch import DecodeConfig, prefetch_items
 from indexer.embed import batches as embedding
 from indexer.ledger.failures import failures
 from indexer.ledger.reconcile import open_ledger
 from indexer.pipeline import index
 from indexer.sources.item import Item
-from indexer.sources.listing import items
+from indexer.sources.listing import list_items
 from indexer.write import writer as writing
-from indexer.write.writer import Status
+from indexer.write.writer import ItemStatus
 from tests.helpers import ToneEncoder, write_tone
 
 Clips = Sequence[npt.NDArray[np.float32]]
@@ -64,7 +64,7 @@ def test_a_full_disk_is_an_error_that_says_so_and_the_next_run_goes_on(
     filler = small_disk / "filler"
     encoder = ToneEncoder()
 
-    def fill(item: Item, status: Status) -> None:
+    def fill(item: Item, status: ItemStatus) -> None:
         if not filler.exists():
             free = os.statvfs(small_disk)
             filler.write_bytes(b"x" * free.f_bavail * free.f_frsize)
@@ -177,7 +177,8 @@ def test_a_decoder_that_hangs_costs_one_file_and_holds_nobody_up(
     index([write_tone(many.with_name("first.wav"))], database, ToneEncoder())
     ledger, _ = open_ledger(database, database.table())
     order = [
-        Path(one.item.uri).name for one in load(items([many]), ledger.known, Decoding(16_000, timeout_s=3, threads=3))
+        Path(one.item.uri).name
+        for one in prefetch_items(list_items([many]), ledger.known, DecodeConfig(16_000, timeout_s=3, threads=3))
     ]
     assert sorted(order[-2:]) == ["003.wav", "007.wav"]
 

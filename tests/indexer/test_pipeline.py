@@ -11,18 +11,18 @@ import numpy.typing as npt
 import pytest
 
 from clara_search.audio.decode import load_audio
-from clara_search.audio.windows import cut, windows
+from clara_search.audio.windows import crop, window_spans
 from clara_search.errors import AudioError, DatabaseError, EncoderMismatch, FormatError
 from clara_search.store.database import Database
 from indexer.embed import batches as embedding
 from indexer.ledger.failures import failures
-from indexer.pipeline import Summary, index
+from indexer.pipeline import IndexResult, index
 from indexer.sources.item import Item
 from indexer.write import writer as writing
 from tests.helpers import ToneEncoder, band_energies, write_tone
 
 
-def counts(summary: Summary) -> tuple[int, int, int, int, int]:
+def counts(summary: IndexResult) -> tuple[int, int, int, int, int]:
     """Indexed, unchanged, failed, removed, rows."""
     return astuple(summary)[:5]
 
@@ -52,9 +52,9 @@ def test_every_window_has_the_vector_of_its_own_sound(tmp_path: Path, database: 
     assert summary.audio_s == pytest.approx(0.3 + 4 + 25 + 9 + 12.5, abs=0.01)
     for row, vector in zip(rows, vectors, strict=True):
         waveform = load_audio(row["uri"], encoder.sample_rate)
-        spans = list(windows(len(waveform) / encoder.sample_rate, 10, 5))
+        spans = list(window_spans(len(waveform) / encoder.sample_rate, 10, 5))
         (span,) = [span for span in spans if span == (row["start_s"], row["end_s"])]
-        np.testing.assert_allclose(vector, band_energies(cut(waveform, span, encoder.sample_rate)), atol=1e-5)
+        np.testing.assert_allclose(vector, band_energies(crop(waveform, span, encoder.sample_rate)), atol=1e-5)
     assert rows_by_name(database)["2.wav"] == [(0, 10), (5, 15), (10, 20), (15, 25)]
 
 

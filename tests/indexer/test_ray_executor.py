@@ -22,7 +22,7 @@ from clara_search.commands.main import main
 from clara_search.errors import AudioError, ClaraError
 from clara_search.models.registry import load_encoder
 from clara_search.store.database import Database
-from indexer.decode.prefetch import Decoding
+from indexer.decode.prefetch import DecodeConfig
 from indexer.ledger.failures import stored_ledger
 from indexer.pipeline import index
 from indexer.ray_executor import Ray, _Cluster
@@ -132,7 +132,7 @@ def test_a_cluster_that_is_started_listens_to_this_machine_and_this_user_alone(
     environment = dict(os.environ)
     index([recordings], database, ToneEncoder())
     for number in range(2):  # a second one in the same process has to know the token of the first
-        cluster = _Cluster(Ray(workers=1), NOTHING, Decoding(16_000), ToneEncoder(), database.table().info)
+        cluster = _Cluster(Ray(workers=1), NOTHING, DecodeConfig(16_000), ToneEncoder(), database.table().info)
         try:
             assert ray.get(ray.remote(lambda: 7).remote()) == 7
             listening = [

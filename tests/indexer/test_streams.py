@@ -20,7 +20,7 @@ from clara_search.store.database import Database
 from indexer.ledger.failures import failures
 from indexer.pipeline import index
 from indexer.sources.item import Item, Survey
-from indexer.sources.listing import Recording, Selection, items, survey
+from indexer.sources.listing import Recording, Selection, list_items, survey
 from tests.helpers import ToneEncoder, band_energies, tone, write_tone
 
 
@@ -40,7 +40,7 @@ def shard(path: Path, members: dict[str, bytes]) -> Path:
 
 
 def listed(*sources: str | Path, **selection: Any) -> list[Item]:
-    return list(items(sources, Selection(**selection)))
+    return list(list_items(sources, Selection(**selection)))
 
 
 def names(found: list[Item]) -> list[str]:

@@ -17,7 +17,7 @@ DEFAULT_RUNS = Path("runs")
 
 
 def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add RECIPE, --data, --set and --run to a command; `load` makes a recipe and a folder of them."""
+    """Add RECIPE, --data, --set and --run to a command; `load_settings` makes a recipe and a folder of them."""
     for option in (
         click.option("--run", type=click.Path(file_okay=False, path_type=Path), help="Its folder; default runs/NAME."),
         click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change the recipe; repeatable."),
@@ -30,7 +30,9 @@ def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def load(recipe: Path, sources: tuple[str, ...], overrides: tuple[str, ...], run: Path | None) -> tuple[Recipe, Path]:
+def load_settings(
+    recipe: Path, sources: tuple[str, ...], overrides: tuple[str, ...], run: Path | None
+) -> tuple[Recipe, Path]:
     """Return what the options of `recipe_options` say. Raises FormatError as `load_recipe` does.
 
     A recipe comes from others as manifests do: of the URLs that it names itself, only those that the gate admits.

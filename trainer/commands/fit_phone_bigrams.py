@@ -9,14 +9,16 @@ import torch
 
 from clara_search.errors import FormatError
 from clara_search.models.clara.checkpoint import save_model
-from trainer.commands.common import load, recipe_options
-from trainer.data.text_split import normalise
-from trainer.pretraining.phone_bigrams import _BATCH, fit_pairs, hear_pairs, say_pairs
+from trainer.commands.common import load_settings, recipe_options
+from trainer.data.text_split import normalize_text
+from trainer.pretraining.phone_bigrams import DEFAULT_BATCH_SIZE, audio_bigrams, fit_bigram_projection, text_bigrams
 
 
 @click.command("pairs")
 @recipe_options
-@click.option("--steps", type=click.IntRange(min=1), default=600, show_default=True, help=f"Of {_BATCH} pairs each.")
+@click.option(
+    "--steps", type=click.IntRange(min=1), default=600, show_default=True, help=f"Of {DEFAULT_BATCH_SIZE} pairs each."
+)
 def pairs_command(
     recipe: Path, sources: tuple[str, ...], overrides: tuple[str, ...], run: Path | None, steps: int
 ) -> None:
@@ -26,17 +28,17 @@ def pairs_command(
     """
     from trainer.pretraining.run import prepare
 
-    settings, folder = load(recipe, sources, overrides, run)
+    settings, folder = load_settings(recipe, sources, overrides, run)
     ready = prepare(settings, folder, rehearse=True)
     model, corpus, phones = ready.module.model.eval(), ready.corpus, ready.aids.phones
     spoken = [(i, said) for i in ready.sides.train if phones is not None and (said := phones.of(corpus.examples[i]))]
     if not spoken:
         raise FormatError("none of the recordings to train on has phones")
     indices = [index for index, _ in spoken]
-    heard = hear_pairs(model, corpus, indices, settings.data.max_audio_s)
-    texts = [normalise(corpus.examples[index].text) for index in indices]
+    heard = audio_bigrams(model, corpus, indices, settings.data.max_audio_s)
+    texts = [normalize_text(corpus.examples[index].text) for index in indices]
     numbers = {text: number for number, text in enumerate(sorted(set(texts)))}
     groups = torch.tensor([numbers[text] for text in texts])
-    losses = fit_pairs(model, heard, say_pairs(model, [said for _, said in spoken]), groups, steps)
+    losses = fit_bigram_projection(model, heard, text_bigrams(model, [said for _, said in spoken]), groups, steps)
     save_model(folder / "model", model, ready.tokenizer, card="")
     click.echo(f"{folder / 'model'}: {len(indices)} recordings, the loss went from {losses[0]:.2f} to {losses[-1]:.2f}")

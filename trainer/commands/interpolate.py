@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from trainer.pretraining.interpolate import average
+from trainer.pretraining.interpolate import interpolate
 
 
 @click.command("average")
@@ -16,5 +16,5 @@ from trainer.pretraining.interpolate import average
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="The folder to write.")
 def average_command(first: str, second: str, share: float, out: Path) -> None:
     """Write the mean of two models of one kind, such as one that was trained further and what it began with."""
-    average(first, second, share, out)
+    interpolate(first, second, share, out)
     click.echo(out)

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 from tqdm import tqdm
 
-from clara_search.files.atomic import whole
-from trainer.phones.pronunciations import SHARES, draw
+from clara_search.files.atomic import atomic_path
+from trainer.phones.pronunciations import SHARES, sample_pronunciations
 
 
 @click.command("readings")
@@ -20,7 +20,7 @@ from trainer.phones.pronunciations import SHARES, draw
 def readings_command(out: Path, count: int, languages: tuple[str, ...], seed: int) -> None:
     """Write texts with their phones, for a text tower to learn how they sound."""
     shares = dict.fromkeys(languages, 1.0) or SHARES
-    with whole(out) as partial, partial.open("w", encoding="utf-8") as file:
-        for reading in tqdm(draw(count, seed, shares), total=count, disable=None):
+    with atomic_path(out) as partial, partial.open("w", encoding="utf-8") as file:
+        for reading in tqdm(sample_pronunciations(count, seed, shares), total=count, disable=None):
             file.write(json.dumps(vars(reading), ensure_ascii=False) + "\n")
     click.echo(f"{count} texts in {out}")

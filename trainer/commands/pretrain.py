@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 
 from clara_search.errors import ClaraError
-from trainer.commands.common import load, recipe_options
-from trainer.config.recipe import as_toml
+from trainer.commands.common import load_settings, recipe_options
+from trainer.config.recipe import to_toml
 
 
 @click.command("pretrain")
@@ -28,7 +28,7 @@ def pretrain_command(
     dry_run: bool,
 ) -> None:
     """Train the model of RECIPE (a path, or a file of trainer/recipes) on recordings with texts."""
-    settings, folder = load(recipe, sources, overrides, run)
+    settings, folder = load_settings(recipe, sources, overrides, run)
     if max_minutes is not None and not math.isfinite(max_minutes):
         raise click.BadParameter("a number of minutes", param_hint="--max-minutes")
     if init is not None:
@@ -51,6 +51,6 @@ def pretrain_command(
     check_machine(settings)
     ready = prepare(settings, folder, rehearse=True)
     zero_shots(ready.recipe, ready.tokenizer, folder.parent / "cache")  # for what it refuses
-    click.echo(as_toml(ready.recipe))
+    click.echo(to_toml(ready.recipe))
     for name, value in estimate(ready):
         click.echo(f"{name:<34}{value}")

@@ -12,23 +12,23 @@ import torch
 from clara_search.errors import FormatError
 from clara_search.models.clara.checkpoint import save_model
 from clara_search.models.clara.towers import Clara
-from trainer.commands.common import load, recipe_options
+from trainer.commands.common import load_settings, recipe_options
 from trainer.data.captions import Captions
 from trainer.data.corpus import load_corpus
-from trainer.data.dataset import translations_of
-from trainer.data.splits import split
-from trainer.phones.g2p import indices
-from trainer.phones.pronunciations import Reading, load_readings
-from trainer.pretraining.init import begin, configured, first_tokenizer, load_towers
+from trainer.data.dataset import load_translations
+from trainer.data.splits import split_corpus
+from trainer.phones.g2p import phone_indices
+from trainer.phones.pronunciations import Pronunciation, load_pronunciations
+from trainer.pretraining.init import first_tokenizer, init_weights, load_towers, resolve_config
 from trainer.pretraining.text_pretraining import (
-    _BATCH,
-    _NAMES,
-    _RATE,
-    _kept,
-    learn_to_read,
-    mixed,
-    names_of,
-    transcripts_of,
+    DEFAULT_BATCH_SIZE,
+    DEFAULT_LEARNING_RATE,
+    DEFAULT_NAMES_SHARE,
+    load_anchors,
+    mix_sources,
+    pretrain_text,
+    sound_names,
+    transcripts,
 )
 from trainer.runtime.lightning import choose_attention
 
@@ -36,7 +36,9 @@ from trainer.runtime.lightning import choose_attention
 @click.command("read")
 @recipe_options
 @click.option("--readings", type=click.Path(path_type=Path), required=True, help="What `trainer readings` wrote.")
-@click.option("--steps", type=click.IntRange(min=1), default=1000, show_default=True, help=f"Of {_BATCH} texts each.")
+@click.option(
+    "--steps", type=click.IntRange(min=1), default=1000, show_default=True, help=f"Of {DEFAULT_BATCH_SIZE} texts each."
+)
 @click.option("--keep", is_flag=True, help="Names of sounds in --data keep the vectors that towers.begin gives them.")
 def read_command(
     recipe: Path,
@@ -52,30 +54,34 @@ def read_command(
     With --data, transcripts of the recordings that are trained on are read too. Writes a model folder, which a recipe
     names as its towers.begin.
     """
-    settings, folder = load(recipe, sources, overrides, run)
+    settings, folder = load_settings(recipe, sources, overrides, run)
     torch.manual_seed(settings.seed)
     towers = load_towers(settings.towers)
     tokenizer = first_tokenizer(settings, towers)
     if tokenizer is None:
         raise FormatError("reading needs a tokenizer: name one as tokenizer.path, or a model as towers.begin")
-    settings = replace(settings, model=configured(settings, towers))
+    settings = replace(settings, model=resolve_config(settings, towers))
     if keep and not (settings.data.sources and settings.towers.begin):
         raise click.UsageError("--keep needs --data, and a model as towers.begin")
-    texts, transcripts, kept = load_readings(readings), list[Reading](), None
+    texts, spoken_texts, kept = load_pronunciations(readings), list[Pronunciation](), None
     np.random.default_rng(settings.seed).shuffle(texts)
     if settings.data.sources:
         rate, cache = settings.model.mel.sample_rate, folder.parent / "cache"
         corpus = load_corpus(settings.data.sources, rate, cache, settings.data.decode)
-        sides = split(corpus, settings.data)
-        transcripts = transcripts_of(corpus, sides)
+        sides = split_corpus(corpus, settings.data)
+        spoken_texts = transcripts(corpus, sides)
         if keep:
-            captions = Captions(settings.captions, translations_of(settings.captions))
-            kept = _kept(settings, names_of(corpus, sides, captions, _NAMES))
+            captions = Captions(settings.captions, load_translations(settings.captions))
+            kept = load_anchors(settings, sound_names(corpus, sides, captions, DEFAULT_NAMES_SHARE))
     model = Clara(settings.model).eval()
     inventory = settings.model.spoken.phones if settings.model.spoken else ""
-    begin(model, settings, towers, [said for text in texts[:20_000] if (said := indices(text.phones, inventory))])
+    init_weights(
+        model, settings, towers, [said for text in texts[:20_000] if (said := phone_indices(text.phones, inventory))]
+    )
     bf16 = settings.run.precision == "bf16-mixed"
     choose_attention(torch.device("cpu"), settings.run.precision)
-    found = learn_to_read(model, tokenizer, mixed(texts, transcripts), steps, _RATE, settings.seed, bf16, kept)
+    found = pretrain_text(
+        model, tokenizer, mix_sources(texts, spoken_texts), steps, DEFAULT_LEARNING_RATE, settings.seed, bf16, kept
+    )
     save_model(folder / "model", model, tokenizer, card="")
     click.echo(f"{folder / 'model'}: {found:.3f} of the texts that it was not taught find what they say")

@@ -10,8 +10,8 @@ import numpy as np
 import soundfile
 
 from clara_search.errors import ClaraError
-from clara_search.files.atomic import new_folder
-from trainer.commands.common import load, recipe_options
+from clara_search.files.atomic import make_folder
+from trainer.commands.common import load_settings, recipe_options
 
 
 @click.command("hear")
@@ -29,20 +29,20 @@ def hear_command(
     epoch: int,
 ) -> None:
     """Write some clips of RECIPE as they are trained on, with their captions, and a picture of their spectrograms."""
-    settings, folder = load(recipe, sources, overrides, run)
+    settings, folder = load_settings(recipe, sources, overrides, run)
     try:
         import matplotlib as mpl
 
-        from trainer.data.dataset import Pairs
+        from trainer.data.dataset import PairDataset
         from trainer.pretraining.run import Loaders, prepare
     except ModuleNotFoundError as error:
         raise ClaraError(f"this needs {error.name}: pip install -e '.[train]'") from error
-    new_folder(out)
+    make_folder(out)
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
     ready = prepare(settings, folder, rehearse=True)
-    pairs = Pairs(ready.corpus, ready.sides.train, ready.recipe, ready.tokenizer, training=True)
+    pairs = PairDataset(ready.corpus, ready.sides.train, ready.recipe, ready.tokenizer, training=True)
     sampler = Loaders(ready).sampler()
     sampler.set_epoch(epoch)
     drawn = [draw for _, batch in sampler for draw in batch]

@@ -70,7 +70,7 @@ def probe_command(
     python -m trainer probe --data data/meld/manifest.csv --label emotion --head mlp --inputs both
     """  # noqa: D301 - click wants the \b itself
     from clara_search.config import from_mapping
-    from trainer.config.recipe import assign
+    from trainer.config.recipe import apply_override
     from trainer.probing.experiment import ProbeConfig
     from trainer.probing.run import probe
 
@@ -85,7 +85,7 @@ def probe_command(
         "fit": {"head": head, "inputs": inputs, "balance": balance, "seed": seed},
     }
     for override in overrides:
-        assign(values, override)
+        apply_override(values, override)
     config = from_mapping(ProbeConfig, values, "probe")
     folder = run or Path("runs") / f"probe-{'-'.join(labels)}"
     facts = probe(config, folder, cache)
@@ -95,7 +95,7 @@ def probe_command(
 
 def print_report(facts: Mapping[str, Any]) -> None:
     """Print the scores of a probe beside what guessing reaches, and what has to be known to read them."""
-    from trainer.probing.report import summary
+    from trainer.probing.report import summarize
 
     clips = facts["clips"]
     click.echo(f"{facts['model']['name']} on {clips['used']} clips, {facts['division']}")
@@ -118,5 +118,5 @@ def print_report(facts: Mapping[str, Any]) -> None:
     columns: dict[str, Align] = {"label": "left", "measure": "left", "score": "right", "95 % interval": "right"}
     columns |= {"majority": "right", "chance": "right", "clips": "right", "classes": "right"}
     print_table(columns, rows)
-    for line in summary(facts):
+    for line in summarize(facts):
         click.echo(f"! {line}")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from trainer.config.recipe import bundled
-from trainer.data.synthesis import _lines, spoken_digits, spoken_texts, write_shard
+from trainer.config.recipe import bundled_file
+from trainer.data.synthesis import read_lines, spoken_digits, spoken_texts, write_shard
 
 
 @click.command("speak")
@@ -23,6 +23,6 @@ def speak_command(out: Path, texts: Path | None, language: str, per_word: int, s
     if texts is None:
         count = write_shard(spoken_digits(per_word, seed), out)
     else:
-        lines = _lines(bundled(texts))
+        lines = read_lines(bundled_file(texts))
         count = write_shard(spoken_texts(lines, language, per_word, seed), out, "espeak_texts")
     click.echo(f"{count} clips in {out}")

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from clara_search.config import Between, check_bounds
 
-Kind = Literal["clara", "infonce", "sigmoid"]
+LossKind = Literal["clara", "infonce", "sigmoid"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class LossConfig:
             pass, so that memory bounds the chunk and not the batch (GradCache, arXiv 2101.06983). 0: all at once.
     """
 
-    kind: Kind = "clara"
+    kind: LossKind = "clara"
     multi_positive: bool = True
     prefixes: Annotated[tuple[int, ...], Between(1, 1_000_000)] = ()
     chunk: Annotated[int, Between(0, 1_000_000)] = 0

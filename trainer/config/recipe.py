@@ -62,7 +62,7 @@ def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
 
     Raises FormatError, naming file and key, for what is missing, unknown or of another type.
     """
-    found = bundled(path)
+    found = bundled_file(path)
     try:
         values = tomllib.loads(found.read_text(encoding="utf-8"))
     except OSError as error:
@@ -72,7 +72,7 @@ def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
     if "name" not in values and not any(override.strip().startswith("name=") for override in overrides):
         raise FormatError(f'{found}: no recipe without a name: begin it with name = "..."')
     for override in overrides:
-        assign(values, override)
+        apply_override(values, override)
     preset = values.get("preset")
     if preset:
         if not isinstance(preset, str) or preset not in PRESETS:
@@ -83,7 +83,7 @@ def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
     return from_mapping(Recipe, values, str(found))
 
 
-def bundled(path: str | Path) -> Path:
+def bundled_file(path: str | Path) -> Path:
     """Return `path` where there is such a file, or for a bare name, or recipes/NAME, that of trainer/recipes.
 
     Raises FormatError, naming those there are of that kind, for neither.
@@ -97,7 +97,7 @@ def bundled(path: str | Path) -> Path:
     return found
 
 
-def as_toml(recipe: Recipe) -> str:
+def to_toml(recipe: Recipe) -> str:
     """Return `recipe` as a TOML that `load_recipe` reads back, every setting spelled out."""
     return "".join(_tables(dataclasses.asdict(dataclasses.replace(recipe, preset="")), ""))
 
@@ -135,7 +135,7 @@ def _merged(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def assign(values: dict[str, Any], override: str) -> None:
+def apply_override(values: dict[str, Any], override: str) -> None:
     """Set what "path.to.key=value" says, value as in TOML or else a text. Raises FormatError for another form."""
     key, equals, literal = override.partition("=")
     try:

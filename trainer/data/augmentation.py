@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from clara_search.audio.mel import MelConfig, band_centres_hz
+from clara_search.audio.mel import MelConfig, mel_center_frequencies_hz
 from clara_search.audio.resample import resample
 from clara_search.audio.waveform import Waveform
 from trainer.config.augmentation import AugmentConfig
@@ -26,7 +26,7 @@ def augment(
         semitones = float(rng.uniform(-config.pitch_semitones, config.pitch_semitones))
     if rng.random() < config.tempo_probability:
         tempo = float(rng.uniform(*config.tempo))
-    waveform = stretch(waveform, sample_rate, semitones, tempo)
+    waveform = stretch_time(waveform, sample_rate, semitones, tempo)
     if rng.random() < config.speed_probability:
         waveform = play_at(waveform, rng.uniform(*config.speed))
     snr_db = float(rng.uniform(*config.snr_db))
@@ -37,11 +37,11 @@ def augment(
     if rng.random() < config.reverb_probability:
         waveform = reverb(waveform, sample_rate, float(rng.uniform(*config.reverb_s)), rng)
     if rng.random() < config.clip_probability:
-        waveform = clip(waveform, float(rng.uniform(*config.clip_share)))
+        waveform = clip_peaks(waveform, float(rng.uniform(*config.clip_share)))
     return gain(waveform, config, rng)
 
 
-def stretch(waveform: Waveform, sample_rate: int, semitones: float, tempo: float) -> Waveform:
+def stretch_time(waveform: Waveform, sample_rate: int, semitones: float, tempo: float) -> Waveform:
     """Return `waveform`, shape (samples,), `semitones` higher and `tempo` times as fast: (samples / tempo,).
 
     Signalsmith Stretch does it, from the PyPI distribution `python-stretch`.
@@ -81,7 +81,7 @@ def reverb(waveform: Waveform, sample_rate: int, decay_s: float, rng: np.random.
     return (heard * (level / now if now > 0 else 1.0)).astype(np.float32)
 
 
-def clip(waveform: Waveform, share: float) -> Waveform:
+def clip_peaks(waveform: Waveform, share: float) -> Waveform:
     """Return `waveform`, shape (samples,), with the loudest `share` of its samples cut off."""
     bound = np.quantile(np.abs(waveform), 1.0 - share)
     clipped: Waveform = np.clip(waveform, -bound, bound).astype(np.float32) if bound > 0 else waveform
@@ -124,11 +124,11 @@ def _as_long(background: Waveform, samples: int, rng: np.random.Generator) -> Wa
 
 def band_limit(log_mel: torch.Tensor, mel: MelConfig, cutoff_hz: float) -> torch.Tensor:
     """Return `log_mel`, shape (frames, n_mels), with the bands silenced whose centre lies above `cutoff_hz`."""
-    above = torch.from_numpy(band_centres_hz(mel) > cutoff_hz)
+    above = torch.from_numpy(mel_center_frequencies_hz(mel) > cutoff_hz)
     return log_mel.masked_fill(above, SILENCE)
 
 
-def mask(log_mel: torch.Tensor, config: AugmentConfig, rng: np.random.Generator) -> torch.Tensor:
+def mask_spectrogram(log_mel: torch.Tensor, config: AugmentConfig, rng: np.random.Generator) -> torch.Tensor:
     """Return `log_mel`, shape (frames, n_mels), with bands of time and frequency silenced (SpecAugment)."""
     frames, n_mels = log_mel.shape
     masked = log_mel.clone()

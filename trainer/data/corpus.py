@@ -25,10 +25,10 @@ from tqdm import tqdm
 
 from clara_search.audio.decode import AUDIO_SUFFIXES, load_audio
 from clara_search.audio.waveform import Waveform
-from clara_search.datasets.example import Example, Stored
-from clara_search.datasets.readers import MANIFESTS, matching, read_place, stored_bytes
+from clara_search.datasets.example import ByteRange, Example
+from clara_search.datasets.readers import MANIFEST_SUFFIXES, expand_pattern, read_member, read_source
 from clara_search.errors import AudioError, FormatError
-from clara_search.files.atomic import new_folder, whole, write_text
+from clara_search.files.atomic import atomic_path, atomic_write_text, make_folder
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class Corpus:
         if self._decoded is not None:
             return self._decoded[self._offsets[index] : self._offsets[index + 1]].astype(np.float32) / 32768.0
         example = self.examples[index]
-        return load_audio(stored_bytes(example.stored) if example.stored else example.audio, self.sample_rate)
+        return load_audio(read_member(example.stored) if example.stored else example.audio, self.sample_rate)
 
 
 def load_corpus(patterns: Sequence[str], sample_rate: int, cache: Path, decode: bool = True) -> Corpus:
@@ -92,7 +92,7 @@ def load_corpus(patterns: Sequence[str], sample_rate: int, cache: Path, decode: 
     FormatError where nothing can be read, or a URL cannot be reached.
     """
     places = _places(patterns)
-    folder = new_folder(cache / _cache_key(places, sample_rate, decode))
+    folder = make_folder(cache / _cache_key(places, sample_rate, decode))
     with FileLock(folder / "lock"):
         try:
             return Corpus(folder, sample_rate, places)
@@ -107,7 +107,7 @@ def load_corpus(patterns: Sequence[str], sample_rate: int, cache: Path, decode: 
 def _places(patterns: Sequence[str]) -> list[str]:
     """Return what `patterns` name, in order, each once."""
     found: dict[str, str] = {}
-    for place in (place for pattern in patterns for place in matching(pattern)):
+    for place in (place for pattern in patterns for place in expand_pattern(pattern)):
         same = place if "://" in place else os.path.realpath(place)
         if same in found:
             log.warning("%s is named twice: taken once", place)
@@ -137,8 +137,8 @@ def _files_of(place: str) -> Iterator[str]:
             folders.sort()
             stems = {stem for stem, suffix in map(os.path.splitext, names) if suffix.lower() in AUDIO_SUFFIXES}
             yield from (f"{folder}/{name}" for name in sorted(names) if os.path.splitext(name)[0] in stems)  # noqa: PTH122
-    elif Path(place).suffix.lower() in MANIFESTS:
-        yield from (str(x.audio) for x in read_place(place, lambda _: None) if isinstance(x.audio, Path))
+    elif Path(place).suffix.lower() in MANIFEST_SUFFIXES:
+        yield from (str(x.audio) for x in read_source(place, lambda _: None) if isinstance(x.audio, Path))
 
 
 class _Read(NamedTuple):
@@ -160,11 +160,11 @@ def _list_into(folder: Path, places: Sequence[str], sample_rate: int, decode: bo
         except AudioError as error:
             return example, error
 
-    found = (x for place in places for x in read_place(place, lambda error: problems.append(str(error))))
+    found = (x for place in places for x in read_source(place, lambda error: problems.append(str(error))))
     with (
-        whole(folder / _EXAMPLES) as listed,
+        atomic_path(folder / _EXAMPLES) as listed,
         listed.open("w", encoding="utf-8") as rows,
-        whole(folder / _SAMPLES) if decode else nullcontext(Path(os.devnull)) as decoded,
+        atomic_path(folder / _SAMPLES) if decode else nullcontext(Path(os.devnull)) as decoded,
         decoded.open("wb") as samples,
         ThreadPoolExecutor() as pool,
     ):
@@ -178,7 +178,7 @@ def _list_into(folder: Path, places: Sequence[str], sample_rate: int, decode: bo
             known["audio"] = None if isinstance(example.audio, bytes) else str(example.audio.absolute())
             rows.write(json.dumps(known, ensure_ascii=False) + "\n")
             count += 1
-        write_text(folder / _PROBLEMS, "".join(f"{problem}\n" for problem in problems))
+        atomic_write_text(folder / _PROBLEMS, "".join(f"{problem}\n" for problem in problems))
         if not count:
             why = f"{folder / _PROBLEMS} says why" if problems else f"{', '.join(places)}: there is none"
             raise FormatError(f"no recording can be read; {why}")
@@ -192,7 +192,7 @@ def _example(row: dict[str, Any]) -> Example:
     row.pop("audio", None)
     stored = row.pop("stored")
     alternatives = tuple(row.pop("alternatives"))
-    return Example(audio=audio, stored=Stored(*stored) if stored else None, alternatives=alternatives, **row)
+    return Example(audio=audio, stored=ByteRange(*stored) if stored else None, alternatives=alternatives, **row)
 
 
 def bounded_map(pool: ThreadPoolExecutor, function: Callable[[T], U], items: Iterable[T], ahead: int) -> Iterator[U]:

@@ -17,14 +17,14 @@ from clara_search.audio.waveform import Waveform
 from clara_search.errors import AudioError
 from clara_search.text.tokenizer import Tokenizer
 from trainer.config.captions import CaptionConfig
-from trainer.config.recipe import Recipe, bundled
-from trainer.data.augmentation import augment, band_limit, blend, mask
+from trainer.config.recipe import Recipe, bundled_file
+from trainer.data.augmentation import augment, band_limit, blend, mask_spectrogram
 from trainer.data.captions import Captions, Generator, Translations
 from trainer.data.corpus import Corpus
-from trainer.data.sampler import Address
-from trainer.data.teachers import SAMPLES_PER_FRAME, Taught, TaughtTexts
-from trainer.data.text_split import normalise
-from trainer.phones.g2p import Phones
+from trainer.data.sampler import BatchAddress
+from trainer.data.teachers import SAMPLES_PER_FRAME, TeacherFrames, TeacherTexts
+from trainer.data.text_split import normalize_text
+from trainer.phones.g2p import PhoneTargets
 
 log = logging.getLogger(__name__)
 
@@ -53,15 +53,15 @@ class Batch(NamedTuple):
         return (self.audio_mask.sum(dim=1) + stride - 1).div(stride, rounding_mode="floor").sum()
 
 
-class Aids(NamedTuple):
+class AuxiliaryTargets(NamedTuple):
     """What the auxiliary losses of a run compare with; None for one that it does without."""
 
-    phones: Phones | None = None
-    taught: Taught | None = None
-    texts: TaughtTexts | None = None
+    phones: PhoneTargets | None = None
+    taught: TeacherFrames | None = None
+    texts: TeacherTexts | None = None
 
 
-class Drawn(NamedTuple):
+class SampledPair(NamedTuple):
     """A pair as it is trained on."""
 
     log_mel: Tensor
@@ -70,7 +70,7 @@ class Drawn(NamedTuple):
     taught: Tensor
 
 
-class Pairs(Dataset[Batch]):
+class PairDataset(Dataset[Batch]):
     """Batches of pairs from a corpus, by their address; augmented when `training`."""
 
     def __init__(
@@ -80,22 +80,22 @@ class Pairs(Dataset[Batch]):
         recipe: Recipe,
         tokenizer: Tokenizer,
         training: bool,
-        aids: Aids | None = None,
+        aids: AuxiliaryTargets | None = None,
     ) -> None:
         self.corpus, self.recipe, self.tokenizer, self.training = corpus, recipe, tokenizer, training
-        self.aids = aids or Aids()
+        self.aids = aids or AuxiliaryTargets()
         self.backgrounds = [i for i in indices if corpus.examples[i].kind != "speech"]
-        texts = sorted({normalise(corpus.examples[i].text) for i in indices})
+        texts = sorted({normalize_text(corpus.examples[i].text) for i in indices})
         self.group_of = {text: group for group, text in enumerate(texts)}
         captions = recipe.captions
-        table = translations_of(captions) if training else None
+        table = load_translations(captions) if training else None
         generator = Generator(Path(captions.generator)) if captions.generator and training else None
         self.captions = Captions(captions, table, generator)
 
-    def __getitem__(self, address: Address) -> Batch:
+    def __getitem__(self, address: BatchAddress) -> Batch:
         """Return the batch at `address`; what can no longer be read is replaced by another pair of the batch."""
         epoch, draws = address
-        drawn: list[tuple[int, Drawn, np.random.Generator]] = []
+        drawn: list[tuple[int, SampledPair, np.random.Generator]] = []
         for index, draw in draws:
             rng = np.random.default_rng((self.recipe.seed, epoch, draw))
             try:
@@ -121,7 +121,7 @@ class Pairs(Dataset[Batch]):
             pad_sequence([torch.ones(len(pair.log_mel), dtype=torch.bool) for pair in pairs], batch_first=True),
             torch.from_numpy(ids),
             torch.from_numpy(text_mask),
-            torch.tensor([self.group_of[normalise(example.text)] for example in examples]),
+            torch.tensor([self.group_of[normalize_text(example.text)] for example in examples]),
             torch.tensor([index for index, _, _ in drawn]),
             pad_sequence(said, batch_first=True),
             torch.tensor([len(x) for x in said]),
@@ -129,17 +129,19 @@ class Pairs(Dataset[Batch]):
             torch.from_numpy(texts.of(examples)) if texts else torch.empty(0),
         )
 
-    def draw(self, index: int, rng: np.random.Generator) -> Drawn:
+    def draw(self, index: int, rng: np.random.Generator) -> SampledPair:
         """Return recording `index` with a text, both as they are, or as `rng` changes them in training."""
         waveform, start = self._cropped(index, rng)
         mel = self.recipe.model.mel
         if not self.training:
-            return Drawn(log_mel(waveform, mel), self.corpus.examples[index].text, None, torch.empty(0))
+            return SampledPair(log_mel(waveform, mel), self.corpus.examples[index].text, None, torch.empty(0))
         changed, text, language = self._changed(index, waveform, rng)
         made, config = log_mel(changed, mel), self.recipe.augment
         if rng.random() < config.band_limit_probability:
             made = band_limit(made, mel, rng.uniform(*config.band_limit_hz))
-        return Drawn(mask(made, config, rng), text, language, self._taught(index, start, len(waveform), len(made)))
+        return SampledPair(
+            mask_spectrogram(made, config, rng), text, language, self._taught(index, start, len(waveform), len(made))
+        )
 
     def sounds_like(self, index: int, rng: np.random.Generator) -> tuple[Waveform, str]:
         """Return what `draw` makes of the waveform, before its log-mel, and the text."""
@@ -179,17 +181,17 @@ class Pairs(Dataset[Batch]):
     def _taught(self, index: int, start: int, samples: int, mel_frames: int) -> Tensor:
         if self.aids.taught is None:
             return torch.empty(0)
-        inside = taught_frames(self.recipe)
+        inside = teacher_frames(self.recipe)
         frames = -(-mel_frames // self.recipe.model.audio.stride)
         return torch.from_numpy(self.aids.taught.of(index, start, samples, frames * inside)).view(frames, inside, -1)
 
 
-def translations_of(config: CaptionConfig) -> Translations | None:
+def load_translations(config: CaptionConfig) -> Translations | None:
     """Return the table that `config` names; None where it names none. Raises FormatError for a broken one."""
-    return Translations.load(bundled(config.translations)) if config.translations else None
+    return Translations.load(bundled_file(config.translations)) if config.translations else None
 
 
-def taught_frames(recipe: Recipe) -> int:
+def teacher_frames(recipe: Recipe) -> int:
     """Return how many frames of a teacher one frame of the audio tower is asked for."""
     mel, audio = recipe.model.mel, recipe.model.audio
     return max(round(mel.hop * audio.stride / mel.sample_rate * 16000 / SAMPLES_PER_FRAME), 1)

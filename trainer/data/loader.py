@@ -8,18 +8,18 @@ from collections.abc import Iterator
 import torch
 from torch.utils.data import DataLoader
 
-from trainer.data.dataset import Batch, Pairs
-from trainer.data.sampler import LengthBuckets
+from trainer.data.dataset import Batch, PairDataset
+from trainer.data.sampler import LengthBucketSampler
 
 
-class Batches(DataLoader[Batch]):
+class BatchLoader(DataLoader[Batch]):
     """The batches of `pairs` in the order of `sampler`, made by as many processes as the recipe says.
 
     Its state is how many batches of the epoch it has given away: Lightning keeps that in checkpoints, and a run that
     goes on begins behind them.
     """
 
-    def __init__(self, pairs: Pairs, sampler: LengthBuckets) -> None:
+    def __init__(self, pairs: PairDataset, sampler: LengthBucketSampler) -> None:
         workers = pairs.recipe.data.workers if pairs.training else 0
         if workers:
             os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads do not survive a fork

@@ -18,9 +18,9 @@ from tqdm import tqdm
 from clara_search.audio.decode import load_audio
 from clara_search.cpu import core_count
 from clara_search.datasets.dataset import Dataset
-from clara_search.datasets.layouts import Row, rows_of
+from clara_search.datasets.layouts import Row, read_rows
 from clara_search.errors import AudioError, FormatError
-from clara_search.files.atomic import whole
+from clara_search.files.atomic import atomic_path
 from trainer.data.corpus import bounded_map
 
 MANIFEST, LEFT_OUT, JOURNAL = "manifest.csv", "left-out.txt", ".prepared.jsonl"
@@ -44,7 +44,7 @@ def prepare(dataset: Dataset, source: Path, out: Path, rate: int = 16000, worker
     FormatError where `source` is not laid out as declared, where nothing in it can be used, and where `out` cannot be
     written.
     """
-    rows = list(rows_of(dataset, source))
+    rows = list(read_rows(dataset, source))
     try:
         (out / "audio").mkdir(parents=True, exist_ok=True)
         known = _read_journal(out / JOURNAL)
@@ -144,7 +144,7 @@ def _read_journal(path: Path) -> dict[str, _Entry]:
 def _write_manifest(path: Path, rows: list[dict[str, Any]], dataset: Dataset) -> None:
     others = [name for name in dataset.columns if name not in FIRST_COLUMNS]
     names = [name for name in (*FIRST_COLUMNS, *others) if any(name in row for row in rows)]
-    with whole(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+    with atomic_path(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

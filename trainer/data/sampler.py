@@ -10,11 +10,11 @@ from torch.utils.data import Sampler
 
 from trainer.data.corpus import Corpus
 
-Address = tuple[int, list[tuple[int, int]]]
+BatchAddress = tuple[int, list[tuple[int, int]]]
 """A batch: the epoch, and for each pair its number in the corpus and the number of its draw in the epoch."""
 
 
-class LengthBuckets(Sampler[Address]):
+class LengthBucketSampler(Sampler[BatchAddress]):
     """Batches of recordings of similar length, in an order of their own each epoch, the same for the same seed.
 
     An epoch draws each recording as often as `weights` says. Of a batch of `batch_size`, process `rank` of `world` is
@@ -55,7 +55,7 @@ class LengthBuckets(Sampler[Address]):
         whole, rest = divmod(self._drawn(), self.batch_size)
         return whole if self.shuffle else whole + (rest > 0)
 
-    def __iter__(self) -> Iterator[Address]:
+    def __iter__(self) -> Iterator[BatchAddress]:
         rng = np.random.default_rng((self.seed, self.epoch))
         drawn = self._draws(rng)
         jitter = rng.uniform(0.5, 2.0, len(drawn)) if self.shuffle else 1.0
@@ -84,7 +84,7 @@ class LengthBuckets(Sampler[Address]):
         return np.concatenate(parts)
 
 
-def weights_of(corpus: Corpus, indices: Sequence[int], weights: dict[str, float]) -> list[float]:
+def sampling_weights(corpus: Corpus, indices: Sequence[int], weights: dict[str, float]) -> list[float]:
     """Return how often an epoch has each of `indices`, by its source times by its kind."""
     examples = (corpus.examples[index] for index in indices)
     return [weights.get(example.source, 1.0) * weights.get(example.kind, 1.0) for example in examples]

@@ -19,11 +19,11 @@ from tqdm import tqdm
 from clara_search.audio.decode import load_audio
 from clara_search.audio.waveform import Waveform
 from clara_search.datasets.example import METADATA_FIELDS, Example
-from clara_search.datasets.readers import read
+from clara_search.datasets.readers import read_examples
 from clara_search.errors import AudioError, FormatError
-from clara_search.files.atomic import new_folder, write_text
+from clara_search.files.atomic import atomic_write_text, make_folder
 from trainer.data.corpus import bounded_map
-from trainer.data.tar_writer import add_member, new_shard
+from trainer.data.tar_writer import add_member, open_shard
 
 _SHARD_NAME = re.compile(r"\d{5,}\.tar")
 OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
@@ -40,10 +40,10 @@ def write_shards(manifest: str, out: Path, per_shard: int, rate: int, suffix: st
     if suffix == "opus" and rate not in OPUS_RATES:
         raise FormatError(f"Opus has no rate of {rate} Hz, only {', '.join(map(str, OPUS_RATES))}")
     settings = {"manifest": manifest, "per_shard": per_shard, "rate": rate, "format": suffix}
-    record = new_folder(out) / "shards.json"
+    record = make_folder(out) / "shards.json"
     before = _written_before(record, settings)
     problems: list[str] = []
-    examples = read(manifest, lambda error: problems.append(str(error)))
+    examples = read_examples(manifest, lambda error: problems.append(str(error)))
     known: dict[str, dict[str, Any]] = {}
     clips = 0
     with ThreadPoolExecutor() as pool, tqdm(desc="clips", unit="") as bar:
@@ -55,17 +55,17 @@ def write_shards(manifest: str, out: Path, per_shard: int, rate: int, suffix: st
                 bad = _write_shard(path, pool, group, len(known) * per_shard, rate, suffix)
                 shard = {"rows": rows, "bytes": path.stat().st_size, "left_out": bad}
             known[path.name] = shard
-            write_text(record, json.dumps({**settings, "shards": {**before, **known}}) + "\n")
+            atomic_write_text(record, json.dumps({**settings, "shards": {**before, **known}}) + "\n")
             clips += len(group) - len(shard["left_out"])
             bar.update(len(group))
     lines = [line for shard in known.values() for line in shard["left_out"]] + problems
-    write_text(out / "left-out.txt", "".join(f"{line}\n" for line in lines))
+    atomic_write_text(out / "left-out.txt", "".join(f"{line}\n" for line in lines))
     if not clips:
         why = f"; {out / 'left-out.txt'} says why" if lines else ": it names none"
         _remove(out, before | known)
         raise FormatError(f"{manifest}: no recording can be written{why}")
     _remove(out, before.keys() - known.keys())
-    write_text(record, json.dumps({**settings, "shards": known}) + "\n")
+    atomic_write_text(record, json.dumps({**settings, "shards": known}) + "\n")
     if others := sorted(path.name for path in out.glob("*.tar") if path.name not in known):
         raise FormatError(f"{out / others[0]}: not of these shards, and trained on with them: move it away")
     return len(known), len(lines)
@@ -120,7 +120,7 @@ def _write_shard(
         return example, content.getvalue(), len(waveform) / rate
 
     bad: list[str] = []
-    with new_shard(path) as tar:
+    with open_shard(path) as tar:
         for at, (example, content, seconds) in enumerate(bounded_map(pool, encoded, group, ahead=32), start=first):
             if isinstance(content, AudioError):
                 bad.append(f"{example.key}: {content}")

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from trainer.config.sections import DataConfig
 from trainer.data.corpus import Corpus
 from trainer.data.digits import DIGIT_WORDS
-from trainer.data.text_split import normalise, text_split
+from trainer.data.text_split import normalize_text, text_split
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Sides:
+class Splits:
     """Indices into a corpus, by what they are for; no text of one of the first three stands in another.
 
     Attributes:
@@ -32,7 +32,7 @@ class Sides:
     digits: list[int]
 
 
-def split(corpus: Corpus, config: DataConfig) -> Sides:
+def split_corpus(corpus: Corpus, config: DataConfig) -> Splits:
     """Put every recording of `corpus` on its side; each side keeps the order of the corpus.
 
     A source that declares its splits is taken at its word, another is split by a hash of the text. What is to be
@@ -44,7 +44,7 @@ def split(corpus: Corpus, config: DataConfig) -> Sides:
     for index, example in enumerate(corpus.examples):
         if example.split in ("train", "valid", "test"):
             sides[example.split].append(index)
-        elif normalise(example.text) in DIGIT_WORDS and example.source != config.digits_source:
+        elif normalize_text(example.text) in DIGIT_WORDS and example.source != config.digits_source:
             if example.label and example.label.startswith("digit:"):
                 sides["digits"].append(index)
         elif example.speaker in config.held_out_speakers:
@@ -52,7 +52,7 @@ def split(corpus: Corpus, config: DataConfig) -> Sides:
         else:
             sides[text_split(example.text)].append(index)
     trained = _texts(corpus, sides["train"])
-    sides["new_speaker"] = [i for i in sides["new_speaker"] if normalise(corpus.examples[i].text) not in trained]
+    sides["new_speaker"] = [i for i in sides["new_speaker"] if normalize_text(corpus.examples[i].text) not in trained]
     valid, test = sides["valid"], sides["test"]
     held_out = [index for name, side in sides.items() if name != "train" for index in side]
     # Texts of digits do not count: their words are trained on with synthetic voices.
@@ -61,11 +61,11 @@ def split(corpus: Corpus, config: DataConfig) -> Sides:
         i for i in clean if corpus.examples[i].kind != "speech" or corpus.duration_s(i) <= config.max_audio_s
     ]
     sides["valid"] = _apart(corpus, valid, _texts(corpus, test), test, "not tuned on")
-    return Sides(**sides)
+    return Splits(**sides)
 
 
 def _texts(corpus: Corpus, indices: list[int]) -> set[str]:
-    return {normalise(corpus.examples[index].text) for index in indices}
+    return {normalize_text(corpus.examples[index].text) for index in indices}
 
 
 def _apart(corpus: Corpus, indices: list[int], texts: set[str], held_out: list[int], then: str) -> list[int]:
@@ -75,7 +75,7 @@ def _apart(corpus: Corpus, indices: list[int], texts: set[str], held_out: list[i
     alike = [
         i
         for i in indices
-        if normalise(examples[i].text) in texts and (examples[i].kind == "speech" or not examples[i].split)
+        if normalize_text(examples[i].text) in texts and (examples[i].kind == "speech" or not examples[i].split)
     ]
     copies = [i for i in indices if corpus.hashes[i] in hashes]
     for found, what in ((alike, "have a text that is held out"), (copies, "are held out under another name")):

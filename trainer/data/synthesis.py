@@ -16,7 +16,7 @@ from clara_search.audio.resample import resample
 from clara_search.audio.waveform import Waveform
 from clara_search.errors import FormatError
 from trainer.data.digits import DIGITS
-from trainer.data.tar_writer import add_member, new_shard
+from trainer.data.tar_writer import add_member, open_shard
 from trainer.phones.espeak import speak
 
 SAMPLE_RATE = 16_000
@@ -104,7 +104,7 @@ def write_shard(samples: Iterable[SpokenWord], path: Path, source: str = "espeak
     The same samples give the same names and metadata. Raises FormatError where it cannot be written.
     """
     count = 0
-    with new_shard(path) as tar:
+    with open_shard(path) as tar:
         for count, sample in enumerate(samples, start=1):
             key = f"{source}-{count - 1:06d}"
             add_member(tar, f"{key}.opus", _opus(sample.waveform))
@@ -112,7 +112,8 @@ def write_shard(samples: Iterable[SpokenWord], path: Path, source: str = "espeak
     return count
 
 
-def _lines(path: Path) -> list[str]:
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a text file that are not blank. Raises FormatError for a file without any."""
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from clara_search.files.atomic import whole
+from clara_search.files.atomic import atomic_path
 
 
 @contextmanager
-def new_shard(path: Path) -> Iterator[tarfile.TarFile]:
-    """Give a tar to write to; when all is written it takes the place of a file at `path`. Raises as `whole` does."""
-    with whole(path) as partial, tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as tar:
+def open_shard(path: Path) -> Iterator[tarfile.TarFile]:
+    """Open a tar for writing that replaces the file at `path` once it is complete. Raises as `atomic_path` does."""
+    with atomic_path(path) as partial, tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as tar:
         yield tar
 
 

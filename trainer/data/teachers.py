@@ -24,7 +24,7 @@ from clara_search.audio.waveform import Waveform
 from clara_search.cpu import core_count
 from clara_search.datasets.example import Example
 from clara_search.errors import FormatError, UnknownModel, first_line
-from clara_search.files.atomic import whole
+from clara_search.files.atomic import atomic_path
 from clara_search.models.state_dict import summarize
 
 log = logging.getLogger(__name__)
@@ -116,7 +116,7 @@ class WhisperFrames:
 
 
 @dataclass(frozen=True)
-class Taught:
+class TeacherFrames:
     """What a teacher heard in every recording of a corpus; `mean` and `scale` (dim,) standardise it."""
 
     parts: list[Frames]
@@ -147,7 +147,7 @@ def frames_of(samples: int) -> int:
     return -(-samples // SAMPLES_PER_FRAME)
 
 
-def teach(teacher: Path, recordings: Recordings) -> Taught:
+def compute_teacher_frames(teacher: Path, recordings: Recordings) -> TeacherFrames:
     """Return what the model in folder `teacher` hears in `recordings`; computed once, going on where it stopped."""
     if recordings.sample_rate != _MEL.sample_rate:
         raise FormatError(f"{teacher}: Whisper hears {_MEL.sample_rate} Hz, the model {recordings.sample_rate} Hz")
@@ -162,7 +162,7 @@ def teach(teacher: Path, recordings: Recordings) -> Taught:
     whisper: Any = WhisperFrames(teacher) if missing else None
     for group, path in tqdm(missing, desc="teacher", unit="part", disable=not missing):
         heard = whisper.hear([recordings.waveform(index) for index in group])
-        with whole(path) as partial, partial.open("wb") as file:
+        with atomic_path(path) as partial, partial.open("wb") as file:
             np.save(file, np.concatenate(list(heard)))
     parts: list[Frames] = [np.load(path, mmap_mode="r") for path in paths]
     starts = [
@@ -171,7 +171,7 @@ def teach(teacher: Path, recordings: Recordings) -> Taught:
         for start in np.cumsum([0, *(frames_of(recordings.samples(index)) for index in group)])[:-1].tolist()
     ]
     some = np.concatenate([part[::16] for part in parts]).astype(np.float32)
-    return Taught(parts, starts, some.mean(axis=0), some.std(axis=0) + 1e-3)
+    return TeacherFrames(parts, starts, some.mean(axis=0), some.std(axis=0) + 1e-3)
 
 
 def _digest(folder: Path) -> str:
@@ -183,7 +183,7 @@ def _digest(folder: Path) -> str:
         raise UnknownModel(f"{folder}: no Whisper model in CTranslate2's form, it has no model.bin") from error
 
 
-class TaughtTexts:
+class TeacherTexts:
     """Unit vectors that a sentence encoder gives to texts."""
 
     def __init__(self, texts: Sequence[str], vectors: npt.NDArray[np.float32]) -> None:
@@ -196,7 +196,7 @@ class TaughtTexts:
         return found
 
 
-def teach_texts(teacher: Path, examples: Iterable[Example], cache: Path) -> TaughtTexts:
+def compute_teacher_texts(teacher: Path, examples: Iterable[Example], cache: Path) -> TeacherTexts:
     """Return what the sentence encoder in folder `teacher` makes of the texts of `examples`, computed once.
 
     It is a model of `transformers` whose states are averaged over the tokens, as sentence-transformers does.
@@ -206,9 +206,9 @@ def teach_texts(teacher: Path, examples: Iterable[Example], cache: Path) -> Taug
     path = cache / f"texts-{key}.npy"
     if not path.exists():
         vectors = _sentence_vectors(teacher, texts)
-        with whole(path) as partial, partial.open("wb") as file:
+        with atomic_path(path) as partial, partial.open("wb") as file:
             np.save(file, vectors)
-    return TaughtTexts(texts, np.load(path))
+    return TeacherTexts(texts, np.load(path))
 
 
 def _sentence_vectors(folder: Path, texts: Sequence[str], together: int = 64) -> npt.NDArray[np.float32]:

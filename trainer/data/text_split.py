@@ -15,21 +15,21 @@ VALID_PERCENT = 5
 TEST_PERCENT = 10
 
 
-def normalise(text: str) -> str:
+def normalize_text(text: str) -> str:
     """Return `text` without case, punctuation, compatibility forms of the same letter, or double spaces."""
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     return " ".join(re.sub(r"[\W_]+", " ", folded).split()) or folded.strip()
 
 
 def text_split(text: str) -> Split:
-    """Return the side on which `text` stands: 5 % of all texts are "valid", 10 % "test", by hash of `normalise(text)`.
+    """Return the split of `text` by the hash of `normalize_text(text)`: 5 % of all texts are "valid", 10 % "test".
 
     The bundled model was trained on "train" alone, so any text for which this returns "test" is new to it, wherever
     the recording comes from. The words for digits are "train": a synthesiser spoke them to it.
     """
-    if normalise(text) in DIGIT_WORDS:
+    if normalize_text(text) in DIGIT_WORDS:
         return "train"
-    bucket = int.from_bytes(hashlib.sha256(normalise(text).encode()).digest()[:8], "big") % 100
+    bucket = int.from_bytes(hashlib.sha256(normalize_text(text).encode()).digest()[:8], "big") % 100
     if bucket < TEST_PERCENT:
         return "test"
     return "valid" if bucket < TEST_PERCENT + VALID_PERCENT else "train"

@@ -21,29 +21,29 @@ from clara_search.datasets.labelled import Clip
 from clara_search.errors import FormatError
 from clara_search.models.base import Embeddings, Encoder
 from clara_search.models.batching import choose_device
-from clara_search.models.registry import describe, load_encoder
-from trainer.embeddings.extract import Extraction, Model
-from trainer.embeddings.file_hashes import Contents
-from trainer.embeddings.store import Store
+from clara_search.models.registry import describe_model, load_encoder
+from trainer.embeddings.extract import EncoderSpec, Extractor
+from trainer.embeddings.file_hashes import FileHashes
+from trainer.embeddings.store import EmbeddingStore
 from trainer.evaluation.retrieval import embed_texts
 
-__all__ = ["Model", "Vectors", "embed_clips", "model_of", "text_digest"]
+__all__ = ["ClipEmbeddings", "EncoderSpec", "describe_encoder", "embed_clips", "text_digest"]
 
 log = logging.getLogger(__name__)
 
 _TEXTS_A_BATCH = 512
 
 
-def model_of(model: str, precision: str = "fp32", device: str | None = None) -> Model:
+def describe_encoder(model: str, precision: str = "fp32", device: str | None = None) -> EncoderSpec:
     """Return the model of that name, folder or hub id. Raises UnknownModel or FormatError."""
-    facts = describe(model)
+    facts = describe_model(model)
     fingerprint = f"{facts['fingerprint']}-{precision}"
     load = cache(lambda: load_encoder(model, device, precision))
-    return Model(facts["name"], fingerprint, facts["dim"], load, choose_device(device).type == "cpu")
+    return EncoderSpec(facts["name"], fingerprint, facts["dim"], load, choose_device(device).type == "cpu")
 
 
 @dataclass(frozen=True)
-class Vectors:
+class ClipEmbeddings:
     """What could be embedded.
 
     Attributes:
@@ -65,12 +65,12 @@ class Vectors:
 
 def embed_clips(
     clips: Sequence[Clip],
-    model: Model,
+    model: EncoderSpec,
     folder: Path,
     texts: bool = False,
     window_s: float = DEFAULT_WINDOW_S,
     hop_s: float = DEFAULT_HOP_S,
-) -> Vectors:
+) -> ClipEmbeddings:
     """Return the vectors of `clips`, and of what is said in them where `texts` asks for it, out of `folder` if known.
 
     A recording longer than a window has the mean over its windows, brought back to unit norm. What cannot be read,
@@ -84,18 +84,18 @@ def embed_clips(
 
 
 def _embed_clips(
-    clips: Sequence[Clip], model: Model, folder: Path, texts: bool, cutting: tuple[float, float]
-) -> Vectors:
+    clips: Sequence[Clip], model: EncoderSpec, folder: Path, texts: bool, cutting: tuple[float, float]
+) -> ClipEmbeddings:
     folder.mkdir(parents=True, exist_ok=True)
     problems = dict[int, str]()
     place = folder / hashlib.sha256(f"{model.fingerprint} {model.dim}".encode()).hexdigest()[:16]
     with _held(folder):
-        heard = Store(place / f"audio-{cutting[0]:g}-{cutting[1]:g}", model.dim)
+        heard = EmbeddingStore(place / f"audio-{cutting[0]:g}-{cutting[1]:g}", model.dim)
         before = len(heard)
         digests = _hear(clips, model, heard, folder, problems, cutting)
         fresh, said = len(heard) - before, None
         if texts:
-            said = Store(place / "text", model.dim)
+            said = EmbeddingStore(place / "text", model.dim)
             before = len(said)
             for index, clip in enumerate(clips):
                 if not clip.text:
@@ -103,7 +103,7 @@ def _embed_clips(
             _read([clip for index, clip in enumerate(clips) if index not in problems], model.load, said)
             fresh += len(said) - before
     kept = [index for index in range(len(clips)) if index not in problems]
-    return Vectors(
+    return ClipEmbeddings(
         kept,
         [digests[index].hex() for index in kept],
         heard.vectors([digests[index] for index in kept]),
@@ -135,14 +135,14 @@ def text_digest(clip: Clip) -> bytes:
 
 def _hear(
     clips: Sequence[Clip],
-    model: Model,
-    store: Store,
+    model: EncoderSpec,
+    store: EmbeddingStore,
     folder: Path,
     problems: dict[int, str],
     cutting: tuple[float, float],
 ) -> dict[int, bytes]:
     """Embed the recordings that `store` has not; return the digest of each by its position."""
-    contents = Contents(folder / "contents.jsonl")
+    contents = FileHashes(folder / "contents.jsonl")
     digests: dict[int, bytes] = {}
     unknown = []
     for index, clip in enumerate(clips):
@@ -152,14 +152,14 @@ def _hear(
         else:
             unknown.append(index)
     if unknown:
-        extraction = Extraction(clips, model, store, contents, cutting)
+        extraction = Extractor(clips, model, store, contents, cutting)
         extraction.run(unknown)
         digests |= extraction.digests
         problems |= extraction.problems
     return digests
 
 
-def _read(clips: Sequence[Clip], encoder: Callable[[], Encoder], store: Store) -> None:
+def _read(clips: Sequence[Clip], encoder: Callable[[], Encoder], store: EmbeddingStore) -> None:
     """Embed the texts that `store` has not."""
     fresh = list({digest: clip for clip in clips if (digest := text_digest(clip)) not in store}.items())
     for first in range(0, len(fresh), _TEXTS_A_BATCH):

@@ -22,15 +22,15 @@ from tqdm import tqdm
 
 from clara_search.audio.decode import load_audio
 from clara_search.audio.waveform import Waveform
-from clara_search.audio.windows import cut, windows
+from clara_search.audio.windows import crop, window_spans
 from clara_search.cpu import core_count
 from clara_search.datasets.labelled import Clip
-from clara_search.datasets.readers import content_of
+from clara_search.datasets.readers import read_audio_bytes
 from clara_search.errors import ClaraError
 from clara_search.models.base import Embeddings, Encoder
-from clara_search.models.windows import mean_direction
-from trainer.embeddings.file_hashes import Contents
-from trainer.embeddings.store import Store
+from clara_search.models.windows import mean_embedding
+from trainer.embeddings.file_hashes import FileHashes
+from trainer.embeddings.store import EmbeddingStore
 from trainer.runtime.threads import torch_threads
 
 WINDOWS_A_BATCH, SECONDS_A_BATCH = 256, 1280.0
@@ -38,7 +38,7 @@ WINDOWS_A_BATCH, SECONDS_A_BATCH = 256, 1280.0
 
 
 @dataclass(frozen=True)
-class Model:
+class EncoderSpec:
     """What is known of a model before it is loaded, which happens when there is something to embed.
 
     With `parallel` several threads may use the encoder at once.
@@ -60,7 +60,7 @@ class _Heard(NamedTuple):
     reason: str | None = None
 
 
-class Extraction:
+class Extractor:
     """Embeds clips into `store`, whose windows of `cutting` (seconds of a window, and from one to the next) it makes.
 
     Attributes:
@@ -69,7 +69,12 @@ class Extraction:
     """
 
     def __init__(
-        self, clips: Sequence[Clip], model: Model, store: Store, contents: Contents, cutting: tuple[float, float]
+        self,
+        clips: Sequence[Clip],
+        model: EncoderSpec,
+        store: EmbeddingStore,
+        contents: FileHashes,
+        cutting: tuple[float, float],
     ) -> None:
         self.digests: dict[int, bytes] = {}
         self.problems: dict[int, str] = {}
@@ -126,13 +131,13 @@ class Extraction:
 
     def _read(self, position: int, rate: int) -> _Heard:
         try:
-            content = content_of(self._clips[position].audio)
+            content = read_audio_bytes(self._clips[position].audio)
             digest = hashlib.sha256(content).digest()
             if digest in self._store:
                 return _Heard(position, digest)
             waveform = load_audio(content, rate)
-            found = windows(len(waveform) / rate, *self._cutting)
-            return _Heard(position, digest, [cut(waveform, window, rate) for window in found])
+            found = window_spans(len(waveform) / rate, *self._cutting)
+            return _Heard(position, digest, [crop(waveform, window, rate) for window in found])
         except Exception as error:  # a decoder may fail in any way, and that costs its own file only
             return _Heard(position, reason=_reason(error))
 
@@ -170,7 +175,7 @@ def _is_batch(gathered: Sequence[_Heard], rate: int) -> bool:
 
 
 def _mean(vectors: Embeddings) -> Embeddings:
-    return vectors[0] if len(vectors) == 1 else mean_direction(vectors)
+    return vectors[0] if len(vectors) == 1 else mean_embedding(vectors)
 
 
 def _reason(error: Exception) -> str:

@@ -8,14 +8,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from clara_search.datasets.example import Stored
+from clara_search.datasets.example import ByteRange
 from clara_search.datasets.labelled import Clip
 
 _Stamp = tuple[str, int, int, int]
 """Place, offset within it, size in bytes and time of modification in nanoseconds."""
 
 
-class Contents:
+class FileHashes:
     """The SHA-256 of files by their place, size and time; a context, in which more can be noted."""
 
     def __init__(self, path: Path) -> None:
@@ -35,7 +35,7 @@ class Contents:
         except (OSError, ValueError):
             return None
 
-    def __enter__(self) -> Contents:
+    def __enter__(self) -> FileHashes:
         self._file = self._path.open("a", encoding="utf-8")
         self._file.write("\n")  # ends a line that a run which was killed has begun
         return self
@@ -56,7 +56,7 @@ class Contents:
             self._file.write(json.dumps([*stamp, digest.hex()]) + "\n")
 
     def _stamp(self, clip: Clip) -> _Stamp:
-        if not isinstance(clip.audio, Stored):
+        if not isinstance(clip.audio, ByteRange):
             status = clip.audio.stat()
             return str(clip.audio), 0, status.st_size, status.st_mtime_ns
         place = clip.audio.place

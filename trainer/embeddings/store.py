@@ -14,7 +14,7 @@ from clara_search.models.base import Embeddings
 _DIGEST = 32
 
 
-class Store:
+class EmbeddingStore:
     """Vectors in `folder`, by the SHA-256 of what they are of; what was written half is cut off when it is opened."""
 
     def __init__(self, folder: Path, dim: int) -> None:

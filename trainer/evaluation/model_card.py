@@ -9,11 +9,11 @@ from clara_search.metrics.intervals import Interval
 from clara_search.metrics.retrieval import RetrievalScores
 from trainer.config.recipe import RECIPES, Recipe
 from trainer.data.corpus import Corpus
-from trainer.data.splits import Sides
-from trainer.evaluation.report import Report
+from trainer.data.splits import Splits
+from trainer.evaluation.report import EvaluationReport
 
 
-def model_card(recipe: Recipe, corpus: Corpus, sides: Sides, report: Report, parameters: int) -> str:
+def model_card(recipe: Recipe, corpus: Corpus, sides: Splits, report: EvaluationReport, parameters: int) -> str:
     """Return the card as Markdown with the front matter that the Hugging Face hub reads.
 
     The author's part is `recipes/NAME.md`, where there is one.
@@ -30,7 +30,7 @@ def model_card(recipe: Recipe, corpus: Corpus, sides: Sides, report: Report, par
     return "\n\n".join(parts) + "\n"
 
 
-def _front_matter(corpus: Corpus, sides: Sides) -> str:
+def _front_matter(corpus: Corpus, sides: Splits) -> str:
     languages = sorted({corpus.examples[index].language for index in sides.train} - {"zxx", "und"})
     listed = "\n".join(f"- {language}" for language in languages)
     sources = sorted({corpus.examples[index].source for index in sides.train} - {""})
@@ -41,7 +41,7 @@ def _front_matter(corpus: Corpus, sides: Sides) -> str:
     )
 
 
-def _sizes(recipe: Recipe, corpus: Corpus, sides: Sides, parameters: int) -> str:
+def _sizes(recipe: Recipe, corpus: Corpus, sides: Splits, parameters: int) -> str:
     hours = sum(corpus.duration_s(index) for index in sides.train) / 3600
     speakers = ", ".join(recipe.data.held_out_speakers)
     others = [
@@ -60,7 +60,7 @@ def _sizes(recipe: Recipe, corpus: Corpus, sides: Sides, parameters: int) -> str
     )
 
 
-def _retrieval(report: Report) -> str:
+def _retrieval(report: EvaluationReport) -> str:
     lines = [
         'Retrieval by texts that were never trained on. "speech in all" asks for speech among all held-out recordings, '
         '"speech" among those of speech alone. A text is asked for once; all recordings of it are right.',
@@ -89,7 +89,7 @@ def _scores(scores: RetrievalScores) -> str:
     )
 
 
-def _digits(report: Report) -> str:
+def _digits(report: EvaluationReport) -> str:
     def row(language: str, score: Accuracy) -> str:
         low, high = score.interval
         return f"| {language} | {score.n} | {score.accuracy:.2f} [{low:.2f}, {high:.2f}] | {score.chance:.2f} |"
@@ -105,7 +105,7 @@ def _digits(report: Report) -> str:
     )
 
 
-def _abilities(report: Report) -> str:
+def _abilities(report: EvaluationReport) -> str:
     """Return the other scores, each with the number of its queries, the size of its gallery and chance."""
     found = report.abilities
     rows = [
@@ -143,7 +143,7 @@ def _at(scores: RetrievalScores, k: int) -> tuple[float, Interval, float]:
     return scores.recall[k], scores.recall_interval[k], scores.chance_recall[k]
 
 
-def _sources(corpus: Corpus, sides: Sides) -> str:
+def _sources(corpus: Corpus, sides: Splits) -> str:
     counts = Counter(corpus.examples[index].source for index in sides.train)
     licences: defaultdict[str, set[str]] = defaultdict(set)
     for index in sides.train:

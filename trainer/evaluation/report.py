@@ -11,18 +11,18 @@ from clara_search.models.base import Encoder
 from trainer.config.recipe import Recipe
 from trainer.data.corpus import Corpus
 from trainer.data.digits import DIGITS
-from trainer.data.splits import Sides
-from trainer.evaluation.retrieval import Scores, score
-from trainer.evaluation.suites import Abilities, Heard, hear, measure
+from trainer.data.splits import Splits
+from trainer.evaluation.retrieval import Scores, score_pairs
+from trainer.evaluation.suites import EmbeddedCorpus, SuiteScores, embed_corpus, score_suites
 
 
 @dataclass(frozen=True)
-class Report:
+class EvaluationReport:
     """All scores of a model: retrieval by queries and gallery, digits by language ("all" is all of them), abilities."""
 
     retrieval: Scores
     digits: dict[str, Accuracy]
-    abilities: Abilities
+    abilities: SuiteScores
 
     def as_dict(self) -> dict[str, Any]:
         """Return the scores as JSON takes them."""
@@ -35,22 +35,22 @@ class Report:
         }
 
 
-def evaluate(encoder: Encoder, corpus: Corpus, sides: Sides, recipe: Recipe) -> Report:
+def evaluate(encoder: Encoder, corpus: Corpus, sides: Splits, recipe: Recipe) -> EvaluationReport:
     """Score `encoder` on the test, new-speaker and digit sides of `corpus`; recordings are cut as in training.
 
     What a side has no recordings for has no score.
     """
     mel, longest_s = recipe.model.mel, recipe.data.max_audio_s
     test, new, digits = (
-        hear(encoder, corpus, side, mel, longest_s) for side in (sides.test, sides.new_speaker, sides.digits)
+        embed_corpus(encoder, corpus, side, mel, longest_s) for side in (sides.test, sides.new_speaker, sides.digits)
     )
-    found = score(encoder, test.examples, test.vectors) if test.examples else {}
+    found = score_pairs(encoder, test.examples, test.vectors) if test.examples else {}
     if new.examples:
-        found["new speakers"] = score(encoder, new.examples, new.vectors)["all"]
-    return Report(found, _digits(encoder, digits), measure(encoder, test, new))
+        found["new speakers"] = score_pairs(encoder, new.examples, new.vectors)["all"]
+    return EvaluationReport(found, _digits(encoder, digits), score_suites(encoder, test, new))
 
 
-def _digits(encoder: Encoder, spoken: Heard) -> dict[str, Accuracy]:
+def _digits(encoder: Encoder, spoken: EmbeddedCorpus) -> dict[str, Accuracy]:
     """Name each recorded digit by the nearest of the ten words of its language."""
     scores: dict[str, Accuracy] = {}
     all_named: list[str] = []

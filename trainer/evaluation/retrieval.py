@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from clara_search.datasets.example import Example
-from clara_search.metrics.retrieval import RetrievalScores, retrieval
+from clara_search.metrics.retrieval import RetrievalScores, score_retrieval
 from clara_search.models.base import Embeddings, Encoder
-from trainer.data.text_split import normalise
+from trainer.data.text_split import normalize_text
 
 KS = (1, 5, 10)
 
@@ -18,12 +18,12 @@ Scores = dict[str, dict[str, RetrievalScores]]
 """By the name of a set of queries and their gallery, then "text_to_audio" and "audio_to_text"."""
 
 
-def score(encoder: Encoder, examples: Sequence[Example], audio: Embeddings) -> Scores:
+def score_pairs(encoder: Encoder, examples: Sequence[Example], audio: Embeddings) -> Scores:
     """Return the scores of all examples and of each kind, both ways.
 
     A kind is scored twice: in a gallery of its own ("sound"), and as queries to the gallery of all ("sound in all").
     """
-    keys = [normalise(example.text) for example in examples]
+    keys = [normalize_text(example.text) for example in examples]
     firsts = {key: position for position, key in reversed(list(enumerate(keys)))}
     unique = sorted(firsts)
     described = [examples[firsts[key]] for key in unique]
@@ -36,10 +36,10 @@ def score(encoder: Encoder, examples: Sequence[Example], audio: Embeddings) -> S
     def both_ways(asked: npt.NDArray[np.bool_], gallery: npt.NDArray[np.bool_]) -> dict[str, RetrievalScores]:
         asked_texts, gallery_texts = (np.isin(text_groups, audio_groups[clips]) for clips in (asked, gallery))
         return {
-            "text_to_audio": retrieval(
+            "text_to_audio": score_retrieval(
                 texts[asked_texts], audio[gallery], text_groups[asked_texts], audio_groups[gallery], KS
             ),
-            "audio_to_text": retrieval(
+            "audio_to_text": score_retrieval(
                 audio[asked], texts[gallery_texts], audio_groups[asked], text_groups[gallery_texts], KS
             ),
         }

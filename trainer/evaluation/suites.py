@@ -13,12 +13,12 @@ from clara_search.audio.mel import MelConfig, log_mel_statistics
 from clara_search.classification.prompts import class_embeddings
 from clara_search.datasets.example import Example
 from clara_search.metrics.accuracy import Accuracy, accuracy
-from clara_search.metrics.retrieval import RetrievalScores, among_themselves, retrieval
+from clara_search.metrics.retrieval import RetrievalScores, score_retrieval, self_retrieval
 from clara_search.models.base import Embeddings, Encoder
-from trainer.config.recipe import bundled
+from trainer.config.recipe import bundled_file
 from trainer.data.captions import Translations
 from trainer.data.corpus import Corpus
-from trainer.data.text_split import normalise
+from trainer.data.text_split import normalize_text
 
 GALLERY = 1000
 """Utterances that one is found among; of more, so many are drawn by chance, always the same."""
@@ -47,7 +47,7 @@ LANGUAGES = ("es", "fr", "de", "it", "ru")
 
 
 @dataclass(frozen=True)
-class Alike:
+class AudioSimilarity:
     """How well recordings find those that are like them, beside the statistics of their log-mels."""
 
     model: RetrievalScores
@@ -55,7 +55,7 @@ class Alike:
 
 
 @dataclass(frozen=True)
-class Abilities:
+class SuiteScores:
     """Scores of what a model can do.
 
     Attributes:
@@ -70,7 +70,7 @@ class Abilities:
     classes: Accuracy | None
     class_recall: dict[str, float]
     languages: dict[str, RetrievalScores]
-    alike: dict[str, Alike]
+    alike: dict[str, AudioSimilarity]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the scores as JSON takes them."""
@@ -87,38 +87,40 @@ class Abilities:
 
 
 @dataclass(frozen=True)
-class Heard:
+class EmbeddedCorpus:
     """Recordings with their vectors, (n, dim), and the statistics of their log-mels, (n, 2 * n_mels)."""
 
     examples: Sequence[Example]
     vectors: Embeddings
     statistics: Embeddings
 
-    def of(self, chosen: Sequence[int]) -> Heard:
+    def of(self, chosen: Sequence[int]) -> EmbeddedCorpus:
         """Return some of them."""
         rows = list(chosen)
-        return Heard([self.examples[row] for row in rows], self.vectors[rows], self.statistics[rows])
+        return EmbeddedCorpus([self.examples[row] for row in rows], self.vectors[rows], self.statistics[rows])
 
-    def where(self, kind: str) -> Heard:
+    def where(self, kind: str) -> EmbeddedCorpus:
         """Return those of a kind."""
         return self.of([row for row, example in enumerate(self.examples) if example.kind == kind])
 
 
-def hear(encoder: Encoder, corpus: Corpus, indices: Sequence[int], mel: MelConfig, max_audio_s: float) -> Heard:
+def embed_corpus(
+    encoder: Encoder, corpus: Corpus, indices: Sequence[int], mel: MelConfig, max_audio_s: float
+) -> EmbeddedCorpus:
     """Return `indices` of `corpus`, each heard for at most `max_audio_s`."""
     longest = round(max_audio_s * corpus.sample_rate)
     waveforms = [corpus.waveform(index)[:longest] for index in indices]
     statistics = np.zeros((len(waveforms), 2 * mel.n_mels), dtype=np.float32)
     for row, waveform in enumerate(waveforms):
         statistics[row] = log_mel_statistics(waveform, mel)
-    return Heard([corpus.examples[index] for index in indices], encoder.encode_audio(waveforms), statistics)
+    return EmbeddedCorpus([corpus.examples[index] for index in indices], encoder.encode_audio(waveforms), statistics)
 
 
-def measure(encoder: Encoder, known: Heard, new: Heard) -> Abilities:
+def score_suites(encoder: Encoder, known: EmbeddedCorpus, new: EmbeddedCorpus) -> SuiteScores:
     """Score `encoder` on held-out recordings; those of `new` are by speakers that were not trained on."""
     speech, sounds = known.where("speech"), known.where("sound")
     classes, class_recall = _classes(encoder, sounds)
-    return Abilities(
+    return SuiteScores(
         {name: found for name, some in (("known", speech), ("new", new)) if (found := _thousand(encoder, some))},
         classes,
         class_recall,
@@ -127,19 +129,19 @@ def measure(encoder: Encoder, known: Heard, new: Heard) -> Abilities:
     )
 
 
-def _thousand(encoder: Encoder, speech: Heard) -> RetrievalScores | None:
+def _thousand(encoder: Encoder, speech: EmbeddedCorpus) -> RetrievalScores | None:
     transcribed = [row for row, x in enumerate(speech.examples) if x.language == x.text_language]
     if not transcribed:
         return None
     chosen = np.random.default_rng(0).permutation(transcribed)[:GALLERY]
     some = speech.of(chosen.tolist())
-    groups = np.array([normalise(example.text) for example in some.examples])
+    groups = np.array([normalize_text(example.text) for example in some.examples])
     _, first = np.unique(groups, return_index=True)
     texts = encoder.encode_text([some.examples[row].text for row in first])
-    return retrieval(texts, some.vectors, groups[first], groups)
+    return score_retrieval(texts, some.vectors, groups[first], groups)
 
 
-def _classes(encoder: Encoder, sounds: Heard) -> tuple[Accuracy | None, dict[str, float]]:
+def _classes(encoder: Encoder, sounds: EmbeddedCorpus) -> tuple[Accuracy | None, dict[str, float]]:
     named = _of_classes(sounds)
     present = sorted({name for _, name in named})
     if len(present) < 2:
@@ -154,7 +156,7 @@ def _classes(encoder: Encoder, sounds: Heard) -> tuple[Accuracy | None, dict[str
     return accuracy(guessed, right, len(present)), recalls
 
 
-def _of_classes(sounds: Heard) -> list[tuple[int, str]]:
+def _of_classes(sounds: EmbeddedCorpus) -> list[tuple[int, str]]:
     """Return the rows whose name tells one of `CLASSES`, and which."""
     named: list[tuple[int, str]] = []
     for row, example in enumerate(sounds.examples):
@@ -164,26 +166,26 @@ def _of_classes(sounds: Heard) -> list[tuple[int, str]]:
     return named
 
 
-def _languages(encoder: Encoder, sounds: Heard) -> dict[str, RetrievalScores]:
-    table = Translations.load(bundled("sounds.csv"))
-    groups = np.array([normalise(example.text) for example in sounds.examples])
+def _languages(encoder: Encoder, sounds: EmbeddedCorpus) -> dict[str, RetrievalScores]:
+    table = Translations.load(bundled_file("sounds.csv"))
+    groups = np.array([normalize_text(example.text) for example in sounds.examples])
     found: dict[str, RetrievalScores] = {}
     for language in LANGUAGES:
         names = {group: table.translate(str(group), language) for group in np.unique(groups)}
         asked = {group: name for group, name in names.items() if name is not None}
         if asked:
             texts = encoder.encode_text(list(asked.values()), language)
-            found[language] = retrieval(texts, sounds.vectors, np.array(list(asked)), groups)
+            found[language] = score_retrieval(texts, sounds.vectors, np.array(list(asked)), groups)
     return found
 
 
-def _alike(speech: Heard, sounds: Heard) -> dict[str, Alike]:
-    words = np.array([f"{example.language} {normalise(example.text)}" for example in speech.examples])
+def _alike(speech: EmbeddedCorpus, sounds: EmbeddedCorpus) -> dict[str, AudioSimilarity]:
+    words = np.array([f"{example.language} {normalize_text(example.text)}" for example in speech.examples])
     speakers = np.array([example.speaker or example.key for example in speech.examples])
-    kinds = np.array([normalise(example.text) for example in sounds.examples])
+    kinds = np.array([normalize_text(example.text) for example in sounds.examples])
     named = _of_classes(sounds)
     classed = sounds.of([row for row, _ in named])
-    found: dict[str, Alike] = {}
+    found: dict[str, AudioSimilarity] = {}
     for name, some, groups, owners in (
         ("same words, another speaker", speech, words, speakers),
         ("same sound", sounds, kinds, None),
@@ -195,5 +197,7 @@ def _alike(speech: Heard, sounds: Heard) -> dict[str, Alike]:
         spread = some.statistics - some.statistics.mean(axis=0)
         spread /= np.maximum(spread.std(axis=0), 1e-6)
         spread /= np.maximum(np.linalg.norm(spread, axis=1, keepdims=True), 1e-12)
-        found[name] = Alike(among_themselves(some.vectors, groups, owners), among_themselves(spread, groups, owners))
+        found[name] = AudioSimilarity(
+            self_retrieval(some.vectors, groups, owners), self_retrieval(spread, groups, owners)
+        )
     return found

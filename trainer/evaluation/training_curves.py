@@ -7,7 +7,7 @@ from pathlib import Path
 from trainer.runtime.log_table import Row
 
 
-def draw(rows: list[Row], path: Path) -> None:
+def draw_training_curves(rows: list[Row], path: Path) -> None:
     """Draw the loss, the recall of held-out texts beside chance, and the temperatures, over epochs, as a PNG."""
     import matplotlib as mpl
 

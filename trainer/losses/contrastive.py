@@ -15,7 +15,7 @@ from torch.distributed.nn.functional import all_gather
 from trainer.config.loss import LossConfig
 
 
-def gathered(tensor: Tensor) -> Tensor:
+def gather_with_gradients(tensor: Tensor) -> Tensor:
     """Return the rows of `tensor` of all processes, in order, with gradients; of this one where there are no others."""
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return tensor
@@ -39,7 +39,7 @@ def contrastive_loss(
     groups = (
         groups if config.multi_positive else torch.arange(len(groups), device=groups.device) + _rank() * len(groups)
     )
-    positives = groups[:, None] == gathered(groups)[None, :]
+    positives = groups[:, None] == gather_with_gradients(groups)[None, :]
     with torch.autocast(audio.device.type, enabled=False):  # bf16 would blur cosines that a temperature multiplies
         return _contrastive_loss(audio.float(), text.float(), positives, config, audio_scale, text_scale, bias)
 
@@ -56,7 +56,7 @@ def _contrastive_loss(
     losses = []
     for dim in (audio.shape[1], *config.prefixes):
         heard, said = _prefix(audio, dim), _prefix(text, dim)
-        to_text, to_audio = heard @ gathered(said).T, said @ gathered(heard).T
+        to_text, to_audio = heard @ gather_with_gradients(said).T, said @ gather_with_gradients(heard).T
         if config.kind == "sigmoid":
             assert bias is not None
             # One process sees each of its pairs twice, from either side: the mean counts both.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from clara_search.models.clara.phone_head import BLANK, Spoken
-from trainer.phones.bigrams import pairs_of
+from clara_search.models.clara.phone_head import BLANK, PhoneHead
+from trainer.phones.bigrams import known_phone_bigrams
 
 
 def phone_loss(logits: Tensor, mask: Tensor | None, targets: Tensor, lengths: Tensor) -> Tensor:
@@ -30,7 +30,7 @@ def phone_loss(logits: Tensor, mask: Tensor | None, targets: Tensor, lengths: Te
     )
 
 
-def reading_loss(spoken: Spoken, text: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
+def text_phone_loss(spoken: PhoneHead, text: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
     """Return how far unit vectors `text` (batch, dim) are from those of their phones: 1 - cosine, summed.
 
     `targets` and `lengths` are those of `phone_loss`; a text without phones has no part in it.
@@ -38,5 +38,7 @@ def reading_loss(spoken: Spoken, text: Tensor, targets: Tensor, lengths: Tensor)
     said = lengths > 0
     if not said.any():
         return text.sum() * 0.0
-    vectors = F.normalize(spoken.embed(pairs_of(targets[said], lengths[said], spoken.phones)).float(), dim=-1)
+    vectors = F.normalize(
+        spoken.embed(known_phone_bigrams(targets[said], lengths[said], spoken.phones)).float(), dim=-1
+    )
     return (1.0 - (text[said] * vectors).sum(dim=1)).sum()

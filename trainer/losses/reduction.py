@@ -8,6 +8,6 @@ import torch
 from torch import Tensor
 
 
-def mean_of(sums: Sequence[Tensor], count: Tensor) -> Tensor:
+def mean_of_parts(sums: Sequence[Tensor], count: Tensor) -> Tensor:
     """Return what was summed in parts, divided by `count`."""
     return torch.stack(list(sums)).sum() / count.clamp_min(1)

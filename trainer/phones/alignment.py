@@ -10,7 +10,7 @@ from clara_search.models.clara.phone_head import BLANK
 _WORD = re.compile(r"\S+")
 
 
-def slots_of(
+def phone_slots(
     text: str, said: Sequence[Sequence[int]], spans: Sequence[tuple[int, int]], per_token: int
 ) -> list[int] | None:
     """Return the phones of each token, `per_token` slots for each, blanks behind them; None where words do not match.

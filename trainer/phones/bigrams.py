@@ -6,15 +6,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clara_search.models.clara.phone_head import BLANK, count_pairs
+from clara_search.models.clara.phone_head import BLANK, expected_phone_bigrams
 
 _CERTAIN = 100.0
 """The logit of a phone that is certain."""
 
 
-def pairs_of(targets: Tensor, lengths: Tensor, phones: int) -> Tensor:
-    """Return `count_pairs` of what is certainly said: `targets` (batch, longest) of indices, `lengths` (batch,)."""
+def known_phone_bigrams(targets: Tensor, lengths: Tensor, phones: int) -> Tensor:
+    """Return `expected_phone_bigrams` of known phones: `targets` (batch, longest) of indices, `lengths` (batch,)."""
     slots = targets.new_full((len(targets), 2 * targets.shape[1] + 1), BLANK)  # a blank keeps equal neighbours apart
     slots[:, 1::2] = targets
     there = torch.arange(slots.shape[1], device=targets.device)[None] <= 2 * lengths[:, None]
-    return count_pairs(F.one_hot(slots, phones + 1) * _CERTAIN, there)
+    return expected_phone_bigrams(F.one_hot(slots, phones + 1) * _CERTAIN, there)

@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from clara_search.datasets.example import Example
 from clara_search.models.clara.phone_head import BLANK, PHONES
-from trainer.phones.bigrams import pairs_of
+from trainer.phones.bigrams import known_phone_bigrams
 from trainer.phones.espeak import SpeechError, pronounce
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ _BOPOMOFO = dict(
 _LANGUAGE_SWITCH = re.compile(r"\([^)]*\)")
 
 
-def phones(text: str, language: str, apart: bool = False) -> str:
+def text_to_phones(text: str, language: str, apart: bool = False) -> str:
     """Return the phones of `text`, a letter of `PHONES` each; "" where espeak-ng does not know `language`.
 
     With `apart` there is a space where espeak-ng begins a new word. Chinese is taken to be written in Bopomofo, whose
@@ -55,24 +55,26 @@ def phones(text: str, language: str, apart: bool = False) -> str:
     return (" " if apart else "").join(parts).translate(_FOLDED)
 
 
-def words(text: str, language: str) -> list[str]:
+def words_to_phones(text: str, language: str) -> list[str]:
     """Return the phones of each word of `text`, in its context where espeak-ng keeps the words apart."""
-    together = phones(text, language, apart=True).split(" ")
+    together = text_to_phones(text, language, apart=True).split(" ")
     written = text.split()
-    return together if len(together) == len(written) else [phones(word, language) for word in written]
+    return together if len(together) == len(written) else [text_to_phones(word, language) for word in written]
 
 
-def indices(said: str, inventory: str) -> list[int]:
+def phone_indices(said: str, inventory: str) -> list[int]:
     """Return where each phone of `said` stands in `inventory`, counted from 1; what is not in it is dropped."""
     return [at + BLANK + 1 for phone in said if (at := inventory.find(phone)) >= 0]
 
 
-class Phones:
+class PhoneTargets:
     """The phones of recordings as indices above `BLANK` into `inventory`."""
 
     def __init__(self, examples: Iterable[Example], inventory: str = PHONES) -> None:
         keys = sorted({_key(example) for example in examples} - {("", "")})
-        self._said = {(text, language): indices(phones(text, language), inventory) for text, language in keys}
+        self._said = {
+            (text, language): phone_indices(text_to_phones(text, language), inventory) for text, language in keys
+        }
         silent = Counter(language for (_, language), said in self._said.items() if not said)
         for language, count in sorted(silent.items()):
             log.warning(
@@ -88,7 +90,7 @@ class Phones:
         return [said for said in self._said.values() if said]
 
 
-def principal_pairs(texts: Sequence[Sequence[int]], phones: int, dim: int) -> Tensor:
+def principal_bigrams(texts: Sequence[Sequence[int]], phones: int, dim: int) -> Tensor:
     """Return (dim, phones * phones + phones): the directions in which the pairs of `texts` differ most.
 
     Pairs count by how few texts have them (inverse document frequency). A matrix of pairs to vectors that begins here
@@ -97,7 +99,9 @@ def principal_pairs(texts: Sequence[Sequence[int]], phones: int, dim: int) -> Te
     parts = []
     for at in range(0, len(texts), 256):
         part = [torch.tensor(text) for text in texts[at : at + 256]]
-        parts.append(pairs_of(pad_sequence(part, batch_first=True), torch.tensor([len(x) for x in part]), phones))
+        parts.append(
+            known_phone_bigrams(pad_sequence(part, batch_first=True), torch.tensor([len(x) for x in part]), phones)
+        )
     counts = torch.cat(parts)
     rarity = torch.log(1.0 / ((counts > 0.3).float().mean(dim=0) + 1e-3))
     _, _, directions = torch.pca_lowrank(F.normalize(counts * rarity, dim=1), min(dim, *counts.shape), center=False)

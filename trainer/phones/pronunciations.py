@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from clara_search.errors import ClaraError, FormatError
-from trainer.phones.g2p import phones
+from trainer.phones.g2p import text_to_phones
 
 SHARES: Mapping[str, float] = {
     "en": 0.36,
@@ -36,7 +36,7 @@ _LONGEST = 10
 
 
 @dataclass(frozen=True)
-class Reading:
+class Pronunciation:
     """A text, its language and its phones: letters of the IPA, with a space between words."""
 
     text: str
@@ -44,7 +44,7 @@ class Reading:
     phones: str
 
 
-def draw(count: int, seed: int = 0, shares: Mapping[str, float] = SHARES) -> Iterator[Reading]:
+def sample_pronunciations(count: int, seed: int = 0, shares: Mapping[str, float] = SHARES) -> Iterator[Pronunciation]:
     """Yield `count` readings of one to twelve words, written in several ways, the same for the same seed.
 
     Raises ClaraError without `wordfreq`, SpeechError without espeak-ng.
@@ -66,12 +66,12 @@ def draw(count: int, seed: int = 0, shares: Mapping[str, float] = SHARES) -> Ite
             length = min(1 + int(rng.geometric(0.25)) if rng.random() < 0.8 else 1, _LONGEST)
             drawn = [words[index] for index in np.searchsorted(bounds, rng.random(length), side="right")]
             text = _written(drawn, rng)
-            yield Reading(text, language, " ".join(_pronounced(word, language) for word in drawn))
+            yield Pronunciation(text, language, " ".join(_pronounced(word, language) for word in drawn))
 
 
 @lru_cache(maxsize=WORDS)
 def _pronounced(word: str, language: str) -> str:
-    return phones(word, language)
+    return text_to_phones(word, language)
 
 
 def _is_word(word: str) -> bool:
@@ -91,10 +91,10 @@ def _written(words: Sequence[str], rng: np.random.Generator) -> str:
     return sentence[0].upper() + sentence[1:] + ("." if rng.random() < 0.6 else "!?"[rng.integers(2)])
 
 
-def load_readings(path: Path) -> list[Reading]:
+def load_pronunciations(path: Path) -> list[Pronunciation]:
     """Read what `readings_command` wrote. Raises FormatError, naming the line, for what it did not write."""
     try:
         with path.open(encoding="utf-8") as lines:
-            return [Reading(**json.loads(line)) for line in lines]
+            return [Pronunciation(**json.loads(line)) for line in lines]
     except (OSError, ValueError, TypeError) as error:
         raise FormatError(f"{path}: not a file of readings ({error})") from error

@@ -20,7 +20,7 @@ from trainer.config.recipe import Recipe
 from trainer.data.corpus import Corpus, load_corpus
 
 
-class Clock(Callback):
+class ThroughputTimer(Callback):
     """Logs, for each epoch, the pairs trained on in a second and the share of the time that steps waited for data."""
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class Stopped(ClaraError):
         self.planned = planned
 
 
-class LastValidated(Callback):
+class LastValidation(Callback):
     """Validates behind the last epoch, whatever the number of epochs from validation to validation."""
 
     def __init__(self, every: int) -> None:
@@ -76,7 +76,7 @@ class LastValidated(Callback):
         trainer.check_val_every_n_epoch = 1 if last else self._every
 
 
-class Patience(EarlyStopping):
+class EarlyStop(EarlyStopping):
     """Stops when so many validations brought nothing better; a run that has stopped so does not begin again."""
 
     def __init__(self, monitor: str, patience: int) -> None:
@@ -91,7 +91,7 @@ class Patience(EarlyStopping):
         trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience
 
 
-class StopGently(Callback):
+class GracefulStop(Callback):
     """On SIGINT, SIGTERM or SIGUSR1, or after `minutes`: ends the step, or the epoch if it was its last, and stops.
 
     `stopped` says so behind the training, unless that was at its end anyway.

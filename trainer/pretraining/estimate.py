@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
-from trainer.data.dataset import Pairs
+from trainer.data.dataset import PairDataset
 from trainer.pretraining.run import Loaders, Prepared
 
 _SAMPLE = 4
@@ -41,7 +41,7 @@ def _bytes_of_a_pair(ready: Prepared) -> float:
         return tensor
 
     longest = sorted(ready.sides.train, key=ready.corpus.duration_s)[-_SAMPLE:]
-    pairs = Pairs(ready.corpus, longest, ready.recipe, ready.tokenizer, training=True)
+    pairs = PairDataset(ready.corpus, longest, ready.recipe, ready.tokenizer, training=True)
     batch = pairs[0, [(index, draw) for draw, index in enumerate(longest)]]
     module = ready.module.train()
     weights = {p.untyped_storage().data_ptr() for p in module.parameters()}

@@ -11,14 +11,14 @@ import torch
 
 from clara_search.datasets.example import Example
 from clara_search.errors import FormatError
-from clara_search.files.atomic import whole
+from clara_search.files.atomic import atomic_path
 from clara_search.models.clara.checkpoint import TOKENIZER_FILE, load_model, read_weights
 from clara_search.models.clara.towers import Clara, ClaraConfig
-from clara_search.models.registry import find
+from clara_search.models.registry import find_model
 from clara_search.text.tokenizer import Tokenizer
 from trainer.config.recipe import Recipe
 from trainer.config.sections import TowersConfig
-from trainer.phones.g2p import principal_pairs
+from trainer.phones.g2p import principal_bigrams
 
 log = logging.getLogger(__name__)
 
@@ -29,10 +29,10 @@ Towers = Mapping[str, tuple[Clara, Tokenizer]]
 def load_towers(config: TowersConfig) -> Towers:
     """Load the models that `config` takes a tower of."""
     named = (("audio", config.audio), ("text", config.text))
-    return {name: load_model(find(model)) for name, model in named if model}
+    return {name: load_model(find_model(model)) for name, model in named if model}
 
 
-def configured(recipe: Recipe, towers: Towers) -> ClaraConfig:
+def resolve_config(recipe: Recipe, towers: Towers) -> ClaraConfig:
     """Return the configuration of the model to train: that of the recipe, with the towers it takes from others.
 
     Raises FormatError for towers of different dimensions, and for losses that ask for what is not there.
@@ -56,7 +56,7 @@ def configured(recipe: Recipe, towers: Towers) -> ClaraConfig:
     return config
 
 
-def begin(model: Clara, recipe: Recipe, towers: Towers, texts: Sequence[Sequence[int]] = ()) -> None:
+def init_weights(model: Clara, recipe: Recipe, towers: Towers, texts: Sequence[Sequence[int]] = ()) -> None:
     """Give `model` the weights that the recipe begins with.
 
     A matrix of phone pairs that comes from nowhere begins as the principal components of `texts`, phones by index.
@@ -64,7 +64,7 @@ def begin(model: Clara, recipe: Recipe, towers: Towers, texts: Sequence[Sequence
     taken: dict[str, torch.Tensor] = {}
     if recipe.towers.begin:
         wanted = model.state_dict()
-        weights = read_weights(find(recipe.towers.begin))
+        weights = read_weights(find_model(recipe.towers.begin))
         taken = {name: x.float() for name, x in weights.items() if name in wanted and x.shape == wanted[name].shape}
         left = sorted({name.rpartition(".")[0] for name in wanted if name not in taken})
         log.info("begins with %d tensors of %s; new: %s", len(taken), recipe.towers.begin, ", ".join(left) or "none")
@@ -74,7 +74,7 @@ def begin(model: Clara, recipe: Recipe, towers: Towers, texts: Sequence[Sequence
     if model.spoken is not None and texts and "spoken.pairs.weight" not in taken:
         dim = model.config.dim
         with torch.no_grad():
-            model.spoken.pairs.weight.copy_(principal_pairs(texts, model.spoken.phones, dim))
+            model.spoken.pairs.weight.copy_(principal_bigrams(texts, model.spoken.phones, dim))
 
 
 def first_tokenizer(recipe: Recipe, towers: Towers) -> Tokenizer | None:
@@ -83,11 +83,11 @@ def first_tokenizer(recipe: Recipe, towers: Towers) -> Tokenizer | None:
         return towers["text"][1]
     path = Path(recipe.tokenizer.path) if recipe.tokenizer.path else None
     if path is None and recipe.towers.begin:
-        path = find(recipe.towers.begin) / TOKENIZER_FILE
+        path = find_model(recipe.towers.begin) / TOKENIZER_FILE
     return None if path is None else _fitting(Tokenizer.load(path), recipe, path)
 
 
-def learnt_tokenizer(recipe: Recipe, trained: Sequence[Example], path: Path | None) -> Tokenizer:
+def learn_tokenizer(recipe: Recipe, trained: Sequence[Example], path: Path | None) -> Tokenizer:
     """Return the tokenizer at `path`; where there is none, learn one from the texts that are `trained` on.
 
     It is kept at `path` for when the run goes on, or nowhere for None.
@@ -98,7 +98,7 @@ def learnt_tokenizer(recipe: Recipe, trained: Sequence[Example], path: Path | No
     learnt = Tokenizer.train(texts, recipe.model.text.vocab_size, {example.text_language for example in trained})
     if path is None:
         return learnt
-    with whole(path) as partial:
+    with atomic_path(path) as partial:
         learnt.save(partial)
     return Tokenizer.load(path)
 

@@ -10,15 +10,15 @@ from pathlib import Path
 
 from clara_search.errors import FormatError
 from clara_search.models.clara.checkpoint import load_model, save_model
-from clara_search.models.registry import find
+from clara_search.models.registry import find_model
 
 
-def average(first: str, second: str, share: float, folder: Path) -> None:
+def interpolate(first: str, second: str, share: float, folder: Path) -> None:
     """Write the model that lies `share` of the way from `first` to `second`, names or folders, to `folder`.
 
     Raises FormatError for models of different configurations or tokenizers.
     """
-    (model, tokenizer), (other, others) = load_model(find(first)), load_model(find(second))
+    (model, tokenizer), (other, others) = load_model(find_model(first)), load_model(find_model(second))
     if model.config != other.config or tokenizer.vocab_size != others.vocab_size:
         raise FormatError(f"{first} and {second} are not of one kind: they have no mean")
     reached = other.state_dict()

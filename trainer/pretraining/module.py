@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from clara_search.errors import ClaraError
-from clara_search.metrics.retrieval import retrieval
+from clara_search.metrics.retrieval import score_retrieval
 from clara_search.models.clara.towers import Clara
 from trainer.config.recipe import Recipe
-from trainer.data.dataset import Batch, taught_frames
+from trainer.data.dataset import Batch, teacher_frames
 from trainer.losses.contrastive import contrastive_loss
-from trainer.losses.distillation import likeness_loss, taught_loss
-from trainer.losses.phones import phone_loss, reading_loss
-from trainer.losses.reduction import mean_of
+from trainer.losses.distillation import frame_distillation_loss, similarity_distillation_loss
+from trainer.losses.phones import phone_loss, text_phone_loss
+from trainer.losses.reduction import mean_of_parts
 
 MAX_LOG_SCALE = math.log(100.0)
 """Temperatures are kept from going below 0.01, as in CLIP."""
@@ -55,7 +55,7 @@ class Pretraining(pl.LightningModule):
         super().__init__()
         self.recipe, self.keys = recipe, keys
         self.model = Clara(recipe.model)
-        self.taught = nn.Linear(recipe.model.audio.width, taught_frames(recipe) * taught_dim) if taught_dim else None
+        self.taught = nn.Linear(recipe.model.audio.width, teacher_frames(recipe) * taught_dim) if taught_dim else None
         self.bias = nn.Parameter(torch.tensor(SIGMOID_BIAS)) if recipe.loss.kind == "sigmoid" else None
         if recipe.loss.kind == "sigmoid":
             nn.init.constant_(self.model.audio_log_scale, SIGMOID_LOG_SCALE)
@@ -89,17 +89,19 @@ class Pretraining(pl.LightningModule):
         total = contrastive_loss(audio, text, batch.groups, config.loss, *scale, self.bias)
         losses = {"train_loss": total}
         if self.taught is not None:
-            losses["taught_loss"] = mean_of([x.heard for x in embedded], batch.audio_frames(config.model.audio.stride))
+            losses["taught_loss"] = mean_of_parts(
+                [x.heard for x in embedded], batch.audio_frames(config.model.audio.stride)
+            )
             total = total + config.teacher.weight * losses["taught_loss"]
         if config.phones.weight:
-            losses["phone_loss"] = mean_of([x.said for x in embedded], batch.phone_lengths.sum())
+            losses["phone_loss"] = mean_of_parts([x.said for x in embedded], batch.phone_lengths.sum())
             total = total + config.phones.weight * losses["phone_loss"]
         if config.phones.text_weight:
-            losses["reading_loss"] = mean_of([x.read for x in embedded], (batch.phone_lengths > 0).sum())
+            losses["reading_loss"] = mean_of_parts([x.read for x in embedded], (batch.phone_lengths > 0).sum())
             total = total + config.phones.text_weight * losses["reading_loss"]
         if batch.taught_texts.numel():
             meant = batch.phone_lengths == 0  # a transcript goes by what it sounds like, not by what it means
-            losses["likeness_loss"] = likeness_loss(text[meant], batch.taught_texts[meant])
+            losses["likeness_loss"] = similarity_distillation_loss(text[meant], batch.taught_texts[meant])
             total = total + config.teacher.text_weight * losses["likeness_loss"]
         if not torch.isfinite(total):
             named = ", ".join(self.keys[index] for index in batch.indices.tolist() if index < len(self.keys))
@@ -118,12 +120,14 @@ class Pretraining(pl.LightningModule):
         audio, text = self.model.embed_frames(frames, mask), self.model.embed_tokens(part.ids, part.text_mask)
         heard = said = read = audio.new_zeros(())
         if self.taught is not None:
-            heard = taught_loss(self.taught(frames).view(*frames.shape[:2], *part.taught.shape[2:]), part.taught, mask)
+            heard = frame_distillation_loss(
+                self.taught(frames).view(*frames.shape[:2], *part.taught.shape[2:]), part.taught, mask
+            )
         if self.model.spoken is not None:
             if self.recipe.phones.weight:
                 said = phone_loss(*self.model.spoken.hear(frames, mask), part.phones, part.phone_lengths)
             if self.recipe.phones.text_weight:
-                read = reading_loss(self.model.spoken, text, part.phones, part.phone_lengths)
+                read = text_phone_loss(self.model.spoken, text, part.phones, part.phone_lengths)
         return _Embedded(audio, text, heard, said, read)
 
     def on_train_batch_end(self, *_: object) -> None:
@@ -146,8 +150,8 @@ class Pretraining(pl.LightningModule):
         self._validated.clear()
         audio, text, groups = (np.concatenate(parts) for parts in zip(*_all_gathered(mine), strict=True))
         _, first = np.unique(groups, return_index=True)
-        to_audio = retrieval(text[first], audio, groups[first], groups, bootstrap=0)
-        to_text = retrieval(audio, text[first], groups, groups[first], bootstrap=0)
+        to_audio = score_retrieval(text[first], audio, groups[first], groups, bootstrap=0)
+        to_text = score_retrieval(audio, text[first], groups, groups[first], bootstrap=0)
         for k in (1, 5, 10):
             self.log(f"text_to_audio_recall_at_{k}", to_audio.recall[k], prog_bar=k == 10)
             self.log(f"audio_to_text_recall_at_{k}", to_text.recall[k])

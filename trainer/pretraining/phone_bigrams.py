@@ -17,22 +17,22 @@ from tqdm import tqdm, trange
 
 from clara_search.audio.mel import log_mel
 from clara_search.errors import FormatError
-from clara_search.models.batching import mask_of
-from clara_search.models.clara.phone_head import Spoken, count_pairs
+from clara_search.models.batching import padding_mask
+from clara_search.models.clara.phone_head import PhoneHead, expected_phone_bigrams
 from clara_search.models.clara.towers import Clara
 from trainer.config.loss import LossConfig
 from trainer.data.corpus import Corpus
 from trainer.losses.contrastive import contrastive_loss
-from trainer.phones.bigrams import pairs_of
+from trainer.phones.bigrams import known_phone_bigrams
 
 log = logging.getLogger(__name__)
 
 _TOGETHER = 64
-_BATCH = 512
+DEFAULT_BATCH_SIZE = 512
 _SCALE = 20.0
 
 
-def hear_pairs(model: Clara, corpus: Corpus, indices: Sequence[int], max_audio_s: float) -> Tensor:
+def audio_bigrams(model: Clara, corpus: Corpus, indices: Sequence[int], max_audio_s: float) -> Tensor:
     """Return what `model` counts in recordings of `corpus`, float16, (n, phones * phones + phones)."""
     spoken = _spoken(model)
     longest = round(max_audio_s * corpus.sample_rate)
@@ -43,23 +43,25 @@ def hear_pairs(model: Clara, corpus: Corpus, indices: Sequence[int], max_audio_s
             places = order[at : at + _TOGETHER]
             log_mels = [log_mel(corpus.waveform(indices[place])[:longest], model.config.mel) for place in places]
             frames = pad_sequence(log_mels, batch_first=True)
-            heard = model.audio.hear(frames, mask_of([len(one) for one in log_mels]))
-            counts[places] = count_pairs(*spoken.hear(*heard)).half()
+            heard = model.audio.hear(frames, padding_mask([len(one) for one in log_mels]))
+            counts[places] = expected_phone_bigrams(*spoken.hear(*heard)).half()
     return counts
 
 
-def say_pairs(model: Clara, texts: Sequence[Sequence[int]]) -> Tensor:
+def text_bigrams(model: Clara, texts: Sequence[Sequence[int]]) -> Tensor:
     """Return the same of texts, given as phones by index."""
     spoken = _spoken(model)
     parts = []
     for at in range(0, len(texts), 256):
         part = [torch.tensor(text) for text in texts[at : at + 256]]
         lengths = torch.tensor([len(text) for text in part])
-        parts.append(pairs_of(pad_sequence(part, batch_first=True), lengths, spoken.phones).half())
+        parts.append(known_phone_bigrams(pad_sequence(part, batch_first=True), lengths, spoken.phones).half())
     return torch.cat(parts)
 
 
-def fit_pairs(model: Clara, heard: Tensor, said: Tensor, groups: Tensor, steps: int, lr: float = 1e-3) -> list[float]:
+def fit_bigram_projection(
+    model: Clara, heard: Tensor, said: Tensor, groups: Tensor, steps: int, lr: float = 1e-3
+) -> list[float]:
     """Fit the matrix of `model` to what was `heard` and `said` (n, pairs); return the loss of each step.
 
     Rows of equal `groups` (n,) say the same.
@@ -72,7 +74,7 @@ def fit_pairs(model: Clara, heard: Tensor, said: Tensor, groups: Tensor, steps: 
     for step in trange(steps, desc="fitting", disable=None):
         for group in optimiser.param_groups:
             group["lr"] = lr * (1.0 - step / steps)
-        chosen = torch.randint(len(groups), (_BATCH,), generator=generator)
+        chosen = torch.randint(len(groups), (DEFAULT_BATCH_SIZE,), generator=generator)
         vectors = [F.normalize(pairs.embed(some[chosen].float()), dim=1) for some in (heard, said)]
         loss = contrastive_loss(vectors[0], vectors[1], groups[chosen], LossConfig(), scale, scale)
         optimiser.zero_grad()
@@ -82,7 +84,7 @@ def fit_pairs(model: Clara, heard: Tensor, said: Tensor, groups: Tensor, steps: 
     return losses
 
 
-def _spoken(model: Clara) -> Spoken:
+def _spoken(model: Clara) -> PhoneHead:
     if model.spoken is None:
         raise FormatError("the model has no model.spoken: there are no pairs of phones to fit")
     return model.spoken

@@ -18,27 +18,27 @@ from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, LearningRa
 from pytorch_lightning.loggers import CSVLogger, Logger
 
 from clara_search.errors import FormatError
-from clara_search.files.atomic import new_folder, write_text
+from clara_search.files.atomic import atomic_write_text, make_folder
 from clara_search.models.clara.checkpoint import CARD_FILE, save_model
 from clara_search.models.clara.encoder import ClaraEncoder
 from clara_search.text.tokenizer import Tokenizer
 from trainer.config.recipe import Recipe
 from trainer.data.corpus import Corpus, load_corpus
-from trainer.data.dataset import Aids, Pairs
-from trainer.data.loader import Batches
-from trainer.data.sampler import LengthBuckets, weights_of
-from trainer.data.splits import Sides, split
-from trainer.data.teachers import teach, teach_texts
+from trainer.data.dataset import AuxiliaryTargets, PairDataset
+from trainer.data.loader import BatchLoader
+from trainer.data.sampler import LengthBucketSampler, sampling_weights
+from trainer.data.splits import Splits, split_corpus
+from trainer.data.teachers import compute_teacher_frames, compute_teacher_texts
 from trainer.evaluation.model_card import model_card
 from trainer.evaluation.report import evaluate
-from trainer.evaluation.training_curves import draw
-from trainer.phones.g2p import Phones
-from trainer.pretraining.callbacks import Clock, LastValidated, Patience, StopGently, zero_shots
-from trainer.pretraining.init import begin, configured, first_tokenizer, learnt_tokenizer, load_towers
+from trainer.evaluation.training_curves import draw_training_curves
+from trainer.phones.g2p import PhoneTargets
+from trainer.pretraining.callbacks import EarlyStop, GracefulStop, LastValidation, ThroughputTimer, zero_shots
+from trainer.pretraining.init import first_tokenizer, init_weights, learn_tokenizer, load_towers, resolve_config
 from trainer.pretraining.module import Pretraining, TrainingError
-from trainer.runtime.checkpoints import STOPPED, Checkpoints, newest, to_go_on_from, to_keep
-from trainer.runtime.folder import alone, hold_to_recipe
-from trainer.runtime.lightning import new_trainer, refusals
+from trainer.runtime.checkpoints import STOPPED, Checkpoints, best_checkpoint, newest_checkpoint, resume_checkpoint
+from trainer.runtime.folder import check_recipe_unchanged, run_lock
+from trainer.runtime.lightning import new_trainer, one_line_errors
 from trainer.runtime.log_table import read_log, write_table
 from trainer.runtime.tracking import loggers
 
@@ -53,10 +53,10 @@ class Prepared:
 
     recipe: Recipe
     corpus: Corpus
-    sides: Sides
+    sides: Splits
     tokenizer: Tokenizer
     module: Pretraining
-    aids: Aids
+    aids: AuxiliaryTargets
 
 
 def pretrain(recipe: Recipe, run: Path, max_minutes: float | None = None) -> Path:
@@ -68,7 +68,7 @@ def pretrain(recipe: Recipe, run: Path, max_minutes: float | None = None) -> Pat
     process trains in, or that was begun with another recipe.
     """
     check_machine(recipe)
-    with alone(run):
+    with run_lock(run):
         pl.seed_everything(recipe.seed, verbose=False)
         ready = prepare(recipe, run)
         trainer = _fit(ready, run, max_minutes)
@@ -89,13 +89,13 @@ def prepare(recipe: Recipe, run: Path, rehearse: bool = False) -> Prepared:
     if not data.sources:
         raise FormatError("nothing to train on: name shards or manifests with --data, or as data.sources")
     towers = load_towers(recipe.towers)
-    recipe = replace(recipe, model=configured(recipe, towers))
-    corpus = load_corpus(data.sources, recipe.model.mel.sample_rate, new_folder(run.parent / "cache"), data.decode)
+    recipe = replace(recipe, model=resolve_config(recipe, towers))
+    corpus = load_corpus(data.sources, recipe.model.mel.sample_rate, make_folder(run.parent / "cache"), data.decode)
     with corpus.locked():  # of several processes one does it, the others find it done
         kept = None if rehearse else run / "tokenizer.json"
         if kept is not None:
-            hold_to_recipe(run, recipe, kept)
-        sides = split(corpus, data)
+            check_recipe_unchanged(run, recipe, kept)
+        sides = split_corpus(corpus, data)
         for name, side in (("train", sides.train), ("valid", sides.valid)):
             if not side:
                 raise FormatError(f"none of the {len(corpus)} recordings is on the {name} side")
@@ -104,15 +104,17 @@ def prepare(recipe: Recipe, run: Path, rehearse: bool = False) -> Prepared:
             log.warning("data.weights: nothing that is trained on has the source or kind %s", ", ".join(strange))
         log.info("%d recordings: %d to train on, %d to tune on", len(corpus), len(sides.train), len(sides.valid))
         trained = [corpus.examples[index] for index in sides.train]
-        tokenizer = first_tokenizer(recipe, towers) or learnt_tokenizer(recipe, trained, kept)
-        aids = Aids(
-            Phones(trained, recipe.model.spoken.phones) if recipe.model.spoken else None,
-            teach(Path(teacher.audio), corpus) if teacher.audio and not rehearse else None,
-            teach_texts(Path(teacher.text), trained, corpus.folder) if teacher.text and not rehearse else None,
+        tokenizer = first_tokenizer(recipe, towers) or learn_tokenizer(recipe, trained, kept)
+        aids = AuxiliaryTargets(
+            PhoneTargets(trained, recipe.model.spoken.phones) if recipe.model.spoken else None,
+            compute_teacher_frames(Path(teacher.audio), corpus) if teacher.audio and not rehearse else None,
+            compute_teacher_texts(Path(teacher.text), trained, corpus.folder)
+            if teacher.text and not rehearse
+            else None,
         )
     keys = [example.key for example in corpus.examples]
     module = Pretraining(recipe, aids.taught.dim if aids.taught else 0, keys=keys)
-    begin(module.model, recipe, towers, aids.phones.all() if aids.phones else [])
+    init_weights(module.model, recipe, towers, aids.phones.all() if aids.phones else [])
     return Prepared(recipe, corpus, sides, tokenizer, module, aids)
 
 
@@ -123,33 +125,35 @@ class Loaders(pl.LightningDataModule):
         super().__init__()
         self.ready = ready
 
-    def train_dataloader(self) -> Batches:
+    def train_dataloader(self) -> BatchLoader:
         """Return this process's share of what is trained on."""
-        return Batches(self._pairs(self.ready.sides.train, training=True), self.sampler())
+        return BatchLoader(self._pairs(self.ready.sides.train, training=True), self.sampler())
 
-    def val_dataloader(self) -> Batches:
+    def val_dataloader(self) -> BatchLoader:
         """Return this process's share of the held-out texts."""
         valid = self.ready.sides.valid
-        sampler = LengthBuckets(self.ready.corpus, valid, 128, 0, shuffle=False, rank=self._rank, world=self._world)
-        return Batches(self._pairs(valid, training=False), sampler)
+        sampler = LengthBucketSampler(
+            self.ready.corpus, valid, 128, 0, shuffle=False, rank=self._rank, world=self._world
+        )
+        return BatchLoader(self._pairs(valid, training=False), sampler)
 
-    def sampler(self) -> LengthBuckets:
+    def sampler(self) -> LengthBucketSampler:
         """Return the order of what is trained on."""
         ready, data = self.ready, self.ready.recipe.data
         if data.batch_size % self._world:
             raise FormatError(f"data.batch_size {data.batch_size} cannot be divided by {self._world} processes")
         train = ready.sides.train
-        weights = weights_of(ready.corpus, train, data.weights)
-        sampler = LengthBuckets(
+        weights = sampling_weights(ready.corpus, train, data.weights)
+        sampler = LengthBucketSampler(
             ready.corpus, train, data.batch_size, ready.recipe.seed, True, weights, self._rank, self._world
         )
         if len(sampler) == 0:
             raise FormatError(f"{len(train)} recordings to train on do not fill a batch of {data.batch_size}")
         return sampler
 
-    def _pairs(self, indices: list[int], training: bool) -> Pairs:
+    def _pairs(self, indices: list[int], training: bool) -> PairDataset:
         aids = self.ready.aids if training else None
-        return Pairs(self.ready.corpus, indices, self.ready.recipe, self.ready.tokenizer, training, aids)
+        return PairDataset(self.ready.corpus, indices, self.ready.recipe, self.ready.tokenizer, training, aids)
 
     @property
     def _rank(self) -> int:
@@ -165,28 +169,28 @@ def _fit(ready: Prepared, run: Path, max_minutes: float | None) -> pl.Trainer:
     recipe, config, module = ready.recipe, ready.recipe.run, ready.module
     module.total_steps = len(Loaders(ready).sampler()) * recipe.optim.epochs
     checkpoints = run / "checkpoints"
-    stopping = StopGently(checkpoints / STOPPED, max_minutes)
+    stopping = GracefulStop(checkpoints / STOPPED, max_minutes)
     callbacks: list[Callback] = [
         LearningRateMonitor("epoch"),
         TQDMProgressBar(refresh_rate=20),
-        Clock(),
+        ThroughputTimer(),
         *zero_shots(recipe, ready.tokenizer, run.parent / "cache"),
-        LastValidated(config.validate_epochs),
-        *([Patience(MONITOR, config.patience)] if config.patience else []),
+        LastValidation(config.validate_epochs),
+        *([EarlyStop(MONITOR, config.patience)] if config.patience else []),
         stopping,
         *([EMAWeightAveraging(decay=recipe.optim.ema)] if recipe.optim.ema else []),
         Checkpoints(checkpoints, MONITOR, config.checkpoint_steps),
     ]
     trainer = new_trainer(recipe, callbacks, _all_loggers(recipe, run))
     if trainer.is_global_zero:
-        write_text(run / "run.json", json.dumps(_circumstances(module), indent=1) + "\n")
+        atomic_write_text(run / "run.json", json.dumps(_circumstances(module), indent=1) + "\n")
     if config.compile:
         module.compile()
-    last = to_go_on_from(checkpoints)
+    last = resume_checkpoint(checkpoints)
     try:
         trainer.fit(module, datamodule=Loaders(ready), ckpt_path=last, weights_only=True)
     except TrainingError as error:
-        kept = newest(checkpoints)
+        kept = newest_checkpoint(checkpoints)
         raise TrainingError(
             f"{error}; {f'the last good checkpoint is {kept}' if kept else 'no checkpoint yet'}"
         ) from error
@@ -194,7 +198,7 @@ def _fit(ready: Prepared, run: Path, max_minutes: float | None) -> pl.Trainer:
         raise TrainingError(f"{run}: {error}") from error
     if stopping.stopped:
         raise stopping.stopped
-    kept = trainer.strategy.broadcast(to_keep(checkpoints))
+    kept = trainer.strategy.broadcast(best_checkpoint(checkpoints))
     module.load_state_dict(torch.load(kept, map_location="cpu", weights_only=True)["state_dict"])
     module.eval()
     return trainer
@@ -207,7 +211,7 @@ def check_machine(recipe: Recipe) -> None:
 
 
 def _all_loggers(recipe: Recipe, run: Path) -> list[Logger]:
-    with refusals("run.loggers"):
+    with one_line_errors("run.loggers"):
         return [CSVLogger(run, name="log"), *loggers(recipe.name, recipe.run.loggers, recipe.run.tracking_uri, run)]
 
 
@@ -235,11 +239,11 @@ def _export(ready: Prepared, run: Path, folder: Path) -> None:
     save_model(folder, module.model, ready.tokenizer, card="")
     rows = read_log(run / "log")
     write_table(rows, run / "log.csv")
-    draw(rows, run / "curves.png")
+    draw_training_curves(rows, run / "curves.png")
     report = evaluate(ClaraEncoder(folder), corpus, sides, recipe)
-    write_text(run / "scores.json", json.dumps(report.as_dict(), indent=1) + "\n")
+    atomic_write_text(run / "scores.json", json.dumps(report.as_dict(), indent=1) + "\n")
     parameters = sum(p.numel() for p in module.model.parameters())
-    write_text(folder / CARD_FILE, model_card(recipe, corpus, sides, report, parameters))
+    atomic_write_text(folder / CARD_FILE, model_card(recipe, corpus, sides, report, parameters))
     if found := report.retrieval.get("all", {}).get("text_to_audio"):
         chance = found.chance_recall[10]
         log.info("R@10 %.3f (chance %.3f), mAP@10 %.3f of held-out texts", found.recall[10], chance, found.map10)

@@ -15,31 +15,31 @@ from tqdm import trange
 
 from clara_search.errors import FormatError
 from clara_search.models.clara.checkpoint import load_model
-from clara_search.models.clara.phone_head import BLANK, Spoken
+from clara_search.models.clara.phone_head import BLANK, PhoneHead
 from clara_search.models.clara.towers import Clara
-from clara_search.models.registry import find
+from clara_search.models.registry import find_model
 from clara_search.text.tokenizer import Tokenizer
 from trainer.config.recipe import Recipe
 from trainer.data.captions import Captions
 from trainer.data.corpus import Corpus
-from trainer.data.splits import Sides
-from trainer.phones.alignment import slots_of
-from trainer.phones.bigrams import pairs_of
-from trainer.phones.g2p import indices, is_transcript, words
-from trainer.phones.pronunciations import Reading
+from trainer.data.splits import Splits
+from trainer.phones.alignment import phone_slots
+from trainer.phones.bigrams import known_phone_bigrams
+from trainer.phones.g2p import is_transcript, phone_indices, words_to_phones
+from trainer.phones.pronunciations import Pronunciation
 
 log = logging.getLogger(__name__)
 
 HELD_OUT = 2000
 """The last so many readings tell how well it goes; they are not learnt."""
 
-_BATCH, _SORTED = 128, 64
+DEFAULT_BATCH_SIZE, _SORTED = 128, 64
 """Texts in a step, and steps whose texts are sorted by length together."""
 
 TRANSCRIPTS = 0.3
 """How much of what is read are transcripts of recordings, where there are some."""
 
-_RATE = 1.5e-3
+DEFAULT_LEARNING_RATE = 1.5e-3
 """The learning rate that is warmed up to."""
 
 _SCALE = 20.0
@@ -48,7 +48,7 @@ _SCALE = 20.0
 _UNTOLD = -100
 """In a slot of which it is not known what it holds: it has no part in the loss."""
 
-_NAMES = 20_000
+DEFAULT_NAMES_SHARE = 20_000
 """Captions of sounds that are drawn to be kept."""
 
 _KEPT, _KEPT_WEIGHT = 64, 4.0
@@ -58,22 +58,22 @@ _TOLD_EVERY = 100
 """Steps between two lines of the log."""
 
 
-class Kept(NamedTuple):
+class Anchors(NamedTuple):
     """Texts and the unit vectors (n, dim) that they should keep."""
 
     texts: Sequence[str]
     vectors: Tensor
 
 
-def learn_to_read(
+def pretrain_text(
     model: Clara,
     tokenizer: Tokenizer,
-    readings: Sequence[Reading],
+    readings: Sequence[Pronunciation],
     steps: int,
-    lr: float = _RATE,
+    lr: float = DEFAULT_LEARNING_RATE,
     seed: int = 0,
     bf16: bool = False,
-    kept: Kept | None = None,
+    kept: Anchors | None = None,
 ) -> float:
     """Train the text tower of `model` to give the vectors of what `readings` say; return its recall@1 on others.
 
@@ -85,7 +85,7 @@ def learn_to_read(
     if model.spoken is None or model.config.spoken is None:
         raise FormatError("the recipe has no model.spoken: there are no phones to learn")
     spoken, inventory = model.spoken, model.config.spoken.phones
-    told = [(reading, said) for reading in readings if (said := indices(reading.phones, inventory))]
+    told = [(reading, said) for reading in readings if (said := phone_indices(reading.phones, inventory))]
     reads = spoken.reads
     held_out = min(HELD_OUT, len(told) // 10)
     learnt, others = told[: len(told) - held_out], told[len(told) - held_out :]
@@ -111,14 +111,14 @@ def learn_to_read(
         bar.set_postfix({name: f"{value:.3f}" for name, value in measured.items()})
         if step % _TOLD_EVERY == 0:
             log.info("step %d: %s", step, ", ".join(f"{name} {value:.3f}" for name, value in measured.items()))
-    parts = [others[at : at + _BATCH] for at in range(0, len(others), _BATCH)]
+    parts = [others[at : at + DEFAULT_BATCH_SIZE] for at in range(0, len(others), DEFAULT_BATCH_SIZE)]
     with torch.inference_mode():
         texts, vectors = map(torch.cat, zip(*(_embedded(model, spoken, tokenizer, x)[:2] for x in parts), strict=True))
     found = (texts @ vectors.T).argmax(dim=1).tolist()
     return float(np.mean([others[at][1] == said for at, (_, said) in zip(found, others, strict=True)]))
 
 
-def _moved(model: Clara, tokenizer: Tokenizer, kept: Kept, generator: torch.Generator) -> Tensor:
+def _moved(model: Clara, tokenizer: Tokenizer, kept: Anchors, generator: torch.Generator) -> Tensor:
     """Return how far some of the texts that are `kept` are from where they were: 1 - cosine."""
     chosen = torch.randint(len(kept.texts), (_KEPT,), generator=generator)
     vectors = _text_vectors(model, tokenizer, [kept.texts[index] for index in chosen.tolist()])
@@ -130,19 +130,21 @@ def _text_vectors(model: Clara, tokenizer: Tokenizer, texts: Sequence[str]) -> T
     return model.embed_tokens(torch.from_numpy(ids), torch.from_numpy(mask))
 
 
-_Told = tuple[Reading, list[int]]
+_Told = tuple[Pronunciation, list[int]]
 """A reading and its phones by index."""
 
 
 def _embedded(
-    model: Clara, spoken: Spoken, tokenizer: Tokenizer, batch: Sequence[_Told]
+    model: Clara, spoken: PhoneHead, tokenizer: Tokenizer, batch: Sequence[_Told]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return unit vectors (batch, dim) of the texts and of their phones, and the loss of telling the phones."""
     longest = model.config.text.max_positions
     ids, mask = map(torch.from_numpy, tokenizer.encode([x.text for x, _ in batch], [None] * len(batch), longest))
     targets = nn.utils.rnn.pad_sequence([torch.tensor(said) for _, said in batch], batch_first=True)
     with torch.no_grad():
-        vectors = spoken.embed(pairs_of(targets, torch.tensor([len(said) for _, said in batch]), spoken.phones))
+        vectors = spoken.embed(
+            known_phone_bigrams(targets, torch.tensor([len(said) for _, said in batch]), spoken.phones)
+        )
     tokens = model.text.read(ids, mask)
     text = model.embed_read(tokens, mask)
     aloud = text.new_zeros(())
@@ -161,8 +163,8 @@ def _slots(model: Clara, tokenizer: Tokenizer, batch: Sequence[_Told], length: i
     found = torch.full((len(batch), length), _UNTOLD)
     spans = tokenizer.spans([reading.text for reading, _ in batch])
     for row, (reading, _), places in zip(found, batch, spans, strict=True):
-        said = [indices(word, inventory) for word in reading.phones.split(" ")]
-        slots = slots_of(reading.text, said, places, per_token)
+        said = [phone_indices(word, inventory) for word in reading.phones.split(" ")]
+        slots = phone_slots(reading.text, said, places, per_token)
         if slots is not None:
             slots = [BLANK] * per_token + slots  # nothing is said by the token of the language
             row[: len(slots)] = torch.tensor(slots[:length])
@@ -174,14 +176,14 @@ def _batches(readings: Sequence[_Told], seed: int) -> Iterator[list[_Told]]:
     rng = np.random.default_rng(seed)
     while True:
         order = rng.permutation(len(readings))
-        for at in range(0, len(order), _BATCH * _SORTED):
-            part = sorted(order[at : at + _BATCH * _SORTED], key=lambda index: len(readings[index][0].text))
-            parts = [part[start : start + _BATCH] for start in range(0, len(part), _BATCH)]
+        for at in range(0, len(order), DEFAULT_BATCH_SIZE * _SORTED):
+            part = sorted(order[at : at + DEFAULT_BATCH_SIZE * _SORTED], key=lambda index: len(readings[index][0].text))
+            parts = [part[start : start + DEFAULT_BATCH_SIZE] for start in range(0, len(part), DEFAULT_BATCH_SIZE)]
             for place in rng.permutation(len(parts)):
                 yield [readings[index] for index in parts[place]]
 
 
-def mixed(readings: Sequence[Reading], transcripts: Sequence[Reading]) -> list[Reading]:
+def mix_sources(readings: Sequence[Pronunciation], transcripts: Sequence[Pronunciation]) -> list[Pronunciation]:
     """Return `readings` behind `transcripts`, which are repeated until they are `TRANSCRIPTS` of all."""
     if not transcripts:
         return list(readings)
@@ -189,26 +191,29 @@ def mixed(readings: Sequence[Reading], transcripts: Sequence[Reading]) -> list[R
     return [*list(transcripts) * max(times, 1), *readings]
 
 
-def transcripts_of(corpus: Corpus, sides: Sides) -> list[Reading]:
+def transcripts(corpus: Corpus, sides: Splits) -> list[Pronunciation]:
     """Return what is said in the recordings that are trained on, each text once."""
     examples = (corpus.examples[index] for index in sides.train)
     said = {(example.text, example.language) for example in examples if is_transcript(example)}
-    return [Reading(text, language, " ".join(words(text, language))) for text, language in sorted(said)]
+    return [Pronunciation(text, language, " ".join(words_to_phones(text, language))) for text, language in sorted(said)]
 
 
-def names_of(corpus: Corpus, sides: Sides, captions: Captions, count: int) -> list[str]:
+def sound_names(corpus: Corpus, sides: Splits, captions: Captions, count: int) -> list[str]:
     """Return `count` captions of recordings that are trained on, and whose texts are not what is said in them."""
     rng = np.random.default_rng(0)
     named = [x for x in (corpus.examples[index] for index in sides.train) if not is_transcript(x)]
     return [captions.of(named[rng.integers(len(named))], rng)[0] for _ in range(count if named else 0)]
 
 
-def _kept(recipe: Recipe, texts: Sequence[str]) -> Kept | None:
+def load_anchors(recipe: Recipe, texts: Sequence[str]) -> Anchors | None:
     """Return `texts` with the vectors that the model of towers.begin gives them; None for no texts."""
     if not texts:
         return None
-    model, tokenizer = load_model(find(recipe.towers.begin))
+    model, tokenizer = load_model(find_model(recipe.towers.begin))
     model.float().eval()
     with torch.inference_mode():
-        parts = [_text_vectors(model, tokenizer, texts[at : at + _BATCH]) for at in range(0, len(texts), _BATCH)]
-    return Kept(texts, torch.cat(parts).clone())
+        parts = [
+            _text_vectors(model, tokenizer, texts[at : at + DEFAULT_BATCH_SIZE])
+            for at in range(0, len(texts), DEFAULT_BATCH_SIZE)
+        ]
+    return Anchors(texts, torch.cat(parts).clone())

@@ -15,15 +15,15 @@ import torch
 from torch import Tensor
 
 from clara_search.audio.windows import DEFAULT_HOP_S, DEFAULT_WINDOW_S
-from clara_search.classification.head import SHORTEST_HOP_S, Head, HeadConfig
+from clara_search.classification.head import MIN_HOP_S, Head, HeadConfig
 from clara_search.datasets.labelled import Clip, check_column, read_clips
 from clara_search.errors import FormatError
 from clara_search.models.registry import DEFAULT_MODEL
-from trainer.embeddings.cache import Model, Vectors, embed_clips
+from trainer.embeddings.cache import ClipEmbeddings, EncoderSpec, embed_clips
 from trainer.probing.fit import Examples, fit, monitored
-from trainer.probing.folds import Division, Fold, divide
-from trainer.probing.sgd import UNKNOWN, FitConfig, History, Report
-from trainer.probing.targets import Tasks, labels_of, tasks_of
+from trainer.probing.folds import Fold, FoldPlan, make_folds
+from trainer.probing.sgd import UNKNOWN, FitConfig, History, OnEpoch
+from trainer.probing.targets import TargetColumns, build_targets, labels_of
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +76,8 @@ class ProbeConfig:
             raise ValueError("a knn head cannot be balanced: its neighbours vote as they are")
         if self.multi_label and self.fit.balance == "sampling":
             raise ValueError("of clips with several labels none can be drawn so that all count alike: take weights")
-        if not SHORTEST_HOP_S <= self.hop_s <= self.window_s < math.inf:
-            raise ValueError(f"hop_s must be at least {SHORTEST_HOP_S:g} and no longer than window_s")
+        if not MIN_HOP_S <= self.hop_s <= self.window_s < math.inf:
+            raise ValueError(f"hop_s must be at least {MIN_HOP_S:g} and no longer than window_s")
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,9 @@ class LabelledSet:
     """The clips of a probe that can be used, with vectors and targets, and what is to be said of the others."""
 
     clips: list[Clip]
-    vectors: Vectors
-    tasks: Tasks
-    division: Division
+    vectors: ClipEmbeddings
+    tasks: TargetColumns
+    division: FoldPlan
 
     def examples(self, positions: Sequence[int]) -> Examples:
         """Return vectors and targets of some clips."""
@@ -96,7 +96,7 @@ class LabelledSet:
 
 
 @dataclass(frozen=True)
-class Tested:
+class TestedFold:
     """What one fold's head says of its test side: positions, and for each column probabilities (n, labels)."""
 
     fold: Fold
@@ -109,20 +109,20 @@ class Outcome:
 
     head: Head
     history: History
-    tested: list[Tested]
+    tested: list[TestedFold]
 
 
 Probabilities = dict[str, npt.NDArray[np.float32]]
 """By column, shape (n, labels)."""
 
-Namer = Callable[[Sequence[int]], Probabilities]
+Predictor = Callable[[Sequence[int]], Probabilities]
 """What gives the probabilities of some clips."""
 
-Fitter = Callable[[FitConfig, HeadConfig, LabelledSet, Fold, Report], tuple[Head, History, Namer]]
+Fitter = Callable[[FitConfig, HeadConfig, LabelledSet, Fold, OnEpoch], tuple[Head, History, Predictor]]
 """What fits a head to a fold: gives it, how it came about, and what names clips by it."""
 
 
-def gather(config: ProbeConfig, model: Model, cache: Path) -> LabelledSet:
+def gather(config: ProbeConfig, model: EncoderSpec, cache: Path) -> LabelledSet:
     """Read, embed and divide the labelled clips.
 
     Raises FormatError for a label column that is not there, one that leaves nothing to tell apart, and a split that is
@@ -137,7 +137,7 @@ def gather(config: ProbeConfig, model: Model, cache: Path) -> LabelledSet:
     return assemble(config, clips, model, cache)
 
 
-def assemble(config: ProbeConfig, found: Sequence[Clip], model: Model, cache: Path) -> LabelledSet:
+def assemble(config: ProbeConfig, found: Sequence[Clip], model: EncoderSpec, cache: Path) -> LabelledSet:
     """Embed and divide `found`, as `gather` does."""
     for column in config.labels:
         check_column(found, column, config.data)
@@ -149,11 +149,11 @@ def assemble(config: ProbeConfig, found: Sequence[Clip], model: Model, cache: Pa
     if not vectors.kept:
         raise FormatError(f"{config.data}: no clip can be used ({vectors.problems[0]})")
     clips = [clips[index] for index in vectors.kept]
-    tasks = tasks_of(clips, config.labels, config.multi_label, config.least, config.data)
+    tasks = build_targets(clips, config.labels, config.multi_label, config.least, config.data)
     return _divided(clips, vectors, tasks, config)
 
 
-def _divided(clips: list[Clip], vectors: Vectors, tasks: Tasks, config: ProbeConfig) -> LabelledSet:
+def _divided(clips: list[Clip], vectors: ClipEmbeddings, tasks: TargetColumns, config: ProbeConfig) -> LabelledSet:
     """Drop what has no label that is kept, and divide the rest."""
     known = np.flatnonzero(tasks.known())
     clips = [clips[index] for index in known]
@@ -165,7 +165,7 @@ def _divided(clips: list[Clip], vectors: Vectors, tasks: Tasks, config: ProbeCon
         text=None if vectors.text is None else vectors.text[known],
     )
     tasks = replace(tasks, targets=[target[known] for target in tasks.targets])
-    division = divide(clips, vectors.hashes, config.folds, config.data)
+    division = make_folds(clips, vectors.hashes, config.folds, config.data)
     for fold in division.folds:
         for column, target in zip(tasks.classes, tasks.targets, strict=True):
             _check_trained(column, target[fold.train], fold, config)
@@ -180,7 +180,7 @@ def _check_trained(column: str, target: Tensor, fold: Fold, config: ProbeConfig)
         )
 
 
-def head_shape(config: ProbeConfig, tasks: Tasks, dim: int, model: str, fingerprint: str) -> HeadConfig:
+def head_shape(config: ProbeConfig, tasks: TargetColumns, dim: int, model: str, fingerprint: str) -> HeadConfig:
     """Return the shape of the head that `config` asks for."""
     kind = "linear" if config.fit.head == "logistic" else config.fit.head
     return HeadConfig(
@@ -199,8 +199,8 @@ def head_shape(config: ProbeConfig, tasks: Tasks, dim: int, model: str, fingerpr
 
 
 def fit_frozen(
-    config: FitConfig, shape: HeadConfig, labelled: LabelledSet, fold: Fold, report: Report
-) -> tuple[Head, History, Namer]:
+    config: FitConfig, shape: HeadConfig, labelled: LabelledSet, fold: Fold, report: OnEpoch
+) -> tuple[Head, History, Predictor]:
     """Fit a head to the vectors as they are."""
     head, history = fit(config, shape, labelled.examples(fold.train), labelled.examples(fold.valid), report)
 
@@ -216,7 +216,7 @@ def run_probe(
     config: ProbeConfig,
     labelled: LabelledSet,
     shape: HeadConfig,
-    report: Report,
+    report: OnEpoch,
     fitter: Fitter = fit_frozen,
     keep: bool = True,
 ) -> Outcome:
@@ -226,11 +226,11 @@ def run_probe(
     it is that of the last fold, which costs no further fitting.
     """
     settings = monitored(config.fit, config.multi_label)
-    tested: list[Tested] = []
+    tested: list[TestedFold] = []
     folds = labelled.division.folds
     for fold in folds:
         head, history, name = fitter(settings, shape, labelled, fold, report)
-        tested.append(Tested(fold, name(fold.test)))
+        tested.append(TestedFold(fold, name(fold.test)))
         log.info("%s: tested on %d clips", fold.name, len(fold.test))
     if len(folds) > 1 and keep:
         last = folds[-1]

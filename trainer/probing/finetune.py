@@ -16,28 +16,28 @@ from torch.nn.utils.rnn import pad_sequence
 
 from clara_search.audio.decode import load_audio
 from clara_search.audio.mel import log_mel
-from clara_search.audio.windows import Window, cut, windows
+from clara_search.audio.windows import Window, crop, window_spans
 from clara_search.classification.head import Dense, Head, HeadConfig
-from clara_search.datasets.readers import content_of
+from clara_search.datasets.readers import read_audio_bytes
 from clara_search.errors import FormatError
-from clara_search.models.batching import batches, choose_device, mask_of
+from clara_search.models.batching import choose_device, length_batches, padding_mask
 from clara_search.models.clara.checkpoint import fingerprint, load_model, save_model
 from clara_search.models.clara.towers import Clara
-from clara_search.models.registry import find, model_type
+from clara_search.models.registry import find_model, model_type
 from clara_search.models.training_sources import training_sources
-from trainer.probing.experiment import LabelledSet, Namer, Probabilities, ProbeConfig
+from trainer.probing.experiment import LabelledSet, Predictor, Probabilities, ProbeConfig
 from trainer.probing.fit import Examples, calibrate
 from trainer.probing.folds import Fold
 from trainer.probing.sgd import (
     FitConfig,
     History,
-    Report,
+    OnEpoch,
     class_weights,
-    descend,
-    drawn,
     loss_of,
     parameter_groups,
     quality,
+    sample_batches,
+    train_head,
 )
 
 _TOGETHER = 32
@@ -122,7 +122,7 @@ class Finetuner:
     def __init__(self, config: ProbeConfig) -> None:
         if config.fit.head not in ("linear", "mlp") or config.fit.inputs == "late":
             raise FormatError("an encoder is trained below one linear or mlp head: not below knn, logistic or late")
-        self._folder = find(config.model)
+        self._folder = find_model(config.model)
         if model_type(self._folder) != "clara":
             raise FormatError(f"{config.model}: only CLARA models can be unfrozen")
         unfreeze(load_model(self._folder)[0], config.unfreeze, config.fit.inputs != "audio")  # refuses early
@@ -132,8 +132,8 @@ class Finetuner:
         self._tuned: WeakKeyDictionary[Head, tuple[Clara, LabelledSet]] = WeakKeyDictionary()
 
     def __call__(
-        self, config: FitConfig, shape: HeadConfig, labelled: LabelledSet, fold: Fold, report: Report
-    ) -> tuple[Head, History, Namer]:
+        self, config: FitConfig, shape: HeadConfig, labelled: LabelledSet, fold: Fold, report: OnEpoch
+    ) -> tuple[Head, History, Predictor]:
         """Fit a head and the encoder to a fold."""
         torch.manual_seed(config.seed)
         model, tokenizer = load_model(self._folder)
@@ -186,11 +186,11 @@ class Finetuner:
             return logits, Examples(given, text, [target[list(positions)] for target in labelled.tasks.targets])
 
         def order(epoch: int) -> Iterator[Tensor]:
-            return drawn(len(fold.train), config, targets, shape, epoch)
+            return sample_batches(len(fold.train), config, targets, shape, epoch)
 
         moved = [p for p in model.parameters() if p.requires_grad]
         groups = [*parameter_groups(part, config), {"params": moved, "lr": config.encoder_lr, "weight_decay": 0.0}]
-        descend(groups, nn.ModuleDict({"encoder": model, "head": part}), step, validate, order, config, note)
+        train_head(groups, nn.ModuleDict({"encoder": model, "head": part}), step, validate, order, config, note)
         model.eval()
         part.cpu().eval()
         part.to(self._device)
@@ -251,16 +251,18 @@ class _Towers:
         owners: list[int] = []
         contents = self._pool.map(self._waveform, positions)
         for place, waveform in enumerate(contents):
-            found: list[Window] = list(windows(len(waveform) / config.sample_rate, *self._cutting))
+            found: list[Window] = list(window_spans(len(waveform) / config.sample_rate, *self._cutting))
             if one_window:
                 found = [found[int(self._rng.integers(len(found)))]]
-            parts += [log_mel(cut(waveform, window, config.sample_rate), config, device) for window in found]
+            parts += [log_mel(crop(waveform, window, config.sample_rate), config, device) for window in found]
             owners += [place] * len(found)
         rows: list[Tensor] = [torch.empty(0)] * len(parts)
         lengths = [len(part) for part in parts]
-        for indices in batches([length // self._model.config.audio.stride for length in lengths], _FRAMES_TOGETHER):
+        for indices in length_batches(
+            [length // self._model.config.audio.stride for length in lengths], _FRAMES_TOGETHER
+        ):
             frames = pad_sequence([parts[index] for index in indices], batch_first=True)
-            mask = mask_of([lengths[index] for index in indices]).to(device)
+            mask = padding_mask([lengths[index] for index in indices]).to(device)
             for index, row in zip(indices, self._model.embed_log_mels(frames, mask), strict=True):
                 rows[index] = row
         embedded = torch.stack(rows)
@@ -272,7 +274,7 @@ class _Towers:
 
     def _waveform(self, position: int) -> np.ndarray:
         clip = self._labelled.clips[position]
-        return load_audio(content_of(clip.audio), self._model.config.mel.sample_rate)
+        return load_audio(read_audio_bytes(clip.audio), self._model.config.mel.sample_rate)
 
     def _read(self, positions: Sequence[int]) -> Tensor:
         clips = [self._labelled.clips[position] for position in positions]

@@ -12,21 +12,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clara_search.classification.calibration import fit_temperature
-from clara_search.classification.head import Dense, Head, HeadConfig, Neighbours, stream_of
+from clara_search.classification.head import Dense, Head, HeadConfig, Neighbours, head_input
 from clara_search.metrics.classification import SINGLE
 from trainer.probing.sgd import (
     UNKNOWN,
     FitConfig,
     History,
-    Report,
-    better,
+    OnEpoch,
     class_weights,
-    descend,
-    drawn,
+    is_improvement,
     loss_of,
     parameter_groups,
-    prefixed,
+    prefix_keys,
     quality,
+    sample_batches,
+    train_head,
 )
 from trainer.runtime.threads import torch_threads
 
@@ -59,10 +59,12 @@ class Examples:
 
     def stream(self, name: str) -> Tensor:
         """Return what a part of a head takes."""
-        return stream_of(name, self.audio, self.text)
+        return head_input(name, self.audio, self.text)
 
 
-def fit(config: FitConfig, shape: HeadConfig, train: Examples, valid: Examples, report: Report) -> tuple[Head, History]:
+def fit(
+    config: FitConfig, shape: HeadConfig, train: Examples, valid: Examples, report: OnEpoch
+) -> tuple[Head, History]:
     """Return the head of `shape` that does best on `valid`, in evaluation mode, and how it came about."""
     width = train.stream(shape.streams[0]).shape[1]
     with torch_threads(1 if len(train) * width < _SMALL else torch.get_num_threads()):
@@ -70,7 +72,7 @@ def fit(config: FitConfig, shape: HeadConfig, train: Examples, valid: Examples, 
 
 
 def _fit(
-    config: FitConfig, shape: HeadConfig, train: Examples, valid: Examples, report: Report
+    config: FitConfig, shape: HeadConfig, train: Examples, valid: Examples, report: OnEpoch
 ) -> tuple[Head, History]:
     torch.manual_seed(config.seed)
     history: History = []
@@ -99,7 +101,7 @@ def _fit(
 
 
 def _descend(
-    part: Dense, stream: str, config: FitConfig, shape: HeadConfig, train: Examples, valid: Examples, report: Report
+    part: Dense, stream: str, config: FitConfig, shape: HeadConfig, train: Examples, valid: Examples, report: OnEpoch
 ) -> None:
     seen, held = train.stream(stream), valid.stream(stream)
     weights = class_weights(train.targets, shape) if config.balance == "weights" else [None] * len(shape.tasks)
@@ -115,14 +117,14 @@ def _descend(
             return quality(part(held), valid.targets, shape.multi_label)
 
     def batches(epoch: int) -> Iterator[Tensor]:
-        return drawn(len(train), config, train.targets, shape, epoch)
+        return sample_batches(len(train), config, train.targets, shape, epoch)
 
-    descend(parameter_groups(part, config), part, step, validate, batches, config, report)
+    train_head(parameter_groups(part, config), part, step, validate, batches, config, report)
     part.eval()
 
 
 def _sweep(
-    part: Dense, stream: str, config: FitConfig, shape: HeadConfig, train: Examples, valid: Examples, report: Report
+    part: Dense, stream: str, config: FitConfig, shape: HeadConfig, train: Examples, valid: Examples, report: OnEpoch
 ) -> None:
     """Fit a logistic regression for each of LAMBDAS, the largest first, and keep the one that does best on `valid`."""
     seen, held = train.stream(stream), valid.stream(stream)
@@ -146,8 +148,8 @@ def _sweep(
         with torch.inference_mode():
             row = quality(part(held), valid.targets, shape.multi_label)
             trained = loss_of(part(seen), train.targets, [None] * len(shape.tasks), shape.multi_label)
-        report({"epoch": float(place), "lambda": penalty, "train_loss": float(trained), **prefixed(row)})
-        if better(row, best, config.monitor):
+        report({"epoch": float(place), "lambda": penalty, "train_loss": float(trained), **prefix_keys(row)})
+        if is_improvement(row, best, config.monitor):
             best, kept = row, copy.deepcopy(part.state_dict())
     part.load_state_dict(kept)
 
@@ -159,7 +161,7 @@ def _remember(
     shape: HeadConfig,
     train: Examples,
     valid: Examples,
-    report: Report,
+    report: OnEpoch,
 ) -> None:
     """Keep the training vectors, and choose on `valid` how many neighbours vote."""
     part.vectors = train.stream(stream).clone()
@@ -173,8 +175,8 @@ def _remember(
         part.count = torch.tensor(count)
         with torch.inference_mode():
             row = quality(part(valid.stream(stream)), valid.targets, shape.multi_label)
-        report({"epoch": float(count), **prefixed(row)})
-        if better(row, best, config.monitor):
+        report({"epoch": float(count), **prefix_keys(row)})
+        if is_improvement(row, best, config.monitor):
             best, chosen = row, count
     part.count = torch.tensor(chosen)
 
@@ -187,7 +189,7 @@ def _mix(head: Head, config: FitConfig, valid: Examples) -> None:
         head.mix = torch.tensor([share, 1.0 - share], dtype=torch.float32)
         with torch.inference_mode():
             row = quality(head(valid.audio, valid.text), valid.targets, head.config.multi_label)
-        if better(row, best, config.monitor):
+        if is_improvement(row, best, config.monitor):
             best, chosen = row, float(share)
     head.mix = torch.tensor([chosen, 1.0 - chosen])
 

@@ -29,7 +29,7 @@ class Fold:
 
 
 @dataclass(frozen=True)
-class Division:
+class FoldPlan:
     """How a labelled set is divided: `kind` for people, one fold or several, and what is to be said about it."""
 
     kind: str
@@ -37,7 +37,7 @@ class Division:
     notes: list[str] = field(default_factory=list)
 
 
-def divide(clips: Sequence[Clip], contents: Sequence[str], folds: int, where: object) -> Division:
+def make_folds(clips: Sequence[Clip], contents: Sequence[str], folds: int, where: object) -> FoldPlan:
     """Divide `clips`, whose files have the hashes `contents`, for training, tuning and test.
 
     Declared splits come first, then declared folds (each is tested once, the next one tuned on, none reshuffled). Where
@@ -63,7 +63,7 @@ def shared_speakers(fold: Fold, clips: Sequence[Clip]) -> int:
     return len(heard & {clips[index].value("speaker") for index in fold.test})
 
 
-def _declared_splits(clips: Sequence[Clip], where: object) -> Division:
+def _declared_splits(clips: Sequence[Clip], where: object) -> FoldPlan:
     sides: dict[str, list[int]] = {side: [] for side in SIDES}
     others = Counter[str]()
     for index, clip in enumerate(clips):
@@ -80,10 +80,10 @@ def _declared_splits(clips: Sequence[Clip], where: object) -> Division:
     if not fold.valid:
         fold = _with_validation(fold, clips, where)
         notes.append(f"no split to tune on is declared: {len(fold.valid)} clips of 'train' are taken for it")
-    return Division("declared splits", [fold], notes)
+    return FoldPlan("declared splits", [fold], notes)
 
 
-def _made_folds(clips: Sequence[Clip], contents: Sequence[str], folds: int, where: object) -> Division:
+def _made_folds(clips: Sequence[Clip], contents: Sequence[str], folds: int, where: object) -> FoldPlan:
     groups, kind = _groups(clips, contents)
     sizes = Counter(groups)
     if len(sizes) < 2:
@@ -110,7 +110,7 @@ def _groups(clips: Sequence[Clip], contents: Sequence[str]) -> tuple[list[str], 
     return list(contents), _RANDOM
 
 
-def _cross_validated(kind: str, fold_of: Sequence[str], clips: Sequence[Clip], where: object) -> Division:
+def _cross_validated(kind: str, fold_of: Sequence[str], clips: Sequence[Clip], where: object) -> FoldPlan:
     names = sorted(set(fold_of), key=lambda name: (len(name), name))
     if len(names) < 2:
         raise FormatError(f"{where}: all clips that can be used are in fold {names[0]}; at least two are needed")
@@ -123,7 +123,7 @@ def _cross_validated(kind: str, fold_of: Sequence[str], clips: Sequence[Clip], w
         made.append(Fold(name, **sides))
     if len(names) == 2:
         made = [_with_validation(fold, clips, where) for fold in made]
-    return Division(kind, made)
+    return FoldPlan(kind, made)
 
 
 def _with_validation(fold: Fold, clips: Sequence[Clip], where: object) -> Fold:
@@ -151,7 +151,7 @@ def _spread(group: Hashable) -> bytes:
     return hashlib.sha256(str(group).encode("utf-8", "surrogatepass")).digest()
 
 
-def _without_copies(division: Division, contents: Sequence[str]) -> Division:
+def _without_copies(division: FoldPlan, contents: Sequence[str]) -> FoldPlan:
     folds, dropped = [], 0
     for fold in division.folds:
         tested = {contents[index] for index in fold.test}

@@ -11,8 +11,14 @@ from torch import Tensor
 from clara_search.datasets.declarations import same_source
 from clara_search.datasets.labelled import Clip
 from clara_search.errors import FormatError
-from clara_search.metrics.classification import RESAMPLINGS, ClassScores, classification, confusion, multi_label
-from trainer.probing.experiment import LabelledSet, Outcome, Tested
+from clara_search.metrics.classification import (
+    BOOTSTRAP_SAMPLES,
+    ClassScores,
+    confusion_matrix,
+    score_multi_label,
+    score_single_label,
+)
+from trainer.probing.experiment import LabelledSet, Outcome, TestedFold
 from trainer.probing.folds import shared_speakers
 from trainer.probing.sgd import UNKNOWN
 
@@ -21,7 +27,7 @@ _MOST_CONFUSED = 500
 
 
 def scores_of(
-    labelled: LabelledSet, tested: Sequence[Tested], column: str, resamplings: int = RESAMPLINGS
+    labelled: LabelledSet, tested: Sequence[TestedFold], column: str, resamplings: int = BOOTSTRAP_SAMPLES
 ) -> tuple[ClassScores, dict[str, Any]]:
     """Return the scores of a column over all folds' test sides together, and further facts about them."""
     place = list(labelled.tasks.classes).index(column)
@@ -31,7 +37,7 @@ def scores_of(
     expected = target[positions]
     trained = target[[index for one in tested for index in one.fold.train]]
     if target.ndim == 2:
-        scores = multi_label(expected.numpy() > 0.5, probabilities.astype(np.float64), resamplings)
+        scores = score_multi_label(expected.numpy() > 0.5, probabilities.astype(np.float64), resamplings)
         counts = dict(zip(classes, expected.sum(dim=0).int().tolist(), strict=True))
         return scores, {"classes": list(classes), "tested": counts, "never_trained": []}
     known = (expected != UNKNOWN).numpy()
@@ -39,7 +45,7 @@ def scores_of(
     if not len(truth):
         raise FormatError(f"no clip of the test side has a label in column {column!r}")
     seen = np.bincount(trained[trained != UNKNOWN].numpy(), minlength=len(classes))
-    scores = classification(truth, named, len(classes), int(seen.argmax()), resamplings)
+    scores = score_single_label(truth, named, len(classes), int(seen.argmax()), resamplings)
     support = np.bincount(truth, minlength=len(classes))
     hits = np.bincount(truth[truth == named], minlength=len(classes))
     facts = {
@@ -50,11 +56,11 @@ def scores_of(
         "never_trained": _never_trained(target, tested, classes),
     }
     if len(classes) <= _MOST_CONFUSED:
-        facts["confusion"] = confusion(truth, named, len(classes)).tolist()
+        facts["confusion"] = confusion_matrix(truth, named, len(classes)).tolist()
     return scores, facts
 
 
-def _never_trained(target: Tensor, tested: Sequence[Tested], classes: Sequence[str]) -> list[str]:
+def _never_trained(target: Tensor, tested: Sequence[TestedFold], classes: Sequence[str]) -> list[str]:
     """Return the labels that some fold tests and has not trained on."""
     found: set[int] = set()
     for one in tested:
@@ -62,7 +68,9 @@ def _never_trained(target: Tensor, tested: Sequence[Tested], classes: Sequence[s
     return [classes[number] for number in sorted(found - {UNKNOWN})]
 
 
-def contamination(clips: Sequence[Clip], tested: Sequence[Tested], declared: Sequence[str] | None) -> dict[str, Any]:
+def contamination(
+    clips: Sequence[Clip], tested: Sequence[TestedFold], declared: Sequence[str] | None
+) -> dict[str, Any]:
     """Return which sources of the tested clips the model's card lists as trained on, and the share of those clips.
 
     `declared` is what the card lists; None where it lists nothing, or a clip names no source: then nobody can tell.
@@ -78,7 +86,7 @@ def contamination(clips: Sequence[Clip], tested: Sequence[Tested], declared: Seq
     }
 
 
-def facts_of(labelled: LabelledSet, outcome: Outcome, declared: Sequence[str] | None) -> dict[str, Any]:
+def build_report(labelled: LabelledSet, outcome: Outcome, declared: Sequence[str] | None) -> dict[str, Any]:
     """Return everything of a report that follows from the clips and the answers."""
     folds = labelled.division.folds
     by_column: dict[str, Any] = {}
@@ -107,7 +115,7 @@ def facts_of(labelled: LabelledSet, outcome: Outcome, declared: Sequence[str] | 
     }
 
 
-def summary(facts: Mapping[str, Any]) -> list[str]:
+def summarize(facts: Mapping[str, Any]) -> list[str]:
     """Return what a reader of the scores has to know, a line each."""
     lines = [str(note) for note in facts["notes"]]
     shared = {name: count for name, count in facts["speakers_trained_and_tested"].items() if count}

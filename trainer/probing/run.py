@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from clara_search.classification.head import ENCODER_FOLDER, save_head
 from clara_search.errors import DatabaseError, FormatError
 from clara_search.files import confined
-from clara_search.files.atomic import write_text
+from clara_search.files.atomic import atomic_write_text
 from clara_search.models.clara.checkpoint import MODEL_FILES
 from clara_search.models.training_sources import training_sources
-from trainer.embeddings.cache import model_of
+from trainer.embeddings.cache import describe_encoder
 from trainer.probing.experiment import Fitter, ProbeConfig, fit_frozen, gather, head_shape, run_probe
-from trainer.probing.report import facts_of
-from trainer.runtime.folder import alone
+from trainer.probing.report import build_report
+from trainer.runtime.folder import run_lock
 from trainer.runtime.log_table import write_table
 
 if TYPE_CHECKING:
@@ -40,14 +40,14 @@ def probe(config: ProbeConfig, run: Path, cache: Path) -> dict[str, Any]:
     Raises FormatError for data or settings that cannot be probed and for a folder that another process runs in, and
     whatever `load_encoder` raises.
     """
-    with alone(run):
+    with run_lock(run):
         return _probe(config, run, cache)
 
 
 def _probe(config: ProbeConfig, run: Path, cache: Path) -> dict[str, Any]:
     watch = Stopwatch()
     fitter, tuned = _fitter(config)
-    model = model_of(config.model, config.precision)
+    model = describe_encoder(config.model, config.precision)
     labelled = gather(config, model, cache)
     watch.lap("vectors")
     told = len(labelled.clips), labelled.vectors.fresh, labelled.division.kind, watch.seconds["vectors"]
@@ -64,7 +64,7 @@ def _probe(config: ProbeConfig, run: Path, cache: Path) -> dict[str, Any]:
     facts = {
         "model": {"name": model.name, "fingerprint": shape.fingerprint},
         "settings": dataclasses.asdict(config),
-        **facts_of(labelled, outcome, training_sources(config.model)),
+        **build_report(labelled, outcome, training_sources(config.model)),
         "vectors_computed": labelled.vectors.fresh,
         "seconds": watch.seconds,
     }
@@ -106,9 +106,9 @@ def _fitter(config: ProbeConfig) -> tuple[Fitter, Finetuner | None]:
 
         fitter = tuned = Finetuner(config)
     if config.trials:
-        from trainer.probing.search import searched
+        from trainer.probing.search import search_settings
 
-        fitter = searched(fitter, config.trials)
+        fitter = search_settings(fitter, config.trials)
     return fitter, tuned
 
 
@@ -119,11 +119,11 @@ class Tracked:
         self._trackers: list[Logger] = []
         self._step = 0
         if config.loggers:
-            from trainer.runtime.lightning import refusals
+            from trainer.runtime.lightning import one_line_errors
             from trainer.runtime.tracking import loggers
 
             experiment = f"probe-{'-'.join(config.labels)}"
-            with refusals(f"loggers {', '.join(config.loggers)}"):
+            with one_line_errors(f"loggers {', '.join(config.loggers)}"):
                 self._trackers = loggers(experiment, config.loggers, config.tracking_uri, run)
                 for one in self._trackers:
                     one.log_hyperparams(dataclasses.asdict(config))
@@ -169,8 +169,8 @@ def _write(run: Path, facts: Mapping[str, Any], history: list[dict[str, float]])
 
     for stale in run.glob("confusion-*.png"):  # of an earlier run in the same folder, with other labels
         stale.unlink()
-    write_text(run / "report.json", json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
-    write_text(run / "left-out.txt", "".join(f"{line}\n" for line in facts["left_out"]))
+    atomic_write_text(run / "report.json", json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+    atomic_write_text(run / "left-out.txt", "".join(f"{line}\n" for line in facts["left_out"]))
     write_table(history, run / "log.csv")
     draw_curves(history, run / "curves.png")
     for column, one in facts["labels"].items():

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 from clara_search.classification.head import Head, HeadConfig
 from clara_search.errors import ClaraError, FormatError
-from trainer.probing.experiment import Fitter, LabelledSet, Namer
+from trainer.probing.experiment import Fitter, LabelledSet, Predictor
 from trainer.probing.folds import Fold
-from trainer.probing.sgd import FitConfig, History, Report, better
+from trainer.probing.sgd import FitConfig, History, OnEpoch, is_improvement
 
 HIDDEN = {"512,128": (512, 128), "256,64": (256, 64), "256": (256,), "128": (128,)}
 
 
-def searched(fitter: Fitter, trials: int) -> Fitter:
+def search_settings(fitter: Fitter, trials: int) -> Fitter:
     """Return what fits a fold `trials` times with other settings, and keeps what does best on its validation side.
 
     Each fold is searched anew: what another one tests has no say. The test side is never looked at.
@@ -26,12 +26,12 @@ def searched(fitter: Fitter, trials: int) -> Fitter:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
     def fit(
-        config: FitConfig, shape: HeadConfig, labelled: LabelledSet, fold: Fold, report: Report
-    ) -> tuple[Head, History, Namer]:
+        config: FitConfig, shape: HeadConfig, labelled: LabelledSet, fold: Fold, report: OnEpoch
+    ) -> tuple[Head, History, Predictor]:
         if config.head not in ("linear", "mlp"):
             raise FormatError(f"a {config.head} head chooses its own settings: trials are for linear and mlp")
         best: dict[str, float] | None = None
-        kept: tuple[Head, History, Namer] | None = None
+        kept: tuple[Head, History, Predictor] | None = None
 
         def objective(trial: optuna.Trial) -> float:
             nonlocal best, kept
@@ -40,7 +40,7 @@ def searched(fitter: Fitter, trials: int) -> Fitter:
                 changed, replace(shape, hidden=changed.hidden, dropout=changed.dropout), labelled, fold, report
             )
             row = best_of(found[1], config.monitor)
-            if kept is None or better(row, best, config.monitor):
+            if kept is None or is_improvement(row, best, config.monitor):
                 best, kept = row, (found[0], [{**one, "trial": float(trial.number)} for one in found[1]], found[2])
             return row["loss"] if config.monitor == "loss" else -row[config.monitor]
 
@@ -73,7 +73,7 @@ def best_of(history: History, monitor: str) -> dict[str, float]:
     best: dict[str, float] | None = None
     for row in history:
         measures = {name.removeprefix("valid_"): value for name, value in row.items() if name.startswith("valid_")}
-        if better(measures, best, monitor):
+        if is_improvement(measures, best, monitor):
             best = measures
     assert best is not None
     return best

@@ -14,12 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clara_search.classification.head import HeadConfig
-from clara_search.metrics.classification import measures, weighted_average_precision
+from clara_search.metrics.classification import single_label_measures, weighted_average_precision
 
 History = list[dict[str, float]]
 """An epoch, or a step of a sweep, a row."""
 
-Report = Callable[[dict[str, float]], None]
+OnEpoch = Callable[[dict[str, float]], None]
 """What is done with the row of an epoch."""
 
 UNKNOWN = -1
@@ -114,12 +114,14 @@ def quality(logits: Sequence[Tensor], targets: Sequence[Tensor], multi: bool) ->
         else:
             known = target != UNKNOWN
             if bool(known.any()):
-                rows.append(measures(target[known].numpy(), one[known].argmax(dim=-1).numpy(), one.shape[-1]))
+                rows.append(
+                    single_label_measures(target[known].numpy(), one[known].argmax(dim=-1).numpy(), one.shape[-1])
+                )
     found = {name: float(np.mean([row[name] for row in rows])) for name in (rows[0] if rows else {})}
     return {**found, "loss": float(loss_of(logits, targets, [None] * len(targets), multi))}
 
 
-def better(now: dict[str, float], best: dict[str, float] | None, monitor: str) -> bool:
+def is_improvement(now: dict[str, float], best: dict[str, float] | None, monitor: str) -> bool:
     """Return whether `now` beats `best`: by the measure, of equals by the loss; no number beats nothing."""
     if not math.isfinite(now["loss"]):
         return False
@@ -130,7 +132,9 @@ def better(now: dict[str, float], best: dict[str, float] | None, monitor: str) -
     return (now[monitor], -now["loss"]) > (best[monitor], -best["loss"])
 
 
-def drawn(count: int, config: FitConfig, targets: Sequence[Tensor], shape: HeadConfig, epoch: int) -> Iterator[Tensor]:
+def sample_batches(
+    count: int, config: FitConfig, targets: Sequence[Tensor], shape: HeadConfig, epoch: int
+) -> Iterator[Tensor]:
     """Yield the batches of an epoch; with balanced sampling the classes of the first task are drawn alike."""
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
     if config.balance == "sampling" and not shape.multi_label:
@@ -143,14 +147,14 @@ def drawn(count: int, config: FitConfig, targets: Sequence[Tensor], shape: HeadC
     yield from torch.split(order, config.batch_size)
 
 
-def descend(
+def train_head(
     groups: list[dict[str, Any]],
     model: nn.Module,
     step: Callable[[Tensor], Tensor],
     validate: Callable[[], dict[str, float]],
     batches: Callable[[int], Iterator[Tensor]],
     config: FitConfig,
-    report: Report,
+    report: OnEpoch,
 ) -> None:
     """Train the parameters of `groups` by AdamW with a cosine, and leave `model` with the weights of its best epoch.
 
@@ -172,9 +176,9 @@ def descend(
             losses.append(float(loss.detach()))
         schedule.step()
         row = validate()
-        report({"epoch": float(epoch), "train_loss": float(np.mean(losses)), **prefixed(row)})
+        report({"epoch": float(epoch), "train_loss": float(np.mean(losses)), **prefix_keys(row)})
         since += 1
-        if better(row, best, config.monitor):
+        if is_improvement(row, best, config.monitor):
             best, since = row, 0
             kept = copy.deepcopy(model.state_dict())
         if since >= config.patience:
@@ -182,7 +186,7 @@ def descend(
     model.load_state_dict(kept)
 
 
-def prefixed(row: dict[str, float]) -> dict[str, float]:
+def prefix_keys(row: dict[str, float]) -> dict[str, float]:
     """Return a row of the validation side, named so."""
     return {f"valid_{name}": value for name, value in row.items()}
 

@@ -15,7 +15,7 @@ from trainer.probing.sgd import UNKNOWN
 
 
 @dataclass(frozen=True)
-class Tasks:
+class TargetColumns:
     """Classes and targets of each label column.
 
     Attributes:
@@ -35,7 +35,9 @@ class Tasks:
         return found
 
 
-def tasks_of(clips: Sequence[Clip], columns: Sequence[str], multi_label: bool, least: int, where: object) -> Tasks:
+def build_targets(
+    clips: Sequence[Clip], columns: Sequence[str], multi_label: bool, least: int, where: object
+) -> TargetColumns:
     """Return the labels in `columns` of `clips`; one that fewer than `least` clips have is left out.
 
     Raises FormatError for a column of which fewer than two labels remain.
@@ -62,7 +64,7 @@ def tasks_of(clips: Sequence[Clip], columns: Sequence[str], multi_label: bool, l
         else:
             target = torch.tensor([number.get(one[0], UNKNOWN) if one else UNKNOWN for one in labels])
         targets.append(target)
-    return Tasks(classes, targets, rare)
+    return TargetColumns(classes, targets, rare)
 
 
 def labels_of(clip: Clip, column: str, multi_label: bool) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from clara_search.errors import FormatError, first_line
-from clara_search.files.atomic import whole
+from clara_search.files.atomic import atomic_path
 
 log = logging.getLogger(__name__)
 
@@ -21,20 +21,20 @@ BEST, LAST, STEP, STOPPED = "best.ckpt", "last.ckpt", "step.ckpt", "stopped.ckpt
 _NEEDED = ("state_dict", "global_step", "epoch", "loops", "optimizer_states")
 
 
-class WholeCheckpoints(TorchCheckpointIO):
+class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside the one that it replaces, which goes only when the new one is on the disk."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write `checkpoint`. Raises FormatError, saying which of them is left, where it cannot be written."""
         try:
-            with whole(Path(path)) as partial:
+            with atomic_path(Path(path)) as partial:
                 try:
                     with partial.open("wb") as file:
                         torch.save(checkpoint, file)
                 except RuntimeError as error:  # how torch words a disk that is full
                     raise OSError(first_line(error)) from error
         except FormatError as error:
-            kept = newest(Path(path).parent)
+            kept = newest_checkpoint(Path(path).parent)
             raise FormatError(
                 f"{error}; " + (f"the last good one is {kept}" if kept else "there is none yet")
             ) from error
@@ -79,16 +79,16 @@ class Checkpoints(Checkpoint):
             self._best = state_dict["best"]
 
 
-def newest(folder: Path) -> Path | None:
+def newest_checkpoint(folder: Path) -> Path | None:
     """Return the checkpoint of the latest step in `folder`; one that cannot be read is passed over with a warning."""
     steps = {path: step for path in folder.glob("*.ckpt") if (step := step_of(path)) is not None}
     # Of equals, the one that was stored last: it knows as much as the others and of them.
     return max(sorted(steps), key=lambda path: (steps[path], path.stat().st_mtime_ns), default=None)
 
 
-def to_go_on_from(folder: Path) -> Path | None:
-    """Return `newest`, or None where `folder` has no checkpoint. Raises FormatError where it has, and none is whole."""
-    found = newest(folder)
+def resume_checkpoint(folder: Path) -> Path | None:
+    """Return `newest_checkpoint`, or None without any. Raises FormatError if none of them is whole."""
+    found = newest_checkpoint(folder)
     if found is None and (broken := sorted(path.name for path in folder.glob("*.ckpt"))):
         raise FormatError(
             f"{folder}: none of {', '.join(broken)} can be read; to begin anew, move them away or take another --run"
@@ -96,11 +96,11 @@ def to_go_on_from(folder: Path) -> Path | None:
     return found
 
 
-def to_keep(folder: Path) -> Path:
+def best_checkpoint(folder: Path) -> Path:
     """Return the checkpoint of the best weights, or the newest with a warning where that one cannot be read."""
     if step_of(folder / BEST) is not None:
         return folder / BEST
-    found = to_go_on_from(folder)
+    found = resume_checkpoint(folder)
     if found is None:
         raise FormatError(f"{folder}: no checkpoint was stored")
     log.warning("%s is not there, or cannot be read: the model is that of %s", folder / BEST, found)

@@ -12,8 +12,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from clara_search.errors import FormatError
-from clara_search.files.atomic import new_folder, write_text
-from trainer.config.recipe import Recipe, as_toml, load_recipe
+from clara_search.files.atomic import atomic_write_text, make_folder
+from trainer.config.recipe import Recipe, load_recipe, to_toml
 
 RECIPE_FILE = "recipe.toml"
 
@@ -22,9 +22,9 @@ _FREE = ("run.", "data.workers", "data.decode", "loss.chunk")
 
 
 @contextmanager
-def alone(run: Path) -> Iterator[None]:
+def run_lock(run: Path) -> Iterator[None]:
     """Hold the run folder, for the process that leads. Raises FormatError where another run holds it."""
-    lock = FileLock(new_folder(run) / "run.lock", timeout=0)
+    lock = FileLock(make_folder(run) / "run.lock", timeout=0)
     if not _leads():
         yield
         return
@@ -46,7 +46,7 @@ def _leads() -> bool:
     return all(os.environ.get(name, "0") == "0" for name in names)
 
 
-def hold_to_recipe(run: Path, recipe: Recipe, tokenizer: Path) -> None:
+def check_recipe_unchanged(run: Path, recipe: Recipe, tokenizer: Path) -> None:
     """Note `recipe` in `run`; where that has no checkpoint and another recipe, forget the `tokenizer` of that one.
 
     Raises FormatError, naming the first setting that differs, where a run goes on that was begun with other settings.
@@ -55,11 +55,11 @@ def hold_to_recipe(run: Path, recipe: Recipe, tokenizer: Path) -> None:
     begun = any((run / "checkpoints").glob("*.ckpt"))
     if begun and path.is_file():
         check_same(load_recipe(path), recipe, path)
-    text = as_toml(recipe)
+    text = to_toml(recipe)
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         if not begun:  # what an earlier try learnt, perhaps of other texts
             tokenizer.unlink(missing_ok=True)
-        write_text(path, text)
+        atomic_write_text(path, text)
 
 
 def check_same(before: Recipe, now: Recipe, path: Path) -> None:

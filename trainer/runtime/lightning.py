@@ -16,11 +16,11 @@ from torch import nn
 from clara_search.errors import ClaraError, FormatError, first_line
 from clara_search.models.clara.layers import LatentBlock
 from trainer.config.recipe import Recipe
-from trainer.runtime.checkpoints import WholeCheckpoints
+from trainer.runtime.checkpoints import AtomicCheckpointIO
 
 
 @contextmanager
-def refusals(what: str) -> Iterator[None]:
+def one_line_errors(what: str) -> Iterator[None]:
     """Turn whatever another library raises at the settings `what` into FormatError, with its first line."""
     try:
         yield
@@ -35,7 +35,7 @@ def new_trainer(recipe: Recipe, callbacks: Sequence[Callback] = (), loggers: Seq
     config = recipe.run
     asked = f"run.accelerator={config.accelerator!r}, strategy={config.strategy!r}, precision={config.precision!r}"
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # what devices there are, and advertisements
-    with refusals(asked):
+    with one_line_errors(asked):
         trainer = pl.Trainer(
             accelerator=config.accelerator,
             devices=config.devices or "auto",
@@ -46,7 +46,7 @@ def new_trainer(recipe: Recipe, callbacks: Sequence[Callback] = (), loggers: Seq
             check_val_every_n_epoch=config.validate_epochs,
             logger=list(loggers),
             callbacks=list(callbacks),
-            plugins=[WholeCheckpoints()],
+            plugins=[AtomicCheckpointIO()],
             num_sanity_val_steps=0,
             log_every_n_steps=1,
             use_distributed_sampler=False,

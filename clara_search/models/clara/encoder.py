@@ -15,20 +15,20 @@ from clara_search.audio.mel import log_mels
 from clara_search.audio.waveform import Waveform
 from clara_search.models.batching import (
     TEXT_TOKENS_PER_BATCH,
-    batches,
-    budget_on,
+    batch_budget,
     check_compiler,
-    checked,
-    checked_texts,
     choose_device,
     choose_precision,
-    embed_parts,
-    mask_of,
-    quantise,
-    unit_vectors,
+    embed_chunks,
+    length_batches,
+    padding_mask,
+    quantize_int8,
+    unit_norm,
+    validate_texts,
+    validate_waveforms,
 )
 from clara_search.models.clara import checkpoint
-from clara_search.models.cpu_pool import on_all_cores, share
+from clara_search.models.cpu_pool import map_batches, share
 
 AUDIO_TOKENS_PER_BATCH = {"cpu": 1100, "cuda": 65536}
 """Padded frames behind the convolutions, and latents, embedded at once: within the caches of a CPU, or enough to fill a
@@ -60,7 +60,7 @@ class ClaraEncoder:
         self._model = model.to(self._device, self._dtype)
         if self.precision == "int8":
             for block in (self._model.audio.cross, *self._model.audio.layers):
-                quantise(block)
+                quantize_int8(block)
         self._embed_log_mels, self._embed_tokens = self._model.embed_log_mels, self._model.embed_tokens
         self._is_compiled = compile_model
         if compile_model:
@@ -103,7 +103,7 @@ class ClaraEncoder:
         One that is longer than the model has positions for is cut into parts of that length, whose vectors are
         averaged. Raises AudioError, saying which, for one that is empty, not mono or not finite.
         """
-        return embed_parts(checked(waveforms), self._longest, self.dim, self._embed_waveforms)
+        return embed_chunks(validate_waveforms(waveforms), self._longest, self.dim, self._embed_waveforms)
 
     @cached_property
     def _longest(self) -> int:
@@ -117,22 +117,22 @@ class ClaraEncoder:
         vectors = np.empty((len(waveforms), self.dim), dtype=np.float32)
         audio, hop = self._config.audio, self._config.mel.hop
         sizes = [(1 + len(waveform) // hop) // audio.stride + audio.latents for waveform in waveforms]
-        budget = 1 if self.precision == "int8" else budget_on(self._device, AUDIO_TOKENS_PER_BATCH)
+        budget = 1 if self.precision == "int8" else batch_budget(self._device, AUDIO_TOKENS_PER_BATCH)
 
         def embed(indices: list[int]) -> None:
             found = log_mels([waveforms[i] for i in indices], self._config.mel, self._device)
             lengths = [len(x) for x in found]
             # Without a mask the attention takes a faster path; clips of one length need none.
-            mask = None if min(lengths) == max(lengths) else mask_of(lengths).to(self._device)
+            mask = None if min(lengths) == max(lengths) else padding_mask(lengths).to(self._device)
             with torch.inference_mode():
                 frames = pad_sequence(found, batch_first=True)
-                vectors[indices] = unit_vectors(self._embed_log_mels(frames.to(self._dtype), mask))
+                vectors[indices] = unit_norm(self._embed_log_mels(frames.to(self._dtype), mask))
 
         if self._is_compiled:  # what torch compiles, it runs on all cores by itself
-            for indices in batches(sizes, budget):
+            for indices in length_batches(sizes, budget):
                 embed(indices)
         else:
-            on_all_cores(embed, batches(sizes, share(sum(sizes), budget, self._device)), self._device)
+            map_batches(embed, length_batches(sizes, share(sum(sizes), budget, self._device)), self._device)
         return vectors
 
     def encode_text(self, texts: Sequence[str], language: str | None = None) -> npt.NDArray[np.float32]:
@@ -140,18 +140,18 @@ class ClaraEncoder:
 
         A text of more tokens than the model has positions for is cut there; an empty one has a vector too.
         """
-        texts = checked_texts(texts)
+        texts = validate_texts(texts)
         vectors = np.empty((len(texts), self.dim), dtype=np.float32)
         if not texts:
             return vectors
         ids, mask = self._tokenizer.encode(texts, [language] * len(texts), self._config.text.max_positions)
         lengths = mask.sum(axis=1).tolist()
         with torch.inference_mode():
-            for indices in batches(lengths, budget_on(self._device, TEXT_TOKENS_PER_BATCH)):
+            for indices in length_batches(lengths, batch_budget(self._device, TEXT_TOKENS_PER_BATCH)):
                 longest = lengths[indices[0]]
                 embedded = self._embed_tokens(
                     torch.from_numpy(ids[indices, :longest]).to(self._device),
                     torch.from_numpy(mask[indices, :longest]).to(self._device),
                 )
-                vectors[indices] = unit_vectors(embedded)
+                vectors[indices] = unit_norm(embedded)
         return vectors

@@ -99,7 +99,7 @@ class ConvStem(nn.Module):
         return x.transpose(1, 2), mask
 
 
-def transformer(dim: int, heads: int, feed_forward: int, layers: int, pre_norm: bool, dropout: float) -> nn.Module:
+def new_transformer(dim: int, heads: int, feed_forward: int, layers: int, pre_norm: bool, dropout: float) -> nn.Module:
     """A stack of standard layers with a closing norm: post-norm with ReLU as in CLARA, or pre-norm with GELU."""
     layer = nn.TransformerEncoderLayer(
         dim,
@@ -114,7 +114,7 @@ def transformer(dim: int, heads: int, feed_forward: int, layers: int, pre_norm: 
     return nn.TransformerEncoder(layer, layers, norm=nn.LayerNorm(dim), enable_nested_tensor=False)
 
 
-def normal(*shape: int, std: float = 1.0) -> Tensor:
+def randn_init(*shape: int, std: float = 1.0) -> Tensor:
     """Return normally distributed numbers; without memory, where none is asked for, no numbers.
 
     (To draw them there, torch would load its compiler, which takes seconds.)
@@ -123,9 +123,9 @@ def normal(*shape: int, std: float = 1.0) -> Tensor:
     return numbers if numbers.is_meta else numbers.normal_(std=std)
 
 
-def embedding(count: int, dim: int) -> nn.Embedding:
+def new_embedding(count: int, dim: int) -> nn.Embedding:
     """Return a table of `count` vectors, as torch makes one."""
-    return nn.Embedding(count, dim, _weight=normal(count, dim))
+    return nn.Embedding(count, dim, _weight=randn_init(count, dim))
 
 
 class PositionTable(nn.Module):
@@ -133,7 +133,7 @@ class PositionTable(nn.Module):
 
     def __init__(self, count: int, dim: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(normal(count, dim))
+        self.weight = nn.Parameter(randn_init(count, dim))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the positions of x, (batch, n, dim): (n, dim)."""
@@ -153,7 +153,7 @@ class SinusoidalPositions(nn.Module):
         return torch.cat([angles.sin(), angles.cos()], dim=-1).to(x.dtype)
 
 
-def positions(kind: Positions, count: int, dim: int) -> nn.Module:
+def new_positions(kind: Positions, count: int, dim: int) -> nn.Module:
     """Return a module that gives the positions of a sequence."""
     return PositionTable(count, dim) if kind == "learned" else SinusoidalPositions()
 

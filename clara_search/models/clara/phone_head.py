@@ -30,7 +30,7 @@ _SILENT = 1e-4
 
 
 @dataclass(frozen=True)
-class SpokenConfig:
+class PhoneHeadConfig:
     """The phones that are heard in a recording, and read in a text.
 
     Attributes:
@@ -52,10 +52,10 @@ class SpokenConfig:
             raise ValueError(f"per_token must lie between 0 and 64, got {self.per_token}")
 
 
-class Spoken(nn.Module):
+class PhoneHead(nn.Module):
     """Hears phones in frames, reads them in tokens, and turns phones into vectors."""
 
-    def __init__(self, config: SpokenConfig, width: int, dim: int, text_width: int) -> None:
+    def __init__(self, config: PhoneHeadConfig, width: int, dim: int, text_width: int) -> None:
         super().__init__()
         self.phones = len(config.phones)
         self.hears = nn.Linear(width, config.per_frame * (self.phones + 1))
@@ -64,7 +64,7 @@ class Spoken(nn.Module):
 
     def forward(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
         """(batch, frames, width), mask (batch, frames) -> (batch, dim); next to nothing where no phone is heard."""
-        return self.embed(count_pairs(*self.hear(frames, mask)))
+        return self.embed(expected_phone_bigrams(*self.hear(frames, mask)))
 
     def hear(self, frames: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """(batch, frames, width), mask (batch, frames) -> logits (batch, slots, blank and phones) with their mask."""
@@ -81,12 +81,12 @@ class Spoken(nn.Module):
         return logits, None if mask is None else mask.repeat_interleave(slots, dim=1)
 
     def embed(self, counts: Tensor) -> Tensor:
-        """What `count_pairs` returns -> (batch, dim): much is said or little, it is about as long."""
+        """What `expected_phone_bigrams` returns -> (batch, dim): much is said or little, it is about as long."""
         counts = counts / (1.0 + counts.square().sum(dim=1, keepdim=True)).sqrt()
         return self.pairs(counts.to(self.pairs.weight.dtype))  # type: ignore[no-any-return]
 
 
-def count_pairs(logits: Tensor, mask: Tensor | None = None) -> Tensor:
+def expected_phone_bigrams(logits: Tensor, mask: Tensor | None = None) -> Tensor:
     """Return how often each phone is expected behind each other one, then how often each is, in float32.
 
     logits (batch, slots, blank and phones), mask (batch, slots) -> (batch, phones * phones + phones); the pair of `a`

@@ -20,13 +20,13 @@ from clara_search.models.clara.layers import (
     ConvStem,
     LatentBlock,
     Positions,
-    embedding,
     mean_plus_max,
-    normal,
-    positions,
-    transformer,
+    new_embedding,
+    new_positions,
+    new_transformer,
+    randn_init,
 )
-from clara_search.models.clara.phone_head import Spoken, SpokenConfig, count_pairs
+from clara_search.models.clara.phone_head import PhoneHead, PhoneHeadConfig, expected_phone_bigrams
 
 INITIAL_LOG_SCALE = 2.6592600369327783  # log(1 / 0.07), as CLIP and CLARA begin
 
@@ -132,7 +132,7 @@ class ClaraConfig:
     mel: MelConfig = field(default_factory=MelConfig)
     audio: AudioTowerConfig = field(default_factory=AudioTowerConfig)
     text: TextTowerConfig = field(default_factory=TextTowerConfig)
-    spoken: SpokenConfig | None = None
+    spoken: PhoneHeadConfig | None = None
 
     def __post_init__(self) -> None:
         _check_sizes(self, heads={})
@@ -162,16 +162,16 @@ class AudioTower(nn.Module):
         super().__init__()
         self.pooling = config.pooling
         self.stem = ConvStem(n_mels, config.width, config.conv_strides)
-        self.positions = positions(config.positions, config.max_positions, config.width)
+        self.positions = new_positions(config.positions, config.max_positions, config.width)
         self.frame_layers = (
-            transformer(
+            new_transformer(
                 config.width, config.frame_heads, config.frame_feed_forward, config.frame_layers, True, config.dropout
             )
             if config.frame_layers
             else None
         )
         # Small at first, so that what the latents hear outweighs what they are.
-        self.latents = nn.Parameter(normal(config.latents, config.latent_dim, std=0.02))
+        self.latents = nn.Parameter(randn_init(config.latents, config.latent_dim, std=0.02))
         self.cross = LatentBlock(
             config.latent_dim,
             config.cross_heads,
@@ -217,9 +217,9 @@ class TextTower(nn.Module):
 
     def __init__(self, config: TextTowerConfig) -> None:
         super().__init__()
-        self.tokens = embedding(config.vocab_size, config.width)
-        self.positions = positions(config.positions, config.max_positions, config.width)
-        self.layers = transformer(
+        self.tokens = new_embedding(config.vocab_size, config.width)
+        self.positions = new_positions(config.positions, config.max_positions, config.width)
+        self.layers = new_transformer(
             config.width, config.heads, config.feed_forward, config.layers, config.pre_norm, config.dropout
         )
         self.out = nn.Linear(config.width, config.out)
@@ -254,7 +254,9 @@ class Clara(nn.Module):
         self.text_projection = nn.Linear(config.text.hidden, config.dim)
         self.audio_log_scale = nn.Parameter(torch.tensor(INITIAL_LOG_SCALE))
         self.text_log_scale = nn.Parameter(torch.tensor(INITIAL_LOG_SCALE))
-        self.spoken = Spoken(config.spoken, config.audio.width, config.dim, config.text.out) if config.spoken else None
+        self.spoken = (
+            PhoneHead(config.spoken, config.audio.width, config.dim, config.text.out) if config.spoken else None
+        )
 
     def embed_log_mels(self, log_mels: Tensor, mask: Tensor | None = None) -> Tensor:
         """(batch, frames, n_mels), mask (batch, frames), true where a frame stands -> (batch, dim), unit norm."""
@@ -275,5 +277,5 @@ class Clara(nn.Module):
         """What `text.read` returns, mask (batch, tokens) -> (batch, dim), unit norm."""
         embedded = self.text_projection(self.text.pool(tokens, mask))
         if self.spoken is not None and self.spoken.reads is not None:
-            embedded = embedded + self.spoken.embed(count_pairs(*self.spoken.read(tokens, mask)))
+            embedded = embedded + self.spoken.embed(expected_phone_bigrams(*self.spoken.read(tokens, mask)))
         return F.normalize(embedded, dim=-1)

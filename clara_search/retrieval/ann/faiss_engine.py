@@ -149,7 +149,7 @@ def ivf_index(vectors: Embeddings) -> Any:
     return index
 
 
-def nearest(
+def search(
     index: Any, queries: Embeddings, k: int, nprobe: int, among: npt.NDArray[np.bool_] | None = None
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     """Return scores and row numbers of the best `k` for each query, both of shape (q, k); -1 where there are fewer.

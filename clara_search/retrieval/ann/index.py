@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from clara_search.errors import DatabaseError, QueryError
 from clara_search.files import confined
 from clara_search.models.base import Embeddings
-from clara_search.retrieval.ann.faiss_engine import flat_index, ivf_index, nearest
+from clara_search.retrieval.ann.faiss_engine import flat_index, ivf_index, search
 from clara_search.retrieval.ann.files import (
     FORMAT_VERSION,
     META_FILE,
@@ -34,7 +34,7 @@ from clara_search.retrieval.ann.files import (
     read_files,
     write_files,
 )
-from clara_search.retrieval.exact import Positions, best, cosines, top_k
+from clara_search.retrieval.exact import RowPositions, cosines, rank_scores, top_k
 from clara_search.retrieval.snapshot import ROW_ID, UPDATED_AT, Snapshot
 from clara_search.store.table import Table
 
@@ -133,18 +133,18 @@ def drop(table: Table) -> bool:
     return True
 
 
-def stamp(table: Table) -> bytes | None:
+def version_token(table: Table) -> bytes | None:
     """Return what changes whenever the index of `table` is built or dropped; None where there is none."""
     return confined.read_bytes(table.connection.path, meta_path(table), MOST_META_BYTES)
 
 
 def load(table: Table) -> AnnIndex | None:
     """Return the index of `table`, or None where it has none. Raises DatabaseError if it is damaged."""
-    while (before := stamp(table)) is not None:
+    while (before := version_token(table)) is not None:
         try:
             return AnnIndex(*read_files(table, before))
         except DatabaseError:
-            if stamp(table) == before:  # otherwise another process replaced it while it was read
+            if version_token(table) == before:  # otherwise another process replaced it while it was read
                 raise
     return None
 
@@ -153,9 +153,9 @@ def load(table: Table) -> AnnIndex | None:
 class Coverage:
     """How an index and a snapshot go together."""
 
-    positions: Positions
+    positions: RowPositions
     """For each row of the index its position in the snapshot, -1 where it was replaced or deleted."""
-    uncovered: Positions
+    uncovered: RowPositions
     """The positions in the snapshot that the index does not know."""
 
 
@@ -183,7 +183,7 @@ class AnnIndex:
 
     def search(
         self, queries: Embeddings, k: int, snapshot: Snapshot, coverage: Coverage
-    ) -> list[tuple[Positions, npt.NDArray[np.float64]]]:
+    ) -> list[tuple[RowPositions, npt.NDArray[np.float64]]]:
         """Return the positions in `snapshot` of the best `k` for each of `queries` (q, d), best first, and scores.
 
         `snapshot` needs its vectors where `coverage` leaves rows uncovered.
@@ -198,7 +198,7 @@ class AnnIndex:
         for label, score, added_score in zip(labels, scores, added, strict=True):
             real = label >= 0
             positions = np.concatenate([coverage.positions[label[real]], coverage.uncovered])
-            results.append(best(positions, np.concatenate([score[real], added_score]), k, snapshot.order))
+            results.append(rank_scores(positions, np.concatenate([score[real], added_score]), k, snapshot.order))
         return results
 
     def _nearest(
@@ -208,14 +208,14 @@ class AnnIndex:
         if not wanted:
             return np.zeros((len(queries), 0), np.int64), np.zeros((len(queries), 0), np.float32)
         among = None if live.all() else live
-        scores, labels = nearest(self.faiss_index, queries, wanted, self.meta.nprobe, among)
+        scores, labels = search(self.faiss_index, queries, wanted, self.meta.nprobe, among)
         short = np.flatnonzero((labels < 0).any(axis=1))
         if len(short):  # the probed lists hold fewer than k rows: look into all
-            scores[short], labels[short] = nearest(self.faiss_index, queries[short], wanted, self.meta.lists, among)
+            scores[short], labels[short] = search(self.faiss_index, queries[short], wanted, self.meta.lists, among)
         return labels, scores
 
 
-def _held_out(snapshot: Snapshot) -> Positions:
+def _held_out(snapshot: Snapshot) -> RowPositions:
     """Return the positions of the rows to measure recall with: texts where there are any, for people ask in words.
 
     Text and audio lie in different parts of the space, and an index that finds the neighbours of recordings can miss
@@ -227,7 +227,7 @@ def _held_out(snapshot: Snapshot) -> Positions:
     return np.sort(generator.choice(pool, size=min(_MEASURED_QUERIES, len(pool)), replace=False))
 
 
-def _tune(index: Any, snapshot: Snapshot, held_out: Positions, target_recall: float) -> tuple[int, float]:
+def _tune(index: Any, snapshot: Snapshot, held_out: RowPositions, target_recall: float) -> tuple[int, float]:
     """Return the smallest power of two for nprobe that reaches the target, and recall@10 with it.
 
     A query is a row of the table: it finds itself, which says nothing, so it is left out of both answers. What scores
@@ -242,7 +242,7 @@ def _tune(index: Any, snapshot: Snapshot, held_out: Positions, target_recall: fl
     lists = getattr(index, "nlist", 1)
     nprobe = 1
     while True:
-        answers = zip(*nearest(index, queries, k, nprobe), truth, held_out.tolist(), strict=True)
+        answers = zip(*search(index, queries, k, nprobe), truth, held_out.tolist(), strict=True)
         shares = [
             min(np.sum(scores[(labels >= 0) & (labels != own)] >= true.min() - _TIE) / len(true), 1.0)
             for scores, labels, true, own in answers

@@ -8,14 +8,14 @@ from click.testing import CliRunner
 
 from benchmarks.__main__ import main
 from benchmarks.tasks.bundled import RECORD, differences
-from clara_search.models.registry import describe
+from clara_search.models.registry import describe_model
 
 RECORDED = json.loads(RECORD.read_text())
 DATA = os.environ.get("CLARA_SMALL_DATA")
 
 
 def test_the_weights_are_those_whose_scores_were_recorded() -> None:
-    assert describe("clara-small")["fingerprint"] == RECORDED["fingerprint"]
+    assert describe_model("clara-small")["fingerprint"] == RECORDED["fingerprint"]
 
 
 @pytest.mark.skipif(not DATA, reason="CLARA_SMALL_DATA does not name the shards that clara-small was scored on")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from clara_search.audio import decode as audio
 from clara_search.audio.decode import decode, load_audio
 from clara_search.audio.resample import resample
-from clara_search.audio.windows import Window, cut, windows
+from clara_search.audio.windows import Window, crop, window_spans
 from clara_search.errors import AudioError
 
 RATE = 44100
@@ -188,7 +188,7 @@ def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
 )
 def test_windows_cover_everything_and_are_equally_long(duration_s: float, window_s: float, overlap: float) -> None:
     hop_s = window_s * (1 - overlap)
-    found = list(windows(duration_s, window_s, hop_s))
+    found = list(window_spans(duration_s, window_s, hop_s))
     assert found[0].start_s == 0
     assert found[-1].end_s == pytest.approx(duration_s)
     for before, after in itertools.pairwise(found):
@@ -197,14 +197,14 @@ def test_windows_cover_everything_and_are_equally_long(duration_s: float, window
 
 
 def test_windows_are_a_hop_apart_and_the_last_ends_at_the_end() -> None:
-    assert list(windows(23.0, 10.0, 5.0)) == [(0, 10), (5, 15), (10, 20), (13, 23)]
-    assert list(windows(20.0, 10.0, 5.0)) == [(0, 10), (5, 15), (10, 20)]
-    assert list(windows(3.0, 10.0, 5.0)) == [(0, 3)]
+    assert list(window_spans(23.0, 10.0, 5.0)) == [(0, 10), (5, 15), (10, 20), (13, 23)]
+    assert list(window_spans(20.0, 10.0, 5.0)) == [(0, 10), (5, 15), (10, 20)]
+    assert list(window_spans(3.0, 10.0, 5.0)) == [(0, 3)]
 
 
 def test_a_cut_holds_the_samples_of_its_window() -> None:
-    np.testing.assert_array_equal(cut(np.arange(10, dtype=np.float32), Window(0.2, 0.5), 10), [2, 3, 4])
-    assert len(cut(np.arange(10, dtype=np.float32), Window(1.0, 1.0), 10)) == 1
+    np.testing.assert_array_equal(crop(np.arange(10, dtype=np.float32), Window(0.2, 0.5), 10), [2, 3, 4])
+    assert len(crop(np.arange(10, dtype=np.float32), Window(1.0, 1.0), 10)) == 1
 
 
 def test_a_file_of_a_few_samples_a_second_is_refused_before_it_fills_the_memory(tmp_path: Path) -> None:

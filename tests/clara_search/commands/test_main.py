@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from clara_search.audio.decode import load_audio
-from clara_search.commands.common import clock, short_name, stretch
+from clara_search.commands.common import format_span, format_time, short_name
 from clara_search.commands.main import main
 from clara_search.errors import UnknownModel
 from clara_search.models import registry
@@ -268,8 +268,8 @@ def test_db_info_of_a_database_without_tables(tmp_path):
 
 def test_models_are_listed_and_shown(monkeypatch):
     facts = {"name": "clara-small", "dim": 64, "sample_rate": 16000, "parameters": 12, "licence": "x", "card": "# A\nB"}
-    monkeypatch.setattr(catalog, "bundled", lambda: ["clara-small"])
-    monkeypatch.setattr(catalog, "describe", lambda name: facts)
+    monkeypatch.setattr(catalog, "bundled_models", lambda: ["clara-small"])
+    monkeypatch.setattr(catalog, "describe_model", lambda name: facts)
     assert json_lines(run("models", "list", "--json")) == [facts]
     assert "16000" in run("models", "list").stdout
     assert json_lines(run("models", "show", "clara-small", "--json")) == [facts]
@@ -277,11 +277,11 @@ def test_models_are_listed_and_shown(monkeypatch):
 
 
 def test_times_and_names_are_short():
-    assert clock(75.25) == "1:15.3"
-    assert clock(59.96) == "1:00.0"
-    assert clock(3600) == "60:00.0"
-    assert stretch(0.0, 9.5) == "0:00.0-0:09.5"
-    assert stretch(None, None) == ""
+    assert format_time(75.25) == "1:15.3"
+    assert format_time(59.96) == "1:00.0"
+    assert format_time(3600) == "60:00.0"
+    assert format_span(0.0, 9.5) == "0:00.0-0:09.5"
+    assert format_span(None, None) == ""
     assert short_name("https://host/a/b.wav?x=1") == "b.wav"
     assert short_name(None) == ""
     assert short_name("/x/what?#1.wav") == "what?#1.wav"

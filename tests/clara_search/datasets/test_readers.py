@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from clara_search.datasets.readers import matching, read
+from clara_search.datasets.readers import expand_pattern, read_examples
 from clara_search.errors import FormatError
 
 
@@ -33,7 +33,7 @@ def test_a_shard_gives_pairs_by_key_in_either_order(tmp_path: Path) -> None:
             "./x.y/2.OPUS": b"two",
         },
     )
-    examples = list(read(tmp_path / "*.tar"))
+    examples = list(read_examples(tmp_path / "*.tar"))
     assert [(e.key, e.audio, e.text, e.language) for e in examples] == [
         ("./x.y/1", b"one", "eins", "de"),
         ("./x.y/2", b"two", "zwei", "und"),
@@ -42,7 +42,7 @@ def test_a_shard_gives_pairs_by_key_in_either_order(tmp_path: Path) -> None:
 
 def test_a_manifest_gives_paths_relative_to_it(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("path,text,speaker,other\na/b.wav,hello,ann,1\nc.wav,bye,,2\n")
-    examples = list(read(tmp_path / "m.csv"))
+    examples = list(read_examples(tmp_path / "m.csv"))
     assert [(e.audio, e.text, e.speaker) for e in examples] == [
         (tmp_path / "a" / "b.wav", "hello", "ann"),
         (tmp_path / "c.wav", "bye", None),
@@ -62,21 +62,21 @@ def test_a_manifest_gives_paths_relative_to_it(tmp_path: Path) -> None:
 def test_a_broken_shard_is_named(members: dict[str, bytes], message: str, tmp_path: Path) -> None:
     shard(tmp_path / "a.tar", members)
     with pytest.raises(FormatError, match=message):
-        list(read(tmp_path / "a.tar"))
+        list(read_examples(tmp_path / "a.tar"))
 
 
 def test_what_is_no_shard_or_manifest_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="no file matches"):
-        list(read(tmp_path / "*.tar"))
+        list(read_examples(tmp_path / "*.tar"))
     (tmp_path / "x.tar").write_bytes(b"not a tar")
     with pytest.raises(FormatError, match=r"x\.tar: not a readable tar"):
-        list(read(tmp_path / "x.tar"))
+        list(read_examples(tmp_path / "x.tar"))
     (tmp_path / "m.csv").write_text("path,caption\n")
     with pytest.raises(FormatError, match="no column text"):
-        list(read(tmp_path / "m.csv"))
+        list(read_examples(tmp_path / "m.csv"))
     (tmp_path / "x.zip").write_bytes(b"")
     with pytest.raises(FormatError, match=r"expected a \.tar shard, a \.csv"):
-        list(read(tmp_path / "x.zip"))
+        list(read_examples(tmp_path / "x.zip"))
 
 
 def test_json_lines_and_parquet_are_manifests_too(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_json_lines_and_parquet_are_manifests_too(tmp_path: Path) -> None:
     (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + "\n")
     plain = [row | {"text": text} for row, text in zip(rows, ("one", "two"), strict=True)]
     pq.write_table(pa.Table.from_pylist(plain), tmp_path / "m.parquet")
-    lines, table = list(read(tmp_path / "m.jsonl")), list(read(tmp_path / "m.parquet"))
+    lines, table = list(read_examples(tmp_path / "m.jsonl")), list(read_examples(tmp_path / "m.parquet"))
     assert [(e.text, e.alternatives, e.split) for e in lines] == [("one", ("uno",), "test"), ("two", (), None)]
     assert [(e.key, e.text, e.split, e.audio) for e in table] == [
         ("a.wav", "one", "test", tmp_path / "a.wav"),
@@ -99,7 +99,7 @@ def test_a_folder_has_texts_beside_its_recordings(tmp_path: Path) -> None:
     (tmp_path / "sub" / "a.txt").write_text(" a dog \n")
     (tmp_path / "b.json").write_text('{"text": "rain", "language": "zxx"}')
     problems: list[FormatError] = []
-    examples = list(read(tmp_path, problems.append))
+    examples = list(read_examples(tmp_path, problems.append))
     assert [(e.key, e.text, e.language) for e in examples] == [("b.flac", "rain", "zxx"), ("sub/a.WAV", "a dog", "und")]
     (problem,) = problems
     assert re.search(r"c\.mp3: has no c\.txt or c\.json beside it", str(problem))
@@ -107,7 +107,7 @@ def test_a_folder_has_texts_beside_its_recordings(tmp_path: Path) -> None:
 
 def test_claras_own_shards_nest_the_language_and_list_the_texts(tmp_path: Path) -> None:
     metadata = json.dumps({"text": ["a", "b"], "original_data": {"language": "fy-NL"}}).encode()
-    (example,) = read(shard(tmp_path / "a.tar", {"1.flac": b"x", "1.json": metadata}))
+    (example,) = read_examples(shard(tmp_path / "a.tar", {"1.flac": b"x", "1.json": metadata}))
     assert (example.text, example.alternatives, example.language, example.text_language) == (
         "a",
         ("b",),
@@ -121,21 +121,23 @@ def test_what_is_broken_in_a_shard_is_stepped_over_and_the_rest_of_a_cut_one_rep
     members = {"1.flac": b"x", "2.flac": b"y", "2.json": good, "3.json": good, "4.flac": b"z" * 5000, "4.json": good}
     path = shard(tmp_path / "a.tar", members)
     problems: list[FormatError] = []
-    assert [e.key for e in read(path, problems.append)] == ["2", "4"]
+    assert [e.key for e in read_examples(path, problems.append)] == ["2", "4"]
     assert [str(p).split(": ")[1].split()[0] for p in problems] == ["1", "3"]
     path.write_bytes(path.read_bytes()[:5000])
     problems.clear()
-    assert [e.key for e in read(path, problems.append)] == ["2"]
+    assert [e.key for e in read_examples(path, problems.append)] == ["2"]
     assert "not a readable tar shard" in str(problems[-1])
 
 
 def test_braces_name_shards_by_number(tmp_path: Path) -> None:
     for number in (8, 9, 10):
         shard(tmp_path / f"s-{number:03}.tar", {"1.flac": b"x", "1.json": json.dumps({"text": str(number)}).encode()})
-    assert [e.text for e in read(str(tmp_path / "s-{008..010}.tar"))] == ["8", "9", "10"]
-    assert matching("s3://b/{0..1}/x-{08..09}.tar") == [f"s3://b/{a}/x-{b}.tar" for a in "01" for b in ("08", "09")]
+    assert [e.text for e in read_examples(str(tmp_path / "s-{008..010}.tar"))] == ["8", "9", "10"]
+    assert expand_pattern("s3://b/{0..1}/x-{08..09}.tar") == [
+        f"s3://b/{a}/x-{b}.tar" for a in "01" for b in ("08", "09")
+    ]
     with pytest.raises(FormatError, match=r"no file matches '.*s-011\.tar'"):
-        matching(str(tmp_path / "s-{010..011}.tar"))
+        expand_pattern(str(tmp_path / "s-{010..011}.tar"))
 
 
 @pytest.mark.parametrize(
@@ -152,7 +154,7 @@ def test_braces_name_shards_by_number(tmp_path: Path) -> None:
 )
 def test_metadata_becomes_text(known: dict[str, object], expected: dict[str, object], tmp_path: Path) -> None:
     (tmp_path / "m.jsonl").write_text(json.dumps({"path": "a.wav", "text": "t", **known}))
-    (example,) = read(tmp_path / "m.jsonl")
+    (example,) = read_examples(tmp_path / "m.jsonl")
     assert {name: getattr(example, name) for name in expected} == expected
 
 
@@ -177,7 +179,7 @@ def test_a_bad_row_is_left_out_with_its_reason_and_the_others_are_not(row: str, 
     lines = ['{"path": "a.wav", "text": "one"}', row, '{"path": "c.wav", "text": "three"}']
     (tmp_path / "m.jsonl").write_bytes("\n".join(lines).encode("utf-8", "surrogateescape"))
     problems: list[FormatError] = []
-    assert [e.key for e in read(tmp_path / "m.jsonl", problems.append)] == ["a.wav", "c.wav"]
+    assert [e.key for e in read_examples(tmp_path / "m.jsonl", problems.append)] == ["a.wav", "c.wav"]
     (problem,) = problems
     assert re.search(reason, str(problem))
 
@@ -187,12 +189,12 @@ def test_tables_come_with_marks_tabs_long_fields_and_bytes_that_are_no_text(tmp_
     (tmp_path / "m.csv").write_bytes(content.encode("utf-8", "surrogateescape"))
     (tmp_path / "m.tsv").write_text("path\ttext\na.wav\tone, two\n")
     problems: list[FormatError] = []
-    assert [(e.key, len(e.text)) for e in read(tmp_path / "m.csv", problems.append)] == [
+    assert [(e.key, len(e.text)) for e in read_examples(tmp_path / "m.csv", problems.append)] == [
         ("a.wav", 3),
         ("c.wav", 200_000),
     ]
     assert [str(p).rpartition(": ")[2] for p in problems] == ["text is no Unicode text (surrogates not allowed)"]
-    assert [e.text for e in read(tmp_path / "m.tsv")] == ["one, two"]
+    assert [e.text for e in read_examples(tmp_path / "m.tsv")] == ["one, two"]
 
 
 def test_what_follows_a_cut_is_said_to_be_missing_and_a_gzipped_shard_to_be_gzipped(tmp_path: Path) -> None:
@@ -202,13 +204,13 @@ def test_what_follows_a_cut_is_said_to_be_missing_and_a_gzipped_shard_to_be_gzip
     )
     path.write_bytes(path.read_bytes()[:4000])
     problems: list[FormatError] = []
-    assert len(list(read(path, problems.append))) < 3
+    assert len(list(read_examples(path, problems.append))) < 3
     assert re.search(r"all that follows recording \d is missing", str(problems[-1]))
     with tarfile.open(tmp_path / "z.tar", "w:gz") as archive:
         archive.add(path, "a")
     problems.clear()
     with pytest.raises(FormatError, match=r"z\.tar: is gzipped, gunzip it first"):
-        list(read(tmp_path / "z.tar"))
+        list(read_examples(tmp_path / "z.tar"))
 
 
 class Refusing(fsspec.AbstractFileSystem):
@@ -225,9 +227,9 @@ def test_a_store_that_refuses_stops_the_listing_with_its_reason(name: str) -> No
     fsspec.register_implementation("refusing", Refusing, clobber=True)
     problems: list[FormatError] = []
     with pytest.raises(FormatError, match=rf"refusing://b/{name}: cannot be read \(Unable to locate credentials\)$"):
-        list(read(f"refusing://b/{name}", problems.append))
+        list(read_examples(f"refusing://b/{name}", problems.append))
     with pytest.raises(FormatError, match=r"nosuch://b/a\.tar: cannot be opened \(Protocol not known"):
-        list(read("nosuch://b/a.tar", problems.append))
+        list(read_examples("nosuch://b/a.tar", problems.append))
     with pytest.raises(FormatError, match=r"the range is empty"):
-        list(read("s-{5..3}.tar"))
+        list(read_examples("s-{5..3}.tar"))
     assert not problems

@@ -8,7 +8,7 @@ import pytest
 
 from clara_search.classification.head import CONFIG_FILE, WEIGHTS_FILE, Head, HeadConfig, save_head
 from clara_search.errors import FormatError
-from clara_search.files.atomic import whole, write_text
+from clara_search.files.atomic import atomic_path, atomic_write_text
 from trainer.probing.run import _remove_encoder
 
 
@@ -22,11 +22,11 @@ def letter(tmp_path: Path) -> Path:
 
 def test_a_link_at_the_name_of_a_partial_file_is_not_written_through(tmp_path: Path, letter: Path) -> None:
     (tmp_path / "report.json.partial").symlink_to(letter)
-    write_text(tmp_path / "report.json", "new")
+    atomic_write_text(tmp_path / "report.json", "new")
     assert letter.read_text() == "precious"
     assert (tmp_path / "report.json").read_text() == "new"
     (tmp_path / "report.json.partial").symlink_to(letter)
-    with pytest.raises(ZeroDivisionError), whole(tmp_path / "report.json"):
+    with pytest.raises(ZeroDivisionError), atomic_path(tmp_path / "report.json"):
         raise ZeroDivisionError
     assert letter.read_text() == "precious"
 

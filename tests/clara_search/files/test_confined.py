@@ -302,10 +302,10 @@ ALLOWED = {
     ("indexer/import_export.py", "export_embeddings", "rename"),
     ("trainer/data/prepare.py", "do", "replace"),
     ("trainer/probing/run.py", "_write", "unlink"),
-    ("trainer/runtime/folder.py", "hold_to_recipe", "unlink"),
+    ("trainer/runtime/folder.py", "check_recipe_unchanged", "unlink"),
     ("trainer/data/shards.py", "_remove", "unlink"),
-    ("clara_search/files/atomic.py", "whole", "replace"),
-    ("clara_search/files/atomic.py", "whole", "unlink"),
+    ("clara_search/files/atomic.py", "atomic_path", "replace"),
+    ("clara_search/files/atomic.py", "atomic_path", "unlink"),
 }
 
 

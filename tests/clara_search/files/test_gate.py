@@ -26,11 +26,11 @@ from clara_search.datasets.labelled import read_clips
 from clara_search.datasets.readers import read_manifest
 from clara_search.errors import FormatError
 from clara_search.files.gate import PROTOCOLS, ForeignUri, RefusedUri, admit, admit_listed, child_of
-from clara_search.files.paths import is_remote, read_bytes, status_of
+from clara_search.files.paths import is_remote, read_bytes, stat_file
 from clara_search.store.database import Database
 from indexer.ledger.failures import failures, stored_ledger
 from indexer.pipeline import index
-from indexer.sources.listing import items
+from indexer.sources.listing import list_items
 from tests.helpers import ROOT, ToneEncoder, write_tone
 
 SECRET = "AKIA-do-not-send-me"
@@ -162,7 +162,7 @@ def test_the_state_of_a_data_set_names_files_beside_it_only(name: object, tmp_pa
     ):
         (folder / file).write_text(json.dumps(content))
         with pytest.raises(FormatError):
-            list(items([folder]))
+            list(list_items([folder]))
         (folder / file).unlink()
 
 
@@ -334,7 +334,7 @@ def test_a_recording_in_a_shard_is_read_by_its_name(tmp_path: Path) -> None:
     assert read_bytes(uri) == content
     assert not is_remote(uri)
     assert is_remote("tar://a.wav::http://h/s.tar")
-    assert status_of(uri).size == (tmp_path / "s.tar").stat().st_size
+    assert stat_file(uri).size == (tmp_path / "s.tar").stat().st_size
     for gone in ("d/link.wav", "d/none.wav"):
         with pytest.raises(FileNotFoundError):
             read_bytes(f"tar://{gone}::{tmp_path}/s.tar")
@@ -364,7 +364,7 @@ OPENS = {
     ),
     *(
         f"clara_search.files.paths.{name}"
-        for name in ("opened", "open_copy", "read_bytes", "status_of", "filesystem_of")
+        for name in ("open_binary", "open_cached_copy", "read_bytes", "stat_file", "resolve_filesystem")
     ),
     *("av.open", "torch.load", "urlopen", "requests.get", "httpx.get"),
     *("from_pretrained", "snapshot_download", "hf_hub_download", "load_dataset", "lancedb.connect"),
@@ -375,17 +375,17 @@ ALLOWED = {
     # Here a name is opened that was typed, or that the gate admitted before.
     "clara_search/files/paths.py": {"fsspec.open", "fsspec.core.url_to_fs", "url_to_fs"},
     "clara_search/datasets/readers.py": {
-        "files.paths.opened",
-        "files.paths.open_copy",
+        "files.paths.open_binary",
+        "files.paths.open_cached_copy",
     },  # sources; Corpus compares what its cache names
-    "clara_search/store/verify.py": {"files.paths.read_bytes", "files.paths.status_of"},  # admitted a few lines above
-    "indexer/sources/arrow.py": {"files.paths.opened"},  # a source
-    "indexer/decode/prefetch.py": {"files.paths.status_of"},  # items: their uri was admitted by what listed them
-    "indexer/sources/item.py": {"files.paths.opened"},  # sources
-    "indexer/sources/manifest.py": {"files.paths.status_of"},  # a source
+    "clara_search/store/verify.py": {"files.paths.read_bytes", "files.paths.stat_file"},  # admitted a few lines above
+    "indexer/sources/arrow.py": {"files.paths.open_binary"},  # a source
+    "indexer/decode/prefetch.py": {"files.paths.stat_file"},  # items: their uri was admitted by what listed them
+    "indexer/sources/item.py": {"files.paths.open_binary"},  # sources
+    "indexer/sources/manifest.py": {"files.paths.stat_file"},  # a source
     "indexer/decode/read.py": {"files.paths.read_bytes"},  # items, as above
-    "indexer/sources/webdataset.py": {"files.paths.status_of"},  # a source
-    "indexer/sources/listing.py": {"files.paths.filesystem_of"},  # sources
+    "indexer/sources/webdataset.py": {"files.paths.stat_file"},  # a source
+    "indexer/sources/listing.py": {"files.paths.resolve_filesystem"},  # sources
     "clara_search/store/connection.py": {"lancedb.connect"},  # the database that was typed
     # Here a file of a folder of this machine, and never the network.
     "clara_search/audio/decode.py": {"av.open"},  # bytes in memory

@@ -3,10 +3,10 @@ import pytest
 
 from clara_search.classification.calibration import calibrate, calibration_error, fit_temperature, softmax
 from clara_search.metrics.classification import (
-    classification,
-    confusion,
-    measures,
-    multi_label,
+    confusion_matrix,
+    score_multi_label,
+    score_single_label,
+    single_label_measures,
     weighted_average_precision,
 )
 
@@ -41,8 +41,10 @@ def answers(n=400, classes=5, seed=0):
 def test_measures_agree_with_the_textbook():
     expected, predicted = answers()
     for n_classes in (5, 7):
-        assert measures(expected, predicted, n_classes) == pytest.approx(slow(expected, predicted, n_classes))
-    scores = classification(expected, predicted, 5, majority=4)
+        assert single_label_measures(expected, predicted, n_classes) == pytest.approx(
+            slow(expected, predicted, n_classes)
+        )
+    scores = score_single_label(expected, predicted, 5, majority=4)
     assert {name: score.value for name, score in scores.scores.items()} == pytest.approx(slow(expected, predicted, 5))
 
 
@@ -50,7 +52,7 @@ def test_meld_s_majority_class_reaches_what_is_published():
     # 1256 of MELD's 2610 test utterances are neutral: 48.1 % accuracy, 31.3 % weighted F1, for knowing nothing.
     counts = (1256, 281, 50, 208, 402, 68, 345)
     expected = np.repeat(np.arange(7), counts)
-    scores = classification(expected, expected, 7, majority=0)
+    scores = score_single_label(expected, expected, 7, majority=0)
     assert scores.majority["accuracy"] == pytest.approx(0.481, abs=5e-4)
     assert scores.majority["weighted_f1"] == pytest.approx(0.313, abs=5e-4)
     assert scores.majority["uar"] == scores.chance["uar"] == pytest.approx(1 / 7)
@@ -58,19 +60,19 @@ def test_meld_s_majority_class_reaches_what_is_published():
 
 def test_intervals_are_those_of_drawing_items_again():
     expected, predicted = answers()
-    scores = classification(expected, predicted, 5, majority=4, resamplings=4000)
+    scores = score_single_label(expected, predicted, 5, majority=4, resamplings=4000)
     rng = np.random.default_rng(1)
     again = [rng.integers(0, len(expected), len(expected)) for _ in range(1000)]
     for name in ("accuracy", "uar", "weighted_f1", "macro_f1"):
-        drawn = [measures(expected[i], predicted[i], 5)[name] for i in again]
+        drawn = [single_label_measures(expected[i], predicted[i], 5)[name] for i in again]
         assert scores.scores[name].interval == pytest.approx(np.percentile(drawn, [2.5, 97.5]), abs=0.01)
-    assert scores == classification(expected, predicted, 5, majority=4, resamplings=4000)
+    assert scores == score_single_label(expected, predicted, 5, majority=4, resamplings=4000)
 
 
 def test_chance_is_what_even_guessing_reaches():
     expected, _ = answers(20000)
     guessed = np.random.default_rng(2).integers(0, 5, len(expected))
-    scores = classification(expected, guessed, 5, majority=4, resamplings=10)
+    scores = score_single_label(expected, guessed, 5, majority=4, resamplings=10)
     for name, score in scores.scores.items():
         assert score.value == pytest.approx(scores.chance[name], abs=0.01)
 
@@ -87,23 +89,23 @@ def test_average_precision_at_textbook_values_and_with_ties():
 def test_several_labels_are_scored_by_ranking():
     rng = np.random.default_rng(0)
     expected = rng.random((300, 4)) < [0.5, 0.2, 0.1, 0.0]
-    scores = multi_label(expected, rng.random((300, 4)))
+    scores = score_multi_label(expected, rng.random((300, 4)))
     assert scores.scores["map"].value == pytest.approx(scores.chance["map"], abs=0.08)
     assert scores.scores["map"].interval[0] < scores.scores["map"].value < scores.scores["map"].interval[1]
-    assert multi_label(expected, expected * 1.0).scores["map"].value == 1.0
-    assert multi_label(expected, expected * 1.0).scores["macro_f1"].value == 1.0
+    assert score_multi_label(expected, expected * 1.0).scores["map"].value == 1.0
+    assert score_multi_label(expected, expected * 1.0).scores["macro_f1"].value == 1.0
 
 
 def test_nothing_to_score_is_an_error():
     nothing = np.zeros(0, dtype=np.int64)
     with pytest.raises(ValueError, match="some items"):
-        classification(nothing, nothing, 2, 0)
+        score_single_label(nothing, nothing, 2, 0)
     with pytest.raises(ValueError, match="no item has a label"):
-        multi_label(np.zeros((2, 2), dtype=bool), np.zeros((2, 2)))
+        score_multi_label(np.zeros((2, 2), dtype=bool), np.zeros((2, 2)))
 
 
 def test_a_confusion_matrix_has_what_it_is_in_rows():
-    assert confusion(np.array([0, 0, 1]), np.array([1, 0, 1]), 2).tolist() == [[1, 1], [0, 1]]
+    assert confusion_matrix(np.array([0, 0, 1]), np.array([1, 0, 1]), 2).tolist() == [[1, 1], [0, 1]]
 
 
 def test_the_temperature_that_made_the_labels_is_found_again():

@@ -45,7 +45,7 @@ def test_what_is_alike_is_looked_for_among_what_others_own(owned):
             recalls.append(recall)
             precisions.append(precision)
             sizes.append(len(others))
-    found = metrics.among_themselves(vectors, groups, owners if owned else None, bootstrap=0)
+    found = metrics.self_retrieval(vectors, groups, owners if owned else None, bootstrap=0)
     assert found.n_queries == len(recalls)
     assert found.recall[10] == pytest.approx(np.mean(recalls))
     assert found.map10 == pytest.approx(np.mean(precisions))
@@ -54,7 +54,7 @@ def test_what_is_alike_is_looked_for_among_what_others_own(owned):
 
 def test_nothing_alike_is_an_error():
     with pytest.raises(ValueError, match="no vector has another"):
-        metrics.among_themselves(unit(3), [0, 1, 2])
+        metrics.self_retrieval(unit(3), [0, 1, 2])
 
 
 @pytest.mark.parametrize("n_groups", [60, 25, 7])
@@ -62,7 +62,7 @@ def test_retrieval_agrees_with_sorting_the_whole_gallery(n_groups):
     queries, gallery = unit(300, seed=1), unit(80, seed=2)
     labels = np.arange(80) % n_groups
     query_labels = np.arange(300) % n_groups
-    scores = metrics.retrieval(queries, gallery, query_labels, labels, bootstrap=0)
+    scores = metrics.score_retrieval(queries, gallery, query_labels, labels, bootstrap=0)
     for k in (1, 5, 10):
         recall, precision = slow_scores(queries, gallery, query_labels, labels, k)
         assert scores.recall[k] == pytest.approx(recall)
@@ -73,7 +73,7 @@ def test_retrieval_agrees_with_sorting_the_whole_gallery(n_groups):
 
 def test_perfect_embeddings_score_one():
     vectors = unit(50)
-    scores = metrics.retrieval(vectors, vectors, np.arange(50), np.arange(50))
+    scores = metrics.score_retrieval(vectors, vectors, np.arange(50), np.arange(50))
     assert scores.recall == {1: 1.0, 5: 1.0, 10: 1.0}
     assert scores.map10 == scores.median_rank == 1.0
     assert scores.recall_interval[1] == (1.0, 1.0)
@@ -81,14 +81,14 @@ def test_perfect_embeddings_score_one():
 
 def test_a_collapsed_encoder_scores_zero_because_ties_count_against_it():
     vectors = np.tile(unit(1), (40, 1))
-    scores = metrics.retrieval(vectors, vectors, np.arange(40), np.arange(40))
+    scores = metrics.score_retrieval(vectors, vectors, np.arange(40), np.arange(40))
     assert scores.recall[10] == 0.0
     assert scores.median_rank == 40
 
 
 def test_group_labels_may_be_texts():
     vectors = unit(3)
-    scores = metrics.retrieval(vectors, vectors, ["rain", "dog", "rain"], ["rain", "dog", "rain"])
+    scores = metrics.score_retrieval(vectors, vectors, ["rain", "dog", "rain"], ["rain", "dog", "rain"])
     assert scores.recall[1] == 1.0
     assert scores.map10 < 1.0 or scores.map10 == 1.0
 
@@ -111,24 +111,24 @@ def test_chance_at_known_values():
 
 
 def test_random_embeddings_score_about_chance():
-    scores = metrics.retrieval(unit(2000, seed=3), unit(100, seed=4), np.arange(2000) % 50, np.arange(100) % 50)
+    scores = metrics.score_retrieval(unit(2000, seed=3), unit(100, seed=4), np.arange(2000) % 50, np.arange(100) % 50)
     assert scores.recall[10] == pytest.approx(scores.chance_recall[10], abs=0.04)
     assert scores.map10 == pytest.approx(scores.chance_map10, abs=0.02)
 
 
 def test_intervals_hold_the_score_and_are_reproducible():
     arguments = (unit(200, seed=5), unit(100, seed=6), np.arange(200) % 20, np.arange(100) % 20)
-    scores = metrics.retrieval(*arguments, seed=7)
+    scores = metrics.score_retrieval(*arguments, seed=7)
     low, high = scores.recall_interval[5]
     assert low < scores.recall[5] < high
-    assert scores == metrics.retrieval(*arguments, seed=7)
+    assert scores == metrics.score_retrieval(*arguments, seed=7)
     # The normal approximation of a proportion: 1.96 standard errors each side.
     half = 1.96 * np.sqrt(scores.recall[5] * (1 - scores.recall[5]) / 200)
     assert (high - low) / 2 == pytest.approx(half, rel=0.15)
 
 
 def test_scores_become_json():
-    scores = metrics.retrieval(unit(10), unit(10), np.arange(10), np.arange(10)).as_dict()
+    scores = metrics.score_retrieval(unit(10), unit(10), np.arange(10), np.arange(10)).as_dict()
     assert scores["recall"]["1"] == 1.0
     assert scores["n_gallery"] == 10
 
@@ -136,13 +136,13 @@ def test_scores_become_json():
 def test_wrong_shapes_and_missing_positives_are_named():
     vectors = unit(3)
     with pytest.raises(ValueError, match="one group label a vector"):
-        metrics.retrieval(vectors, vectors, [0, 1], [0, 1, 2])
+        metrics.score_retrieval(vectors, vectors, [0, 1], [0, 1, 2])
     with pytest.raises(ValueError, match="no item of the gallery is a positive"):
-        metrics.retrieval(vectors, vectors, [0, 1, 9], [0, 1, 2])
+        metrics.score_retrieval(vectors, vectors, [0, 1, 9], [0, 1, 2])
     with pytest.raises(ValueError, match="not finite"):
-        metrics.retrieval(vectors * np.nan, vectors, [0, 1, 2], [0, 1, 2])
+        metrics.score_retrieval(vectors * np.nan, vectors, [0, 1, 2], [0, 1, 2])
     with pytest.raises(ValueError, match="no queries"):
-        metrics.retrieval(vectors[:0], vectors, [], [0, 1, 2])
+        metrics.score_retrieval(vectors[:0], vectors, [], [0, 1, 2])
 
 
 def test_accuracy_with_wilson_interval():

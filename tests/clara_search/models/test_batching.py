@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 
 from clara_search.errors import AudioError, DeviceError, FormatError, QueryError
 from clara_search.models.batching import (
-    batches,
-    checked,
-    checked_texts,
     choose_device,
     choose_precision,
-    embed_parts,
-    mask_of,
-    spans,
-    unit_vectors,
+    chunk_spans,
+    embed_chunks,
+    length_batches,
+    padding_mask,
+    unit_norm,
+    validate_texts,
+    validate_waveforms,
 )
 from clara_search.models.registry import load_encoder
 
@@ -27,7 +27,7 @@ CPU = torch.device("cpu")
 
 @given(st.integers(1, 10_000), st.integers(1, 500))
 def test_spans_cover_everything_in_equal_parts_and_no_more_than_needed(samples: int, longest: int) -> None:
-    found = spans(samples, longest)
+    found = chunk_spans(samples, longest)
     assert len(found) == max(1, -(-samples // longest))
     assert found[0][0] == 0
     assert found[-1][1] == samples
@@ -37,14 +37,14 @@ def test_spans_cover_everything_in_equal_parts_and_no_more_than_needed(samples: 
 
 @given(st.lists(st.integers(1, 300), max_size=50), st.integers(1, 1000))
 def test_batches_hold_every_index_once_within_their_budget(lengths: list[int], budget: int) -> None:
-    found = list(batches(lengths, budget))
+    found = list(length_batches(lengths, budget))
     assert sorted(index for batch in found for index in batch) == list(range(len(lengths)))
     for batch in found:
         assert len(batch) == 1 or len(batch) * max(lengths[index] for index in batch) <= budget
 
 
 def test_a_mask_is_true_where_something_stands() -> None:
-    assert mask_of([1, 3]).tolist() == [[True, False, False], [True, True, True]]
+    assert padding_mask([1, 3]).tolist() == [[True, False, False], [True, True, True]]
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_a_mask_is_true_where_something_stands() -> None:
 )
 def test_what_is_no_waveform_is_named_by_its_place(waveform: np.ndarray, message: str) -> None:
     with pytest.raises(AudioError, match=message):
-        checked([np.zeros(5, np.float32), waveform])
+        validate_waveforms([np.zeros(5, np.float32), waveform])
 
 
 @pytest.mark.parametrize(
@@ -75,11 +75,11 @@ def test_what_is_no_waveform_is_named_by_its_place(waveform: np.ndarray, message
 )
 def test_what_is_no_text_is_named_by_its_place(texts: list[str], message: str) -> None:
     with pytest.raises(QueryError, match=message):
-        checked_texts(texts)
+        validate_texts(texts)
 
 
 def test_a_waveform_of_doubles_becomes_one_of_singles() -> None:
-    assert checked([np.ones(3)])[0].dtype == np.float32
+    assert validate_waveforms([np.ones(3)])[0].dtype == np.float32
 
 
 def test_the_vector_of_a_long_clip_is_the_mean_of_its_parts() -> None:
@@ -90,11 +90,11 @@ def test_the_vector_of_a_long_clip_is_the_mean_of_its_parts() -> None:
         return np.array([[np.cos(part[0]), np.sin(part[0])] for part in parts], dtype=np.float32)
 
     short, long = np.full(3, 0.5), np.repeat([0.0, 1.0], 4)
-    found = embed_parts([short, long, short], 4, 2, embed)
+    found = embed_chunks([short, long, short], 4, 2, embed)
     np.testing.assert_allclose(found[0], [np.cos(0.5), np.sin(0.5)], atol=1e-6)
     np.testing.assert_allclose(found[1], [np.cos(0.5), np.sin(0.5)], atol=1e-6)
     np.testing.assert_allclose(found[2], found[0])
-    assert embed_parts([], 4, 2, embed).shape == (0, 2)
+    assert embed_chunks([], 4, 2, embed).shape == (0, 2)
 
 
 def test_auto_is_fp32_on_a_cpu_and_bf16_on_a_gpu_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,8 +119,8 @@ def test_an_unknown_precision_or_device_is_an_error() -> None:
 
 
 def test_texts_and_waveforms_may_come_one_by_one() -> None:
-    assert checked_texts(x for x in ["a", "b"]) == ["a", "b"]  # type: ignore[arg-type]
-    assert len(checked(np.ones(3, np.float32) for _ in range(2))) == 2  # type: ignore[arg-type]
+    assert validate_texts(x for x in ["a", "b"]) == ["a", "b"]  # type: ignore[arg-type]
+    assert len(validate_waveforms(np.ones(3, np.float32) for _ in range(2))) == 2  # type: ignore[arg-type]
 
 
 def test_without_a_compiler_compiling_is_refused_and_the_compiler_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,4 +132,4 @@ def test_without_a_compiler_compiling_is_refused_and_the_compiler_named(monkeypa
 @pytest.mark.parametrize("vector", [[0.0, 0.0], [float("nan"), 1.0], [float("inf"), 1.0]])
 def test_what_has_no_direction_is_no_unit_vector(vector: list[float]) -> None:
     with pytest.raises(FormatError, match="zero or not finite"):
-        unit_vectors(torch.tensor([[1.0, 0.0], vector]))
+        unit_norm(torch.tensor([[1.0, 0.0], vector]))

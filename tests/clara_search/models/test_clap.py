@@ -146,7 +146,7 @@ def test_the_fingerprint_follows_what_decides_a_vector(folder: Path, tmp_path: P
 
 
 def test_a_folder_is_described(folder: Path) -> None:
-    described = catalog.describe(folder)
+    described = catalog.describe_model(folder)
     assert (described["name"], described["kind"], described["dim"]) == ("tiny-clap", "clap", 12)
     assert described["sample_rate"] == RATE
     model = transformers.ClapModel.from_pretrained(folder)
@@ -296,7 +296,7 @@ def test_weights_are_files_of_the_folder(folder: Path, tmp_path: Path, listed: d
     (tmp_path / "m" / "model.safetensors").unlink()
     (tmp_path / "m" / "model.safetensors.index.json").write_text(json.dumps(listed))
     with pytest.raises(FormatError, match="has no weight_map of names of files beside it"):
-        catalog.describe(tmp_path / "m")
+        catalog.describe_model(tmp_path / "m")
 
 
 def test_a_folder_of_another_kind_of_model_is_refused(tmp_path: Path) -> None:

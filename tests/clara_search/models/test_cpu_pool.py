@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from clara_search.models.cpu_pool import on_all_cores, share
+from clara_search.models.cpu_pool import map_batches, share
 from clara_search.models.registry import load_encoder
 
 CPU = torch.device("cpu")
@@ -30,7 +30,7 @@ def test_every_batch_is_done_once_on_one_core_each_and_torch_keeps_its_threads()
         time.sleep(0.01)
         done.append((number, torch.get_num_threads(), threading.current_thread().name))
 
-    on_all_cores(work, range(20), CPU)
+    map_batches(work, range(20), CPU)
     assert sorted(number for number, _, _ in done) == list(range(20))
     assert {threads for _, threads, _ in done} == {1}
     assert 1 < len({name for _, _, name in done}) <= 3
@@ -52,7 +52,7 @@ def test_what_a_batch_raises_is_raised_once_all_are_through() -> None:
         done.append(number)
 
     with pytest.raises(MemoryError, match="no room"):
-        on_all_cores(work, range(4), CPU)
+        map_batches(work, range(4), CPU)
     assert sorted(done) == [1, 2, 3]
 
 

@@ -65,8 +65,8 @@ def test_unknown_models_are_named_with_those_there_are(tmp_path) -> None:
 
 
 def test_the_bundled_model_fits_its_budget_and_says_what_it_is() -> None:
-    assert catalog.bundled() == [DEFAULT_MODEL]
-    described = catalog.describe(DEFAULT_MODEL)
+    assert catalog.bundled_models() == [DEFAULT_MODEL]
+    described = catalog.describe_model(DEFAULT_MODEL)
     folder = catalog.WEIGHTS / DEFAULT_MODEL
     assert sum(path.stat().st_size for path in folder.iterdir()) <= 16 * 2**20
     assert described["licence"] == "apache-2.0"

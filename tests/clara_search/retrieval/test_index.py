@@ -9,7 +9,7 @@ import pytest
 
 import clara_search
 from clara_search.audio.decode import load_audio
-from clara_search.audio.windows import cut, windows
+from clara_search.audio.windows import crop, window_spans
 from clara_search.errors import AudioError, DatabaseError, EncoderMismatch, QueryError, UnknownModel
 from clara_search.retrieval import exact
 from clara_search.retrieval.index import Index
@@ -76,7 +76,9 @@ def test_a_text_and_a_recording_find_themselves(tmp_path, database, recordings, 
 def test_a_long_recording_asks_with_the_mean_of_its_windows(database, encoder):
     index = Index(table_of(database, unit_vectors(5)), encoder=encoder)
     waveform = np.concatenate([tone(200, 1.2), tone(3000, 1.0)])
-    parts = [cut(waveform, w, SAMPLE_RATE) for w in windows(len(waveform) / SAMPLE_RATE, INFO.window_s, INFO.hop_s)]
+    parts = [
+        crop(waveform, w, SAMPLE_RATE) for w in window_spans(len(waveform) / SAMPLE_RATE, INFO.window_s, INFO.hop_s)
+    ]
     assert len(parts) == 4
     mean = np.mean([encoder.encode_audio([part])[0] for part in parts], axis=0)
     assert index.embed_audio(waveform) == pytest.approx(mean / np.linalg.norm(mean), abs=1e-6)

@@ -13,22 +13,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clara_search.files.paths import Status
+from clara_search.files.paths import FileStat
 from clara_search.store.database import Database
 from indexer.decode import prefetch as decoding
 from indexer.decode import processes as children
-from indexer.decode.prefetch import Decoding, load
-from indexer.decode.processes import Readers
+from indexer.decode.prefetch import DecodeConfig, prefetch_items
+from indexer.decode.processes import DecodeProcesses
 from indexer.ledger.digest_map import DigestMap
 from indexer.ledger.failures import failures
-from indexer.ledger.ledger import Known
+from indexer.ledger.ledger import LedgerSnapshot
 from indexer.pipeline import index
-from indexer.sources.item import Held, Item, Samples
-from indexer.sources.listing import items
+from indexer.sources.item import InMemoryBytes, InMemoryWaveform, Item
+from indexer.sources.listing import list_items
 from tests.helpers import ToneEncoder, write_tone
 
-NOTHING = Known(DigestMap(2), np.zeros(0, np.uint64), False)
-IN_PROCESSES = Decoding(16000, place="processes", threads=2)
+NOTHING = LedgerSnapshot(DigestMap(2), np.zeros(0, np.uint64), False)
+IN_PROCESSES = DecodeConfig(16000, place="processes", threads=2)
 
 CRASHING = """
 import os, signal, sys; sys.path[:] = sys.argv[1:]
@@ -56,8 +56,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_processes_decode_what_threads_do(folder: Path) -> None:
-    expected = list(load(items([folder]), NOTHING, Decoding(16000, place="threads")))
-    found = list(load(items([folder]), NOTHING, IN_PROCESSES))
+    expected = list(prefetch_items(list_items([folder]), NOTHING, DecodeConfig(16000, place="threads")))
+    found = list(prefetch_items(list_items([folder]), NOTHING, IN_PROCESSES))
     assert [one.item for one in found] == [one.item for one in expected]
     for one, other in zip(found, expected, strict=True):
         assert (one.state, one.content_hash, one.reason) == (other.state, other.content_hash, other.reason)
@@ -85,8 +85,8 @@ def test_a_decoder_that_hangs_is_ended_with_its_process(folder: Path, monkeypatc
     monkeypatch.setattr(decoding, "_PATIENCE_S", 0.1)
     begun = remembered(monkeypatch)
     write_tone(folder / "05-hang.wav")
-    how = Decoding(16000, timeout_s=2.0, place="processes", threads=1)
-    found = {Path(one.item.uri).name: one for one in load(items([folder]), NOTHING, how)}
+    how = DecodeConfig(16000, timeout_s=2.0, place="processes", threads=1)
+    found = {Path(one.item.uri).name: one for one in prefetch_items(list_items([folder]), NOTHING, how)}
     assert found["05-hang.wav"].reason == "not decoded within 2 s (--timeout)"
     assert sum(one.state == "fresh" for one in found.values()) == 20
     assert [child.ending for child in begun] == [-signal.SIGKILL] * 2
@@ -95,7 +95,7 @@ def test_a_decoder_that_hangs_is_ended_with_its_process(folder: Path, monkeypatc
 def test_a_process_that_is_killed_from_outside_costs_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun = remembered(monkeypatch)
     found = []
-    for one in load(items([folder]), NOTHING, Decoding(16000, place="processes", threads=1)):
+    for one in prefetch_items(list_items([folder]), NOTHING, DecodeConfig(16000, place="processes", threads=1)):
         if not found:
             begun[0]._process.kill()
         found.append(one)
@@ -105,7 +105,7 @@ def test_a_process_that_is_killed_from_outside_costs_nothing(folder: Path, monke
 def test_where_no_process_can_begin_it_is_done_in_this_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(children, "_SERVE", "raise SystemExit(1)")
     begun = remembered(monkeypatch)
-    found = list(load(items([folder]), NOTHING, Decoding(16000, place="processes", threads=1)))
+    found = list(prefetch_items(list_items([folder]), NOTHING, DecodeConfig(16000, place="processes", threads=1)))
     assert sum(one.state == "fresh" for one in found) == 20
     assert [child.ending for child in begun] == [1]
 
@@ -154,8 +154,8 @@ def is_running(pid: int) -> bool:
 @pytest.mark.parametrize(
     "item",
     [
-        Item("", "audio", "one", content=Samples(np.zeros(1600, np.float32), 16000)),
-        Item("", "audio", "two", content=Held(b"RIFF")),
+        Item("", "audio", "one", content=InMemoryWaveform(np.zeros(1600, np.float32), 16000)),
+        Item("", "audio", "two", content=InMemoryBytes(b"RIFF")),
         Item("", "audio", "memory://nowhere/a.wav"),
     ],
 )
@@ -163,12 +163,12 @@ def test_what_may_only_be_in_the_memory_of_this_process_is_decoded_in_it(
     item: Item, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(children, "_Child", lambda *_: pytest.fail("a process was begun"))
-    (found,) = Readers(NOTHING, 16000, "processes").read([item], Status(1, ""))
-    assert found.state == ("fresh" if isinstance(item.content, Samples) else "failed")
+    (found,) = DecodeProcesses(NOTHING, 16000, "processes").read([item], FileStat(1, ""))
+    assert found.state == ("fresh" if isinstance(item.content, InMemoryWaveform) else "failed")
 
 
 def test_no_process_outlives_a_run_that_is_cut_off(folder: Path) -> None:
-    stream = load(items([folder]), NOTHING, IN_PROCESSES)
+    stream = prefetch_items(list_items([folder]), NOTHING, IN_PROCESSES)
     next(stream)
     mine = [one for one in _children_of(os.getpid()) if "indexer.decode.processes" in one[1]]
     assert mine

@@ -9,8 +9,8 @@ import pytest
 
 from indexer.ledger.digest_map import DigestMap
 from indexer.runtime import pools
-from indexer.runtime.pools import Crew, Job, Workers, ahead
-from indexer.runtime.timers import Clock
+from indexer.runtime.pools import AdaptivePool, Job, Workers, prefetch_iter
+from indexer.runtime.timers import StageTimer
 
 
 def test_a_digest_map_agrees_with_a_dict() -> None:
@@ -35,7 +35,7 @@ def test_what_is_listed_ahead_is_bounded_and_in_order() -> None:
             taken += 1
             yield taken
 
-    stream = ahead(count(), 5, Clock())
+    stream = prefetch_iter(count(), 5, StageTimer())
     assert next(stream) == 1
     time.sleep(0.3)
     assert taken <= 8
@@ -47,14 +47,14 @@ def test_an_error_while_listing_is_raised_where_it_is_read() -> None:
         yield 1
         raise ValueError("line 2")
 
-    stream = ahead(broken(), 5, Clock())
+    stream = prefetch_iter(broken(), 5, StageTimer())
     assert next(stream) == 1
     with pytest.raises(ValueError, match="line 2"):
         next(stream)
 
 
 def test_a_clock_keeps_all_work_in_its_bins_however_long_the_run() -> None:
-    clock = Clock()
+    clock = StageTimer()
     for began in range(0, 1000, 10):
         clock._mark(began, began + 4.0)
     bin_s, bins = clock.timeline()
@@ -64,7 +64,7 @@ def test_a_clock_keeps_all_work_in_its_bins_however_long_the_run() -> None:
 
 
 def test_a_thread_that_was_left_behind_is_replaced() -> None:
-    workers = Workers(1, Clock(), "decode")
+    workers = Workers(1, StageTimer(), "decode")
     stuck = Job(lambda: time.sleep(30))
     workers.submit(stuck)
     while stuck.began is None:
@@ -87,8 +87,8 @@ def test_threads_become_more_while_the_others_wait_and_cores_are_idle(
 ) -> None:
     now, used = 0.0, 0.0
     monkeypatch.setattr(pools, "time", SimpleNamespace(monotonic=lambda: now, process_time=lambda: used))
-    workers = Workers(1, Clock(), "decode")
-    crew = Crew(workers, cores=4 if processor_s < 1 else 2)
+    workers = Workers(1, StageTimer(), "decode")
+    crew = AdaptivePool(workers, cores=4 if processor_s < 1 else 2)
     counts = []
     for _ in range(4):
         now, used = now + 1.0, used + processor_s

@@ -9,11 +9,11 @@ from pyarrow import parquet
 
 from clara_search.errors import FormatError
 from indexer.sources.item import Item
-from indexer.sources.listing import Selection, items, survey
+from indexer.sources.listing import Selection, list_items, survey
 
 
 def listed(*sources: Path, text_column: str | None = None) -> list[Item]:
-    return list(items(sources, Selection(text_column)))
+    return list(list_items(sources, Selection(text_column)))
 
 
 def write(path: Path, content: str | bytes) -> Path:

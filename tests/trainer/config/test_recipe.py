@@ -4,11 +4,11 @@ from pathlib import Path
 import pytest
 
 from clara_search.errors import FormatError
-from clara_search.models.clara.phone_head import SpokenConfig
-from trainer.commands.common import load
+from clara_search.models.clara.phone_head import PhoneHeadConfig
+from trainer.commands.common import load_settings
 from trainer.config.presets import PRESETS
-from trainer.config.recipe import RECIPES, as_toml, load_recipe
-from trainer.pretraining.init import configured
+from trainer.config.recipe import RECIPES, load_recipe, to_toml
+from trainer.pretraining.init import resolve_config
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
@@ -39,14 +39,14 @@ def test_a_wrong_setting_is_named(override: str, message: str) -> None:
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
 def test_a_recipe_that_is_written_out_is_the_same_recipe(path: Path, tmp_path: Path) -> None:
     recipe = load_recipe(path, ('data.sources=["a \\"b\\".tar"]',))
-    (tmp_path / "again.toml").write_text(as_toml(recipe), encoding="utf-8")
+    (tmp_path / "again.toml").write_text(to_toml(recipe), encoding="utf-8")
     assert load_recipe(tmp_path / "again.toml") == replace(recipe, preset="")
 
 
 def test_a_preset_is_where_a_model_begins() -> None:
     recipe = load_recipe(Path("tiny.toml"), ("model.audio.frame_layers=3",))
     tiny = PRESETS["clara-v2-tiny"]
-    assert recipe.model == replace(tiny, audio=replace(tiny.audio, frame_layers=3), spoken=SpokenConfig())
+    assert recipe.model == replace(tiny, audio=replace(tiny.audio, frame_layers=3), spoken=PhoneHeadConfig())
     with pytest.raises(FormatError, match=r"no preset 'x'; there are clara-100m"):
         load_recipe(Path("tiny.toml"), ("preset=x",))
 
@@ -102,7 +102,7 @@ def test_a_name_of_300_letters_a_nested_recipe_and_a_nameless_one_are_refused(tm
 
 def test_prefixes_are_parts_of_the_vector() -> None:
     with pytest.raises(FormatError, match=r"loss\.prefixes holds 200, and the model has 128 dimensions"):
-        configured(load_recipe(Path("tiny.toml"), ("loss.prefixes=[64, 200]",)), {})
+        resolve_config(load_recipe(Path("tiny.toml"), ("loss.prefixes=[64, 200]",)), {})
 
 
 def test_a_recipe_names_no_protocol_that_only_the_user_may(tmp_path: Path) -> None:
@@ -110,8 +110,8 @@ def test_a_recipe_names_no_protocol_that_only_the_user_may(tmp_path: Path) -> No
     for table in (f'[data]\nsources = ["{hostile}"]', f'[run]\nzero_shot = ["{hostile}"]'):
         (tmp_path / "r.toml").write_text(f'name = "x"\n{table}\n')
         with pytest.raises(FormatError, match="opened only where it is typed"):
-            load(tmp_path / "r.toml", (), (), None)
+            load_settings(tmp_path / "r.toml", (), (), None)
     (tmp_path / "r.toml").write_text('name = "x"\n[data]\nsources = ["s3://b/{00..09}.tar", "local/*.tar"]\n')
-    assert load(tmp_path / "r.toml", (), (), None)[0].data.sources == ("s3://b/{00..09}.tar", "local/*.tar")
-    assert load(tmp_path / "r.toml", (hostile,), (), None)[0].data.sources == (hostile,)
-    assert load(tmp_path / "r.toml", (), (f'data.sources=["{hostile}"]',), None)[0].data.sources == (hostile,)
+    assert load_settings(tmp_path / "r.toml", (), (), None)[0].data.sources == ("s3://b/{00..09}.tar", "local/*.tar")
+    assert load_settings(tmp_path / "r.toml", (hostile,), (), None)[0].data.sources == (hostile,)
+    assert load_settings(tmp_path / "r.toml", (), (f'data.sources=["{hostile}"]',), None)[0].data.sources == (hostile,)

@@ -9,14 +9,14 @@ from trainer.data.augmentation import (
     augment,
     band_limit,
     blend,
-    clip,
+    clip_peaks,
     coloured_noise,
     gain,
-    mask,
+    mask_spectrogram,
     mix,
     play_at,
     reverb,
-    stretch,
+    stretch_time,
 )
 
 RNG = np.random.default_rng
@@ -67,7 +67,7 @@ def test_noise_has_the_asked_for_length_and_is_finite(samples: int) -> None:
 def test_masks_silence_bands_and_leave_the_rest() -> None:
     config = AugmentConfig(time_masks=1, time_mask_share=0.2, frequency_masks=1, frequency_mask_bands=10)
     log_mel = torch.rand(100, 80)
-    masked = mask(log_mel, config, RNG(3))
+    masked = mask_spectrogram(log_mel, config, RNG(3))
     changed = masked != log_mel
     assert (masked[changed] == SILENCE).all()
     silent_frames, silent_bands = changed.all(dim=1).sum(), changed.all(dim=0).sum()
@@ -87,7 +87,7 @@ def test_a_cutoff_silences_the_tone_above_it_and_not_the_one_below() -> None:
 
 
 def test_a_clip_of_one_frame_can_be_masked() -> None:
-    assert mask(torch.zeros(1, 80), AugmentConfig(), RNG(0)).shape == (1, 80)
+    assert mask_spectrogram(torch.zeros(1, 80), AugmentConfig(), RNG(0)).shape == (1, 80)
 
 
 def loudest_hz(waveform: np.ndarray, rate: int = 16000) -> float:
@@ -99,10 +99,10 @@ def loudest_hz(waveform: np.ndarray, rate: int = 16000) -> float:
 def test_pitch_and_tempo_change_apart(semitones: float, tempo: float) -> None:
     pytest.importorskip("python_stretch")
     signal = np.sin(2 * np.pi * 400 * np.arange(32000) / 16000).astype(np.float32)
-    changed = stretch(signal, 16000, semitones, tempo)
+    changed = stretch_time(signal, 16000, semitones, tempo)
     assert len(changed) == pytest.approx(32000 / tempo, abs=2)
     assert loudest_hz(changed) == pytest.approx(400 * 2 ** (semitones / 12), rel=0.02)
-    np.testing.assert_array_equal(changed, stretch(signal, 16000, semitones, tempo))
+    np.testing.assert_array_equal(changed, stretch_time(signal, 16000, semitones, tempo))
 
 
 @pytest.mark.parametrize("weight", [0.01, 0.5, 0.8])
@@ -126,9 +126,9 @@ def test_a_room_echoes_for_as_long_as_asked_and_keeps_the_level() -> None:
 
 def test_clipping_cuts_the_share_asked_for() -> None:
     signal = noise(10000)
-    clipped = clip(signal, 0.05)
+    clipped = clip_peaks(signal, 0.05)
     assert np.mean(clipped != signal) == pytest.approx(0.05, abs=0.001)
-    np.testing.assert_array_equal(clip(np.zeros(5, np.float32), 0.5), np.zeros(5))
+    np.testing.assert_array_equal(clip_peaks(np.zeros(5, np.float32), 0.5), np.zeros(5))
 
 
 @pytest.mark.parametrize("samples", [1, 7, 400, 16000])

@@ -8,7 +8,7 @@ import pytest
 from clara_search.datasets.example import Example
 from clara_search.errors import FormatError
 from trainer.config.captions import CaptionConfig
-from trainer.config.recipe import bundled
+from trainer.config.recipe import bundled_file
 from trainer.data.captions import Captions, Generator, Translations, fused
 
 SOUND = Example("1", b"", "wolf growl", language="zxx", text_language="en")
@@ -17,7 +17,7 @@ SPEECH = Example("2", b"", "Hello there", language="en", text_language="en", kin
 
 @pytest.fixture(scope="module")
 def table() -> Translations:
-    return Translations.load(bundled("sounds.csv"))
+    return Translations.load(bundled_file("sounds.csv"))
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from clara_search.datasets.readers import read
+from clara_search.datasets.readers import read_examples
 from clara_search.errors import FormatError
 from tests.helpers import write_tone
 from tests.trainer.pretraining.test_run import RATE
@@ -25,7 +25,7 @@ def rows(path: Path, count: int) -> Path:
 
 
 def texts(out: Path) -> list[str]:
-    return [x.text for x in read(out / "*.tar")]
+    return [x.text for x in read_examples(out / "*.tar")]
 
 
 def test_shards_follow_a_manifest_that_grows_and_shrinks(manifest: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from tests.helpers import write_tone
 from tests.trainer.pretraining.test_run import RATE
 from trainer.config.sections import DataConfig
 from trainer.data.corpus import load_corpus
-from trainer.data.splits import split
+from trainer.data.splits import split_corpus
 
 
 def test_a_declared_text_stands_on_one_side(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -27,7 +27,7 @@ def test_a_declared_text_stands_on_one_side(tmp_path: Path, caplog: pytest.LogCa
         write_tone(tmp_path / f"{row[0]}.wav", 200 + 100 * number, 0.2, RATE)
     corpus = load_corpus([str(tmp_path / "m.csv")], RATE, tmp_path)
     with caplog.at_level(logging.WARNING):
-        sides = split(corpus, DataConfig())
+        sides = split_corpus(corpus, DataConfig())
     keys = {name: [corpus.examples[index].key for index in indices] for name, indices in vars(sides).items()}
     assert keys["train"] == ["b.wav", "g.wav"]
     assert keys["valid"] == ["c.wav", "f.wav"]

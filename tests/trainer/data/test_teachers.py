@@ -11,7 +11,13 @@ from clara_search.audio.mel import MelConfig, log_mel
 from clara_search.datasets.example import Example
 from clara_search.errors import FormatError, UnknownModel
 from tests.helpers import tone
-from trainer.data.teachers import SAMPLES_PER_FRAME, WhisperFrames, frames_of, teach, teach_texts
+from trainer.data.teachers import (
+    SAMPLES_PER_FRAME,
+    WhisperFrames,
+    compute_teacher_frames,
+    compute_teacher_texts,
+    frames_of,
+)
 
 ctranslate2 = pytest.importorskip("ctranslate2")
 transformers = pytest.importorskip("transformers")
@@ -59,7 +65,7 @@ class Recordings:
 
 def test_every_recording_has_its_frames_in_order_also_over_windows(whisper: Path, tmp_path: Path) -> None:
     recordings = Recordings(tmp_path, [0.5, 12.0, 20.0, 31.0, 0.01, 3.0])
-    taught = teach(whisper, recordings)
+    taught = compute_teacher_frames(whisper, recordings)
     alone = WhisperFrames(whisper)
     for index in range(len(recordings)):
         frames = frames_of(recordings.samples(index))
@@ -83,10 +89,10 @@ def test_a_window_is_heard_as_transformers_hears_it(whisper: Path) -> None:
 
 def test_what_was_heard_is_kept_and_can_be_stretched(whisper: Path, tmp_path: Path) -> None:
     recordings = Recordings(tmp_path, [2.0, 1.0])
-    first = teach(whisper, recordings)
+    first = compute_teacher_frames(whisper, recordings)
     (part,) = tmp_path.glob("heard-*/*.npy")
     before = part.stat().st_mtime_ns
-    again = teach(whisper, recordings)
+    again = compute_teacher_frames(whisper, recordings)
     assert part.stat().st_mtime_ns == before
     whole = again.of(0, 0, 32000, 50)
     np.testing.assert_array_equal(first.of(0, 0, 32000, 50), whole)
@@ -97,12 +103,12 @@ def test_what_was_heard_is_kept_and_can_be_stretched(whisper: Path, tmp_path: Pa
 
 def test_what_is_no_teacher_is_named(tmp_path: Path) -> None:
     with pytest.raises(UnknownModel, match=r"has no model\.bin"):
-        teach(tmp_path, Recordings(tmp_path, [1.0]))
+        compute_teacher_frames(tmp_path, Recordings(tmp_path, [1.0]))
     (tmp_path / "model.bin").write_bytes(b"x" * 100)
     with pytest.raises(FormatError, match="not a Whisper model that can be loaded"):
-        teach(tmp_path, Recordings(tmp_path, [1.0]))
+        compute_teacher_frames(tmp_path, Recordings(tmp_path, [1.0]))
     with pytest.raises(FormatError, match="not a sentence encoder"):
-        teach_texts(tmp_path / "none", [Example("1", b"", "x")], tmp_path)
+        compute_teacher_texts(tmp_path / "none", [Example("1", b"", "x")], tmp_path)
 
 
 def test_texts_have_unit_vectors_by_what_they_say(tmp_path: Path) -> None:
@@ -114,7 +120,7 @@ def test_texts_have_unit_vectors_by_what_they_say(tmp_path: Path) -> None:
     config = transformers.BertConfig(vocab_size=6, hidden_size=8, num_hidden_layers=1, num_attention_heads=1)
     transformers.BertModel(config).save_pretrained(model)
     examples = [Example(str(n), b"", text) for n, text in enumerate(["rain", "wind", "rain wind", "rain"])]
-    vectors = teach_texts(model, examples, tmp_path).of(examples)
+    vectors = compute_teacher_texts(model, examples, tmp_path).of(examples)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     np.testing.assert_array_equal(vectors[0], vectors[3])
     assert not np.allclose(vectors[0], vectors[1])
@@ -124,4 +130,4 @@ def test_texts_have_unit_vectors_by_what_they_say(tmp_path: Path) -> None:
     with pytest.raises(
         FormatError, match=r"not a whole sentence encoder, encoder\.layer\.0\.output\.dense\.weight miss"
     ):
-        teach_texts(model, [*examples, Example("5", b"", "another text")], tmp_path)
+        compute_teacher_texts(model, [*examples, Example("5", b"", "another text")], tmp_path)

@@ -2,16 +2,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.data.digits import DIGITS
-from trainer.data.text_split import normalise, text_split
+from trainer.data.text_split import normalize_text, text_split
 
 
 def test_case_and_punctuation_do_not_move_a_text() -> None:
-    assert normalise("  Hello,   WORLD! ") == normalise("hello world") == "hello world"
+    assert normalize_text("  Hello,   WORLD! ") == normalize_text("hello world") == "hello world"
     assert text_split("It's a dog.") == text_split("it s a DOG")
 
 
 def test_texts_of_nothing_but_marks_stay_apart() -> None:
-    assert normalise("...") != normalise("?")
+    assert normalize_text("...") != normalize_text("?")
 
 
 def test_shares_are_as_declared() -> None:
@@ -32,4 +32,4 @@ def test_digit_words_are_trained_on() -> None:
 @given(st.text())
 def test_every_text_has_a_side_and_normalising_twice_changes_nothing(text: str) -> None:
     assert text_split(text) in ("train", "valid", "test")
-    assert normalise(normalise(text)) == normalise(text)
+    assert normalize_text(normalize_text(text)) == normalize_text(text)

@@ -12,10 +12,10 @@ import torch
 from clara_search.audio.decode import load_audio
 from clara_search.datasets.labelled import Clip, read_clips
 from clara_search.errors import AudioError, FormatError
-from clara_search.models.windows import mean_direction
+from clara_search.models.windows import mean_embedding
 from tests.helpers import ToneEncoder, write_tone
 from trainer.embeddings.cache import Model, embed_clips
-from trainer.embeddings.store import Store
+from trainer.embeddings.store import EmbeddingStore
 from trainer.runtime.threads import torch_threads
 
 
@@ -105,7 +105,7 @@ def test_what_was_computed_before_a_crash_is_kept(tmp_path: Path) -> None:
 
 
 def test_a_store_that_was_cut_while_it_was_written_gives_whole_vectors_only(tmp_path: Path) -> None:
-    store = Store(tmp_path, 4)
+    store = EmbeddingStore(tmp_path, 4)
     digests = [bytes([n]) * 32 for n in range(3)]
     vectors = np.arange(12, dtype=np.float32).reshape(3, 4)
     store.add(digests, vectors)
@@ -113,10 +113,10 @@ def test_a_store_that_was_cut_while_it_was_written_gives_whole_vectors_only(tmp_
         file.write(b"half a vector")
     with (tmp_path / "keys.sha256").open("ab") as file:
         file.write(b"half a key")
-    again = Store(tmp_path, 4)
+    again = EmbeddingStore(tmp_path, 4)
     assert len(again) == 3
     again.add([b"\xff" * 32], np.ones((1, 4), np.float32))
-    assert np.array_equal(Store(tmp_path, 4).vectors([digests[2], b"\xff" * 32]), [vectors[2], [1, 1, 1, 1]])
+    assert np.array_equal(EmbeddingStore(tmp_path, 4).vectors([digests[2], b"\xff" * 32]), [vectors[2], [1, 1, 1, 1]])
 
 
 def test_a_long_recording_has_the_mean_of_its_windows(tmp_path: Path, encoder: ToneEncoder) -> None:
@@ -124,7 +124,7 @@ def test_a_long_recording_has_the_mean_of_its_windows(tmp_path: Path, encoder: T
     found = embed_clips([Clip("long.wav", path, {})], model(encoder), tmp_path / "cache", window_s=0.1, hop_s=0.1)
     waveform = load_audio(path, encoder.sample_rate)
     parts = [waveform[:1600], waveform[1600:3200], waveform[2400:4000]]
-    assert np.allclose(found.audio[0], mean_direction(encoder.encode_audio(parts)))
+    assert np.allclose(found.audio[0], mean_embedding(encoder.encode_audio(parts)))
 
 
 def test_shards_are_read_where_they_lie(tmp_path: Path, encoder: ToneEncoder) -> None:

@@ -8,7 +8,7 @@ import pytest
 from clara_search.audio.waveform import Waveform
 from clara_search.datasets.example import Example
 from clara_search.models.base import Embeddings
-from trainer.evaluation.suites import Heard, measure
+from trainer.evaluation.suites import EmbeddedCorpus, score_suites
 
 MEANINGS = {
     "camello": "camel",
@@ -49,9 +49,9 @@ def example(text: str, kind: str = "sound", speaker: str | None = None, language
     )
 
 
-def heard(encoder: WordEncoder, examples: list[Example]) -> Heard:
+def heard(encoder: WordEncoder, examples: list[Example]) -> EmbeddedCorpus:
     statistics = np.random.default_rng(0).standard_normal((len(examples), 8)).astype(np.float32)
-    return Heard(examples, encoder.encode_text([one.text for one in examples]), statistics)
+    return EmbeddedCorpus(examples, encoder.encode_text([one.text for one in examples]), statistics)
 
 
 def test_an_encoder_that_knows_all_words_finds_everything() -> None:
@@ -59,7 +59,7 @@ def test_an_encoder_that_knows_all_words_finds_everything() -> None:
     said = [example(text, "speech", who) for text in ("good morning", "good night", "thank you") for who in ("a", "b")]
     sounds = [example(text) for text in ("camel", "camel", "helicopter", "lion roar")]
     new = heard(encoder, [example("many thanks", "speech", "c"), example("good evening", "speech", "c")])
-    found = measure(encoder, heard(encoder, said + sounds), new)
+    found = score_suites(encoder, heard(encoder, said + sounds), new)
     assert {who: one.recall[1] for who, one in found.thousand.items()} == {"known": 1.0, "new": 1.0}
     assert found.thousand["known"].n_gallery == 6
     assert found.classes is not None
@@ -75,7 +75,7 @@ def test_an_encoder_that_knows_all_words_finds_everything() -> None:
 def test_a_class_is_looked_for_under_other_names_alone() -> None:
     encoder = WordEncoder()
     names = ("camel", "camel", "camel grunt", "slow river", "fire", "river")
-    found = measure(encoder, heard(encoder, [example(name) for name in names]), heard(encoder, []).of([]))
+    found = score_suites(encoder, heard(encoder, [example(name) for name in names]), heard(encoder, []).of([]))
     scores = found.alike["same class, another name"].model
     assert (scores.n_queries, scores.recall[1]) == (5, 1.0)  # the fire has no other name
 
@@ -83,7 +83,7 @@ def test_a_class_is_looked_for_under_other_names_alone() -> None:
 def test_a_gloss_is_no_transcript() -> None:
     encoder = WordEncoder()
     said = [example("dog", "speech", "a", language="fr"), example("hello you", "speech", "a")]
-    found = measure(encoder, heard(encoder, said), heard(encoder, []).of([]))
+    found = score_suites(encoder, heard(encoder, said), heard(encoder, []).of([]))
     assert found.thousand["known"].n_gallery == 1
     assert "new" not in found.thousand
     assert found.classes is None
@@ -94,5 +94,5 @@ def test_a_gloss_is_no_transcript() -> None:
 @pytest.mark.parametrize("texts", [["river", "slow river"], ["fire burning", "open fire", "flame"]])
 def test_one_class_is_none_to_choose_from(texts: list[str]) -> None:
     encoder = WordEncoder()
-    found = measure(encoder, heard(encoder, [example(text) for text in texts]), heard(encoder, []).of([]))
+    found = score_suites(encoder, heard(encoder, [example(text) for text in texts]), heard(encoder, []).of([]))
     assert found.classes is None

@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from torch import multiprocessing
 
 from tests.helpers import PARITY
-from trainer.config.loss import Kind, LossConfig
+from trainer.config.loss import LossConfig, LossKind
 from trainer.losses.contrastive import contrastive_loss
-from trainer.losses.distillation import likeness_loss, taught_loss
+from trainer.losses.distillation import frame_distillation_loss, similarity_distillation_loss
 from trainer.losses.phones import phone_loss
-from trainer.losses.reduction import mean_of
+from trainer.losses.reduction import mean_of_parts
 
 CLARA = LossConfig()
 
@@ -84,7 +84,7 @@ def test_prefixes_are_cut_and_brought_to_unit_norm() -> None:
 
 
 @pytest.mark.parametrize("kind", ["clara", "infonce", "sigmoid"])
-def test_two_processes_have_the_gradients_of_one_with_the_whole_batch(kind: Kind, tmp_path: Path) -> None:
+def test_two_processes_have_the_gradients_of_one_with_the_whole_batch(kind: LossKind, tmp_path: Path) -> None:
     config = LossConfig(kind, prefixes=(3,))
     whole = gradients(0, 1, config)
     multiprocessing.spawn(in_a_group, (2, config, tmp_path), nprocs=2)
@@ -150,11 +150,11 @@ def test_what_a_teacher_heard_is_missed_by_the_mean_squared_error_of_the_frames_
     frames, taught = torch.zeros(2, 3, 2, 4), torch.ones(2, 3, 2, 4)
     taught[1, 2] = 100.0
     mask = torch.tensor([[True, True, True], [True, True, False]])
-    assert mean_of([taught_loss(frames, taught, mask)], mask.sum()) == 1.0
+    assert mean_of_parts([frame_distillation_loss(frames, taught, mask)], mask.sum()) == 1.0
 
 
 def test_texts_should_be_as_like_each_other_as_the_teacher_finds_them() -> None:
     text, taught = torch.eye(3), torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
-    torch.testing.assert_close(likeness_loss(text, taught), torch.tensor(2 / 9))
-    assert likeness_loss(taught, taught) == 0.0
-    assert likeness_loss(text[:0], taught[:0]) == 0.0
+    torch.testing.assert_close(similarity_distillation_loss(text, taught), torch.tensor(2 / 9))
+    assert similarity_distillation_loss(taught, taught) == 0.0
+    assert similarity_distillation_loss(text[:0], taught[:0]) == 0.0

@@ -7,8 +7,8 @@ import torch
 
 from clara_search.datasets.example import Example
 from clara_search.models.clara.phone_head import BLANK, PHONES
-from trainer.phones.bigrams import pairs_of
-from trainer.phones.g2p import Phones, indices, phones, principal_pairs, words
+from trainer.phones.bigrams import known_phone_bigrams
+from trainer.phones.g2p import PhoneTargets, phone_indices, principal_bigrams, text_to_phones, words_to_phones
 
 pytestmark = pytest.mark.skipif(find_spec("espeakng_loader") is None, reason="espeakng-loader is not installed")
 
@@ -35,17 +35,19 @@ def spoken(text: str, language: str = "en", **others: str | None) -> Example:
     ],
 )
 def test_phones_are_letters_of_the_ipa(text: str, language: str, expected: str) -> None:
-    assert phones(text, language) == expected
+    assert text_to_phones(text, language) == expected
 
 
 def test_words_are_pronounced_one_by_one() -> None:
-    assert words("A dog, barking!", "en") == ["ɐ", "dɒɡ", "bɑkɪŋ"]
-    assert words("a dog of the house", "en") == [phones(word, "en") for word in "a dog of the house".split()]
-    assert words("...", "en") == [""]
+    assert words_to_phones("A dog, barking!", "en") == ["ɐ", "dɒɡ", "bɑkɪŋ"]
+    assert words_to_phones("a dog of the house", "en") == [
+        text_to_phones(word, "en") for word in "a dog of the house".split()
+    ]
+    assert words_to_phones("...", "en") == [""]
 
 
 def test_the_same_sound_is_the_same_index_in_every_language() -> None:
-    inventory = Phones([spoken("see"), spoken("si", "es"), spoken("si", "it")])
+    inventory = PhoneTargets([spoken("see"), spoken("si", "es"), spoken("si", "it")])
     assert inventory.of(spoken("see")) == inventory.of(spoken("si", "es")) == inventory.of(spoken("si", "it"))
     assert BLANK not in inventory.of(spoken("see"))
     assert inventory.of(spoken("see")) == [PHONES.index("s") + 1, PHONES.index("i") + 1]
@@ -53,7 +55,7 @@ def test_the_same_sound_is_the_same_index_in_every_language() -> None:
 
 def test_only_a_transcript_has_phones() -> None:
     sea, gloss = spoken("sea", kind="sound"), spoken("sea", "fr", text_language="en")
-    inventory = Phones([spoken("sea"), sea, gloss])
+    inventory = PhoneTargets([spoken("sea"), sea, gloss])
     assert inventory.of(spoken("sea"))
     assert not inventory.of(sea)
     assert not inventory.of(gloss)
@@ -61,7 +63,7 @@ def test_only_a_transcript_has_phones() -> None:
 
 
 def test_texts_of_a_language_that_espeak_does_not_read_are_counted(caplog: pytest.LogCaptureFixture) -> None:
-    inventory = Phones([spoken("a", "xx"), spoken("b", "xx"), spoken("see")])
+    inventory = PhoneTargets([spoken("a", "xx"), spoken("b", "xx"), spoken("see")])
     assert not inventory.of(spoken("a", "xx"))
     assert inventory.of(spoken("see"))
     (said,) = [record.getMessage() for record in caplog.records]
@@ -69,21 +71,24 @@ def test_texts_of_a_language_that_espeak_does_not_read_are_counted(caplog: pytes
 
 
 def test_a_phone_that_the_model_has_not_is_dropped() -> None:
-    assert indices("sʘi", "is") == [2, 1]
-    assert Phones([spoken("see")], "i").of(spoken("see")) == [1]
+    assert phone_indices("sʘi", "is") == [2, 1]
+    assert PhoneTargets([spoken("see")], "i").of(spoken("see")) == [1]
 
 
 def test_every_phone_that_espeak_tells_has_a_place() -> None:
     text = "The quick brown fox jumps over the lazy dog; she thought of a measured bird, joy and hours."
-    said = phones(text, "en")
-    assert len(indices(said, PHONES)) == len(said)
+    said = text_to_phones(text, "en")
+    assert len(phone_indices(said, PHONES)) == len(said)
 
 
 def test_the_first_matrix_of_pairs_tells_texts_apart() -> None:
-    texts = [indices(phones(word, "en"), PHONES) for word in ("seven", "eleven", "hello", "yellow", "dog", "god")]
+    texts = [
+        phone_indices(text_to_phones(word, "en"), PHONES)
+        for word in ("seven", "eleven", "hello", "yellow", "dog", "god")
+    ]
     padded = torch.nn.utils.rnn.pad_sequence([torch.tensor(text) for text in texts], batch_first=True)
-    counts = pairs_of(padded, torch.tensor([len(text) for text in texts]), len(PHONES))
-    vectors = torch.nn.functional.normalize(counts @ principal_pairs(texts, len(PHONES), 8).T)
+    counts = known_phone_bigrams(padded, torch.tensor([len(text) for text in texts]), len(PHONES))
+    vectors = torch.nn.functional.normalize(counts @ principal_bigrams(texts, len(PHONES), 8).T)
     likeness = vectors @ vectors.T - torch.eye(6)
     assert likeness.max() < 0.9
     assert likeness[0, 1] > likeness[0, 2]  # seven, eleven

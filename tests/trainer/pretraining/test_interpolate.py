@@ -9,14 +9,14 @@ from clara_search.models.clara.checkpoint import load_model, save_model
 from clara_search.models.clara.towers import Clara
 from clara_search.text.tokenizer import Tokenizer
 from tests.trainer.pretraining.test_text_pretraining import CONFIG
-from trainer.pretraining.interpolate import average
+from trainer.pretraining.interpolate import interpolate
 
 
 def test_the_mean_lies_on_the_line_between_two_models(tmp_path: Path) -> None:
     tokenizer = Tokenizer.train(["a b c d"] * 9, 300, set())
     for name in ("first", "second"):
         save_model(tmp_path / name, Clara(CONFIG), tokenizer, "", torch.float32)
-    average(str(tmp_path / "first"), str(tmp_path / "second"), 0.25, tmp_path / "mean")
+    interpolate(str(tmp_path / "first"), str(tmp_path / "second"), 0.25, tmp_path / "mean")
     first, second, mean = (load_model(tmp_path / name)[0].state_dict() for name in ("first", "second", "mean"))
     for name, found in mean.items():
         torch.testing.assert_close(found, 0.75 * first[name] + 0.25 * second[name], rtol=2e-3, atol=2e-3)
@@ -27,4 +27,4 @@ def test_models_of_two_kinds_have_no_mean(tmp_path: Path) -> None:
     save_model(tmp_path / "first", Clara(CONFIG), tokenizer, "")
     save_model(tmp_path / "second", Clara(replace(CONFIG, spoken=None)), tokenizer, "")
     with pytest.raises(FormatError, match="are not of one kind"):
-        average(str(tmp_path / "first"), str(tmp_path / "second"), 0.5, tmp_path / "mean")
+        interpolate(str(tmp_path / "first"), str(tmp_path / "second"), 0.5, tmp_path / "mean")

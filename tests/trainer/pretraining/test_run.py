@@ -14,7 +14,7 @@ import soundfile
 
 from clara_search.audio.mel import MelConfig
 from clara_search.audio.resample import resample
-from clara_search.models.clara.phone_head import SpokenConfig
+from clara_search.models.clara.phone_head import PhoneHeadConfig
 from clara_search.models.clara.towers import AudioTowerConfig, ClaraConfig, TextTowerConfig
 from clara_search.models.registry import load_encoder
 from clara_search.text.tokenizer import Tokenizer
@@ -24,9 +24,9 @@ from trainer.config.captions import CaptionConfig
 from trainer.config.recipe import Recipe
 from trainer.config.sections import DataConfig, OptimConfig, PhonesConfig, TowersConfig
 from trainer.data.corpus import load_corpus
-from trainer.data.dataset import Pairs
-from trainer.data.sampler import LengthBuckets, weights_of
-from trainer.data.splits import split
+from trainer.data.dataset import PairDataset
+from trainer.data.sampler import LengthBucketSampler, sampling_weights
+from trainer.data.splits import split_corpus
 from trainer.data.text_split import text_split
 from trainer.pretraining.run import pretrain
 
@@ -93,7 +93,7 @@ def shard(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_no_text_or_speaker_stands_on_two_sides(shard: Path, tmp_path: Path) -> None:
     corpus = load_corpus([str(shard)], RATE, tmp_path)
-    sides = split(corpus, RECIPE.data)
+    sides = split_corpus(corpus, RECIPE.data)
     assert len(corpus) == 199  # the broken one is left out
     by_side = {name: [corpus.examples[index] for index in indices] for name, indices in vars(sides).items()}
     assert all(text_split(x.text) == "train" and x.speaker != "new" for x in by_side["train"])
@@ -118,22 +118,22 @@ def test_decoding_happens_once_and_changes_nothing(shard: Path, tmp_path: Path) 
 
 def test_an_epoch_has_every_recording_once_but_a_remainder(shard: Path, tmp_path: Path) -> None:
     corpus = load_corpus([str(shard)], RATE, tmp_path)
-    sampler = LengthBuckets(corpus, list(range(150)), batch_size=16, seed=0, shuffle=True)
+    sampler = LengthBucketSampler(corpus, list(range(150)), batch_size=16, seed=0, shuffle=True)
     batches = [draws for _, draws in sampler]
     assert len(batches) == len(sampler) == 9
     assert len({index for batch in batches for index, _ in batch}) == 9 * 16
     assert batches == [draws for _, draws in sampler]
     sampler.set_epoch(1)
     assert batches != [draws for _, draws in sampler]
-    in_order = LengthBuckets(corpus, list(range(150)), batch_size=16, seed=0, shuffle=False)
+    in_order = LengthBucketSampler(corpus, list(range(150)), batch_size=16, seed=0, shuffle=False)
     assert sorted(index for _, batch in in_order for index, _ in batch) == list(range(150))
 
 
 def test_processes_share_the_batches_and_an_epoch_can_begin_behind_some(shard: Path, tmp_path: Path) -> None:
     corpus = load_corpus([str(shard)], RATE, tmp_path)
 
-    def sampler(rank: int = 0, world: int = 1) -> LengthBuckets:
-        return LengthBuckets(corpus, list(range(150)), 16, seed=0, shuffle=True, rank=rank, world=world)
+    def sampler(rank: int = 0, world: int = 1) -> LengthBucketSampler:
+        return LengthBucketSampler(corpus, list(range(150)), 16, seed=0, shuffle=True, rank=rank, world=world)
 
     whole, first, second = ([draws for _, draws in x] for x in (sampler(), sampler(0, 2), sampler(1, 2)))
     assert [sorted(a + b) for a, b in zip(first, second, strict=True)] == [sorted(draws) for draws in whole]
@@ -147,8 +147,8 @@ def test_processes_share_the_batches_and_an_epoch_can_begin_behind_some(shard: P
 def test_what_is_weighted_comes_as_often_as_asked_and_sounds_different_each_time(shard: Path, tmp_path: Path) -> None:
     corpus = load_corpus([str(shard)], RATE, tmp_path)
     every = list(range(len(corpus)))
-    weights = weights_of(corpus, every, {"sound": 2.5, "music": 0.0, "espeak_digits": 2.0})
-    sampler = LengthBuckets(corpus, every, 16, 0, True, weights)
+    weights = sampling_weights(corpus, every, {"sound": 2.5, "music": 0.0, "espeak_digits": 2.0})
+    sampler = LengthBucketSampler(corpus, every, 16, 0, True, weights)
     counts = Counter(index for _, batch in sampler for index, _ in batch)
     sounds = [index for index in every if corpus.examples[index].kind == "sound"]
     assert not any(counts[index] for index in every if corpus.examples[index].kind == "music")
@@ -162,7 +162,7 @@ def test_a_batch_can_be_made_again_and_differs_by_epoch(shard: Path, tmp_path: P
     corpus = load_corpus([str(shard)], RATE, tmp_path)
     tokenizer = Tokenizer.train(["tone number of hertz 0123456789"], 300, ["en"])
     recipe = replace(RECIPE, augment=EVERYTHING, captions=CaptionConfig(translations="sounds.csv"))
-    pairs = Pairs(corpus, list(range(50)), recipe, tokenizer, training=True)
+    pairs = PairDataset(corpus, list(range(50)), recipe, tokenizer, training=True)
     first, again, later = pairs[0, [(3, 0), (5, 1)]], pairs[0, [(3, 0), (5, 1)]], pairs[1, [(3, 0), (5, 1)]]
     for one, other in zip(first, again, strict=True):
         assert one.equal(other)
@@ -202,7 +202,7 @@ def test_what_is_held_out_by_its_source_or_by_content_is_not_trained_on(tmp_path
         hz = 440 if name in ("b.wav", "copy.wav") else 200 * (number + 1)
         write_tone(tmp_path / name, hz)
     corpus = load_corpus([str(tmp_path / "m.csv")], RATE, tmp_path)
-    sides = split(corpus, RECIPE.data)
+    sides = split_corpus(corpus, RECIPE.data)
     assert [[corpus.examples[i].key for i in side] for side in (sides.train, sides.valid, sides.test)] == [
         ["a.wav"],
         ["c.wav"],
@@ -229,7 +229,7 @@ def test_a_run_gives_a_folder_that_loads_and_goes_on_where_it_stopped(shard: Pat
     assert 0 <= scores["retrieval"]["speech in all"]["text_to_audio"]["recall"]["10"] <= 1
     phones = PhonesConfig(weight=1.0, text_weight=0.5) if find_spec("espeakng_loader") else PhonesConfig()
     towers = TowersConfig(str(folder), str(folder))
-    model = replace(recipe.model, spoken=SpokenConfig() if phones.weight else None)
+    model = replace(recipe.model, spoken=PhoneHeadConfig() if phones.weight else None)
     further = pretrain(replace(recipe, phones=phones, towers=towers, model=model), tmp_path / "further")
     assert ("phone_loss" in (tmp_path / "further" / "log.csv").read_text()) == bool(phones.weight)
     assert (further / "tokenizer.json").read_bytes() == (folder / "tokenizer.json").read_bytes()

@@ -11,12 +11,12 @@ from click.testing import CliRunner
 
 from clara_search.errors import FormatError
 from clara_search.models.clara.checkpoint import load_model, save_model
-from clara_search.models.clara.phone_head import BLANK, SpokenConfig
+from clara_search.models.clara.phone_head import BLANK, PhoneHeadConfig
 from clara_search.models.clara.towers import AudioTowerConfig, Clara, ClaraConfig, TextTowerConfig
 from clara_search.text.tokenizer import Tokenizer
 from trainer.__main__ import main
-from trainer.phones.pronunciations import Reading, draw, load_readings
-from trainer.pretraining.text_pretraining import Kept, learn_to_read
+from trainer.phones.pronunciations import Pronunciation, load_pronunciations, sample_pronunciations
+from trainer.pretraining.text_pretraining import Anchors, pretrain_text
 
 needs_words = pytest.mark.skipif(
     find_spec("wordfreq") is None or find_spec("espeakng_loader") is None,
@@ -32,41 +32,43 @@ CONFIG = ClaraConfig(
     text=TextTowerConfig(
         400, "sinusoidal", 64, width=48, layers=1, heads=2, feed_forward=64, pre_norm=True, out=48, hidden=48
     ),
-    spoken=SpokenConfig("abdeiklmnoprstu"),
+    spoken=PhoneHeadConfig("abdeiklmnoprstu"),
 )
 
 
 @pytest.fixture(scope="module")
-def readings() -> list[Reading]:
+def readings() -> list[Pronunciation]:
     rng = np.random.default_rng(0)
     syllables = [consonant + vowel for consonant in "bdklmnprst" for vowel in "aeiou"]
     words = ["".join(rng.choice(syllables, rng.integers(1, 4))) for _ in range(40)]
     drawn = [rng.choice(words, rng.integers(1, 5)) for _ in range(2000)]
-    return [Reading(" ".join(some).title(), "xx", " ".join(some)) for some in drawn]
+    return [Pronunciation(" ".join(some).title(), "xx", " ".join(some)) for some in drawn]
 
 
 @pytest.fixture(scope="module")
-def tokenizer(readings: list[Reading]) -> Tokenizer:
+def tokenizer(readings: list[Pronunciation]) -> Tokenizer:
     return Tokenizer.train([reading.text for reading in readings], 400, set())
 
 
-def test_a_text_finds_what_it_says_among_texts_it_was_not_taught(readings: list[Reading], tokenizer: Tokenizer) -> None:
+def test_a_text_finds_what_it_says_among_texts_it_was_not_taught(
+    readings: list[Pronunciation], tokenizer: Tokenizer
+) -> None:
     torch.manual_seed(0)
     model = Clara(CONFIG).eval()
     kept = {name: x.clone() for name, x in model.state_dict().items() if name.startswith("audio")}
-    assert learn_to_read(model, tokenizer, readings, steps=40, lr=6e-3) > 0.3  # chance is 1 of 200
+    assert pretrain_text(model, tokenizer, readings, steps=40, lr=6e-3) > 0.3  # chance is 1 of 200
     assert all(torch.equal(x, model.state_dict()[name]) for name, x in kept.items())
 
 
-def test_tokens_tell_phones_and_names_keep_their_vectors(readings: list[Reading], tokenizer: Tokenizer) -> None:
+def test_tokens_tell_phones_and_names_keep_their_vectors(readings: list[Pronunciation], tokenizer: Tokenizer) -> None:
     torch.manual_seed(0)
     assert CONFIG.spoken is not None
     model = Clara(replace(CONFIG, spoken=replace(CONFIG.spoken, per_token=4))).eval()
     names = ["rain", "A DOG", "the sound of thunder"]
     ids, mask = map(torch.from_numpy, tokenizer.encode(names, [None] * 3, 64))
     with torch.inference_mode():
-        kept = Kept(names, model.embed_tokens(ids, mask).clone())
-    assert learn_to_read(model, tokenizer, readings, steps=60, lr=6e-3, kept=kept) > 0.6
+        kept = Anchors(names, model.embed_tokens(ids, mask).clone())
+    assert pretrain_text(model, tokenizer, readings, steps=60, lr=6e-3, kept=kept) > 0.6
     with torch.inference_mode():
         assert (model.embed_tokens(ids, mask) * kept.vectors).sum(dim=1).min() > 0.9
         said, known = map(torch.from_numpy, tokenizer.encode([readings[0].text], [None], 64))
@@ -76,16 +78,16 @@ def test_tokens_tell_phones_and_names_keep_their_vectors(readings: list[Reading]
     assert told == readings[0].phones.replace(" ", "")
 
 
-def test_a_model_without_phones_cannot_learn_to_read(readings: list[Reading], tokenizer: Tokenizer) -> None:
+def test_a_model_without_phones_cannot_learn_to_read(readings: list[Pronunciation], tokenizer: Tokenizer) -> None:
     with pytest.raises(FormatError, match=r"no model\.spoken"):
-        learn_to_read(Clara(ClaraConfig(audio=CONFIG.audio, text=CONFIG.text)), tokenizer, readings, steps=1)
+        pretrain_text(Clara(ClaraConfig(audio=CONFIG.audio, text=CONFIG.text)), tokenizer, readings, steps=1)
 
 
 @needs_words
 def test_the_same_seed_draws_the_same_texts() -> None:
-    drawn = list(draw(50, seed=3, shares={"it": 1.0}))
-    assert drawn == list(draw(50, seed=3, shares={"it": 1.0}))
-    assert drawn != list(draw(50, seed=4, shares={"it": 1.0}))
+    drawn = list(sample_pronunciations(50, seed=3, shares={"it": 1.0}))
+    assert drawn == list(sample_pronunciations(50, seed=3, shares={"it": 1.0}))
+    assert drawn != list(sample_pronunciations(50, seed=4, shares={"it": 1.0}))
     assert all(reading.phones and reading.language == "it" for reading in drawn)
     assert len({reading.text for reading in drawn}) > 40
 
@@ -95,7 +97,7 @@ def test_reading_from_the_command_line_gives_a_model_folder(tmp_path: Path, toke
     texts, begun = tmp_path / "texts.jsonl", tmp_path / "begun"
     run = CliRunner().invoke(main, ["readings", "--out", str(texts), "--count", "60", "--language", "fr"])
     assert run.exit_code == 0, run.output
-    assert len(load_readings(texts)) == 60
+    assert len(load_pronunciations(texts)) == 60
     torch.manual_seed(0)
     save_model(begun, Clara(CONFIG), tokenizer, card="")
     sizes = ["dim=32", *(f"text.{key}={value}" for key, value in (("width", 48), ("heads", 2), ("layers", 1)))]
@@ -113,4 +115,4 @@ def test_a_broken_file_of_readings_is_named(tmp_path: Path) -> None:
     path = tmp_path / "texts.jsonl"
     path.write_text('{"text": "a"}\n')
     with pytest.raises(FormatError, match=r"texts\.jsonl: not a file of readings"):
-        load_readings(path)
+        load_pronunciations(path)

@@ -18,9 +18,9 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file
 
-from clara_search.datasets.readers import read
+from clara_search.datasets.readers import read_examples
 from clara_search.errors import FormatError
-from clara_search.models.clara.phone_head import SpokenConfig
+from clara_search.models.clara.phone_head import PhoneHeadConfig
 from tests.helpers import tone, write_tone
 from tests.trainer.pretraining.test_run import EVERYTHING, RATE, RECIPE
 from trainer.__main__ import main
@@ -28,14 +28,14 @@ from trainer.config.augmentation import AugmentConfig
 from trainer.config.captions import CaptionConfig
 from trainer.config.loss import LossConfig
 from trainer.config.presets import PRESETS
-from trainer.config.recipe import Recipe, as_toml, load_recipe
+from trainer.config.recipe import Recipe, load_recipe, to_toml
 from trainer.config.sections import DataConfig, OptimConfig, RunConfig, TowersConfig
-from trainer.data.dataset import Pairs
+from trainer.data.dataset import PairDataset
 from trainer.data.shards import write_shards
 from trainer.pretraining.callbacks import Stopped
 from trainer.pretraining.module import Pretraining, TrainingError
 from trainer.pretraining.run import Loaders, prepare, pretrain
-from trainer.runtime.checkpoints import newest
+from trainer.runtime.checkpoints import newest_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -68,13 +68,13 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 
 def run_slowly(settings: Recipe, run: Path) -> None:
-    original = Pairs.__getitem__
+    original = PairDataset.__getitem__
 
-    def slowly(self: Pairs, address: object) -> object:
+    def slowly(self: PairDataset, address: object) -> object:
         time.sleep(0.15)
         return original(self, address)  # type: ignore[arg-type]
 
-    Pairs.__getitem__ = slowly  # type: ignore[method-assign, assignment]
+    PairDataset.__getitem__ = slowly  # type: ignore[method-assign, assignment]
     pretrain(settings, run)
 
 
@@ -98,7 +98,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(folder: Path, tmp_path: Path) 
 
 
 def _steps(run: Path) -> int:
-    found = newest(run / "checkpoints")
+    found = newest_checkpoint(run / "checkpoints")
     return 0 if found is None else int(torch.load(found, weights_only=True)["global_step"])
 
 
@@ -117,7 +117,7 @@ def test_a_checkpoint_that_a_full_disk_cut_short_is_passed_over(folder: Path, tm
     checkpoints = tmp_path / "run" / "checkpoints"
     (checkpoints / "last.ckpt").write_bytes((checkpoints / "stopped.ckpt").read_bytes()[:1000])
     (checkpoints / "other.ckpt").write_bytes(b"")
-    found = newest(checkpoints)
+    found = newest_checkpoint(checkpoints)
     assert found is not None
     assert found.name in ("stopped.ckpt", "step.ckpt")
 
@@ -128,8 +128,10 @@ def test_a_loss_that_is_no_number_names_step_batch_and_checkpoint(
     settings = recipe(folder)
     with pytest.raises(Stopped):
         pretrain(settings, tmp_path / "run", max_minutes=0)
-    original = Pairs.__getitem__
-    monkeypatch.setattr(Pairs, "__getitem__", lambda *x: (b := original(*x))._replace(log_mels=b.log_mels * torch.nan))
+    original = PairDataset.__getitem__
+    monkeypatch.setattr(
+        PairDataset, "__getitem__", lambda *x: (b := original(*x))._replace(log_mels=b.log_mels * torch.nan)
+    )
     with pytest.raises(TrainingError, match=r"loss of step 1 is nan; its batch: \d+\.wav, .*checkpoint is .*\.ckpt"):
         pretrain(settings, tmp_path / "run")
 
@@ -159,7 +161,7 @@ def test_two_processes_learn_what_one_learns(folder: Path, tmp_path: Path) -> No
     # With a large epsilon Adam does not make much of what rounding makes of a gradient that is nearly zero.
     settings = replace(settings, optim=replace(settings.optim, epochs=1, eps=1e-2, lr=1e-2))
     settings = replace(settings, model=replace(settings.model, text=replace(settings.model.text, dropout=0.0)))
-    (tmp_path / "r.toml").write_text(as_toml(settings))
+    (tmp_path / "r.toml").write_text(to_toml(settings))
     pretrain(settings, tmp_path / "1")
     command = [sys.executable, "-m", "trainer", "pretrain", str(tmp_path / "r.toml"), "--run", str(tmp_path / "2")]
     command += ["--set", "run.devices=2", "--set", "run.strategy=ddp"]
@@ -188,7 +190,7 @@ def test_a_locked_tower_stays_as_it_is_and_its_projection_learns(folder: Path, t
 
 def test_locked_frames_stay_as_they_are_and_what_pools_them_learns() -> None:
     settings = Recipe("frames", model=PRESETS["clara-v2-tiny"], towers=TowersConfig(locked=("frames",)))
-    settings = replace(settings, model=replace(settings.model, spoken=SpokenConfig()))
+    settings = replace(settings, model=replace(settings.model, spoken=PhoneHeadConfig()))
     learns = {name for name, parameter in Pretraining(settings).model.named_parameters() if parameter.requires_grad}
     assert not any(name.startswith(("audio.stem", "audio.frame_layers", "spoken")) for name in learns)
     assert {"audio.latents", "audio.output.weight", "audio_projection.weight", "text.tokens.weight"} <= learns
@@ -200,7 +202,7 @@ def test_what_a_run_leaves_tells_how_it_was_made(folder: Path, tmp_path: Path) -
     pretrain(settings, tmp_path / "run")
     run = tmp_path / "run"
     (run / "again.toml").write_text((run / "recipe.toml").read_text())
-    assert (run / "recipe.toml").read_text() == as_toml(settings)
+    assert (run / "recipe.toml").read_text() == to_toml(settings)
     assert {"revision", "torch", "parameters"} <= json.loads((run / "run.json").read_text()).keys()
     logged = list(csv.DictReader((run / "log.csv").open()))[-1]
     assert 0 <= float(logged["data_wait_share"]) <= 1
@@ -257,7 +259,7 @@ def test_nothing_to_train_on_is_said(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_dry_run_tells_what_a_run_will_take(folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "r.toml").write_text(as_toml(recipe(folder)))
+    (tmp_path / "r.toml").write_text(to_toml(recipe(folder)))
     arguments = ["pretrain", str(tmp_path / "r.toml"), "--run", str(tmp_path / "run"), "--dry-run"]
     result = CliRunner().invoke(main, [*arguments, "--set", "optim.epochs=7"])
     assert result.exit_code == 0, result.output
@@ -271,7 +273,7 @@ def test_a_dry_run_tells_what_a_run_will_take(folder: Path, tmp_path: Path) -> N
 
 def test_what_is_trained_on_can_be_heard(folder: Path, tmp_path: Path) -> None:
     settings = recipe(folder, captions=CaptionConfig(translations="sounds.csv", translation_probability=0.5))
-    (tmp_path / "r.toml").write_text(as_toml(settings))
+    (tmp_path / "r.toml").write_text(to_toml(settings))
     out = tmp_path / "heard"
     arguments = ["hear", str(tmp_path / "r.toml"), "--run", str(tmp_path / "run"), "--out", str(out), "-n", "5"]
     result = CliRunner().invoke(main, arguments)
@@ -289,8 +291,8 @@ def test_what_is_trained_on_can_be_heard(folder: Path, tmp_path: Path) -> None:
 def test_shards_hold_what_the_manifest_names_and_are_never_written_twice(folder: Path, tmp_path: Path) -> None:
     manifest, out = str(folder / "tones.csv"), tmp_path / "shards"
     assert write_shards(manifest, out, per_shard=40, rate=8000) == (3, 2)
-    examples = list(read(out / "*.tar"))
-    assert [e.text for e in examples] == [e.text for e in read(manifest, lambda _: None)][:-1]
+    examples = list(read_examples(out / "*.tar"))
+    assert [e.text for e in examples] == [e.text for e in read_examples(manifest, lambda _: None)][:-1]
     assert {e.split for e in examples} == {"train", "valid", "test"}
     left_out = (out / "left-out.txt").read_text()
     assert "row 97 has no text" in left_out
@@ -299,7 +301,7 @@ def test_shards_hold_what_the_manifest_names_and_are_never_written_twice(folder:
     kept = {path: path.stat().st_mtime_ns for path in out.glob("*.tar")}
     assert write_shards(manifest, out, per_shard=40, rate=8000) == (3, 2)
     assert all(path.stat().st_mtime_ns == before for path, before in kept.items())
-    assert len(list(read(out / "*.tar"))) == len(examples)
+    assert len(list(read_examples(out / "*.tar"))) == len(examples)
     with pytest.raises(FormatError, match="made with other settings"):
         write_shards(manifest, out, per_shard=40, rate=16000)
 
@@ -316,7 +318,7 @@ def test_a_recording_that_vanished_is_replaced_by_another_of_its_batch(folder: P
     from trainer.data.corpus import load_corpus
 
     corpus = load_corpus([str(copy)], RATE, tmp_path, decode=False)
-    pairs = Pairs(corpus, [0, 1, 2], settings, Tokenizer.train(["tone"], 300, []), training=True)
+    pairs = PairDataset(corpus, [0, 1, 2], settings, Tokenizer.train(["tone"], 300, []), training=True)
     (copy / "1.wav").unlink()
     batch = pairs[0, [(0, 0), (1, 1), (2, 2)]]
     assert batch.indices.tolist() == [0, 2, 0]

@@ -33,7 +33,7 @@ from trainer.probing.experiment import ProbeConfig
 from trainer.probing.finetune import unfreeze
 from trainer.probing.run import probe
 from trainer.probing.sgd import FitConfig
-from trainer.runtime.folder import alone
+from trainer.runtime.folder import run_lock
 
 SAID = {"joy": "what a wonderful day", "sadness": "it is raining and I am alone", "anger": "get out of my house"}
 VOICES = ("en+f2", "en+m3", "en-us+f4", "en-us+m1", "en-gb-scotland+m7", "en-gb-x-rp+f5")
@@ -278,7 +278,7 @@ def test_a_folder_holds_one_run_at_a_time_and_nothing_of_an_earlier_one(
     small: Path, tones: Path, tmp_path: Path
 ) -> None:
     wanted = config(tones, small, head="logistic")
-    with alone(tmp_path / "run"), pytest.raises(FormatError, match="another process trains there"):
+    with run_lock(tmp_path / "run"), pytest.raises(FormatError, match="another process trains there"):
         probe(wanted, tmp_path / "run", tmp_path / "cache")
     tones.write_text(tones.read_text().replace('"high,loud"', "loud"))
     probe(replace(wanted, labels=("pitch", "tags")), tmp_path / "run", tmp_path / "cache")

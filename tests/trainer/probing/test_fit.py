@@ -9,7 +9,7 @@ import torch
 from clara_search.classification.head import CONFIG_FILE, WEIGHTS_FILE, HeadConfig, load_head, save_head
 from clara_search.errors import FormatError
 from trainer.probing.fit import Examples, fit
-from trainer.probing.sgd import UNKNOWN, FitConfig, class_weights, drawn
+from trainer.probing.sgd import UNKNOWN, FitConfig, class_weights, sample_batches
 
 DIM = 8
 SHAPE = HeadConfig("linear", "audio", {"side": ("left", "right")}, DIM)
@@ -120,9 +120,9 @@ def test_weights_and_sampling_let_a_rare_class_count() -> None:
     assert weights is not None
     assert weights.tolist() == pytest.approx([100 / 180, 100 / 20])
     config = FitConfig(balance="sampling", batch_size=1000)
-    (batch,) = drawn(1000, config, [torch.tensor([0] * 900 + [1] * 100)], SHAPE, epoch=0)
+    (batch,) = sample_batches(1000, config, [torch.tensor([0] * 900 + [1] * 100)], SHAPE, epoch=0)
     assert float((batch >= 900).float().mean()) == pytest.approx(0.5, abs=0.05)
-    even = torch.cat(list(drawn(100, FitConfig(batch_size=30), targets, SHAPE, epoch=0)))
+    even = torch.cat(list(sample_batches(100, FitConfig(batch_size=30), targets, SHAPE, epoch=0)))
     assert sorted(even.tolist()) == list(range(100))
 
 

@@ -4,15 +4,15 @@ import pytest
 
 from clara_search.datasets.labelled import Clip
 from clara_search.errors import FormatError
-from trainer.probing.folds import Division, divide, shared_speakers
+from trainer.probing.folds import FoldPlan, make_folds, shared_speakers
 
 
 def clips(rows: list[dict[str, str]]) -> list[Clip]:
     return [Clip(str(number), Path(str(number)), row) for number, row in enumerate(rows)]
 
 
-def divided(rows: list[dict[str, str]], folds: int = 5, contents: list[str] | None = None) -> Division:
-    return divide(clips(rows), contents or [str(number) for number in range(len(rows))], folds, "m.csv")
+def divided(rows: list[dict[str, str]], folds: int = 5, contents: list[str] | None = None) -> FoldPlan:
+    return make_folds(clips(rows), contents or [str(number) for number in range(len(rows))], folds, "m.csv")
 
 
 def test_declared_splits_are_taken_at_their_word() -> None:

@@ -17,10 +17,10 @@ from safetensors.torch import load_file
 
 from clara_search.errors import FormatError
 from trainer.config.recipe import Recipe
-from trainer.data.dataset import Pairs
+from trainer.data.dataset import PairDataset
 from trainer.pretraining.callbacks import Stopped
 from trainer.pretraining.run import MONITOR, pretrain
-from trainer.runtime.checkpoints import WholeCheckpoints, newest, step_of
+from trainer.runtime.checkpoints import AtomicCheckpointIO, newest_checkpoint, step_of
 
 
 def with_(recipe: Recipe, **changes: Any) -> Recipe:
@@ -80,14 +80,14 @@ def test_a_run_that_had_no_patience_left_stays_stopped(small: Recipe, tmp_path: 
 def test_a_signal_in_the_only_step_of_an_epoch_is_heard(
     small: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = Pairs.__getitem__
+    original = PairDataset.__getitem__
 
-    def interrupted(self: Pairs, address: Any) -> Any:
+    def interrupted(self: PairDataset, address: Any) -> Any:
         if self.training and address[0] == 1:
             os.kill(os.getpid(), signal.SIGTERM)
         return original(self, address)
 
-    monkeypatch.setattr(Pairs, "__getitem__", interrupted)
+    monkeypatch.setattr(PairDataset, "__getitem__", interrupted)
     with pytest.raises(Stopped) as stopped:
         pretrain(with_(small, data_batch_size=8, optim_epochs=9), tmp_path / "run")
     assert not stopped.value.planned
@@ -144,14 +144,14 @@ def test_where_no_checkpoint_can_be_read_nothing_is_trained_over_them(
 def test_a_full_disk_is_one_line_and_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
     content = {"state_dict": {}, "global_step": 7, "epoch": 1, "loops": {}, "optimizer_states": []}
-    WholeCheckpoints().save_checkpoint(content, path)
+    AtomicCheckpointIO().save_checkpoint(content, path)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
     try:
         with pytest.raises(FormatError, match=rf"cannot be written .*; the last good one is {re.escape(str(path))}"):
-            WholeCheckpoints().save_checkpoint({**content, "state_dict": {"x": torch.zeros(100_000)}}, path)
+            AtomicCheckpointIO().save_checkpoint({**content, "state_dict": {"x": torch.zeros(100_000)}}, path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert newest(tmp_path) == path
+    assert newest_checkpoint(tmp_path) == path
     assert step_of(path) == 7
     assert list(tmp_path.iterdir()) == [path]

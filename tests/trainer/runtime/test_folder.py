@@ -12,7 +12,7 @@ from clara_search.errors import FormatError
 from tests.trainer.conftest import write_clips
 from tests.trainer.runtime.test_checkpoints import with_
 from trainer.__main__ import main
-from trainer.config.recipe import Recipe, as_toml
+from trainer.config.recipe import Recipe, to_toml
 from trainer.pretraining.run import prepare, pretrain
 from trainer.runtime.folder import check_same
 
@@ -52,7 +52,7 @@ def test_what_a_run_was_begun_with_stands_in_its_folder(small: Recipe, tmp_path:
     pretrain(small, tmp_path / "run")
     with pytest.raises(FormatError, match=r"optim\.lr is 0\.5, and was 0\.001 .*recipe\.toml"):
         pretrain(with_(small, optim_lr=0.5), tmp_path / "run")
-    assert (tmp_path / "run" / "recipe.toml").read_text() == as_toml(small)
+    assert (tmp_path / "run" / "recipe.toml").read_text() == to_toml(small)
 
 
 def test_a_run_without_a_checkpoint_begins_anew_with_other_texts(small: Recipe, tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_a_run_without_a_checkpoint_begins_anew_with_other_texts(small: Recipe, 
 
 
 def test_a_rehearsal_leaves_nothing_in_the_folder_of_the_run(small: Recipe, tmp_path: Path) -> None:
-    (tmp_path / "r.toml").write_text(as_toml(small))
+    (tmp_path / "r.toml").write_text(to_toml(small))
     result = CliRunner().invoke(
         main, ["pretrain", str(tmp_path / "r.toml"), "--run", str(tmp_path / "run"), "--dry-run"]
     )
@@ -84,7 +84,7 @@ def test_two_runs_in_one_folder_are_refused(small: Recipe, tmp_path: Path) -> No
 
 
 def test_a_planned_stop_is_no_error(small: Recipe, tmp_path: Path) -> None:
-    (tmp_path / "r.toml").write_text(as_toml(with_(small, optim_epochs=3)))
+    (tmp_path / "r.toml").write_text(to_toml(with_(small, optim_epochs=3)))
     arguments = ["pretrain", str(tmp_path / "r.toml"), "--run", str(tmp_path / "run"), "--max-minutes"]
     result = CliRunner().invoke(main, [*arguments, "0"])
     assert result.exit_code == 0

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from clara_search.models.clara.phone_head import BLANK, KEPT, SpokenConfig, count_pairs
+from clara_search.models.clara.phone_head import BLANK, KEPT, PhoneHeadConfig, expected_phone_bigrams
 from clara_search.models.clara.towers import AudioTowerConfig, Clara, ClaraConfig, TextTowerConfig
 
 CERTAIN = 100.0
@@ -34,12 +34,12 @@ def test_what_is_certain_is_counted_pair_by_pair(said: list[int], pause: int) ->
     slots = [BLANK]
     for phone in said:
         slots += [phone, phone] + [BLANK] * (1 + pause)  # a phone may last; a blank tells it from itself
-    torch.testing.assert_close(count_pairs(certain(slots, 4))[0], counted(said, 4), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(expected_phone_bigrams(certain(slots, 4))[0], counted(said, 4), rtol=1e-3, atol=1e-3)
 
 
 def test_doubt_is_spread_over_the_pairs() -> None:
     told = torch.tensor([[[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.5, 0.0, 0.5]]]).log()
-    pairs = count_pairs(told)[0, :4].view(2, 2)
+    pairs = expected_phone_bigrams(told)[0, :4].view(2, 2)
     torch.testing.assert_close(pairs, torch.tensor([[0.0, 0.5], [0.0, 0.0]]), rtol=1e-3, atol=1e-3)
 
 
@@ -48,12 +48,12 @@ def test_padding_adds_no_phone() -> None:
     logits = torch.randn(1, 300, 6)
     padded = torch.cat([logits, torch.randn(1, 40, 6) * 9], dim=1)
     mask = torch.arange(340)[None] < 300
-    torch.testing.assert_close(count_pairs(padded, mask), count_pairs(logits))
+    torch.testing.assert_close(expected_phone_bigrams(padded, mask), expected_phone_bigrams(logits))
 
 
 def test_counts_have_finite_gradients_through_a_block() -> None:
     logits = (torch.randn(2, 600, 5, generator=torch.Generator().manual_seed(0)) * 20).requires_grad_()
-    count_pairs(logits).square().sum().backward()
+    expected_phone_bigrams(logits).square().sum().backward()
     assert logits.grad is not None
     assert logits.grad.isfinite().all()
     assert logits.grad.abs().sum() > 0
@@ -66,7 +66,7 @@ CONFIG = ClaraConfig(
         width=16, positions="sinusoidal", latents=4, latent_dim=16, latent_layers=0, pooling="latents", hidden=16
     ),
     text=TextTowerConfig(vocab_size=50, positions="sinusoidal", width=16, layers=1, heads=2, out=16, hidden=16),
-    spoken=SpokenConfig("abc", per_frame=2),
+    spoken=PhoneHeadConfig("abc", per_frame=2),
 )
 
 
@@ -76,7 +76,7 @@ def test_the_same_phones_have_the_same_vector_however_fast() -> None:
     assert spoken is not None
 
     def vector(slots: list[int]) -> Tensor:
-        return spoken.embed(count_pairs(certain(slots, 3)))
+        return spoken.embed(expected_phone_bigrams(certain(slots, 3)))
 
     torch.testing.assert_close(vector([0, 1, 1, 1, 0, 2, 2, 0, 0, 3]), vector([1, 2, 3]), rtol=1e-4, atol=1e-4)
     assert not torch.allclose(vector([1, 2, 3]), vector([3, 2, 1]), atol=1e-3)
