@@ -115,12 +115,12 @@ def test_a_process_ends_when_the_one_that_began_it_does(folder: Path, tmp_path: 
 import sys, os
 from indexer.decode import processes as children
 from tests.indexer.decode.test_processes import CRASHING, NOTHING
-from clara_search.files.paths import Status
+from clara_search.files.paths import FileStat
 from indexer.sources.item import Item
 import threading
 children._SERVE = CRASHING
 child = children._Child(NOTHING, 16000)
-asking = threading.Thread(target=child.read, args=([Item("", "audio", {str(folder / "hang.wav")!r})], Status(1, "")))
+asking = threading.Thread(target=child.read, args=([Item("", "audio", {str(folder / "hang.wav")!r})], FileStat(1, "")))
 asking.daemon = True
 asking.start()
 while not child.has_begun:

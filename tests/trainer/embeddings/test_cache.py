@@ -14,13 +14,14 @@ from clara_search.datasets.labelled import Clip, read_clips
 from clara_search.errors import AudioError, FormatError
 from clara_search.models.windows import mean_embedding
 from tests.helpers import ToneEncoder, write_tone
-from trainer.embeddings.cache import Model, embed_clips
+from trainer.embeddings.cache import embed_clips
+from trainer.embeddings.extract import EncoderSpec
 from trainer.embeddings.store import EmbeddingStore
 from trainer.runtime.threads import torch_threads
 
 
-def model(encoder: ToneEncoder) -> Model:
-    return Model(encoder.name, encoder.fingerprint, encoder.dim, lambda: encoder)
+def model(encoder: ToneEncoder) -> EncoderSpec:
+    return EncoderSpec(encoder.name, encoder.fingerprint, encoder.dim, lambda: encoder)
 
 
 def tones(folder: Path, count: int) -> list[Clip]:
@@ -42,7 +43,7 @@ def test_vectors_are_the_encoder_s_and_are_computed_once(tmp_path: Path, encoder
     def never() -> ToneEncoder:
         raise AssertionError("nothing is to be embedded: the model must not be loaded")
 
-    cached = Model(encoder.name, encoder.fingerprint, encoder.dim, never)
+    cached = EncoderSpec(encoder.name, encoder.fingerprint, encoder.dim, never)
     second = embed_clips(clips, cached, tmp_path / "cache", texts=True)
     assert second.fresh == 0
     assert np.array_equal(second.audio, first.audio)
@@ -208,7 +209,8 @@ import os, signal
 from pathlib import Path
 from tests.helpers import ToneEncoder
 from trainer.embeddings import extract as extraction
-from trainer.embeddings.cache import Model, embed_clips
+from trainer.embeddings.extract import EncoderSpec
+from trainer.embeddings.cache import embed_clips
 from clara_search.datasets.labelled import Clip
 extraction.WINDOWS_A_BATCH = 10
 class Killed(ToneEncoder):
@@ -218,7 +220,7 @@ class Killed(ToneEncoder):
         return super().encode_audio(waveforms)
 encoder, folder = Killed(), Path({str(tmp_path)!r})
 clips = [Clip(f"{{n}}.wav", folder / f"{{n}}.wav", {{}}) for n in range(60)]
-embed_clips(clips, Model(encoder.name, encoder.fingerprint, encoder.dim, lambda: encoder), folder / "cache")
+embed_clips(clips, EncoderSpec(encoder.name, encoder.fingerprint, encoder.dim, lambda: encoder), folder / "cache")
 """
     killed = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
