@@ -161,11 +161,11 @@ class PlainLoop:
                 sr=config.sample_rate,
                 n_fft=config.n_fft,
                 win_length=config.window,
-                hop_length=config.hop,
+                hop_length=config.hop_length,
                 n_mels=config.n_mels,
                 fmax=config.f_max,
             )
-            decibels = librosa.power_to_db(mel, ref=np.max, top_db=-config.floor_db)
+            decibels = librosa.power_to_db(mel, ref=np.max, top_db=-config.min_db)
             log_mels.append(torch.from_numpy(((decibels + 40) / 40).T.astype(np.float32)))
         mask = padding_mask([len(one) for one in log_mels])
         frames = torch.nn.utils.rnn.pad_sequence(log_mels, batch_first=True)

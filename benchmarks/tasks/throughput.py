@@ -217,7 +217,7 @@ def arithmetic(plain: Encoder | PlainEncoder, encoder: Encoder, result: dict[str
     from torch.utils.flop_counter import FlopCounterMode
 
     assert isinstance(plain, PlainEncoder)
-    frames = 1 + 10 * encoder.sample_rate // plain.model.config.mel.hop
+    frames = 1 + 10 * encoder.sample_rate // plain.model.config.mel.hop_length
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         plain.model.embed_log_mels(torch.zeros(1, frames, plain.model.config.mel.n_mels, device=plain.device))
     per_clip = float(counter.get_total_flops())

@@ -115,7 +115,7 @@ def training(
 def _noise(module: Pretraining, pairs: int, seconds: float, device: torch.device) -> Batch:
     """Return pairs of noise and tokens without padding, every text another."""
     config = module.recipe.model
-    frames = 1 + round(seconds * config.mel.sample_rate) // config.mel.hop
+    frames = 1 + round(seconds * config.mel.sample_rate) // config.mel.hop_length
     return Batch(
         torch.randn(pairs, frames, config.mel.n_mels, device=device).clamp(-1, 1),
         torch.ones(pairs, frames, dtype=torch.bool, device=device),

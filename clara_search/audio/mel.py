@@ -33,28 +33,28 @@ class MelConfig:
     Attributes:
         sample_rate: Hz of the waveform.
         n_fft: samples in a transform.
-        window: samples in a Hann window, centred in the transform.
-        hop: samples from frame to frame.
+        win_length: samples in a Hann window, centred in the transform.
+        hop_length: samples from frame to frame.
         n_mels: mel bands.
         f_max: upper edge of the highest band, Hz; the lowest begins at 0.
-        floor_db: lowest level, relative to the reference.
+        min_db: lowest level, relative to the reference.
         reference_db: the level that counts as 0 dB; None: the loudest band of the clip.
     """
 
     sample_rate: int = 48000
     n_fft: int = 1024
-    window: int = 1024
-    hop: int = 512
+    win_length: int = 1024
+    hop_length: int = 512
     n_mels: int = 80
     f_max: float = 8000.0
-    floor_db: float = -80.0
+    min_db: float = -80.0
     reference_db: float | None = None
 
     def __post_init__(self) -> None:
-        sizes = (self.sample_rate, self.n_fft, self.window, self.hop, self.n_mels)
-        if min(sizes) < 1 or max(sizes) > 1_000_000 or self.n_mels > 1024 or self.window > self.n_fft:
+        sizes = (self.sample_rate, self.n_fft, self.win_length, self.hop_length, self.n_mels)
+        if min(sizes) < 1 or max(sizes) > 1_000_000 or self.n_mels > 1024 or self.win_length > self.n_fft:
             raise ValueError("a log-mel needs positive sizes, at most 1,024 mels, and a window no longer than n_fft")
-        if not (0 < self.f_max <= 1e6 and -1e3 <= self.floor_db < 0):
+        if not (0 < self.f_max <= 1e6 and -1e3 <= self.min_db < 0):
             raise ValueError("a log-mel needs f_max above 0 Hz and a floor below 0 dB")
 
 
@@ -72,13 +72,13 @@ def log_mels(waveforms: Sequence[Waveform], config: MelConfig, device: torch.dev
     if not all(map(len, waveforms)):
         raise AudioError("cannot make a log-mel of an empty waveform")
     # One behind the other, each between zeros of half a transform, and each from a multiple of the hop on.
-    hops = [-(-(len(waveform) + config.n_fft) // config.hop) for waveform in waveforms]
+    hops = [-(-(len(waveform) + config.n_fft) // config.hop_length) for waveform in waveforms]
     *firsts, count = accumulate(hops, initial=0)
-    samples = np.zeros(count * config.hop + config.n_fft, np.float32)
+    samples = np.zeros(count * config.hop_length + config.n_fft, np.float32)
     for waveform, first in zip(waveforms, firsts, strict=True):
-        start = first * config.hop + config.n_fft // 2
+        start = first * config.hop_length + config.n_fft // 2
         samples[start : start + len(waveform)] = waveform
-    framed = torch.from_numpy(samples).to(device).as_strided((count, config.n_fft), (config.hop, 1))
+    framed = torch.from_numpy(samples).to(device).as_strided((count, config.n_fft), (config.hop_length, 1))
     window, filters = _window(config, device), _filters(config, device)
     powers = torch.empty(count, config.n_mels, device=device)
     together = _FRAMES_AT_ONCE["cpu" if device.type == "cpu" else "cuda"]
@@ -88,7 +88,7 @@ def log_mels(waveforms: Sequence[Waveform], config: MelConfig, device: torch.dev
         torch.matmul(squares[..., 0] + squares[..., 1], filters, out=powers[some])
     decibels = powers.clamp_min_(POWER_FLOOR).log10_().mul_(10.0)
     found = [
-        decibels[first : first + 1 + len(waveform) // config.hop]
+        decibels[first : first + 1 + len(waveform) // config.hop_length]
         for waveform, first in zip(waveforms, firsts, strict=True)
     ]
     if config.reference_db is not None:
@@ -96,13 +96,13 @@ def log_mels(waveforms: Sequence[Waveform], config: MelConfig, device: torch.dev
     else:
         for one in found:
             one.sub_(one.max())
-    decibels.clamp_min_(config.floor_db).add_(40.0).div_(40.0)
+    decibels.clamp_min_(config.min_db).add_(40.0).div_(40.0)
     return found
 
 
 @cache
 def _window(config: MelConfig, device: torch.device) -> torch.Tensor:
-    window, beside = torch.hann_window(config.window, device=device), config.n_fft - config.window
+    window, beside = torch.hann_window(config.win_length, device=device), config.n_fft - config.win_length
     return torch.nn.functional.pad(window, (beside // 2, beside - beside // 2))
 
 

@@ -110,9 +110,9 @@ def push_model(model: Path, repository: str, private: bool) -> None:
     from clara_search.models.registry import load_encoder
 
     load_encoder(model, device="cpu").encode_text(["a broken folder is not shared"])
-    files, others = hub.files_to_push(model)
+    files, others = hub.list_files_to_push(model)
     for path in files:
         click.echo(f"To upload: {path.name} ({path.stat().st_size:,} bytes)", err=True)
     if others:
         click.echo(f"Left out: {', '.join(path.name for path in others)}", err=True)
-    click.echo(hub.push(files, repository, private))
+    click.echo(hub.push_model(files, repository, private))

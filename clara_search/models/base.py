@@ -41,4 +41,4 @@ class Encoder(Protocol):
 
 def max_concurrent_calls(encoder: Encoder) -> int:
     """Return how many threads may call `encoder`, and should: what it says of itself by an attribute, or one."""
-    return max(1, getattr(encoder, "calls_at_once", 1))
+    return max(1, getattr(encoder, "max_concurrent_calls", 1))

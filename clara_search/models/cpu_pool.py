@@ -16,7 +16,7 @@ T = TypeVar("T")
 _opening = Lock()
 
 
-def share(tokens: int, budget: int, device: torch.device) -> int:
+def cap_batch_budget(tokens: int, budget: int, device: torch.device) -> int:
     """Return how many units a batch may have, of `tokens` in all: two batches for each core of a CPU, or one waits."""
     return min(budget, -(-tokens // (2 * torch.get_num_threads()))) if device.type == "cpu" else budget
 

@@ -27,12 +27,12 @@ _OLD_WEIGHTS = "pytorch_model.bin"
 """Fetched where there are no others; `transformers` reads nothing but tensors from it."""
 
 
-def is_id(name: str) -> bool:
+def is_hub_id(name: str) -> bool:
     """Tell whether `name` is written like a model of the hub: organisation/name, with @revision where wanted."""
     return _match(name) is not None
 
 
-def fetch(name: str) -> Path:
+def download_model(name: str) -> Path:
     """Return the folder of the hub's model `name`, from the cache where it is there, else downloaded.
 
     Raises UnknownModel where the hub has none of that name, or cannot be reached and the cache does not hold it.
@@ -69,8 +69,8 @@ def _match(name: str) -> re.Match[str] | None:
     return None if ".." in name else _ID.fullmatch(name)
 
 
-def files_to_push(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Return the files of a model folder that `push` uploads, and what else lies in it, both sorted.
+def list_files_to_push(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return the files of a model folder that `push_model` uploads, and what else lies in it, both sorted.
 
     Raises:
         FormatError: One of the files is a link, or no file.
@@ -83,7 +83,7 @@ def files_to_push(folder: Path) -> tuple[list[Path], list[Path]]:
     return files, [path for path in there if path not in files]
 
 
-def push(files: Sequence[Path], repository: str, private: bool = False) -> str:
+def push_model(files: Sequence[Path], repository: str, private: bool = False) -> str:
     """Upload the `files` of a model folder as the hub's model `repository` and return its address.
 
     Raises UnknownModel where the hub cannot be reached, does not let us in or refuses the card.

@@ -60,8 +60,8 @@ def find_model(model: str | Path) -> Path:
             return folder
     except OSError:  # too long for a name
         pass
-    if isinstance(model, str) and hub.is_id(model):
-        return hub.fetch(model)
+    if isinstance(model, str) and hub.is_hub_id(model):
+        return hub.download_model(model)
     raise UnknownModel(
         f"no model {str(model)!r}: neither one of the bundled models ({', '.join(bundled_models())}), nor a folder, "
         "nor a model of the hub (organisation/name)"

@@ -74,7 +74,7 @@ def read_command(
             captions = Captions(settings.captions, load_translations(settings.captions))
             kept = load_anchors(settings, sound_names(corpus, sides, captions, DEFAULT_NAMES_SHARE))
     model = Clara(settings.model).eval()
-    inventory = settings.model.spoken.phones if settings.model.spoken else ""
+    inventory = settings.model.phone_head.phones if settings.model.phone_head else ""
     init_weights(
         model, settings, towers, [said for text in texts[:20_000] if (said := phone_indices(text.phones, inventory))]
     )

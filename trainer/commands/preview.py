@@ -60,7 +60,7 @@ def hear_command(
             soundfile.write(out / name, np.clip(waveform, -1.0, 1.0), mel.sample_rate)
             rows.writerow([name, text, ready.corpus.examples[index].text])
             pair = pairs.draw(index, np.random.default_rng((settings.seed, epoch, draw)))
-            seconds = len(pair.log_mel) * mel.hop / mel.sample_rate
+            seconds = len(pair.log_mel) * mel.hop_length / mel.sample_rate
             axis.imshow(pair.log_mel.T, origin="lower", aspect="auto", extent=(0, seconds, 0, mel.n_mels), vmin=-1)
             axis.set_title(f"{name}: {text}"[:110], fontsize="small", loc="left")
     figure.savefig(out / "spectrograms.png", dpi=80)

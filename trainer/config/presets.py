@@ -6,7 +6,7 @@ from clara_search.audio.mel import MelConfig
 from clara_search.models.clara.convert import PRESETS as RELEASED
 from clara_search.models.clara.towers import AudioTowerConfig, ClaraConfig, TextTowerConfig
 
-V2_MEL = MelConfig(sample_rate=16000, n_fft=512, window=400, hop=160, n_mels=80, reference_db=20.0)
+V2_MEL = MelConfig(sample_rate=16000, n_fft=512, win_length=400, hop_length=160, n_mels=80, reference_db=20.0)
 """16 kHz and a fixed reference: what is soft stays soft, whatever else is in the clip."""
 
 
@@ -42,7 +42,7 @@ def _v2(name: str, dim: int, width: int, frame_layers: int, text_layers: int, vo
             heads=heads,
             feed_forward=4 * width,
             pre_norm=True,
-            out=width,
+            proj_dim=width,
             hidden=dim,
             dropout=0.1,
         ),

@@ -54,7 +54,7 @@ class TokenizerConfig:
 
 @dataclass(frozen=True)
 class PhonesConfig:
-    """Auxiliary losses of a model with `model.spoken`, over the phones of what is said.
+    """Auxiliary losses of a model with `model.phone_head`, over the phones of what is said.
 
     Attributes:
         weight: of the loss that asks the frames of the audio tower for them (CTC); 0 leaves it out.

@@ -194,4 +194,4 @@ def load_translations(config: CaptionConfig) -> Translations | None:
 def teacher_frames(recipe: Recipe) -> int:
     """Return how many frames of a teacher one frame of the audio tower is asked for."""
     mel, audio = recipe.model.mel, recipe.model.audio
-    return max(round(mel.hop * audio.stride / mel.sample_rate * 16000 / SAMPLES_PER_FRAME), 1)
+    return max(round(mel.hop_length * audio.stride / mel.sample_rate * 16000 / SAMPLES_PER_FRAME), 1)

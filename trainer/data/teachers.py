@@ -34,8 +34,8 @@ Frames = npt.NDArray[np.float16]
 SAMPLES_PER_FRAME = 640
 """A frame for each 40 ms at 16 kHz: the mean of two of Whisper's."""
 
-_MEL = MelConfig(sample_rate=16000, n_fft=400, window=400, hop=160)
-_MELS_PER_FRAME = SAMPLES_PER_FRAME // _MEL.hop
+_MEL = MelConfig(sample_rate=16000, n_fft=400, win_length=400, hop_length=160)
+_MELS_PER_FRAME = SAMPLES_PER_FRAME // _MEL.hop_length
 _WINDOW = 3000 // _MELS_PER_FRAME
 _GAP = 12
 _LOUDEST = 0.4

@@ -46,8 +46,8 @@ def resolve_config(recipe: Recipe, towers: Towers) -> ClaraConfig:
     for name, (model, _) in towers.items():
         if model.config.dim != config.dim:
             raise FormatError(f"the {name} tower has {model.config.dim} dimensions, the other {config.dim}")
-    if (recipe.phones.weight or recipe.phones.text_weight) and config.spoken is None:
-        raise FormatError("phones.weight asks for phones, and the model has none: name them in model.spoken.phones")
+    if (recipe.phones.weight or recipe.phones.text_weight) and config.phone_head is None:
+        raise FormatError("phones.weight asks for phones, and the model has none: name them in model.phone_head.phones")
     for name, place in (("teacher.text", recipe.teacher.text), ("captions.generator", recipe.captions.generator)):
         if place and not Path(place).is_dir():
             raise FormatError(f"{name}: there is no folder {place}")
@@ -71,10 +71,10 @@ def init_weights(model: Clara, recipe: Recipe, towers: Towers, texts: Sequence[S
     for name, (tower, _) in towers.items():
         taken |= {key: value for key, value in tower.state_dict().items() if key.startswith(name)}
     model.load_state_dict(taken, strict=False)
-    if model.spoken is not None and texts and "spoken.pairs.weight" not in taken:
+    if model.phone_head is not None and texts and "phone_head.bigram_projection.weight" not in taken:
         dim = model.config.dim
         with torch.no_grad():
-            model.spoken.pairs.weight.copy_(principal_bigrams(texts, model.spoken.phones, dim))
+            model.phone_head.bigram_projection.weight.copy_(principal_bigrams(texts, model.phone_head.num_phones, dim))
 
 
 def first_tokenizer(recipe: Recipe, towers: Towers) -> Tokenizer | None:

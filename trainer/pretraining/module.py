@@ -58,12 +58,12 @@ class Pretraining(pl.LightningModule):
         self.taught = nn.Linear(recipe.model.audio.width, teacher_frames(recipe) * taught_dim) if taught_dim else None
         self.bias = nn.Parameter(torch.tensor(SIGMOID_BIAS)) if recipe.loss.kind == "sigmoid" else None
         if recipe.loss.kind == "sigmoid":
-            nn.init.constant_(self.model.audio_log_scale, SIGMOID_LOG_SCALE)
+            nn.init.constant_(self.model.audio_logit_scale, SIGMOID_LOG_SCALE)
         self.locked = [part for name in recipe.towers.locked for part in _parts(self.model, name)]
         for part in self.locked:
             part.requires_grad_(False)
         if recipe.loss.kind != "clara":
-            self.model.text_log_scale.requires_grad_(False)  # one temperature serves both ways
+            self.model.text_logit_scale.requires_grad_(False)  # one temperature serves both ways
         self.total_steps = 0
         """How long the run is; asking Lightning would set up the data before a checkpoint is restored."""
         self._validated: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -85,7 +85,7 @@ class Pretraining(pl.LightningModule):
         embed = self._embed if len(parts) == 1 else self._embed_again
         embedded = [embed(part) for part in parts]
         audio, text = torch.cat([x.audio for x in embedded]), torch.cat([x.text for x in embedded])
-        scale = self.model.audio_log_scale.exp(), self.model.text_log_scale.exp()
+        scale = self.model.audio_logit_scale.exp(), self.model.text_logit_scale.exp()
         total = contrastive_loss(audio, text, batch.groups, config.loss, *scale, self.bias)
         losses = {"train_loss": total}
         if self.taught is not None:
@@ -115,7 +115,7 @@ class Pretraining(pl.LightningModule):
         return _Embedded(*found)
 
     def _embed(self, part: Batch) -> _Embedded:
-        frames, mask = self.model.audio.hear(part.log_mels, part.audio_mask)
+        frames, mask = self.model.audio.encode_frames(part.log_mels, part.audio_mask)
         assert mask is not None
         audio, text = self.model.embed_frames(frames, mask), self.model.embed_tokens(part.ids, part.text_mask)
         heard = said = read = audio.new_zeros(())
@@ -123,20 +123,22 @@ class Pretraining(pl.LightningModule):
             heard = frame_distillation_loss(
                 self.taught(frames).view(*frames.shape[:2], *part.taught.shape[2:]), part.taught, mask
             )
-        if self.model.spoken is not None:
+        if self.model.phone_head is not None:
             if self.recipe.phones.weight:
-                said = phone_loss(*self.model.spoken.hear(frames, mask), part.phones, part.phone_lengths)
+                said = phone_loss(
+                    *self.model.phone_head.predict_from_frames(frames, mask), part.phones, part.phone_lengths
+                )
             if self.recipe.phones.text_weight:
-                read = text_phone_loss(self.model.spoken, text, part.phones, part.phone_lengths)
+                read = text_phone_loss(self.model.phone_head, text, part.phones, part.phone_lengths)
         return _Embedded(audio, text, heard, said, read)
 
     def on_train_batch_end(self, *_: object) -> None:
         """Keep the temperatures in bounds."""
         with torch.no_grad():
-            self.model.audio_log_scale.clamp_(max=MAX_LOG_SCALE)
-            self.model.text_log_scale.clamp_(max=MAX_LOG_SCALE)
+            self.model.audio_logit_scale.clamp_(max=MAX_LOG_SCALE)
+            self.model.text_logit_scale.clamp_(max=MAX_LOG_SCALE)
             if self.recipe.loss.kind != "clara":
-                self.model.text_log_scale.copy_(self.model.audio_log_scale)
+                self.model.text_logit_scale.copy_(self.model.audio_logit_scale)
 
     def validation_step(self, batch: Batch, _index: int) -> None:
         """Embed a batch, for the ranking over all of them."""
@@ -158,8 +160,8 @@ class Pretraining(pl.LightningModule):
         self.log("text_to_audio_map_at_10", to_audio.map10)
         self.log("audio_to_text_map_at_10", to_text.map10)
         self.log("chance_recall_at_10", to_audio.chance_recall[10])
-        self.log("audio_scale", self.model.audio_log_scale.exp())
-        self.log("text_scale", self.model.text_log_scale.exp())
+        self.log("audio_scale", self.model.audio_logit_scale.exp())
+        self.log("text_scale", self.model.text_logit_scale.exp())
 
     def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
         """Bound the norm of the gradient, of all shards where the model is sharded."""
@@ -201,7 +203,7 @@ def _parts(model: Clara, name: str) -> list[nn.Module]:
     """Return the modules that a name in `towers.locked` stands for."""
     if name != "frames":
         return [getattr(model, name)]
-    parts = (model.audio.stem, model.audio.positions, model.audio.frame_layers, model.spoken)
+    parts = (model.audio.stem, model.audio.positions, model.audio.frame_layers, model.phone_head)
     return [part for part in parts if part is not None]
 
 

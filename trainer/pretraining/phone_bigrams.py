@@ -36,15 +36,15 @@ def audio_bigrams(model: Clara, corpus: Corpus, indices: Sequence[int], max_audi
     """Return what `model` counts in recordings of `corpus`, float16, (n, phones * phones + phones)."""
     spoken = _spoken(model)
     longest = round(max_audio_s * corpus.sample_rate)
-    counts = torch.empty(len(indices), spoken.phones * (spoken.phones + 1), dtype=torch.float16)
+    counts = torch.empty(len(indices), spoken.num_phones * (spoken.num_phones + 1), dtype=torch.float16)
     order = sorted(range(len(indices)), key=lambda place: corpus.duration_s(indices[place]))
     with torch.inference_mode():
         for at in tqdm(range(0, len(order), _TOGETHER), desc="hearing", unit="batch", disable=None):
             places = order[at : at + _TOGETHER]
             log_mels = [log_mel(corpus.waveform(indices[place])[:longest], model.config.mel) for place in places]
             frames = pad_sequence(log_mels, batch_first=True)
-            heard = model.audio.hear(frames, padding_mask([len(one) for one in log_mels]))
-            counts[places] = expected_phone_bigrams(*spoken.hear(*heard)).half()
+            heard = model.audio.encode_frames(frames, padding_mask([len(one) for one in log_mels]))
+            counts[places] = expected_phone_bigrams(*spoken.predict_from_frames(*heard)).half()
     return counts
 
 
@@ -55,7 +55,7 @@ def text_bigrams(model: Clara, texts: Sequence[Sequence[int]]) -> Tensor:
     for at in range(0, len(texts), 256):
         part = [torch.tensor(text) for text in texts[at : at + 256]]
         lengths = torch.tensor([len(text) for text in part])
-        parts.append(known_phone_bigrams(pad_sequence(part, batch_first=True), lengths, spoken.phones).half())
+        parts.append(known_phone_bigrams(pad_sequence(part, batch_first=True), lengths, spoken.num_phones).half())
     return torch.cat(parts)
 
 
@@ -67,7 +67,7 @@ def fit_bigram_projection(
     Rows of equal `groups` (n,) say the same.
     """
     pairs = _spoken(model)
-    optimiser = torch.optim.AdamW(pairs.pairs.parameters(), lr=lr, weight_decay=0.01)
+    optimiser = torch.optim.AdamW(pairs.bigram_projection.parameters(), lr=lr, weight_decay=0.01)
     scale = torch.tensor(_SCALE)
     generator = torch.Generator().manual_seed(0)
     losses = []
@@ -85,6 +85,6 @@ def fit_bigram_projection(
 
 
 def _spoken(model: Clara) -> PhoneHead:
-    if model.spoken is None:
-        raise FormatError("the model has no model.spoken: there are no pairs of phones to fit")
-    return model.spoken
+    if model.phone_head is None:
+        raise FormatError("the model has no model.phone_head: there are no pairs of phones to fit")
+    return model.phone_head

@@ -106,7 +106,7 @@ def prepare(recipe: Recipe, run: Path, rehearse: bool = False) -> Prepared:
         trained = [corpus.examples[index] for index in sides.train]
         tokenizer = first_tokenizer(recipe, towers) or learn_tokenizer(recipe, trained, kept)
         aids = AuxiliaryTargets(
-            PhoneTargets(trained, recipe.model.spoken.phones) if recipe.model.spoken else None,
+            PhoneTargets(trained, recipe.model.phone_head.phones) if recipe.model.phone_head else None,
             compute_teacher_frames(Path(teacher.audio), corpus) if teacher.audio and not rehearse else None,
             compute_teacher_texts(Path(teacher.text), trained, corpus.folder)
             if teacher.text and not rehearse

@@ -77,16 +77,16 @@ def pretrain_text(
 ) -> float:
     """Train the text tower of `model` to give the vectors of what `readings` say; return its recall@1 on others.
 
-    Those vectors are of phones in `model.spoken`, of which only what reads them is trained. There are always new texts,
-    so nothing is dropped out. The last `HELD_OUT` readings, or a tenth of fewer, are the others: each text has to find
-    what it says among them. Texts that are `kept` go on having the vectors they had. Raises FormatError for a model
-    without phones.
+    Those vectors are of phones in `model.phone_head`, of which only what reads them is trained. There are always new
+    texts, so nothing is dropped out. The last `HELD_OUT` readings, or a tenth of fewer, are the others: each text has
+    to find what it says among them. Texts that are `kept` go on having the vectors they had. Raises FormatError for a
+    model without phones.
     """
-    if model.spoken is None or model.config.spoken is None:
-        raise FormatError("the recipe has no model.spoken: there are no phones to learn")
-    spoken, inventory = model.spoken, model.config.spoken.phones
+    if model.phone_head is None or model.config.phone_head is None:
+        raise FormatError("the recipe has no model.phone_head: there are no phones to learn")
+    spoken, inventory = model.phone_head, model.config.phone_head.phones
     told = [(reading, said) for reading in readings if (said := phone_indices(reading.phones, inventory))]
-    reads = spoken.reads
+    reads = spoken.token_classifier
     held_out = min(HELD_OUT, len(told) // 10)
     learnt, others = told[: len(told) - held_out], told[len(told) - held_out :]
     parameters = [*model.text.parameters(), *model.text_projection.parameters(), *(reads.parameters() if reads else ())]
@@ -143,13 +143,13 @@ def _embedded(
     targets = nn.utils.rnn.pad_sequence([torch.tensor(said) for _, said in batch], batch_first=True)
     with torch.no_grad():
         vectors = spoken.embed(
-            known_phone_bigrams(targets, torch.tensor([len(said) for _, said in batch]), spoken.phones)
+            known_phone_bigrams(targets, torch.tensor([len(said) for _, said in batch]), spoken.num_phones)
         )
-    tokens = model.text.read(ids, mask)
-    text = model.embed_read(tokens, mask)
+    tokens = model.text.encode_tokens(ids, mask)
+    text = model.embed_token_states(tokens, mask)
     aloud = text.new_zeros(())
-    if spoken.reads is not None:
-        logits, _ = spoken.read(tokens, mask)
+    if spoken.token_classifier is not None:
+        logits, _ = spoken.predict_from_tokens(tokens, mask)
         told = _slots(model, tokenizer, batch, logits.shape[1])
         aloud = F.cross_entropy(logits.float().flatten(0, 1), told.flatten(), ignore_index=_UNTOLD, reduction="sum")
         aloud = aloud / (told > BLANK).sum().clamp_min(1)
@@ -158,8 +158,8 @@ def _embedded(
 
 def _slots(model: Clara, tokenizer: Tokenizer, batch: Sequence[_Told], length: int) -> Tensor:
     """Return what the slots of each text hold, (batch, length); `_UNTOLD` where that is not known."""
-    assert model.config.spoken is not None
-    inventory, per_token = model.config.spoken.phones, model.config.spoken.per_token
+    assert model.config.phone_head is not None
+    inventory, per_token = model.config.phone_head.phones, model.config.phone_head.slots_per_token
     found = torch.full((len(batch), length), _UNTOLD)
     spans = tokenizer.spans([reading.text for reading, _ in batch])
     for row, (reading, _), places in zip(found, batch, spans, strict=True):

@@ -71,11 +71,16 @@ def unfreeze(model: Clara, what: str, text: bool, audio: bool = True) -> list[nn
     if audio:
         tower = model.audio
         frames = list(tower.frame_layers.layers) if tower.frame_layers is not None else []  # type: ignore[arg-type]
-        ends = [tower.norm, tower.output, *([tower.weigh] if tower.weigh is not None else []), model.audio_projection]
+        ends = [
+            tower.norm,
+            tower.output,
+            *([tower.pool_attention] if tower.pool_attention is not None else []),
+            model.audio_projection,
+        ]
         towers.append(([*frames, tower.cross, *tower.layers], ends, tower))
     if text:
         said = model.text
-        ends = [said.out, said.out_norm, said.norm, said.output, model.text_projection]
+        ends = [said.proj, said.proj_norm, said.norm, said.output, model.text_projection]
         towers.append((list(said.layers.layers), ends, said))  # type: ignore[arg-type]
     asked = re.fullmatch(r"(all)|last:(\d+)|lora(?::(\d+))?", what)
     if asked is None:
@@ -246,7 +251,7 @@ class _Towers:
 
     def _heard(self, positions: Sequence[int], one_window: bool) -> Tensor:
         config = self._model.config.mel
-        device = self._model.audio_log_scale.device
+        device = self._model.audio_logit_scale.device
         parts: list[Tensor] = []
         owners: list[int] = []
         contents = self._pool.map(self._waveform, positions)
@@ -281,5 +286,5 @@ class _Towers:
         languages = [None if clip.language == "und" else clip.language for clip in clips]
         longest = self._model.config.text.max_positions
         ids, mask = self._tokenizer.encode([clip.text for clip in clips], languages, longest)  # type: ignore[attr-defined]
-        device = self._model.audio_log_scale.device
+        device = self._model.audio_logit_scale.device
         return self._model.embed_tokens(torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device))

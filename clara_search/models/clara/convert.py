@@ -138,7 +138,7 @@ def _released_config(parameters: Mapping[str, Any], path: Path, sample_rate: int
                 "width": parameters["text_encoder_embedding"],
                 "layers": parameters["text_encoder_layers"],
                 "heads": parameters["text_encoder_heads"],
-                "out": parameters["text_encoder_out_channels"],
+                "proj_dim": parameters["text_encoder_out_channels"],
                 "hidden": parameters["text_encoder_project"],
             },
         }

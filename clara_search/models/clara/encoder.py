@@ -28,7 +28,7 @@ from clara_search.models.batching import (
     validate_waveforms,
 )
 from clara_search.models.clara import checkpoint
-from clara_search.models.cpu_pool import map_batches, share
+from clara_search.models.cpu_pool import cap_batch_budget, map_batches
 
 AUDIO_TOKENS_PER_BATCH = {"cpu": 1100, "cuda": 65536}
 """Padded frames behind the convolutions, and latents, embedded at once: within the caches of a CPU, or enough to fill a
@@ -93,7 +93,7 @@ class ClaraEncoder:
         return self._config.mel.sample_rate
 
     @property
-    def calls_at_once(self) -> int:
+    def max_concurrent_calls(self) -> int:
         """How many threads may call it, and should: on a CPU, no core is idle then at the end of a call."""
         return 2 if self._device.type == "cpu" and not self._is_compiled else 1
 
@@ -111,11 +111,11 @@ class ClaraEncoder:
         audio = self._config.audio
         if audio.positions == "sinusoidal":
             return 1 << 62
-        return (audio.max_positions * audio.stride - 1) * self._config.mel.hop
+        return (audio.max_positions * audio.stride - 1) * self._config.mel.hop_length
 
     def _embed_waveforms(self, waveforms: list[Waveform]) -> npt.NDArray[np.float32]:
         vectors = np.empty((len(waveforms), self.dim), dtype=np.float32)
-        audio, hop = self._config.audio, self._config.mel.hop
+        audio, hop = self._config.audio, self._config.mel.hop_length
         sizes = [(1 + len(waveform) // hop) // audio.stride + audio.latents for waveform in waveforms]
         budget = 1 if self.precision == "int8" else batch_budget(self._device, AUDIO_TOKENS_PER_BATCH)
 
@@ -132,7 +132,7 @@ class ClaraEncoder:
             for indices in length_batches(sizes, budget):
                 embed(indices)
         else:
-            map_batches(embed, length_batches(sizes, share(sum(sizes), budget, self._device)), self._device)
+            map_batches(embed, length_batches(sizes, cap_batch_budget(sum(sizes), budget, self._device)), self._device)
         return vectors
 
     def encode_text(self, texts: Sequence[str], language: str | None = None) -> npt.NDArray[np.float32]:

@@ -19,7 +19,7 @@ BLANK = 0
 PHONES = "abcdefhijklmnoprstuvwxyzðøŋœɐɑɒɔəɛɜɟɡɣɪɲɹɾʁʃʊʌʎʑʒβθɕ"
 """Letters of the IPA that tell the words of the larger European languages apart."""
 
-KEPT = 0.5
+SKIP_DECAY = 0.5
 """What one phone leaves of the memory of those before it: neighbours count 1, the next but one this much, and so on."""
 
 _BLOCK = 128
@@ -35,21 +35,21 @@ class PhoneHeadConfig:
 
     Attributes:
         phones: a letter for each.
-        per_frame: how many phones a frame of the audio tower may hold: they come faster than its frames.
-        per_token: how many a token of a text may hold; 0: the text tower gives its vector without telling phones.
+        slots_per_frame: how many phones a frame of the audio tower may hold: they come faster than its frames.
+        slots_per_token: how many a token of a text may hold; 0: the text tower gives its vector without telling phones.
     """
 
     phones: str = PHONES
-    per_frame: int = 2
-    per_token: int = 0
+    slots_per_frame: int = 2
+    slots_per_token: int = 0
 
     def __post_init__(self) -> None:
         if not 1 <= len(set(self.phones)) == len(self.phones) <= 500:
             raise ValueError("phones must hold one to 500 letters, none of them twice")
-        if not 1 <= self.per_frame <= 64:
-            raise ValueError(f"per_frame must lie between 1 and 64, got {self.per_frame}")
-        if not 0 <= self.per_token <= 64:
-            raise ValueError(f"per_token must lie between 0 and 64, got {self.per_token}")
+        if not 1 <= self.slots_per_frame <= 64:
+            raise ValueError(f"slots_per_frame must lie between 1 and 64, got {self.slots_per_frame}")
+        if not 0 <= self.slots_per_token <= 64:
+            raise ValueError(f"slots_per_token must lie between 0 and 64, got {self.slots_per_token}")
 
 
 class PhoneHead(nn.Module):
@@ -57,33 +57,35 @@ class PhoneHead(nn.Module):
 
     def __init__(self, config: PhoneHeadConfig, width: int, dim: int, text_width: int) -> None:
         super().__init__()
-        self.phones = len(config.phones)
-        self.hears = nn.Linear(width, config.per_frame * (self.phones + 1))
-        self.reads = nn.Linear(text_width, config.per_token * (self.phones + 1)) if config.per_token else None
-        self.pairs = nn.Linear(self.phones * self.phones + self.phones, dim, bias=False)
+        self.num_phones = len(config.phones)
+        self.frame_classifier = nn.Linear(width, config.slots_per_frame * (self.num_phones + 1))
+        self.token_classifier = (
+            nn.Linear(text_width, config.slots_per_token * (self.num_phones + 1)) if config.slots_per_token else None
+        )
+        self.bigram_projection = nn.Linear(self.num_phones * self.num_phones + self.num_phones, dim, bias=False)
 
     def forward(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
         """(batch, frames, width), mask (batch, frames) -> (batch, dim); next to nothing where no phone is heard."""
-        return self.embed(expected_phone_bigrams(*self.hear(frames, mask)))
+        return self.embed(expected_phone_bigrams(*self.predict_from_frames(frames, mask)))
 
-    def hear(self, frames: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def predict_from_frames(self, frames: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """(batch, frames, width), mask (batch, frames) -> logits (batch, slots, blank and phones) with their mask."""
-        return self._slots(self.hears(frames), mask)
+        return self._slots(self.frame_classifier(frames), mask)
 
-    def read(self, tokens: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """(batch, tokens, text_width), mask (batch, tokens) -> logits as `hear` gives them. Needs `per_token`."""
-        assert self.reads is not None
-        return self._slots(self.reads(tokens), mask)
+    def predict_from_tokens(self, tokens: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """(batch, tokens, text_width), mask (batch, tokens) -> logits as of `predict_from_frames`."""
+        assert self.token_classifier is not None
+        return self._slots(self.token_classifier(tokens), mask)
 
     def _slots(self, logits: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        slots = logits.shape[-1] // (self.phones + 1)
-        logits = logits.reshape(len(logits), -1, self.phones + 1)
+        slots = logits.shape[-1] // (self.num_phones + 1)
+        logits = logits.reshape(len(logits), -1, self.num_phones + 1)
         return logits, None if mask is None else mask.repeat_interleave(slots, dim=1)
 
     def embed(self, counts: Tensor) -> Tensor:
         """What `expected_phone_bigrams` returns -> (batch, dim): much is said or little, it is about as long."""
         counts = counts / (1.0 + counts.square().sum(dim=1, keepdim=True)).sqrt()
-        return self.pairs(counts.to(self.pairs.weight.dtype))  # type: ignore[no-any-return]
+        return self.bigram_projection(counts.to(self.bigram_projection.weight.dtype))  # type: ignore[no-any-return]
 
 
 def expected_phone_bigrams(logits: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -91,7 +93,7 @@ def expected_phone_bigrams(logits: Tensor, mask: Tensor | None = None) -> Tensor
 
     logits (batch, slots, blank and phones), mask (batch, slots) -> (batch, phones * phones + phones); the pair of `a`
     and then `b` stands at a * phones + b. A phone counts in the slot where it begins; pairs that are not neighbours
-    count `KEPT` for each phone between them.
+    count `SKIP_DECAY` for each phone between them.
     """
     with torch.autocast(logits.device.type, enabled=False):  # counts need more digits than bf16 has
         return _counted(logits.float(), mask)
@@ -107,7 +109,7 @@ def _counted(logits: Tensor, mask: Tensor | None) -> Tensor:
     begins = total[..., 0] > _SILENT
     kept = begins.long().argsort(dim=1, descending=True, stable=True)[:, : int(begins.sum(dim=1).amax())]
     begun = begun.gather(1, kept[..., None].expand(-1, -1, begun.shape[2]))
-    fading = torch.log1p((KEPT - 1.0) * begun.sum(dim=-1).clamp(max=1.0))
+    fading = torch.log1p((SKIP_DECAY - 1.0) * begun.sum(dim=-1).clamp(max=1.0))
     batch, slots, phones = begun.shape
     memory, pairs = begun.new_zeros(batch, phones), begun.new_zeros(batch, phones, phones)
     for at in range(0, slots, _BLOCK):

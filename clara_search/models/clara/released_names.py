@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 
 _NAMES = [  # in the order in which they are tried
-    (r"audio_tempeture", "audio_log_scale"),
-    (r"text_tempeture", "text_log_scale"),
+    (r"audio_tempeture", "audio_logit_scale"),
+    (r"text_tempeture", "text_logit_scale"),
     (r"text_encoder\.transformer_encoder\.transformer_encoder\.(.*)", r"text.layers.\1"),
-    (r"text_encoder\.transformer_encoder\.project\.(.*)", r"text.out.\1"),
-    (r"text_encoder\.ln\.(.*)", r"text.out_norm.\1"),
+    (r"text_encoder\.transformer_encoder\.project\.(.*)", r"text.proj.\1"),
+    (r"text_encoder\.ln\.(.*)", r"text.proj_norm.\1"),
     (r"text_embedding\.(.*)", r"text.tokens.\1"),
     (r"text_positional_embedding\.(.*)", r"text.positions.\1"),
     (r"audio_positional_embedding\.(.*)", r"audio.positions.\1"),

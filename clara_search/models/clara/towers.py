@@ -28,7 +28,7 @@ from clara_search.models.clara.layers import (
 )
 from clara_search.models.clara.phone_head import PhoneHead, PhoneHeadConfig, expected_phone_bigrams
 
-INITIAL_LOG_SCALE = 2.6592600369327783  # log(1 / 0.07), as CLIP and CLARA begin
+INITIAL_LOGIT_SCALE = 2.6592600369327783  # log(1 / 0.07), as CLIP and CLARA begin
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class TextTowerConfig:
         heads: their heads.
         feed_forward: their inner width.
         pre_norm: pre-norm and GELU instead of post-norm and ReLU.
-        out: width after the layers.
+        proj_dim: width of each token after the layers and the projection behind them.
         hidden: width of the pooled vector after its linear layer.
         dropout: in training, after each attention and feed-forward.
     """
@@ -111,7 +111,7 @@ class TextTowerConfig:
     heads: int = 8
     feed_forward: int = 1024
     pre_norm: bool = False
-    out: int = 512
+    proj_dim: int = 512
     hidden: int = 512
     dropout: float = 0.0
 
@@ -121,10 +121,16 @@ class TextTowerConfig:
 
 @dataclass(frozen=True)
 class ClaraConfig:
-    """Both towers, the space they share and the log-mel they hear. `name` is for people.
+    """Configuration of a CLARA model.
 
-    With `spoken`, the vector of a recording also holds the phones that are heard in it, and with `spoken.per_token`
-    that of a text those that are read in it.
+    Attributes:
+        name: For people, and stored in the tables that the model builds.
+        dim: Length of an embedding.
+        mel: The log-mel that the audio tower takes.
+        audio: The audio tower.
+        text: The text tower.
+        phone_head: Adds a vector of expected phone bigrams to the embeddings of audio and, with `slots_per_token`, of
+            text. None: the model has no phone head.
     """
 
     name: str = "clara-100m"
@@ -132,7 +138,7 @@ class ClaraConfig:
     mel: MelConfig = field(default_factory=MelConfig)
     audio: AudioTowerConfig = field(default_factory=AudioTowerConfig)
     text: TextTowerConfig = field(default_factory=TextTowerConfig)
-    spoken: PhoneHeadConfig | None = None
+    phone_head: PhoneHeadConfig | None = None
 
     def __post_init__(self) -> None:
         _check_sizes(self, heads={})
@@ -184,14 +190,14 @@ class AudioTower(nn.Module):
             for _ in range(config.latent_layers)
         )
         self.norm = nn.LayerNorm(config.latent_dim)
-        self.weigh = nn.Linear(config.latent_dim, 1) if config.pooling == "attention" else None
+        self.pool_attention = nn.Linear(config.latent_dim, 1) if config.pooling == "attention" else None
         self.output = nn.Linear(config.latent_dim, config.hidden)
 
     def forward(self, log_mels: Tensor, mask: Tensor | None = None) -> Tensor:
         """(batch, frames, n_mels), mask (batch, frames) -> (batch, hidden)."""
-        return self.pool(*self.hear(log_mels, mask))
+        return self.pool(*self.encode_frames(log_mels, mask))
 
-    def hear(self, log_mels: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def encode_frames(self, log_mels: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """(batch, frames, n_mels), mask (batch, frames) -> (batch, fewer frames, width) with their mask."""
         frames, mask = self.stem(log_mels, mask)
         frames = frames + self.positions(frames)
@@ -200,13 +206,13 @@ class AudioTower(nn.Module):
         return frames, mask
 
     def pool(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
-        """What `hear` returns -> (batch, hidden)."""
+        """What `encode_frames` returns -> (batch, hidden)."""
         latents = self.cross(self.latents.expand(len(frames), -1, -1), frames, mask)
         for layer in self.layers:
             latents = layer(latents)
         latents = self.norm(latents)
-        if self.weigh is not None:
-            return F.leaky_relu(self.output((self.weigh(latents).softmax(dim=1) * latents).sum(dim=1)))
+        if self.pool_attention is not None:
+            return F.leaky_relu(self.output((self.pool_attention(latents).softmax(dim=1) * latents).sum(dim=1)))
         if self.pooling == "features":
             latents = latents.transpose(1, 2)
         return F.leaky_relu(self.output(mean_plus_max(latents)))
@@ -222,23 +228,23 @@ class TextTower(nn.Module):
         self.layers = new_transformer(
             config.width, config.heads, config.feed_forward, config.layers, config.pre_norm, config.dropout
         )
-        self.out = nn.Linear(config.width, config.out)
-        self.out_norm = nn.LayerNorm(config.out)
-        self.norm = nn.LayerNorm(config.out)
-        self.output = nn.Linear(config.out, config.hidden)
+        self.proj = nn.Linear(config.width, config.proj_dim)
+        self.proj_norm = nn.LayerNorm(config.proj_dim)
+        self.norm = nn.LayerNorm(config.proj_dim)
+        self.output = nn.Linear(config.proj_dim, config.hidden)
 
     def forward(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
         """(batch, tokens) of ids, mask of the same shape -> (batch, hidden)."""
-        return self.pool(self.read(ids, mask), mask)
+        return self.pool(self.encode_tokens(ids, mask), mask)
 
-    def read(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
+    def encode_tokens(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
         """(batch, tokens) of ids, mask of the same shape -> (batch, tokens, out)."""
         x = self.tokens(ids)
         x = self.layers(x + self.positions(x), src_key_padding_mask=None if mask is None else ~mask)
-        return self.norm(self.out_norm(self.out(x)))  # type: ignore[no-any-return]
+        return self.norm(self.proj_norm(self.proj(x)))  # type: ignore[no-any-return]
 
     def pool(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        """What `read` returns, mask (batch, tokens) -> (batch, hidden)."""
+        """What `encode_tokens` returns, mask (batch, tokens) -> (batch, hidden)."""
         return F.leaky_relu(self.output(mean_plus_max(tokens, mask)))
 
 
@@ -252,30 +258,34 @@ class Clara(nn.Module):
         self.text = TextTower(config.text)
         self.audio_projection = nn.Linear(config.audio.hidden, config.dim)
         self.text_projection = nn.Linear(config.text.hidden, config.dim)
-        self.audio_log_scale = nn.Parameter(torch.tensor(INITIAL_LOG_SCALE))
-        self.text_log_scale = nn.Parameter(torch.tensor(INITIAL_LOG_SCALE))
-        self.spoken = (
-            PhoneHead(config.spoken, config.audio.width, config.dim, config.text.out) if config.spoken else None
+        self.audio_logit_scale = nn.Parameter(torch.tensor(INITIAL_LOGIT_SCALE))
+        self.text_logit_scale = nn.Parameter(torch.tensor(INITIAL_LOGIT_SCALE))
+        self.phone_head = (
+            PhoneHead(config.phone_head, config.audio.width, config.dim, config.text.proj_dim)
+            if config.phone_head
+            else None
         )
 
     def embed_log_mels(self, log_mels: Tensor, mask: Tensor | None = None) -> Tensor:
         """(batch, frames, n_mels), mask (batch, frames), true where a frame stands -> (batch, dim), unit norm."""
-        return self.embed_frames(*self.audio.hear(log_mels, mask))
+        return self.embed_frames(*self.audio.encode_frames(log_mels, mask))
 
     def embed_frames(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
-        """What `audio.hear` returns -> (batch, dim), unit norm."""
+        """What `audio.encode_frames` returns -> (batch, dim), unit norm."""
         embedded = self.audio_projection(self.audio.pool(frames, mask))
-        if self.spoken is not None:
-            embedded = embedded + self.spoken(frames, mask)
+        if self.phone_head is not None:
+            embedded = embedded + self.phone_head(frames, mask)
         return F.normalize(embedded, dim=-1)
 
     def embed_tokens(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
         """(batch, tokens) of ids, mask of the same shape, true where a token stands -> (batch, dim), unit norm."""
-        return self.embed_read(self.text.read(ids, mask), mask)
+        return self.embed_token_states(self.text.encode_tokens(ids, mask), mask)
 
-    def embed_read(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        """What `text.read` returns, mask (batch, tokens) -> (batch, dim), unit norm."""
+    def embed_token_states(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """What `text.encode_tokens` returns, mask (batch, tokens) -> (batch, dim), unit norm."""
         embedded = self.text_projection(self.text.pool(tokens, mask))
-        if self.spoken is not None and self.spoken.reads is not None:
-            embedded = embedded + self.spoken.embed(expected_phone_bigrams(*self.spoken.read(tokens, mask)))
+        if self.phone_head is not None and self.phone_head.token_classifier is not None:
+            embedded = embedded + self.phone_head.embed(
+                expected_phone_bigrams(*self.phone_head.predict_from_tokens(tokens, mask))
+            )
         return F.normalize(embedded, dim=-1)

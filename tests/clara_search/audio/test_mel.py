@@ -14,7 +14,9 @@ def test_log_mel_equals_that_of_the_released_code(sample_rate: int) -> None:
     np.testing.assert_allclose(computed.T, stored[f"logmel_{sample_rate}"], atol=1e-3)
 
 
-@pytest.mark.parametrize("config", [MelConfig(), MelConfig(16000, n_fft=512, window=400, hop=160, n_mels=64)])
+@pytest.mark.parametrize(
+    "config", [MelConfig(), MelConfig(16000, n_fft=512, win_length=400, hop_length=160, n_mels=64)]
+)
 def test_mel_filters_equal_those_of_librosa(config: MelConfig) -> None:
     expected = librosa.filters.mel(sr=config.sample_rate, n_fft=config.n_fft, n_mels=config.n_mels, fmax=config.f_max)
     np.testing.assert_allclose(mel_filters(config), expected.T, atol=1e-7)
@@ -36,7 +38,7 @@ def test_a_tone_is_loudest_in_the_band_that_holds_it() -> None:
 
 @pytest.mark.parametrize("samples", [1, 159, 160, 16000])
 def test_frames_follow_from_samples(samples: int) -> None:
-    config = MelConfig(16000, n_fft=512, window=400, hop=160)
+    config = MelConfig(16000, n_fft=512, win_length=400, hop_length=160)
     assert log_mel(np.ones(samples, np.float32), config).shape == (1 + samples // 160, 80)
 
 
@@ -45,15 +47,17 @@ def test_many_log_mels_at_once_are_those_of_each_transform_by_itself(config: Mel
     rng = np.random.default_rng(0)
     waveforms = [rng.standard_normal(samples).astype(np.float32) * 0.1 for samples in (1, 4000, 159, 320, 100_000, 700)]
     window = np.zeros(config.n_fft)
-    beside = (config.n_fft - config.window) // 2
-    window[beside : beside + config.window] = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(config.window) / config.window)
+    beside = (config.n_fft - config.win_length) // 2
+    window[beside : beside + config.win_length] = 0.5 - 0.5 * np.cos(
+        2 * np.pi * np.arange(config.win_length) / config.win_length
+    )
     for waveform, found in zip(waveforms, log_mels(waveforms, config), strict=True):
         padded = np.pad(waveform.astype(np.float64), config.n_fft // 2)
-        starts = range(0, len(waveform) + 1, config.hop)
+        starts = range(0, len(waveform) + 1, config.hop_length)
         powers = [np.abs(np.fft.rfft(padded[start : start + config.n_fft] * window)) ** 2 for start in starts]
         decibels = 10 * np.log10(np.maximum(np.stack(powers) @ mel_filters(config), POWER_FLOOR))
         reference = decibels.max() if config.reference_db is None else config.reference_db
-        expected = (np.maximum(decibels - reference, config.floor_db) + 40) / 40
+        expected = (np.maximum(decibels - reference, config.min_db) + 40) / 40
         np.testing.assert_allclose(found.numpy(), expected, atol=1e-4)
         np.testing.assert_allclose(found.numpy(), log_mel(waveform, config).numpy(), atol=1e-6)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from clara_search.models.cpu_pool import map_batches, share
+from clara_search.models.cpu_pool import cap_batch_budget, map_batches
 from clara_search.models.registry import load_encoder
 
 CPU = torch.device("cpu")
@@ -58,9 +58,9 @@ def test_what_a_batch_raises_is_raised_once_all_are_through() -> None:
 
 @pytest.mark.usefixtures("three_threads")
 def test_a_batch_is_as_small_as_gives_every_core_two() -> None:
-    assert share(300, 1100, CPU) == 50
-    assert share(30_000, 1100, CPU) == 1100
-    assert share(300, 1100, torch.device("cuda")) == 1100
+    assert cap_batch_budget(300, 1100, CPU) == 50
+    assert cap_batch_budget(30_000, 1100, CPU) == 1100
+    assert cap_batch_budget(300, 1100, torch.device("cuda")) == 1100
 
 
 def test_vectors_do_not_depend_on_the_number_of_threads() -> None:

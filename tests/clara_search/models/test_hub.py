@@ -176,8 +176,8 @@ def test_a_push_makes_the_repository_and_uploads_every_file(
     server: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    files, others = hub.files_to_push(MODEL)
-    address = hub.push(files, "lab/mine", private=True)
+    files, others = hub.list_files_to_push(MODEL)
+    address = hub.push_model(files, "lab/mine", private=True)
     assert "lab/mine" in address
     assert Hub.pushed == {file.name: file.read_bytes() for file in MODEL.iterdir()}
     assert not others
@@ -217,7 +217,7 @@ def test_a_link_is_not_pushed(server: ThreadingHTTPServer, tmp_path: Path, name:
 def test_a_push_that_cannot_be_made_says_why(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _point_to(monkeypatch, "http://127.0.0.1:9")
     with pytest.raises(UnknownModel, match=r"lab/mine: could not be pushed .*hf auth login"):
-        hub.push(hub.files_to_push(MODEL)[0], "lab/mine")
+        hub.push_model(hub.list_files_to_push(MODEL)[0], "lab/mine")
 
 
 @pytest.mark.parametrize(
@@ -239,4 +239,4 @@ def test_a_push_that_cannot_be_made_says_why(cache: Path, monkeypatch: pytest.Mo
     ],
 )
 def test_an_id_is_an_organisation_and_a_name(name: str, expected: bool) -> None:
-    assert hub.is_id(name) is expected
+    assert hub.is_hub_id(name) is expected

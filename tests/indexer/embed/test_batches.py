@@ -45,7 +45,7 @@ def test_an_encoder_that_takes_several_calls_at_once_gets_them_and_the_vectors_a
     both = threading.Barrier(2)
 
     class Meeting(ToneEncoder):
-        calls_at_once = 2
+        max_concurrent_calls = 2
         turns = count()
 
         def encode_audio(self, waveforms: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:

@@ -46,7 +46,7 @@ def test_a_recipe_that_is_written_out_is_the_same_recipe(path: Path, tmp_path: P
 def test_a_preset_is_where_a_model_begins() -> None:
     recipe = load_recipe(Path("tiny.toml"), ("model.audio.frame_layers=3",))
     tiny = PRESETS["clara-v2-tiny"]
-    assert recipe.model == replace(tiny, audio=replace(tiny.audio, frame_layers=3), spoken=PhoneHeadConfig())
+    assert recipe.model == replace(tiny, audio=replace(tiny.audio, frame_layers=3), phone_head=PhoneHeadConfig())
     with pytest.raises(FormatError, match=r"no preset 'x'; there are clara-100m"):
         load_recipe(Path("tiny.toml"), ("preset=x",))
 

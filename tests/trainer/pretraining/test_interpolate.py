@@ -25,6 +25,6 @@ def test_the_mean_lies_on_the_line_between_two_models(tmp_path: Path) -> None:
 def test_models_of_two_kinds_have_no_mean(tmp_path: Path) -> None:
     tokenizer = Tokenizer.train(["a b c d"] * 9, 300, set())
     save_model(tmp_path / "first", Clara(CONFIG), tokenizer, "")
-    save_model(tmp_path / "second", Clara(replace(CONFIG, spoken=None)), tokenizer, "")
+    save_model(tmp_path / "second", Clara(replace(CONFIG, phone_head=None)), tokenizer, "")
     with pytest.raises(FormatError, match="are not of one kind"):
         interpolate(str(tmp_path / "first"), str(tmp_path / "second"), 0.5, tmp_path / "mean")

@@ -17,7 +17,7 @@ def test_doubtful_hearing_finds_what_was_said_after_fitting() -> None:
     rng = np.random.default_rng(0)
     texts = [rng.integers(1, 16, rng.integers(4, 9)).tolist() for _ in range(300)]
     model = Clara(CONFIG)
-    assert model.spoken is not None
+    assert model.phone_head is not None
     said = text_bigrams(model, texts)
     # Every phone is taken for its neighbour half of the time, and much is heard that nobody said.
     confused = text_bigrams(
@@ -28,7 +28,8 @@ def test_doubtful_hearing_finds_what_was_said_after_fitting() -> None:
     def found() -> float:
         with torch.inference_mode():
             vectors = [
-                torch.nn.functional.normalize(model.spoken.embed(some[200:].float()), dim=1) for some in (heard, said)
+                torch.nn.functional.normalize(model.phone_head.embed(some[200:].float()), dim=1)
+                for some in (heard, said)
             ]
         return float(((vectors[1] @ vectors[0].T).argmax(dim=1) == torch.arange(100)).float().mean())
 
@@ -39,5 +40,5 @@ def test_doubtful_hearing_finds_what_was_said_after_fitting() -> None:
 
 
 def test_a_model_without_phones_has_no_pairs() -> None:
-    with pytest.raises(FormatError, match=r"no model\.spoken"):
-        text_bigrams(Clara(replace(CONFIG, spoken=None)), [[1]])
+    with pytest.raises(FormatError, match=r"no model\.phone_head"):
+        text_bigrams(Clara(replace(CONFIG, phone_head=None)), [[1]])

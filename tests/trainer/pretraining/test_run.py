@@ -38,11 +38,11 @@ RECIPE = Recipe(
     model=ClaraConfig(
         "tones",
         dim=8,
-        mel=MelConfig(RATE, n_fft=512, window=400, hop=160, n_mels=20),
+        mel=MelConfig(RATE, n_fft=512, win_length=400, hop_length=160, n_mels=20),
         audio=AudioTowerConfig(
             width=8, positions="sinusoidal", latents=2, latent_dim=8, cross_heads=1, latent_layers=0, pooling="latents"
         ),
-        text=TextTowerConfig(300, "sinusoidal", width=8, layers=1, heads=1, feed_forward=8, pre_norm=True, out=8),
+        text=TextTowerConfig(300, "sinusoidal", width=8, layers=1, heads=1, feed_forward=8, pre_norm=True, proj_dim=8),
     ),
 )
 
@@ -229,7 +229,7 @@ def test_a_run_gives_a_folder_that_loads_and_goes_on_where_it_stopped(shard: Pat
     assert 0 <= scores["retrieval"]["speech in all"]["text_to_audio"]["recall"]["10"] <= 1
     phones = PhonesConfig(weight=1.0, text_weight=0.5) if find_spec("espeakng_loader") else PhonesConfig()
     towers = TowersConfig(str(folder), str(folder))
-    model = replace(recipe.model, spoken=PhoneHeadConfig() if phones.weight else None)
+    model = replace(recipe.model, phone_head=PhoneHeadConfig() if phones.weight else None)
     further = pretrain(replace(recipe, phones=phones, towers=towers, model=model), tmp_path / "further")
     assert ("phone_loss" in (tmp_path / "further" / "log.csv").read_text()) == bool(phones.weight)
     assert (further / "tokenizer.json").read_bytes() == (folder / "tokenizer.json").read_bytes()

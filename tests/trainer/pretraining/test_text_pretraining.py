@@ -30,9 +30,9 @@ CONFIG = ClaraConfig(
         width=8, positions="sinusoidal", latents=2, latent_dim=8, latent_layers=0, pooling="latents", hidden=8
     ),
     text=TextTowerConfig(
-        400, "sinusoidal", 64, width=48, layers=1, heads=2, feed_forward=64, pre_norm=True, out=48, hidden=48
+        400, "sinusoidal", 64, width=48, layers=1, heads=2, feed_forward=64, pre_norm=True, proj_dim=48, hidden=48
     ),
-    spoken=PhoneHeadConfig("abdeiklmnoprstu"),
+    phone_head=PhoneHeadConfig("abdeiklmnoprstu"),
 )
 
 
@@ -62,8 +62,8 @@ def test_a_text_finds_what_it_says_among_texts_it_was_not_taught(
 
 def test_tokens_tell_phones_and_names_keep_their_vectors(readings: list[Pronunciation], tokenizer: Tokenizer) -> None:
     torch.manual_seed(0)
-    assert CONFIG.spoken is not None
-    model = Clara(replace(CONFIG, spoken=replace(CONFIG.spoken, per_token=4))).eval()
+    assert CONFIG.phone_head is not None
+    model = Clara(replace(CONFIG, phone_head=replace(CONFIG.phone_head, slots_per_token=4))).eval()
     names = ["rain", "A DOG", "the sound of thunder"]
     ids, mask = map(torch.from_numpy, tokenizer.encode(names, [None] * 3, 64))
     with torch.inference_mode():
@@ -72,14 +72,14 @@ def test_tokens_tell_phones_and_names_keep_their_vectors(readings: list[Pronunci
     with torch.inference_mode():
         assert (model.embed_tokens(ids, mask) * kept.vectors).sum(dim=1).min() > 0.9
         said, known = map(torch.from_numpy, tokenizer.encode([readings[0].text], [None], 64))
-        assert model.spoken is not None
-        logits, _ = model.spoken.read(model.text.read(said, known), known)
-    told = "".join(CONFIG.spoken.phones[slot - 1] for slot in logits[0].argmax(dim=1).tolist() if slot != BLANK)
+        assert model.phone_head is not None
+        logits, _ = model.phone_head.predict_from_tokens(model.text.encode_tokens(said, known), known)
+    told = "".join(CONFIG.phone_head.phones[slot - 1] for slot in logits[0].argmax(dim=1).tolist() if slot != BLANK)
     assert told == readings[0].phones.replace(" ", "")
 
 
 def test_a_model_without_phones_cannot_learn_to_read(readings: list[Pronunciation], tokenizer: Tokenizer) -> None:
-    with pytest.raises(FormatError, match=r"no model\.spoken"):
+    with pytest.raises(FormatError, match=r"no model\.phone_head"):
         pretrain_text(Clara(ClaraConfig(audio=CONFIG.audio, text=CONFIG.text)), tokenizer, readings, steps=1)
 
 
@@ -108,7 +108,7 @@ def test_reading_from_the_command_line_gives_a_model_folder(tmp_path: Path, toke
     run = CliRunner().invoke(main, arguments)
     assert run.exit_code == 0, run.output
     model, _ = load_model(tmp_path / "run" / "model")
-    assert model.spoken is not None
+    assert model.phone_head is not None
 
 
 def test_a_broken_file_of_readings_is_named(tmp_path: Path) -> None:

@@ -190,9 +190,9 @@ def test_a_locked_tower_stays_as_it_is_and_its_projection_learns(folder: Path, t
 
 def test_locked_frames_stay_as_they_are_and_what_pools_them_learns() -> None:
     settings = Recipe("frames", model=PRESETS["clara-v2-tiny"], towers=TowersConfig(locked=("frames",)))
-    settings = replace(settings, model=replace(settings.model, spoken=PhoneHeadConfig()))
+    settings = replace(settings, model=replace(settings.model, phone_head=PhoneHeadConfig()))
     learns = {name for name, parameter in Pretraining(settings).model.named_parameters() if parameter.requires_grad}
-    assert not any(name.startswith(("audio.stem", "audio.frame_layers", "spoken")) for name in learns)
+    assert not any(name.startswith(("audio.stem", "audio.frame_layers", "phone_head")) for name in learns)
     assert {"audio.latents", "audio.output.weight", "audio_projection.weight", "text.tokens.weight"} <= learns
 
 

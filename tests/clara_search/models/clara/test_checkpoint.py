@@ -51,7 +51,7 @@ def test_the_fingerprint_follows_the_content_and_not_the_name(folder: Path) -> N
     assert fingerprint(folder) == before
     model, tokenizer = load_model(folder)
     with torch.no_grad():
-        model.audio_log_scale += 1
+        model.audio_logit_scale += 1
     save_model(folder, model, tokenizer, "", torch.float32)
     assert fingerprint(folder) != before
 
@@ -118,7 +118,7 @@ def test_a_folder_is_described_without_its_weights_being_read(folder: Path) -> N
         ('"dim": 24', '"dim": 0', "dim must lie between 1"),
         ('"heads": 4', '"heads": 5', "width 16 cannot be divided by 5 heads"),
         ('"layers": 2', '"layers": 10000000', "layers must lie between 0 and 1000"),
-        ('"hop": 512', '"hop": 0', "a log-mel needs positive sizes"),
+        ('"hop_length": 512', '"hop_length": 0', "a log-mel needs positive sizes"),
         ('"vocab_size": 300', '"vocab_size": 1000000000000000000000', "vocab_size must lie between"),
         ('"dropout": 0.0', '"dropout": 5.0', "dropout must lie between 0 and 1"),
         ('"f_max": 8000.0', '"f_max": Infinity', "f_max above 0 Hz"),

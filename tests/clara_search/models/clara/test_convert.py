@@ -190,7 +190,7 @@ def test_a_checkpoint_with_a_missing_an_extra_and_a_misshaped_tensor_is_refused(
     checkpoint = torch.load(RELEASED, weights_only=True)
     checkpoint["state_dict"]["model.text_tempeture"] = torch.zeros(2)
     torch.save(checkpoint, tmp_path / "broken.ckpt")
-    with pytest.raises(FormatError, match=r"text_log_scale has shape \(2,\), expected \(\)"):
+    with pytest.raises(FormatError, match=r"text_logit_scale has shape \(2,\), expected \(\)"):
         load_released(tmp_path / "broken.ckpt")
 
 
@@ -199,7 +199,7 @@ def test_an_unknown_prefix_can_be_seen_in_the_error(tmp_path: Path) -> None:
     checkpoint["state_dict"] = {f"clip.{name}": tensor for name, tensor in checkpoint["state_dict"].items()}
     torch.save(checkpoint, tmp_path / "prefix.ckpt")
     with pytest.raises(
-        FormatError, match=r"audio_log_scale is missing; clip\.model\.audio_tempeture is unknown; .* 177 m"
+        FormatError, match=r"audio_logit_scale is missing; clip\.model\.audio_tempeture is unknown; .* 177 m"
     ):
         load_released(tmp_path / "prefix.ckpt")
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from clara_search.models.clara.phone_head import BLANK, KEPT, PhoneHeadConfig, expected_phone_bigrams
+from clara_search.models.clara.phone_head import BLANK, SKIP_DECAY, PhoneHeadConfig, expected_phone_bigrams
 from clara_search.models.clara.towers import AudioTowerConfig, Clara, ClaraConfig, TextTowerConfig
 
 CERTAIN = 100.0
@@ -24,7 +24,7 @@ def counted(said: list[int], phones: int) -> Tensor:
     for place, phone in enumerate(said):
         single[phone - 1] += 1
         for back in range(1, place + 1):
-            pairs[said[place - back] - 1, phone - 1] += KEPT ** (back - 1)
+            pairs[said[place - back] - 1, phone - 1] += SKIP_DECAY ** (back - 1)
     return torch.cat([pairs.flatten(), single])
 
 
@@ -65,14 +65,14 @@ CONFIG = ClaraConfig(
     audio=AudioTowerConfig(
         width=16, positions="sinusoidal", latents=4, latent_dim=16, latent_layers=0, pooling="latents", hidden=16
     ),
-    text=TextTowerConfig(vocab_size=50, positions="sinusoidal", width=16, layers=1, heads=2, out=16, hidden=16),
-    spoken=PhoneHeadConfig("abc", per_frame=2),
+    text=TextTowerConfig(vocab_size=50, positions="sinusoidal", width=16, layers=1, heads=2, proj_dim=16, hidden=16),
+    phone_head=PhoneHeadConfig("abc", slots_per_frame=2),
 )
 
 
 def test_the_same_phones_have_the_same_vector_however_fast() -> None:
     torch.manual_seed(0)
-    spoken = Clara(CONFIG).spoken
+    spoken = Clara(CONFIG).phone_head
     assert spoken is not None
 
     def vector(slots: list[int]) -> Tensor:
@@ -92,29 +92,30 @@ def test_phones_change_the_vector_and_padding_does_not() -> None:
     together = model.embed_log_mels(frames, mask)
     alone = model.embed_log_mels(frames[1:, :26])
     torch.testing.assert_close(together[1:], alone, rtol=1e-4, atol=1e-5)
-    assert model.spoken is not None
-    torch.nn.init.zeros_(model.spoken.pairs.weight)
+    assert model.phone_head is not None
+    torch.nn.init.zeros_(model.phone_head.bigram_projection.weight)
     assert not torch.allclose(model.embed_log_mels(frames[1:, :26]), alone, atol=1e-3)
 
 
 @torch.inference_mode()
 def test_a_text_that_tells_its_phones_has_them_in_its_vector_and_padding_not() -> None:
     torch.manual_seed(0)
-    assert CONFIG.spoken is not None
-    model = Clara(replace(CONFIG, spoken=replace(CONFIG.spoken, per_token=3))).eval()
+    assert CONFIG.phone_head is not None
+    model = Clara(replace(CONFIG, phone_head=replace(CONFIG.phone_head, slots_per_token=3))).eval()
     ids = torch.randint(50, (2, 9))
     mask = torch.arange(9)[None] < torch.tensor([[9], [5]])
     alone = model.embed_tokens(ids[1:, :5])
     torch.testing.assert_close(model.embed_tokens(ids, mask)[1:], alone, rtol=1e-4, atol=1e-5)
-    assert model.spoken is not None
-    torch.nn.init.zeros_(model.spoken.pairs.weight)
+    assert model.phone_head is not None
+    torch.nn.init.zeros_(model.phone_head.bigram_projection.weight)
     assert not torch.allclose(model.embed_tokens(ids[1:, :5]), alone, atol=1e-3)
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"phones": ""}, {"phones": "aa"}, {"per_frame": 0}, {"per_frame": 65}, {"per_token": 65}]
+    "wrong",
+    [{"phones": ""}, {"phones": "aa"}, {"slots_per_frame": 0}, {"slots_per_frame": 65}, {"slots_per_token": 65}],
 )
 def test_phones_that_no_model_has_are_refused(wrong: dict[str, object]) -> None:
-    assert CONFIG.spoken is not None
+    assert CONFIG.phone_head is not None
     with pytest.raises(ValueError, match="must"):
-        replace(CONFIG.spoken, **wrong)
+        replace(CONFIG.phone_head, **wrong)

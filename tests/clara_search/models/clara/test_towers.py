@@ -30,7 +30,9 @@ MASKED = ClaraConfig(
         pooling="latents",
         hidden=28,
     ),
-    text=TextTowerConfig(300, "sinusoidal", 64, width=16, layers=2, heads=4, feed_forward=32, pre_norm=True, out=12),
+    text=TextTowerConfig(
+        300, "sinusoidal", 64, width=16, layers=2, heads=4, feed_forward=32, pre_norm=True, proj_dim=12
+    ),
 )
 
 
@@ -58,8 +60,8 @@ def test_audio_tower_computes_what_the_released_code_computes(released: Clara, s
 
 
 def test_temperatures_are_those_of_the_released_code(released: Clara, stored: dict[str, torch.Tensor]) -> None:
-    torch.testing.assert_close(released.audio_log_scale.exp(), stored["audio_scale"], atol=1e-5, rtol=0)
-    torch.testing.assert_close(released.text_log_scale.exp(), stored["text_scale"], atol=1e-5, rtol=0)
+    torch.testing.assert_close(released.audio_logit_scale.exp(), stored["audio_scale"], atol=1e-5, rtol=0)
+    torch.testing.assert_close(released.text_logit_scale.exp(), stored["text_scale"], atol=1e-5, rtol=0)
 
 
 @torch.inference_mode()
