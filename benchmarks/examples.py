@@ -16,6 +16,7 @@ from clara_search.datasets.readers import read_examples
 from clara_search.errors import AudioError, QueryError
 from clara_search.models.base import Embeddings, Encoder
 from clara_search.models.windows import mean_embedding
+from trainer.config.evaluation import bundled_digits
 from trainer.data.text_split import text_split
 
 data_option = click.option(
@@ -32,8 +33,9 @@ _WINDOWS_A_BATCH = 32
 def select(pattern: str, split: str, where: Sequence[str]) -> Iterator[Example]:
     """Yield the examples of `pattern` on one side of the text split ("all": on any) that have each FIELD=VALUE."""
     wanted = dict(_condition(condition) for condition in where)
+    train_texts = bundled_digits().all_words
     for example in read_examples(pattern):
-        if split not in ("all", text_split(example.text)):
+        if split not in ("all", text_split(example.text, train_texts)):
             continue
         if all(str(getattr(example, name)) == value for name, value in wanted.items()):
             yield example

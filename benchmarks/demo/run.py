@@ -238,12 +238,14 @@ def unseen_retrieval(index: Index) -> dict[str, RetrievalScores]:
     import numpy as np
 
     from clara_search.metrics.retrieval import score_retrieval
+    from trainer.config.evaluation import bundled_digits
     from trainer.data.text_split import normalize_text, text_split
     from trainer.evaluation.retrieval import embed_texts
 
     ids, vectors = index.table.ids_and_vectors()
     rows = index.table.rows(ids.tolist(), ["text", "language", "source"])
-    unseen = [position for position, row in enumerate(rows) if text_split(row["text"]) != "train"]
+    train_texts = bundled_digits().all_words
+    unseen = [position for position, row in enumerate(rows) if text_split(row["text"], train_texts) != "train"]
     groups = [f"{rows[position]['language']} {normalize_text(rows[position]['text'])}" for position in unseen]
     texts = {group: rows[position] for group, position in zip(groups, unseen, strict=True)}
     spoken, languages = [row["text"] for row in texts.values()], [text_language(row) for row in texts.values()]

@@ -13,6 +13,7 @@ from clara_search.errors import FormatError
 from clara_search.models.clara.checkpoint import save_model
 from clara_search.models.clara.towers import Clara
 from trainer.commands.common import load_settings, recipe_options
+from trainer.config.evaluation import load_evaluation
 from trainer.data.captions import Captions
 from trainer.data.corpus import load_corpus
 from trainer.data.dataset import load_translations
@@ -68,7 +69,7 @@ def read_command(
     if settings.data.sources:
         rate, cache = settings.model.mel.sample_rate, folder.parent / "cache"
         corpus = load_corpus(settings.data.sources, rate, cache, settings.data.decode)
-        sides = split_corpus(corpus, settings.data)
+        sides = split_corpus(corpus, settings.data, load_evaluation(settings.evaluation).digits)
         spoken_texts = transcripts(corpus, sides)
         if keep:
             captions = Captions(settings.captions, load_translations(settings.captions))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from trainer.config.evaluation import bundled_digits
 from trainer.config.recipe import bundled_file
 from trainer.data.synthesis import read_lines, spoken_digits, spoken_texts, write_shard
 
@@ -21,7 +22,7 @@ from trainer.data.synthesis import read_lines, spoken_digits, spoken_texts, writ
 def speak_command(out: Path, texts: Path | None, language: str, per_word: int, seed: int) -> None:
     """Write a shard of the digits zero to nine, or of other texts, spoken by espeak-ng in many voices."""
     if texts is None:
-        count = write_shard(spoken_digits(per_word, seed), out)
+        count = write_shard(spoken_digits(per_word, bundled_digits().words, seed), out)
     else:
         lines = read_lines(bundled_file(texts))
         count = write_shard(spoken_texts(lines, language, per_word, seed), out, "espeak_texts")

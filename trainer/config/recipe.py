@@ -32,11 +32,15 @@ RECIPES = Path(__file__).parent.parent / "recipes"
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides a run; `seed` makes it repeatable, `preset` names what `model` begins with."""
+    """Everything that decides a run; `seed` makes it repeatable, `preset` names what `model` begins with.
+
+    `evaluation` names a file of suites (`trainer.config.evaluation`) that the model is scored on; "" for none.
+    """
 
     name: str
     seed: Annotated[int, Between(0, 2**32 - 1)] = 0
     preset: str = ""
+    evaluation: str = ""
     data: DataConfig = field(default_factory=DataConfig)
     captions: CaptionConfig = field(default_factory=CaptionConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
@@ -63,12 +67,7 @@ def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
     Raises FormatError, naming file and key, for what is missing, unknown or of another type.
     """
     found = bundled_file(path)
-    try:
-        values = tomllib.loads(found.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise FormatError(f"{found}: cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise FormatError(f"{found}: broken TOML ({error})") from error
+    values = read_toml(found)
     if "name" not in values and not any(override.strip().startswith("name=") for override in overrides):
         raise FormatError(f'{found}: no recipe without a name: begin it with name = "..."')
     for override in overrides:
@@ -83,16 +82,26 @@ def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
     return from_mapping(Recipe, values, str(found))
 
 
-def bundled_file(path: str | Path) -> Path:
-    """Return `path` where there is such a file, or for a bare name, or recipes/NAME, that of trainer/recipes.
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the settings in a TOML file. Raises FormatError where it cannot be read or is no TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FormatError(f"{path}: cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise FormatError(f"{path}: broken TOML ({error})") from error
+
+
+def bundled_file(path: str | Path, folder: Path = RECIPES) -> Path:
+    """Return `path` where there is such a file, or for a bare name, or recipes/NAME, that of `folder`.
 
     Raises FormatError, naming those there are of that kind, for neither.
     """
     found = Path(path)
     if not found.is_file() and found.parent in (Path(), Path("recipes"), Path("trainer/recipes")):
-        found = RECIPES / found.name
+        found = folder / found.name
     if not found.is_file():
-        others = ", ".join(sorted(p.name for p in RECIPES.glob(f"*{Path(path).suffix or '.toml'}")))
+        others = ", ".join(sorted(p.name for p in folder.glob(f"*{Path(path).suffix or '.toml'}")))
         raise FormatError(f"{path}: no such file; there are {others}")
     return found
 

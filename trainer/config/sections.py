@@ -18,7 +18,6 @@ class DataConfig:
         max_audio_s: longer speech is left out (its text would not fit a part of it), longer sounds are cropped.
         held_out_speakers: speakers that are never trained on.
         weights: how often an epoch has a recording, by its source or its kind ("sound" = 2.5: two or three times).
-        digits_source: the only source whose spoken digits are trained on; all other recordings of a digit are a test.
         decode: whether everything is decoded once, to 16 bits on disk, or each recording afresh whenever it is wanted.
         workers: processes that prepare batches beside each one that trains.
     """
@@ -28,7 +27,6 @@ class DataConfig:
     max_audio_s: Annotated[float, Between(0.01, 3600)] = 10.0
     held_out_speakers: tuple[str, ...] = ()
     weights: Annotated[dict[str, float], Between(0, 1000)] = field(default_factory=dict)
-    digits_source: str = "espeak_digits"
     decode: bool = True
     workers: Annotated[int, Between(0, 1024)] = 0
 

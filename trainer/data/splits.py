@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
+from trainer.config.evaluation import DigitSuite
 from trainer.config.sections import DataConfig
 from trainer.data.corpus import Corpus
-from trainer.data.digits import DIGIT_WORDS
 from trainer.data.text_split import normalize_text, text_split
 
 log = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ class Splits:
         valid: tuned on.
         test: reported: texts that were never trained on, speakers that may have been.
         new_speaker: reported: speakers that were never trained on, nor were their texts.
-        digits: reported: recorded digits; the words were trained on with synthetic voices alone.
+        digits: reported: recorded digits; their words were trained on with synthetic voices alone.
     """
 
     train: list[int]
@@ -32,25 +32,27 @@ class Splits:
     digits: list[int]
 
 
-def split_corpus(corpus: Corpus, config: DataConfig) -> Splits:
+def split_corpus(corpus: Corpus, config: DataConfig, suite: DigitSuite | None = None) -> Splits:
     """Put every recording of `corpus` on its side; each side keeps the order of the corpus.
 
     A source that declares its splits is taken at its word, another is split by a hash of the text. What is to be
     trained on and stands on another side too, by its text or its content, is left out of training, with a warning; and
     so is what is to be tuned on and is reported. (But by its content alone where sounds have declared sides: their
-    names are often those of classes.)
+    names are often those of classes.) With a `suite`, recordings of its words are trained on if they come from its
+    training source; the labelled ones among the others are its test.
     """
+    words = frozenset[str]() if suite is None else suite.all_words
     sides: dict[str, list[int]] = {"train": [], "valid": [], "test": [], "new_speaker": [], "digits": []}
     for index, example in enumerate(corpus.examples):
         if example.split in ("train", "valid", "test"):
             sides[example.split].append(index)
-        elif normalize_text(example.text) in DIGIT_WORDS and example.source != config.digits_source:
+        elif suite is not None and normalize_text(example.text) in words and example.source != suite.train_source:
             if example.label and example.label.startswith("digit:"):
                 sides["digits"].append(index)
         elif example.speaker in config.held_out_speakers:
             sides["new_speaker"].append(index)
         else:
-            sides[text_split(example.text)].append(index)
+            sides[text_split(example.text, words)].append(index)
     trained = _texts(corpus, sides["train"])
     sides["new_speaker"] = [i for i in sides["new_speaker"] if normalize_text(corpus.examples[i].text) not in trained]
     valid, test = sides["valid"], sides["test"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,6 @@ import soundfile
 from clara_search.audio.resample import resample
 from clara_search.audio.waveform import Waveform
 from clara_search.errors import FormatError
-from trainer.data.digits import DIGITS
 from trainer.data.tar_writer import add_member, open_shard
 from trainer.phones.espeak import speak
 
@@ -69,14 +68,14 @@ def trim_silence(waveform: Waveform, sample_rate: int, floor_db: float = -45.0, 
     return waveform[max(0, loud[0] - margin) : loud[-1] + 1 + margin]
 
 
-def spoken_digits(per_word: int, seed: int = 0, languages: Iterable[str] = tuple(DIGITS)) -> Iterator[SpokenWord]:
-    """Yield every digit word of `languages` in `per_word` renditions, trimmed, at 16 kHz.
+def spoken_digits(per_word: int, words: Mapping[str, Sequence[str]], seed: int = 0) -> Iterator[SpokenWord]:
+    """Yield the ten digit `words` of each language in `per_word` renditions, trimmed, at 16 kHz.
 
     A rendition has its own seeded accent, variant, speed (120 to 220 words a minute) and pitch (20 to 80). No two of a
     word share accent and variant while there are enough of them.
     """
-    for language in languages:
-        for digit, word in enumerate(DIGITS[language]):
+    for language, digits in words.items():
+        for digit, word in enumerate(digits):
             yield from _renditions(word, language, per_word, [seed, *language.encode(), digit], f"digit:{digit}")
 
 

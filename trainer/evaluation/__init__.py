@@ -1,1 +1,1 @@
-"""Scores of a trained model, its card and plots."""
+"""The evaluation of a trained model: scores, pictures and the model card."""

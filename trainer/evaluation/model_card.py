@@ -1,4 +1,4 @@
-"""The model card: what the author wrote beside the recipe, and below it the data and the scores, as measured."""
+"""The model card: the author's text beside the recipe, followed by the data and the measured scores."""
 
 from __future__ import annotations
 
@@ -13,49 +13,62 @@ from trainer.data.splits import Splits
 from trainer.evaluation.report import EvaluationReport
 
 
-def model_card(recipe: Recipe, corpus: Corpus, sides: Splits, report: EvaluationReport, parameters: int) -> str:
-    """Return the card as Markdown with the front matter that the Hugging Face hub reads.
+def model_card(recipe: Recipe, corpus: Corpus, splits: Splits, report: EvaluationReport, parameters: int) -> str:
+    """Return the card of a trained model as Markdown, with the front matter that the Hugging Face hub reads.
 
-    The author's part is `recipes/NAME.md`, where there is one.
+    Args:
+        recipe: of the run; the author's text is `recipes/NAME.md`, if that file exists.
+        corpus: all recordings.
+        splits: which of them were trained on and which were held out.
+        report: the scores.
+        parameters: number of the model's parameters.
+
+    Returns:
+        The text of README.md.
     """
     path = RECIPES / f"{recipe.name}.md"
-    written = path.read_text(encoding="utf-8").strip() if path.is_file() else f"# {recipe.name}"
+    author_text = path.read_text(encoding="utf-8").strip() if path.is_file() else f"# {recipe.name}"
     tables = [
         *([_retrieval(report)] if report.retrieval else ["No recordings were held out for scores."]),
         *([_digits(report)] if report.digits else []),
-        *([_abilities(report)] if report.retrieval else []),
+        *([_suites(report)] if report.retrieval else []),
     ]
-    scores = [_sizes(recipe, corpus, sides, parameters), *tables]
-    parts = [_front_matter(corpus, sides), written, "## Scores", *scores, "## Recordings", _sources(corpus, sides)]
+    scores = [_sizes(recipe, corpus, splits, parameters), *tables]
+    parts = [
+        _front_matter(corpus, splits),
+        author_text,
+        "## Scores",
+        *scores,
+        "## Recordings",
+        _sources(corpus, splits),
+    ]
     return "\n\n".join(parts) + "\n"
 
 
-def _front_matter(corpus: Corpus, sides: Splits) -> str:
-    languages = sorted({corpus.examples[index].language for index in sides.train} - {"zxx", "und"})
+def _front_matter(corpus: Corpus, splits: Splits) -> str:
+    languages = sorted({corpus.examples[index].language for index in splits.train} - {"zxx", "und"})
     listed = "\n".join(f"- {language}" for language in languages)
-    sources = sorted({corpus.examples[index].source for index in sides.train} - {""})
-    trained = "training_sources:\n" + "".join(f"- {source}\n" for source in sources) if sources else ""
+    sources = sorted({corpus.examples[index].source for index in splits.train} - {""})
+    source_list = "training_sources:\n" + "".join(f"- {source}\n" for source in sources) if sources else ""
     return (
         "---\nlicense: apache-2.0\nlibrary_name: clara-search\npipeline_tag: feature-extraction\n"
-        f"tags:\n- audio\n- retrieval\n- CLARA\nlanguage:\n{listed}\n{trained}---"
+        f"tags:\n- audio\n- retrieval\n- CLARA\nlanguage:\n{listed}\n{source_list}---"
     )
 
 
-def _sizes(recipe: Recipe, corpus: Corpus, sides: Splits, parameters: int) -> str:
-    hours = sum(corpus.duration_s(index) for index in sides.train) / 3600
+def _sizes(recipe: Recipe, corpus: Corpus, splits: Splits, parameters: int) -> str:
+    hours = sum(corpus.duration_s(index) for index in splits.train) / 3600
     speakers = ", ".join(recipe.data.held_out_speakers)
-    others = [
-        f"{len(sides.new_speaker)} of speakers that were never trained on ({speakers}), with texts that were not either"
-        if speakers
-        else "",
-        f"{len(sides.digits)} recorded digits" if sides.digits else "",
-    ]
+    other_splits = [f"{len(splits.digits)} recorded digits"] if splits.digits else []
+    if speakers:
+        new = f"{len(splits.new_speaker)} of speakers that were never trained on ({speakers})"
+        other_splits.insert(0, f"{new}, with texts that were not either")
     return (
         f"{parameters / 1e6:.2f} M parameters, {recipe.model.dim} dimensions, {recipe.model.mel.sample_rate} Hz. "
-        f"Trained on {len(sides.train):,} recordings ({hours:.1f} h). Held out: "
-        f"{len(sides.valid):,} recordings to choose the epoch by, {len(sides.test):,} for the scores below, all with "
-        f"texts (normalised, by hash) that were never trained on{''.join(f'; {other}' for other in others if other)}. "
-        f"Brackets: 95 % bootstrap interval{' (digits: Wilson)' if sides.digits else ''}. "
+        f"Trained on {len(splits.train):,} recordings ({hours:.1f} h). Held out: "
+        f"{len(splits.valid):,} recordings to choose the epoch by, {len(splits.test):,} for the scores below, all with "
+        f"texts (normalised, by hash) that were never trained on{''.join(f'; {split}' for split in other_splits)}. "
+        f"Brackets: 95 % bootstrap interval{' (digits: Wilson)' if splits.digits else ''}. "
         "Chance is the expectation of a random order."
     )
 
@@ -68,8 +81,11 @@ def _retrieval(report: EvaluationReport) -> str:
         "| recordings | way | queries | gallery | R@1 | R@5 | R@10 | chance R@10 | mAP@10 | median rank |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for name, ways in report.retrieval.items():
-        lines += [f"| {name} | {way.replace('_', ' ')} | {_scores(scores)} |" for way, scores in ways.items()]
+    for name, directions in report.retrieval.items():
+        lines += [
+            f"| {name} | {direction.replace('_', ' ')} | {_scores(scores)} |"
+            for direction, scores in directions.items()
+        ]
     return "\n".join(lines)
 
 
@@ -105,48 +121,48 @@ def _digits(report: EvaluationReport) -> str:
     )
 
 
-def _abilities(report: EvaluationReport) -> str:
-    """Return the other scores, each with the number of its queries, the size of its gallery and chance."""
-    found = report.abilities
+def _suites(report: EvaluationReport) -> str:
+    """Return the scores of the suites, each with the number of its queries, the size of its gallery and chance."""
+    suites = report.suites
     rows = [
         *(
-            (f"speech, {who} speakers, text to audio, {measure}", one, *_at(one, k))
-            for who, one in found.thousand.items()
+            (f"speech, {speakers} speakers, text to audio, {measure}", scores, *_recall(scores, k))
+            for speakers, scores in suites.retrieval_1000.items()
             for measure, k in (("R@1", 1), ("R@10", 10))
         ),
         *(
-            (f"sounds by their name in {language}, R@10", one, *_at(one, 10))
-            for language, one in found.languages.items()
+            (f"sounds by their name in {language}, R@10", scores, *_recall(scores, 10))
+            for language, scores in suites.languages.items()
         ),
         *(
-            (f"recordings alike ({what}), mAP@10, {whose}", one, one.map10, one.map10_interval, one.chance_map10)
-            for what, both in found.alike.items()
-            for whose, one in (("this model", both.model), ("log-mel statistics", both.log_mel))
+            (f"similar recordings ({shared}), mAP@10, {vectors}", x, x.map10, x.map10_interval, x.chance_map10)
+            for shared, similarity in suites.audio_similarity.items()
+            for vectors, x in (("this model", similarity.model), ("log-mel statistics", similarity.log_mel))
         ),
     ]
-    lines = ["| asked for | queries | gallery | score | chance |", "|---|---|---|---|---|"]
+    lines = ["| task | queries | gallery | score | chance |", "|---|---|---|---|---|"]
     lines += [
-        f"| {name} | {one.n_queries} | {one.n_gallery} | {value:.3f} [{low:.3f}, {high:.3f}] | {chance:.4f} |"
-        for name, one, value, (low, high), chance in rows
+        f"| {task} | {scores.n_queries} | {scores.n_gallery} | {value:.3f} [{low:.3f}, {high:.3f}] | {chance:.4f} |"
+        for task, scores, value, (low, high), chance in rows
     ]
-    if found.classes is not None:
-        named, (low, high) = found.classes, found.classes.interval
-        recall = sum(found.class_recall.values()) / len(found.class_recall)
+    if suites.classes is not None:
+        score, (low, high) = suites.classes.accuracy, suites.classes.accuracy.interval
+        recall = sum(suites.classes.recall.values()) / len(suites.classes.recall)
         lines.append(
-            f"| animals, vehicles and weather named by prompts ({named.n_classes} classes; {recall:.2f} averaged over "
-            f"them) | {named.n} | - | {named.accuracy:.3f} [{low:.3f}, {high:.3f}] | {named.chance:.4f} |"
+            f"| {suites.classes.title} named by prompts ({score.n_classes} classes; {recall:.2f} averaged over "
+            f"them) | {score.n} | - | {score.accuracy:.3f} [{low:.3f}, {high:.3f}] | {score.chance:.4f} |"
         )
     return "\n".join(lines)
 
 
-def _at(scores: RetrievalScores, k: int) -> tuple[float, Interval, float]:
+def _recall(scores: RetrievalScores, k: int) -> tuple[float, Interval, float]:
     return scores.recall[k], scores.recall_interval[k], scores.chance_recall[k]
 
 
-def _sources(corpus: Corpus, sides: Splits) -> str:
-    counts = Counter(corpus.examples[index].source for index in sides.train)
+def _sources(corpus: Corpus, splits: Splits) -> str:
+    counts = Counter(corpus.examples[index].source for index in splits.train)
     licences: defaultdict[str, set[str]] = defaultdict(set)
-    for index in sides.train:
+    for index in splits.train:
         licences[corpus.examples[index].source].add(corpus.examples[index].licence)
     rows = [f"| {source} | {count} | {'; '.join(sorted(licences[source]))} |" for source, count in counts.most_common()]
     return "\n".join(["| source | recordings trained on | licence |", "|---|---|---|", *rows])

@@ -1,4 +1,4 @@
-"""What a trained model can do with recordings, sentences and speakers that it never met."""
+"""The evaluation of a trained model on recordings, texts and speakers that it was not trained on."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 from clara_search.classification.prompts import class_embeddings
 from clara_search.metrics.accuracy import Accuracy, accuracy
 from clara_search.models.base import Encoder
+from trainer.config.evaluation import DigitSuite, load_evaluation
 from trainer.config.recipe import Recipe
 from trainer.data.corpus import Corpus
-from trainer.data.digits import DIGITS
 from trainer.data.splits import Splits
 from trainer.evaluation.retrieval import Scores, score_pairs
 from trainer.evaluation.suites import EmbeddedCorpus, SuiteScores, embed_corpus, score_suites
@@ -18,53 +18,85 @@ from trainer.evaluation.suites import EmbeddedCorpus, SuiteScores, embed_corpus,
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """All scores of a model: retrieval by queries and gallery, digits by language ("all" is all of them), abilities."""
+    """All scores of a model.
+
+    Attributes:
+        retrieval: by queries and gallery, then by direction.
+        digits: accuracy of the digit suite by language, and "all".
+        suites: scores of the other suites.
+    """
 
     retrieval: Scores
     digits: dict[str, Accuracy]
-    abilities: SuiteScores
+    suites: SuiteScores
 
     def as_dict(self) -> dict[str, Any]:
         """Return the scores as JSON takes them."""
         return {
             "retrieval": {
-                name: {way: scores.as_dict() for way, scores in ways.items()} for name, ways in self.retrieval.items()
+                name: {direction: scores.as_dict() for direction, scores in directions.items()}
+                for name, directions in self.retrieval.items()
             },
-            "digits": {name: score.as_dict() for name, score in self.digits.items()},
-            "abilities": self.abilities.as_dict(),
+            "digits": {language: score.as_dict() for language, score in self.digits.items()},
+            "suites": self.suites.as_dict(),
         }
 
 
-def evaluate(encoder: Encoder, corpus: Corpus, sides: Splits, recipe: Recipe) -> EvaluationReport:
-    """Score `encoder` on the test, new-speaker and digit sides of `corpus`; recordings are cut as in training.
+def evaluate(encoder: Encoder, corpus: Corpus, splits: Splits, recipe: Recipe) -> EvaluationReport:
+    """Score an encoder on held-out recordings, cut as in training.
 
-    What a side has no recordings for has no score.
+    Args:
+        encoder: the trained model.
+        corpus: all recordings.
+        splits: "test", "new_speaker" and "digits" are scored; an empty split has no scores.
+        recipe: names the evaluation suites.
+
+    Returns:
+        All scores.
+
+    Raises:
+        FormatError: the recipe's evaluation file cannot be read.
     """
-    mel, longest_s = recipe.model.mel, recipe.data.max_audio_s
+    config, mel, max_audio_s = load_evaluation(recipe.evaluation), recipe.model.mel, recipe.data.max_audio_s
     test, new, digits = (
-        embed_corpus(encoder, corpus, side, mel, longest_s) for side in (sides.test, sides.new_speaker, sides.digits)
+        embed_corpus(encoder, corpus, indices, mel, max_audio_s)
+        for indices in (splits.test, splits.new_speaker, splits.digits)
     )
-    found = score_pairs(encoder, test.examples, test.vectors) if test.examples else {}
+    retrieval = score_pairs(encoder, test.examples, test.vectors) if test.examples else {}
     if new.examples:
-        found["new speakers"] = score_pairs(encoder, new.examples, new.vectors)["all"]
-    return EvaluationReport(found, _digits(encoder, digits), score_suites(encoder, test, new))
+        retrieval["new speakers"] = score_pairs(encoder, new.examples, new.vectors)["all"]
+    return EvaluationReport(
+        retrieval,
+        {} if config.digits is None else score_digits(encoder, digits, config.digits),
+        score_suites(encoder, test, new, config),
+    )
 
 
-def _digits(encoder: Encoder, spoken: EmbeddedCorpus) -> dict[str, Accuracy]:
-    """Name each recorded digit by the nearest of the ten words of its language."""
+def score_digits(encoder: Encoder, recordings: EmbeddedCorpus, suite: DigitSuite) -> dict[str, Accuracy]:
+    """Classify recorded digits by the nearest of the ten words of their language.
+
+    Args:
+        encoder: gives the vectors of the words.
+        recordings: recorded digits with labels "digit:0" to "digit:9".
+        suite: the words.
+
+    Returns:
+        Accuracy by language, and of "all"; a language without recordings is missing.
+    """
     scores: dict[str, Accuracy] = {}
-    all_named: list[str] = []
-    all_labels: list[str] = []
-    for language, words in DIGITS.items():
-        some = spoken.of([row for row, example in enumerate(spoken.examples) if example.language == language])
-        if not some.examples:
+    all_predicted: list[str] = []
+    all_expected: list[str] = []
+    for language, words in suite.words.items():
+        rows = [row for row, example in enumerate(recordings.examples) if example.language == language]
+        if not rows:
             continue
-        nearest = some.vectors @ class_embeddings(encoder, words).T
-        named = [f"digit:{digit}" for digit in nearest.argmax(axis=1)]
-        labels = [str(example.label) for example in some.examples]
-        scores[language] = accuracy(named, labels, len(words))
-        all_named += named
-        all_labels += labels
-    if all_labels:
-        scores["all"] = accuracy(all_named, all_labels, 10)
+        spoken = recordings.subset(rows)
+        nearest = (spoken.vectors @ class_embeddings(encoder, words).T).argmax(axis=1)
+        predicted = [f"digit:{digit}" for digit in nearest]
+        expected = [str(example.label) for example in spoken.examples]
+        scores[language] = accuracy(predicted, expected, len(words))
+        all_predicted += predicted
+        all_expected += expected
+    if all_expected:
+        scores["all"] = accuracy(all_predicted, all_expected, 10)
     return scores

@@ -1,4 +1,4 @@
-"""How well texts find their recordings and recordings their texts: full galleries, by kind, both ways."""
+"""Retrieval of recordings by texts and of texts by recordings: full galleries, by kind, in both directions."""
 
 from __future__ import annotations
 
@@ -19,45 +19,63 @@ Scores = dict[str, dict[str, RetrievalScores]]
 
 
 def score_pairs(encoder: Encoder, examples: Sequence[Example], audio: Embeddings) -> Scores:
-    """Return the scores of all examples and of each kind, both ways.
+    """Score the retrieval of recordings and their texts, overall and by kind.
 
     A kind is scored twice: in a gallery of its own ("sound"), and as queries to the gallery of all ("sound in all").
+    Texts that are equal once normalised are one query, and all recordings of it are its positives.
+
+    Args:
+        encoder: gives the vectors of the texts.
+        examples: recordings with their texts.
+        audio: unit vectors of the recordings, shape (n, dim).
+
+    Returns:
+        The scores of "all", and, of several kinds, of each kind.
     """
     keys = [normalize_text(example.text) for example in examples]
-    firsts = {key: position for position, key in reversed(list(enumerate(keys)))}
-    unique = sorted(firsts)
-    described = [examples[firsts[key]] for key in unique]
+    first_rows = {key: row for row, key in reversed(list(enumerate(keys)))}
+    unique = sorted(first_rows)
+    described = [examples[first_rows[key]] for key in unique]
     texts = embed_texts(encoder, [e.text for e in described], [e.text_language for e in described])
-    number = {key: position for position, key in enumerate(unique)}
+    group_of = {key: group for group, key in enumerate(unique)}
     text_groups = np.arange(len(unique))
-    audio_groups = np.array([number[key] for key in keys])
+    audio_groups = np.array([group_of[key] for key in keys])
     kinds = np.array([example.kind for example in examples])
 
-    def both_ways(asked: npt.NDArray[np.bool_], gallery: npt.NDArray[np.bool_]) -> dict[str, RetrievalScores]:
-        asked_texts, gallery_texts = (np.isin(text_groups, audio_groups[clips]) for clips in (asked, gallery))
+    def both_directions(queries: npt.NDArray[np.bool_], gallery: npt.NDArray[np.bool_]) -> dict[str, RetrievalScores]:
+        query_texts, gallery_texts = (np.isin(text_groups, audio_groups[clips]) for clips in (queries, gallery))
         return {
             "text_to_audio": score_retrieval(
-                texts[asked_texts], audio[gallery], text_groups[asked_texts], audio_groups[gallery], KS
+                texts[query_texts], audio[gallery], text_groups[query_texts], audio_groups[gallery], KS
             ),
             "audio_to_text": score_retrieval(
-                audio[asked], texts[gallery_texts], audio_groups[asked], text_groups[gallery_texts], KS
+                audio[queries], texts[gallery_texts], audio_groups[queries], text_groups[gallery_texts], KS
             ),
         }
 
     everything = np.ones(len(examples), dtype=bool)
-    scores = {"all": both_ways(everything, everything)}
+    scores = {"all": both_directions(everything, everything)}
     present = sorted(set(kinds.tolist()))
     for kind in present if len(present) > 1 else []:
-        scores[kind] = both_ways(kinds == kind, kinds == kind)
-        scores[f"{kind} in all"] = both_ways(kinds == kind, everything)
+        scores[kind] = both_directions(kinds == kind, kinds == kind)
+        scores[f"{kind} in all"] = both_directions(kinds == kind, everything)
     return scores
 
 
 def embed_texts(encoder: Encoder, texts: Sequence[str], languages: Sequence[str]) -> Embeddings:
-    """Return the vectors of `texts`, shape (n, dim), each encoded in its language ("und": in none)."""
+    """Embed texts, each in its language.
+
+    Args:
+        encoder: gives the vectors.
+        texts: n texts.
+        languages: their languages; "und" or "" for an unknown one.
+
+    Returns:
+        Unit vectors, shape (n, dim).
+    """
     vectors = np.empty((len(texts), encoder.dim), dtype=np.float32)
     for language in sorted(set(languages)):
-        positions = [position for position, other in enumerate(languages) if other == language]
+        rows = [row for row, other in enumerate(languages) if other == language]
         known = None if language in ("und", "") else language
-        vectors[positions] = encoder.encode_text([texts[position] for position in positions], known)
+        vectors[rows] = encoder.encode_text([texts[row] for row in rows], known)
     return vectors

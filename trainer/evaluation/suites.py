@@ -1,9 +1,9 @@
-"""What else people ask of a model: to find a recording among a thousand, in other words, by another recording."""
+"""Scores beside plain retrieval: speech among 1,000 utterances, audio similarity, classes, names in other languages."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,73 +15,65 @@ from clara_search.datasets.example import Example
 from clara_search.metrics.accuracy import Accuracy, accuracy
 from clara_search.metrics.retrieval import RetrievalScores, score_retrieval, self_retrieval
 from clara_search.models.base import Embeddings, Encoder
+from trainer.config.evaluation import ClassSuite, EvaluationConfig, TranslationSuite
 from trainer.config.recipe import bundled_file
 from trainer.data.captions import Translations
 from trainer.data.corpus import Corpus
 from trainer.data.text_split import normalize_text
 
 GALLERY = 1000
-"""Utterances that one is found among; of more, so many are drawn by chance, always the same."""
-
-CLASSES: Mapping[str, str] = {
-    "elephant": r"elephants?",
-    "camel": r"camels?",
-    "lion": r"lions?",
-    "monkey": r"monkeys?",
-    "rabbit": r"rabbits?",
-    "horse": r"horses?",
-    "moose": r"moose",
-    "helicopter": r"helicopters?",
-    "engine": r"engines?",
-    "river": r"rivers?",
-    "waterfall": r"waterfalls?",
-    "waves": r"waves?",
-    "fire": r"fires?|flames?",
-    "wind": r"winds?|gusts?",
-}
-"""Animals, vehicles and weather: a prompt, and the word that tells its class in the name of a sound."""
-
-TEMPLATES = ("{}", "the sound of {}", "{} sound")
-
-LANGUAGES = ("es", "fr", "de", "it", "ru")
+"""Utterances in the gallery of `retrieval_1000`; of more, a fixed random sample is taken."""
 
 
 @dataclass(frozen=True)
 class AudioSimilarity:
-    """How well recordings find those that are like them, beside the statistics of their log-mels."""
+    """Retrieval of recordings by recordings, with the model's vectors and with log-mel statistics as a baseline."""
 
     model: RetrievalScores
     log_mel: RetrievalScores
 
 
 @dataclass(frozen=True)
-class SuiteScores:
-    """Scores of what a model can do.
+class ClassScores:
+    """Accuracy of a `ClassSuite`, and the recall of each class.
 
     Attributes:
-        thousand: of a spoken text among `GALLERY` utterances, by whether the speaker was trained on.
-        classes: of naming animals, vehicles and weather by prompts.
-        class_recall: the share named right, of each class.
-        languages: of the name of a sound in another language.
-        alike: of recordings, by what makes them alike.
+        title: the classes in a few words.
+        accuracy: share of sounds that were classified right.
+        recall: that share by class.
     """
 
-    thousand: dict[str, RetrievalScores]
-    classes: Accuracy | None
-    class_recall: dict[str, float]
+    title: str
+    accuracy: Accuracy
+    recall: dict[str, float]
+
+
+@dataclass(frozen=True)
+class SuiteScores:
+    """Scores of all suites; a suite without recordings is missing.
+
+    Attributes:
+        retrieval_1000: texts among at most `GALLERY` utterances, by speakers: "known" in training or "new".
+        classes: sounds classified by prompts.
+        languages: sounds searched for by their name in another language, by language.
+        audio_similarity: recordings that share a property, by that property.
+    """
+
+    retrieval_1000: dict[str, RetrievalScores]
+    classes: ClassScores | None
     languages: dict[str, RetrievalScores]
-    alike: dict[str, AudioSimilarity]
+    audio_similarity: dict[str, AudioSimilarity]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the scores as JSON takes them."""
         return {
-            "thousand": {name: one.as_dict() for name, one in self.thousand.items()},
-            "classes": None if self.classes is None else self.classes.as_dict(),
-            "class_recall": self.class_recall,
-            "languages": {name: one.as_dict() for name, one in self.languages.items()},
-            "alike": {
-                name: {"model": one.model.as_dict(), "log_mel": one.log_mel.as_dict()}
-                for name, one in self.alike.items()
+            "retrieval_1000": {speakers: scores.as_dict() for speakers, scores in self.retrieval_1000.items()},
+            "classes": None if self.classes is None else self.classes.accuracy.as_dict(),
+            "class_recall": {} if self.classes is None else self.classes.recall,
+            "languages": {language: scores.as_dict() for language, scores in self.languages.items()},
+            "audio_similarity": {
+                shared: {"model": scores.model.as_dict(), "log_mel": scores.log_mel.as_dict()}
+                for shared, scores in self.audio_similarity.items()
             },
         }
 
@@ -94,110 +86,131 @@ class EmbeddedCorpus:
     vectors: Embeddings
     statistics: Embeddings
 
-    def of(self, chosen: Sequence[int]) -> EmbeddedCorpus:
-        """Return some of them."""
-        rows = list(chosen)
+    def subset(self, rows: Sequence[int]) -> EmbeddedCorpus:
+        """Return the recordings in `rows`."""
+        rows = list(rows)
         return EmbeddedCorpus([self.examples[row] for row in rows], self.vectors[rows], self.statistics[rows])
 
-    def where(self, kind: str) -> EmbeddedCorpus:
-        """Return those of a kind."""
-        return self.of([row for row, example in enumerate(self.examples) if example.kind == kind])
+    def of_kind(self, kind: str) -> EmbeddedCorpus:
+        """Return the recordings of a kind, such as "speech"."""
+        return self.subset([row for row, example in enumerate(self.examples) if example.kind == kind])
 
 
 def embed_corpus(
     encoder: Encoder, corpus: Corpus, indices: Sequence[int], mel: MelConfig, max_audio_s: float
 ) -> EmbeddedCorpus:
-    """Return `indices` of `corpus`, each heard for at most `max_audio_s`."""
-    longest = round(max_audio_s * corpus.sample_rate)
-    waveforms = [corpus.waveform(index)[:longest] for index in indices]
+    """Embed recordings of a corpus.
+
+    Args:
+        encoder: gives the vectors.
+        corpus: the recordings.
+        indices: which of them.
+        mel: of the log-mels whose statistics are taken.
+        max_audio_s: seconds after which a recording is cut.
+
+    Returns:
+        The recordings in the order of `indices`.
+    """
+    max_samples = round(max_audio_s * corpus.sample_rate)
+    waveforms = [corpus.waveform(index)[:max_samples] for index in indices]
     statistics = np.zeros((len(waveforms), 2 * mel.n_mels), dtype=np.float32)
     for row, waveform in enumerate(waveforms):
         statistics[row] = log_mel_statistics(waveform, mel)
     return EmbeddedCorpus([corpus.examples[index] for index in indices], encoder.encode_audio(waveforms), statistics)
 
 
-def score_suites(encoder: Encoder, known: EmbeddedCorpus, new: EmbeddedCorpus) -> SuiteScores:
-    """Score `encoder` on held-out recordings; those of `new` are by speakers that were not trained on."""
-    speech, sounds = known.where("speech"), known.where("sound")
-    classes, class_recall = _classes(encoder, sounds)
+def score_suites(encoder: Encoder, known: EmbeddedCorpus, new: EmbeddedCorpus, config: EvaluationConfig) -> SuiteScores:
+    """Score an encoder on held-out recordings.
+
+    Args:
+        encoder: gives the vectors of texts; those of the recordings are its own.
+        known: recordings by speakers that may have been trained on, and sounds.
+        new: speech of speakers that were not trained on.
+        config: suites to score beside retrieval and audio similarity.
+
+    Returns:
+        The scores of the suites that there are recordings for.
+    """
+    speech, sounds = known.of_kind("speech"), known.of_kind("sound")
+    retrieval = {"known": _retrieval_1000(encoder, speech), "new": _retrieval_1000(encoder, new)}
+    labels = {} if config.classes is None else _class_labels(sounds, config.classes)
     return SuiteScores(
-        {name: found for name, some in (("known", speech), ("new", new)) if (found := _thousand(encoder, some))},
-        classes,
-        class_recall,
-        _languages(encoder, sounds),
-        _alike(speech, sounds),
+        {speakers: scores for speakers, scores in retrieval.items() if scores is not None},
+        None if config.classes is None else _classes(encoder, sounds, labels, config.classes),
+        {} if config.translations is None else _languages(encoder, sounds, config.translations),
+        _audio_similarity(speech, sounds, labels),
     )
 
 
-def _thousand(encoder: Encoder, speech: EmbeddedCorpus) -> RetrievalScores | None:
+def _retrieval_1000(encoder: Encoder, speech: EmbeddedCorpus) -> RetrievalScores | None:
     transcribed = [row for row, x in enumerate(speech.examples) if x.language == x.text_language]
     if not transcribed:
         return None
-    chosen = np.random.default_rng(0).permutation(transcribed)[:GALLERY]
-    some = speech.of(chosen.tolist())
-    groups = np.array([normalize_text(example.text) for example in some.examples])
-    _, first = np.unique(groups, return_index=True)
-    texts = encoder.encode_text([some.examples[row].text for row in first])
-    return score_retrieval(texts, some.vectors, groups[first], groups)
+    rows = np.random.default_rng(0).permutation(transcribed)[:GALLERY]
+    gallery = speech.subset(rows.tolist())
+    groups = np.array([normalize_text(example.text) for example in gallery.examples])
+    _, first_rows = np.unique(groups, return_index=True)
+    texts = encoder.encode_text([gallery.examples[row].text for row in first_rows])
+    return score_retrieval(texts, gallery.vectors, groups[first_rows], groups)
 
 
-def _classes(encoder: Encoder, sounds: EmbeddedCorpus) -> tuple[Accuracy | None, dict[str, float]]:
-    named = _of_classes(sounds)
-    present = sorted({name for _, name in named})
-    if len(present) < 2:
-        return None, {}
-    vectors = sounds.vectors[[row for row, _ in named]]
-    nearest = (vectors @ class_embeddings(encoder, present, TEMPLATES).T).argmax(axis=1)
-    guessed, right = [present[at] for at in nearest], [name for _, name in named]
-    recalls = {
-        name: float(np.mean([guess == name for guess, truth in zip(guessed, right, strict=True) if truth == name]))
-        for name in present
+def _classes(encoder: Encoder, sounds: EmbeddedCorpus, labels: dict[int, str], suite: ClassSuite) -> ClassScores | None:
+    classes = sorted(set(labels.values()))
+    if len(classes) < 2:
+        return None
+    vectors = sounds.vectors[list(labels)]
+    nearest = (vectors @ class_embeddings(encoder, classes, suite.templates).T).argmax(axis=1)
+    predicted, expected = [classes[number] for number in nearest], list(labels.values())
+    recall = {
+        name: float(np.mean([guess == name for guess, truth in zip(predicted, expected, strict=True) if truth == name]))
+        for name in classes
     }
-    return accuracy(guessed, right, len(present)), recalls
+    return ClassScores(suite.title, accuracy(predicted, expected, len(classes)), recall)
 
 
-def _of_classes(sounds: EmbeddedCorpus) -> list[tuple[int, str]]:
-    """Return the rows whose name tells one of `CLASSES`, and which."""
-    named: list[tuple[int, str]] = []
+def _class_labels(sounds: EmbeddedCorpus, suite: ClassSuite) -> dict[int, str]:
+    """Return the class of each row whose name matches the pattern of one class alone."""
+    labels: dict[int, str] = {}
     for row, example in enumerate(sounds.examples):
-        fits = [name for name, word in CLASSES.items() if re.search(rf"\b({word})\b", example.text.lower())]
-        if len(fits) == 1:
-            named.append((row, fits[0]))
-    return named
+        matches = [name for name, word in suite.patterns.items() if re.search(rf"\b({word})\b", example.text.lower())]
+        if len(matches) == 1:
+            labels[row] = matches[0]
+    return labels
 
 
-def _languages(encoder: Encoder, sounds: EmbeddedCorpus) -> dict[str, RetrievalScores]:
-    table = Translations.load(bundled_file("sounds.csv"))
+def _languages(encoder: Encoder, sounds: EmbeddedCorpus, suite: TranslationSuite) -> dict[str, RetrievalScores]:
+    table = Translations.load(bundled_file(suite.table))
     groups = np.array([normalize_text(example.text) for example in sounds.examples])
-    found: dict[str, RetrievalScores] = {}
-    for language in LANGUAGES:
+    scores: dict[str, RetrievalScores] = {}
+    for language in suite.languages:
         names = {group: table.translate(str(group), language) for group in np.unique(groups)}
-        asked = {group: name for group, name in names.items() if name is not None}
-        if asked:
-            texts = encoder.encode_text(list(asked.values()), language)
-            found[language] = score_retrieval(texts, sounds.vectors, np.array(list(asked)), groups)
-    return found
+        queries = {group: name for group, name in names.items() if name is not None}
+        if queries:
+            texts = encoder.encode_text(list(queries.values()), language)
+            scores[language] = score_retrieval(texts, sounds.vectors, np.array(list(queries)), groups)
+    return scores
 
 
-def _alike(speech: EmbeddedCorpus, sounds: EmbeddedCorpus) -> dict[str, AudioSimilarity]:
+def _audio_similarity(
+    speech: EmbeddedCorpus, sounds: EmbeddedCorpus, labels: dict[int, str]
+) -> dict[str, AudioSimilarity]:
     words = np.array([f"{example.language} {normalize_text(example.text)}" for example in speech.examples])
     speakers = np.array([example.speaker or example.key for example in speech.examples])
-    kinds = np.array([normalize_text(example.text) for example in sounds.examples])
-    named = _of_classes(sounds)
-    classed = sounds.of([row for row, _ in named])
-    found: dict[str, AudioSimilarity] = {}
-    for name, some, groups, owners in (
+    names = np.array([normalize_text(example.text) for example in sounds.examples])
+    rows = list(labels)
+    scores: dict[str, AudioSimilarity] = {}
+    for shared, recordings, groups, owners in (
         ("same words, another speaker", speech, words, speakers),
-        ("same sound", sounds, kinds, None),
-        ("same class, another name", classed, np.array([name for _, name in named]), kinds[[row for row, _ in named]]),
+        ("same sound", sounds, names, None),
+        ("same class, another name", sounds.subset(rows), np.array(list(labels.values())), names[rows]),
     ):
         owned = range(len(groups)) if owners is None else owners
         if not len(groups) or len({*zip(groups, owned, strict=True)}) == len(np.unique(groups)):
-            continue  # nothing is like what another has
-        spread = some.statistics - some.statistics.mean(axis=0)
-        spread /= np.maximum(spread.std(axis=0), 1e-6)
-        spread /= np.maximum(np.linalg.norm(spread, axis=1, keepdims=True), 1e-12)
-        found[name] = AudioSimilarity(
-            self_retrieval(some.vectors, groups, owners), self_retrieval(spread, groups, owners)
+            continue  # no group has two owners
+        baseline = recordings.statistics - recordings.statistics.mean(axis=0)
+        baseline /= np.maximum(baseline.std(axis=0), 1e-6)
+        baseline /= np.maximum(np.linalg.norm(baseline, axis=1, keepdims=True), 1e-12)
+        scores[shared] = AudioSimilarity(
+            self_retrieval(recordings.vectors, groups, owners), self_retrieval(baseline, groups, owners)
         )
-    return found
+    return scores

@@ -1,4 +1,4 @@
-"""The curves of a training run, as a picture."""
+"""A picture of the curves of a training run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from trainer.runtime.log_table import Row
 
 
 def draw_training_curves(rows: list[Row], path: Path) -> None:
-    """Draw the loss, the recall of held-out texts beside chance, and the temperatures, over epochs, as a PNG."""
+    """Draw the loss, the recall of held-out texts beside chance, and the logit scales by epoch, as a PNG.
+
+    Args:
+        rows: a row for each epoch, as in the run's log.
+        path: the file to write.
+    """
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -17,10 +22,10 @@ def draw_training_curves(rows: list[Row], path: Path) -> None:
     panels = {
         "loss (training)": ["train_loss"],
         "recall, held-out texts, full gallery": [
-            *(f"{way}_recall_at_{k}" for way in ("text_to_audio", "audio_to_text") for k in (1, 10)),
+            *(f"{direction}_recall_at_{k}" for direction in ("text_to_audio", "audio_to_text") for k in (1, 10)),
             "chance_recall_at_10",
         ],
-        "scale of the cosine": ["audio_scale", "text_scale"],
+        "logit scale": ["audio_scale", "text_scale"],
     }
     figure, axes = plt.subplots(1, len(panels), figsize=(15, 4), layout="constrained")
     for axis, (title, names) in zip(axes, panels.items(), strict=True):

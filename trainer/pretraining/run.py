@@ -22,6 +22,7 @@ from clara_search.files.atomic import atomic_write_text, make_folder
 from clara_search.models.clara.checkpoint import CARD_FILE, save_model
 from clara_search.models.clara.encoder import ClaraEncoder
 from clara_search.text.tokenizer import Tokenizer
+from trainer.config.evaluation import load_evaluation
 from trainer.config.recipe import Recipe
 from trainer.data.corpus import Corpus, load_corpus
 from trainer.data.dataset import AuxiliaryTargets, PairDataset
@@ -95,7 +96,7 @@ def prepare(recipe: Recipe, run: Path, rehearse: bool = False) -> Prepared:
         kept = None if rehearse else run / "tokenizer.json"
         if kept is not None:
             check_recipe_unchanged(run, recipe, kept)
-        sides = split_corpus(corpus, data)
+        sides = split_corpus(corpus, data, load_evaluation(recipe.evaluation).digits)
         for name, side in (("train", sides.train), ("valid", sides.valid)):
             if not side:
                 raise FormatError(f"none of the {len(corpus)} recordings is on the {name} side")

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.data.digits import DIGITS
+from trainer.config.evaluation import bundled_digits
 from trainer.data.text_split import normalize_text, text_split
 
 
@@ -25,8 +25,10 @@ def test_the_split_never_moves() -> None:
     assert [text_split(text) for text in texts] == ["train", "test", "test", "valid"]
 
 
-def test_digit_words_are_trained_on() -> None:
-    assert {text_split(word.upper()) for words in DIGITS.values() for word in words} == {"train"}
+def test_texts_named_for_training_are_train_whatever_their_hash() -> None:
+    digits = bundled_digits().all_words
+    assert {text_split(word.upper(), digits) for word in digits} == {"train"}
+    assert {text_split(word) for word in digits} == {"train", "valid", "test"}
 
 
 @given(st.text())

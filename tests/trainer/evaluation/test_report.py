@@ -1,4 +1,4 @@
-"""What there are no recordings for has no score; the rest has, and the run ends with its folder."""
+"""A split without recordings has no scores; the others have, and the run ends with its folder."""
 
 import csv
 import json
@@ -13,8 +13,8 @@ from trainer.config.sections import OptimConfig, RunConfig
 from trainer.pretraining.run import pretrain
 
 CASES = {
-    "no test side": ("train train valid", {}),
-    "no test side of speech": ("train train valid", {"kind": "speech"}),
+    "no test split": ("train train valid", {}),
+    "no test split of speech": ("train train valid", {"kind": "speech"}),
     "one test recording": ("train " * 7 + "valid " + "train " * 7 + "test", {}),
     "speech of one speaker": ("train valid test", {"kind": "speech", "speaker": "ann", "language": "en"}),
 }
@@ -22,9 +22,9 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_run_ends_with_the_scores_that_can_be_computed(tmp_path: Path, case: str) -> None:
-    sides, metadata = CASES[case]
-    folder = write_clips(tmp_path / "clips", 16, sides, **metadata)
-    if case == "speech of one speaker":  # who says the same twice
+    splits, metadata = CASES[case]
+    folder = write_clips(tmp_path / "clips", 16, splits, **metadata)
+    if case == "speech of one speaker":  # who says the same text again
         for number in (2, 5, 8):
             path = folder / f"{number:02}.json"
             path.write_text(json.dumps({**json.loads(path.read_text()), "text": "the same", "text_language": "en"}))

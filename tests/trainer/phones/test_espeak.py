@@ -16,8 +16,8 @@ from click.testing import CliRunner
 
 from clara_search.datasets.readers import read_shard
 from trainer.commands.synthesize import speak_command
+from trainer.config.evaluation import bundled_digits
 from trainer.data import synthesis
-from trainer.data.digits import DIGITS
 from trainer.data.synthesis import spoken_digits, trim_silence, write_shard
 from trainer.phones import espeak
 from trainer.phones.espeak import SpeechError, speak
@@ -95,23 +95,25 @@ def test_trimming_keeps_what_is_loud_and_a_margin() -> None:
 
 @needs_espeak
 def test_digits_are_ten_words_a_language_in_as_many_voices() -> None:
-    words = list(spoken_digits(per_word=3, languages=("en", "ru")))
+    suite = {language: bundled_digits().words[language] for language in ("en", "ru")}
+    words = list(spoken_digits(3, suite))
     assert len(words) == 2 * 10 * 3
-    assert [word.text for word in words[:30:3]] == list(DIGITS["en"])
+    assert [word.text for word in words[:30:3]] == list(suite["en"])
     assert len({word.speaker for word in words[:3]}) == 3
     assert {word.label for word in words} == {f"digit:{digit}" for digit in range(10)}
     assert all(0.1 < len(word.waveform) / 16_000 < 1.5 for word in words)
-    assert [word.speaker for word in spoken_digits(3, languages=("en", "ru"))] == [word.speaker for word in words]
-    assert [word.speaker for word in spoken_digits(3, seed=1, languages=("en", "ru"))] != [w.speaker for w in words]
+    assert [word.speaker for word in spoken_digits(3, suite)] == [word.speaker for word in words]
+    assert [word.speaker for word in spoken_digits(3, suite, seed=1)] != [w.speaker for w in words]
 
 
 @needs_espeak
 def test_a_shard_reads_back_as_it_was_written(tmp_path: Path) -> None:
-    words = list(spoken_digits(per_word=1, languages=("fr",)))
+    suite = {"fr": bundled_digits().words["fr"]}
+    words = list(spoken_digits(1, suite))
     shard = tmp_path / "new" / "digits.tar"
     assert write_shard(words, shard) == 10
     examples = list(read_shard(shard))
-    assert [example.text for example in examples] == list(DIGITS["fr"])
+    assert [example.text for example in examples] == list(suite["fr"])
     assert {(e.kind, e.language, e.text_language, e.source) for e in examples} == {
         ("speech", "fr", "fr", "espeak_digits")
     }

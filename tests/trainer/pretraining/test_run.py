@@ -21,6 +21,7 @@ from clara_search.text.tokenizer import Tokenizer
 from tests.helpers import write_tone
 from trainer.config.augmentation import AugmentConfig
 from trainer.config.captions import CaptionConfig
+from trainer.config.evaluation import bundled_digits
 from trainer.config.recipe import Recipe
 from trainer.config.sections import DataConfig, OptimConfig, PhonesConfig, TowersConfig
 from trainer.data.corpus import load_corpus
@@ -93,7 +94,7 @@ def shard(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_no_text_or_speaker_stands_on_two_sides(shard: Path, tmp_path: Path) -> None:
     corpus = load_corpus([str(shard)], RATE, tmp_path)
-    sides = split_corpus(corpus, RECIPE.data)
+    sides = split_corpus(corpus, RECIPE.data, bundled_digits())
     assert len(corpus) == 199  # the broken one is left out
     by_side = {name: [corpus.examples[index] for index in indices] for name, indices in vars(sides).items()}
     assert all(text_split(x.text) == "train" and x.speaker != "new" for x in by_side["train"])
@@ -103,6 +104,11 @@ def test_no_text_or_speaker_stands_on_two_sides(shard: Path, tmp_path: Path) -> 
     assert [x.key for x in by_side["digits"]] == ["008"]
     assert "009" in {x.key for x in by_side["train"]}
     assert sum(map(len, by_side.values())) == 199
+    without_suite = split_corpus(corpus, RECIPE.data)
+    assert without_suite.digits == []
+    by_text = {"train": without_suite.train, "valid": without_suite.valid, "test": without_suite.test}
+    by_key = {corpus.examples[index].key: name for name, indices in by_text.items() for index in indices}
+    assert by_key["008"] == by_key["009"] == text_split("Two")
 
 
 def test_decoding_happens_once_and_changes_nothing(shard: Path, tmp_path: Path) -> None:
