@@ -1,13 +1,14 @@
-"""`clara-search ann`."""
+"""`clara-search ann`: the ANN index of a table."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
 
 from clara_search.commands.common import db_option, json_option, print_facts, print_json, table_option
 from clara_search.errors import DatabaseError
+from clara_search.retrieval.ann.registry import AUTO, BACKENDS
 
 if TYPE_CHECKING:
     from clara_search.retrieval.ann.index import AnnStatus
@@ -22,26 +23,26 @@ def ann() -> None:
 @db_option
 @table_option
 @click.option(
-    "--kind",
-    type=click.Choice(["auto", "flat", "ivf"]),
-    default="auto",
+    "--backend",
+    type=click.Choice([AUTO, *BACKENDS]),
+    default=AUTO,
     show_default=True,
-    help="flat compares with every row; ivf with the nearest lists of rows.",
+    help="flat compares with every row; ivf visits the nearest lists of rows; auto is ivf from 20,000 rows.",
 )
 @click.option(
     "--target-recall",
     type=click.FloatRange(0, 1, min_open=True),
     default=0.95,
     show_default=True,
-    help="Share of the exact ten best that must be found.",
+    help="Recall@10 to reach, measured against exact search.",
 )
 @json_option
-def build(db: str, table: str, kind: Literal["auto", "flat", "ivf"], target_recall: float, as_json: bool) -> None:
-    """Build the index of a table and measure its recall against exact search."""
+def build(db: str, table: str, backend: str, target_recall: float, as_json: bool) -> None:
+    """Build the index of a table, tuned to a recall that is measured against exact search."""
     from clara_search.retrieval.ann import index as indices
     from clara_search.store.database import Database
 
-    built = indices.build(Database(db).table(table), kind, target_recall)
+    built = indices.build(Database(db).table(table), backend, target_recall)
     show(built, as_json)
     if built.meta.recall < target_recall:
         click.echo(f"Warning: recall@10 is {built.meta.recall:.3f}, below the target of {target_recall}.", err=True)
@@ -52,14 +53,14 @@ def build(db: str, table: str, kind: Literal["auto", "flat", "ivf"], target_reca
 @table_option
 @json_option
 def status(db: str, table: str, as_json: bool) -> None:
-    """Show what the index of a table covers and how well it finds."""
+    """Show the rows that the index of a table covers, and its measured recall."""
     from clara_search.retrieval.ann import index as indices
     from clara_search.store.database import Database
 
-    found = indices.status(Database(db).table(table))
-    if found is None:
-        raise DatabaseError(f"table '{table}' has no ANN index; `clara-search ann build` makes one")
-    show(found, as_json)
+    current = indices.status(Database(db).table(table))
+    if current is None:
+        raise DatabaseError(f"table '{table}' has no ANN index: run `clara-search ann build`")
+    show(current, as_json)
 
 
 @ann.command()
@@ -80,11 +81,12 @@ def show(status: AnnStatus, as_json: bool) -> None:
         print_json([status.as_dict()])
         return
     meta = status.meta
+    params = "".join(f", {name} {value}" for name, value in meta.params.items())
     facts = {
-        "kind": meta.kind if meta.kind == "flat" else f"ivf, {meta.nprobe} of {meta.lists} lists looked into",
+        "backend": f"{meta.backend}{params}, effort {meta.effort}",
         "recall@10": f"{meta.recall:.3f} over {meta.measured_queries} {meta.measured_with} rows",
-        "covered": f"{status.covered} rows",
-        "added since": f"{status.added} rows, searched exactly",
-        "gone since": f"{status.gone} rows",
+        "indexed": f"{status.num_indexed_rows} rows",
+        "added since": f"{status.num_unindexed_rows} rows, searched exactly",
+        "gone since": f"{status.num_stale_rows} rows",
     }
     print_facts(facts)

@@ -216,7 +216,7 @@ class Index:
 
     def _approximate(self, index: ann.AnnIndex, queries: Embeddings, k: int) -> tuple[Snapshot, list[Ranked]]:
         snapshot = self._newest(vectors=False)
-        if self._coverage_of(index, snapshot).uncovered.size:
+        if self._coverage_of(index, snapshot).unindexed.size:
             snapshot = self._newest(vectors=True)
         return snapshot, index.search(queries, k, snapshot, self._coverage_of(index, snapshot))
 

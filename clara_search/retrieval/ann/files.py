@@ -1,6 +1,6 @@
-"""The files of an ANN index: `meta.json`, the FAISS index and the rows it covers, all checked before they are used.
+"""The files of an ANN index: `meta.json`, the backend's file and the rows it covers, all checked before they are used.
 
-A checksum tells what was damaged, not what was forged: whoever made the database wrote the checksums too.
+A checksum shows damage, not forgery: whoever made the database wrote the checksums too.
 """
 
 from __future__ import annotations
@@ -11,128 +11,168 @@ import re
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 import pyarrow as pa
 
 from clara_search.config import Between, check_bounds, from_mapping
 from clara_search.errors import DatabaseError, FormatError
 from clara_search.files import confined
-from clara_search.retrieval.ann.faiss_engine import read_index, write_index
+from clara_search.retrieval.ann.base import AnnBackend
+from clara_search.retrieval.ann.registry import BACKENDS, load_backend
 from clara_search.retrieval.snapshot import ROW_ID, UPDATED_AT
 from clara_search.store.table import Table
 
-Kind = Literal["flat", "ivf"]
-
 FORMAT_VERSION = 1
 META_FILE = "meta.json"
-MOST_META_BYTES = 1 << 16
-OWN_FILE = re.compile(r"meta\.json|[0-9a-f]{32}\.(faiss|arrow|tmp)")
+MAX_META_BYTES = 1 << 16
+OWN_FILE = re.compile(r"meta\.json|[0-9a-f]{32}\.(index|arrow|tmp)")
 """The names that an index gives to files."""
 ROW_COLUMNS = (ROW_ID, UPDATED_AT, "id", "content_hash")
-"""What an index remembers of a row."""
+"""The columns that an index keeps of each row: they tell whether the row is still the one that was indexed."""
 
-_INDEX_FILE, _ROWS_FILE = re.compile(r"[0-9a-f]{32}\.faiss"), re.compile(r"[0-9a-f]{32}\.arrow")
+_INDEX_FILE, _ROWS_FILE = re.compile(r"[0-9a-f]{32}\.index"), re.compile(r"[0-9a-f]{32}\.arrow")
+_REMEDY = "run `clara-search ann build` or `clara-search ann drop`"
 
 
 @dataclass(frozen=True)
 class AnnMeta:
-    """What an index is: `recall` is recall@10 against exact search, measured with rows of kind `measured_with`."""
+    """The description of an index, as `meta.json` holds it.
+
+    Attributes:
+        format_version: Version of the format of the index's files.
+        backend: Name of the backend.
+        params: The backend's parameters of the build.
+        effort: The search effort, one of the backend's `efforts`.
+        fingerprint: The encoder that embedded the rows.
+        table_version: Version of the table that was indexed.
+        num_rows: Number of vectors in the index.
+        target_recall: The recall that the effort was tuned to.
+        recall: recall@10 against exact search, measured.
+        measured_with: Kind of the rows that recall was measured with, "audio" or "text".
+        measured_queries: Number of those rows.
+        checksums: Sha256 of each file, by name: FAISS loads a damaged file without an error.
+    """
 
     format_version: int
-    kind: Kind
+    backend: str
+    params: dict[str, int]
+    effort: int
     fingerprint: str
     table_version: int
-    rows: Annotated[int, Between(1, 1 << 40)]
-    lists: int
-    nprobe: int
+    num_rows: Annotated[int, Between(1, 1 << 40)]
     target_recall: Annotated[float, Between(0, 1)]
     recall: Annotated[float, Between(0, 1)]
     measured_with: str
     measured_queries: int
     checksums: dict[str, str]
-    """Sha256 of each file, by name: FAISS itself loads a damaged file without a word."""
 
     def __post_init__(self) -> None:
         check_bounds(self)
-        if not (1 <= self.nprobe <= self.lists <= self.rows if self.kind == "ivf" else self.lists == self.nprobe == 0):
-            raise ValueError(f"{self.lists} lists and nprobe {self.nprobe} are none of {self.kind}")
+        if self.backend not in BACKENDS:
+            raise ValueError(f"no ANN backend {self.backend!r}: choose from {', '.join(BACKENDS)}")
         names = "\n".join(sorted(self.checksums, key=lambda name: name.endswith(".arrow")))
         if not re.fullmatch(f"{_INDEX_FILE.pattern}\n{_ROWS_FILE.pattern}", names):
             raise ValueError("checksums are of files that no index writes")
 
 
-def folder_of(table: Table) -> Path:
-    """Return where the index of `table` lies, whether there is one or not."""
+def index_folder(table: Table) -> Path:
+    """Return the folder of the index of `table`, which need not exist."""
     return table.connection.path / "_ann" / table.name
 
 
 def meta_path(table: Table) -> Path:
-    """Return the file that says what the index of `table` is: while it is there, there is an index."""
-    return folder_of(table) / META_FILE
+    """Return the path of the description of the index of `table`: the table has an index while the file exists."""
+    return index_folder(table) / META_FILE
 
 
-def write_files(folder: Path, index: Any, rows: pa.Table) -> dict[str, str]:
-    """Write a FAISS index and its rows under new names to `folder`, and return their checksums by name."""
+def write_files(folder: Path, backend: AnnBackend, rows: pa.Table) -> dict[str, str]:
+    """Write an index and its rows under new names.
+
+    Args:
+        folder: The folder of the index.
+        backend: The index.
+        rows: The indexed rows in the order of their vectors, with ROW_COLUMNS.
+
+    Returns:
+        The sha256 of each file, by name.
+    """
     name = uuid.uuid4().hex
-    index_path, rows_path = folder / f"{name}.faiss", folder / f"{name}.arrow"
-    write_index(index, index_path)
+    index_path, rows_path = folder / f"{name}.index", folder / f"{name}.arrow"
+    backend.save(index_path)
     with pa.ipc.new_file(rows_path, rows.schema) as writer:
         writer.write_table(rows)
     return {path.name: _sha256(path) for path in (index_path, rows_path)}
 
 
-def read_files(table: Table, meta_json: bytes) -> tuple[AnnMeta, Any, pa.Table]:
-    """Return what the index of `table` is, the FAISS index and the rows it covers.
+def read_files(table: Table, meta_json: bytes) -> tuple[AnnMeta, AnnBackend, pa.Table]:
+    """Read the index of a table.
+
+    Args:
+        table: The table.
+        meta_json: Content of its `meta.json`.
+
+    Returns:
+        The description, the index and the rows that it covers, in the order of its vectors.
 
     Raises:
         DatabaseError: A file is missing, damaged, or not what `build` writes for this table.
     """
-    remedy = "run `clara-search ann build` or `clara-search ann drop`"
-    try:
-        values = json.loads(meta_json)
-        if not isinstance(values, dict):
-            raise FormatError("it is no table of settings")
-        if (version := values.get("format_version", FORMAT_VERSION)) != FORMAT_VERSION:
-            raise DatabaseError(f"the ANN index of table '{table.name}' has format {version!r}; {remedy}")
-        meta = from_mapping(AnnMeta, values, META_FILE)
-    except (ValueError, RecursionError, FormatError) as error:
-        message = f"the ANN index of table '{table.name}' has a broken {META_FILE} ({error}); {remedy}"
-        raise DatabaseError(message) from error
+    meta = _parse_meta(table, meta_json)
     if meta.fingerprint != table.info.fingerprint:
-        raise DatabaseError(f"the ANN index of table '{table.name}' was built with another encoder; {remedy}")
-    folder = confined.check_tree(table.connection.path, folder_of(table))
+        raise DatabaseError(f"the ANN index of table '{table.name}' was built with another encoder; {_REMEDY}")
+    folder = confined.check_tree(table.connection.path, index_folder(table))
     try:
         for name, checksum in meta.checksums.items():
             if _sha256(folder / name) != checksum:
                 raise FormatError(f"{folder / name} is damaged")
         rows_path, index_path = sorted((folder / name for name in meta.checksums), key=lambda path: path.suffix)
-        rows = _read_rows(rows_path, meta.rows)
-        return meta, read_index(index_path, table.info.dim, meta.rows, meta.lists), rows
+        rows = _read_rows(rows_path, meta.num_rows)
+        backend = load_backend(meta.backend).load(index_path, table.info.dim, meta.num_rows, meta.params)
+        if meta.effort not in backend.efforts:
+            raise FormatError(f"{META_FILE} holds effort {meta.effort}, which backend '{meta.backend}' does not have")
+        return meta, backend, rows
     except FileNotFoundError as error:
         raise DatabaseError(
-            f"the ANN index of table '{table.name}' cannot be used, {error.filename} is missing; {remedy}"
+            f"the ANN index of table '{table.name}' cannot be used, {error.filename} is missing; {_REMEDY}"
         ) from error
     except (FormatError, OSError) as error:
-        raise DatabaseError(f"the ANN index of table '{table.name}' cannot be used, {error}; {remedy}") from error
+        raise DatabaseError(f"the ANN index of table '{table.name}' cannot be used, {error}; {_REMEDY}") from error
 
 
-def _read_rows(path: Path, count: int) -> pa.Table:
-    """Return the rows of an index. Raises FormatError for others than `count` rows of ROW_COLUMNS."""
+def _parse_meta(table: Table, meta_json: bytes) -> AnnMeta:
+    """Return the description of an index. Raises DatabaseError where it is broken or of another version."""
+    try:
+        values = json.loads(meta_json)
+        if not isinstance(values, dict):
+            raise FormatError("it is no table of settings")
+        if (version := values.get("format_version", FORMAT_VERSION)) != FORMAT_VERSION:
+            raise DatabaseError(f"the ANN index of table '{table.name}' has format {version!r}; {_REMEDY}")
+        return from_mapping(AnnMeta, values, META_FILE)
+    except (ValueError, RecursionError, FormatError) as error:
+        message = f"the ANN index of table '{table.name}' has a broken {META_FILE} ({error}); {_REMEDY}"
+        raise DatabaseError(message) from error
+
+
+def _read_rows(path: Path, num_rows: int) -> pa.Table:
+    """Return the rows of an index. Raises FormatError for others than `num_rows` rows of ROW_COLUMNS."""
     try:
         with pa.ipc.open_file(path) as reader:
             rows = reader.read_all()
         rows.validate(full=True)  # pyarrow itself believes whatever offsets a file gives its texts
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise FormatError(f"{path} cannot be read ({' '.join(str(error).split())})") from error
-    fits = [pa.types.is_integer, pa.types.is_integer, pa.types.is_string, pa.types.is_string]
+    type_checks = [pa.types.is_integer, pa.types.is_integer, pa.types.is_string, pa.types.is_string]
     is_sound = (
         tuple(rows.schema.names) == ROW_COLUMNS
-        and len(rows) == count
-        and all(fit(column.type) and not column.null_count for fit, column in zip(fits, rows.columns, strict=True))
+        and len(rows) == num_rows
+        and all(
+            check(column.type) and not column.null_count
+            for check, column in zip(type_checks, rows.columns, strict=True)
+        )
     )
     if not is_sound:
-        raise FormatError(f"{path} does not hold the {count} rows of an index")
+        raise FormatError(f"{path} does not hold the {num_rows} rows of an index")
     return rows.combine_chunks()
 
 

@@ -9,21 +9,36 @@ from clara_search.retrieval.ann import index as ann
 from clara_search.store.table import Table
 from clara_search.store.verify import Finding
 
-_STALE_SHARE = 0.1
+_MAX_CHANGED_SHARE = 0.1
 
 
 def verify_index(table: Table, repair: bool = False) -> Finding:
-    """Check that the ANN index of `table`, where it has one, is whole and covers most rows; build it anew to repair."""
+    """Check that the ANN index of a table is whole and covers most rows.
+
+    Args:
+        table: The table, with or without an index.
+        repair: Whether to build a bad index anew.
+
+    Returns:
+        The finding of the check "ann".
+
+    Raises:
+        DatabaseError: The index cannot be repaired.
+    """
     build: Callable[[], object]
     try:
         status = ann.status(table)
         if status is None:
             return Finding(table.name, "ann", True, "there is no ANN index")
-        detail = f"covers {status.covered} rows, {status.added} were added and {status.gone} are gone since"
-        if status.added + status.gone <= _STALE_SHARE * max(1, status.covered):
+        detail = (
+            f"covers {status.num_indexed_rows} rows; {status.num_unindexed_rows} were added and "
+            f"{status.num_stale_rows} replaced or deleted since"
+        )
+        changed = status.num_unindexed_rows + status.num_stale_rows
+        if changed <= _MAX_CHANGED_SHARE * max(1, status.num_indexed_rows):
             return Finding(table.name, "ann", True, detail)
         meta = status.meta
-        build = lambda: ann.build(table, meta.kind, meta.target_recall)  # noqa: E731
+        build = lambda: ann.build(table, meta.backend, meta.target_recall)  # noqa: E731
     except DatabaseError as error:
         detail, build = str(error), lambda: ann.build(table)
     if not repair:

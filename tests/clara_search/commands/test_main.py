@@ -16,6 +16,7 @@ from clara_search.models import registry
 from clara_search.models import registry as catalog
 from clara_search.retrieval import index as index_module
 from clara_search.retrieval.ann import index as ann
+from clara_search.retrieval.ann import tuning
 from clara_search.store.database import Database
 from indexer.pipeline import index as index_corpus
 from tests.helpers import ToneEncoder, write_tone
@@ -232,12 +233,12 @@ def test_classify_a_database_with_labels_from_a_file(tmp_path, corpus):
 
 def test_ann_is_built_shown_and_dropped(database):
     table = table_of(database, unit_vectors(200))
-    (built,) = json_lines(run("ann", "build", "--db", database.path, "--kind", "ivf", "--json"))
-    assert built["kind"] == "ivf"
+    (built,) = json_lines(run("ann", "build", "--db", database.path, "--backend", "ivf", "--json"))
+    assert built["backend"] == "ivf"
     assert built["recall"] >= built["target_recall"] == 0.95
     table.upsert(rows(unit_vectors(3, seed=1), ids=["x", "y", "z"]))
     (status,) = json_lines(run("ann", "status", "--db", database.path, "--json"))
-    assert (status["covered"], status["added"], status["gone"]) == (200, 3, 0)
+    assert (status["num_indexed_rows"], status["num_unindexed_rows"], status["num_stale_rows"]) == (200, 3, 0)
     assert "3 rows, searched exactly" in run("ann", "status", "--db", database.path).stdout
     (described,) = json_lines(run("db", "info", "--db", database.path, "--json"))
     assert described["ann"] is True
@@ -310,11 +311,11 @@ def test_examples_in_help_keep_their_lines():
 
 
 def test_a_flat_index_finds_all_and_has_nothing_to_warn_of(corpus):
-    built = run("ann", "build", "--db", corpus.path, "--kind", "flat", "--target-recall", 1.0)
+    built = run("ann", "build", "--db", corpus.path, "--backend", "flat", "--target-recall", 1.0)
     assert "1.000" in built.stdout
     assert built.stderr == ""
 
 
 def test_an_index_that_misses_its_target_says_so(corpus, monkeypatch):
-    monkeypatch.setattr(ann, "_tune", lambda *_: (1, 0.5))
+    monkeypatch.setattr(tuning, "tune", lambda *_: (1, 0.5))
     assert "below the target of 0.9" in run("ann", "build", "--db", corpus.path, "--target-recall", 0.9).stderr

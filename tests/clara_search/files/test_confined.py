@@ -41,7 +41,7 @@ def home(template: Path, tmp_path: Path) -> Path:
     """A copy of the template beside `outside`, a folder of the user with files of many names."""
     home = tmp_path / "home"
     shutil.copytree(template, home)
-    for name in ("notes.txt", "meta.json", f"{OWN}.faiss", "1.manifest", "2.manifest", "deep/letter.txt", "lock"):
+    for name in ("notes.txt", "meta.json", f"{OWN}.index", "1.manifest", "2.manifest", "deep/letter.txt", "lock"):
         path = home / "outside" / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(f"precious {name}")
@@ -68,7 +68,7 @@ LINKS: dict[str, tuple[str, str]] = {
     "an absolute link": ("_ann/corpus", "{home}/outside"),
     "a link to a link": ("_ann/corpus", "../detour"),
     "the description of an index": ("_ann/corpus/meta.json", "../../../outside/meta.json"),
-    "a file of an index": (f"_ann/corpus/{OWN}.faiss", f"../../../outside/{OWN}.faiss"),
+    "a file of an index": (f"_ann/corpus/{OWN}.index", f"../../../outside/{OWN}.index"),
     "a folder in an index": (f"_ann/corpus/{OWN}.tmp", "../../../outside"),
     "a table": ("corpus.lance", "../outside"),
     "the versions of a table": ("corpus.lance/_versions", "../../outside"),
@@ -188,7 +188,7 @@ def test_no_command_changes_anything_outside_the_database(home: Path, layout: st
     assert link.is_symlink() or command == "index anew"
 
 
-PIPES = [".corpus.lock", "_ann", "_ann/corpus", "_ann/corpus/meta.json", f"_ann/corpus/{OWN}.faiss"]
+PIPES = [".corpus.lock", "_ann", "_ann/corpus", "_ann/corpus/meta.json", f"_ann/corpus/{OWN}.index"]
 PIPES += [f"corpus.lance/{name}" for name in ("_versions", "data/new.lance", "_versions/1.manifest")]
 PIPES += ["_ledger_corpus.lance/data/new.lance"]
 
@@ -223,23 +223,23 @@ def test_files_that_no_index_wrote_stay_in_its_folder(home: Path, caplog: pytest
     table = Database(home / "db").table()
     folder = home / "db" / "_ann" / "corpus"
     (folder / "my" / "letters").mkdir(parents=True)
-    for name in ("notes.txt", "my/letters/one.txt", "backup.faiss"):
+    for name in ("notes.txt", "my/letters/one.txt", "backup.index"):
         (folder / name).write_text("precious")
     (folder / f"{OWN}.arrow").write_text("left by a process that was killed")
     ann.build(table)
     assert not (folder / f"{OWN}.arrow").exists()
-    assert "backup.faiss and 2 others were not written by clara-search" in caplog.text
+    assert "backup.index and 2 others were not written by clara-search" in caplog.text
     assert ann.drop(table)
     assert ann.status(table) is None
-    assert sorted(contents(folder)) == ["backup.faiss", "my", "my/letters", "my/letters/one.txt", "notes.txt"]
+    assert sorted(contents(folder)) == ["backup.index", "my", "my/letters", "my/letters/one.txt", "notes.txt"]
     ann.build(table)
-    assert ann.status(table).covered == 1
+    assert ann.status(table).num_indexed_rows == 1
 
 
-@pytest.mark.parametrize("name", [f"../../../outside/{OWN}.faiss", f"{{home}}/outside/{OWN}.faiss", "notes.faiss"])
+@pytest.mark.parametrize("name", [f"../../../outside/{OWN}.index", f"{{home}}/outside/{OWN}.index", "notes.index"])
 def test_an_index_reads_no_file_of_another_name(home: Path, name: str) -> None:
     meta = home / "db" / "_ann" / "corpus" / "meta.json"
-    own = next(meta.parent.glob("*.faiss")).name
+    own = next(meta.parent.glob("*.index")).name
     meta.write_text(meta.read_text().replace(own, name.format(home=home)))
     with pytest.raises(DatabaseError, match=r"broken meta\.json"):
         ann.load(Database(home / "db").table())

@@ -16,7 +16,9 @@ import pytest
 
 from clara_search.errors import DatabaseError
 from clara_search.retrieval.ann import index as ann
-from clara_search.retrieval.ann.faiss_engine import flat_index, ivf_index, write_index
+from clara_search.retrieval.ann.faiss_files import write_index
+from clara_search.retrieval.ann.flat import FlatBackend
+from clara_search.retrieval.ann.ivf import IvfBackend
 from clara_search.retrieval.index import Index
 from clara_search.store.database import Database
 from clara_search.store.table import Table
@@ -52,6 +54,14 @@ def assert_refused(table: Table, why: str) -> None:
     assert Index(table).search_vectors(VECTORS[:1], exact=True)
     ann.build(table, "ivf")
     assert Index(table).search_vectors(VECTORS[:1])
+
+
+def flat_index(vectors: np.ndarray) -> Any:
+    return FlatBackend.build(vectors).index
+
+
+def ivf_index(vectors: np.ndarray) -> Any:
+    return IvfBackend.build(vectors).index
 
 
 def written(index: Any) -> Callable[[Path], object]:
@@ -114,14 +124,14 @@ OTHER_LISTS: dict[str, Callable[[], Any]] = {
 @pytest.mark.parametrize("make", OTHER_KINDS.values(), ids=OTHER_KINDS)
 def test_a_flat_index_of_another_kind_is_refused(table: Table, make: Callable[[], Any]) -> None:
     ann.build(table, "flat")
-    forge(table, ".faiss", written(make()))
+    forge(table, ".index", written(make()))
     assert_refused(table, "is no index of 400 vectors of 16 numbers: ")
 
 
 @pytest.mark.parametrize("make", OTHER_LISTS.values(), ids=OTHER_LISTS)
 def test_an_index_of_lists_of_another_kind_is_refused(table: Table, make: Callable[[], Any]) -> None:
     ann.build(table, "ivf")
-    forge(table, ".faiss", written(make()))
+    forge(table, ".index", written(make()))
     assert_refused(table, "is no index of 400 vectors of 16 numbers: ")
 
 
@@ -133,41 +143,41 @@ def test_lists_in_another_file_are_refused(table: Table, tmp_path: Path) -> None
     index.reset()
     index.replace_invlists(lists)
     index.add(VECTORS)
-    forge(table, ".faiss", lambda path: (write_index(index, path), path.open("ab").write(bytes(4 * DIM * ROWS))))
+    forge(table, ".index", lambda path: (write_index(index, path), path.open("ab").write(bytes(4 * DIM * ROWS))))
     (tmp_path / "lists").write_bytes(b"")
     assert_refused(table, "its kind of lists is")
 
 
-@pytest.mark.parametrize("kind", ["flat", "ivf"])
+@pytest.mark.parametrize("backend", ["flat", "ivf"])
 @pytest.mark.parametrize("change", [lambda content: content[:-8], lambda content: content + bytes(8), lambda _: b""])
 def test_an_index_that_is_longer_or_cut_short_is_refused(
-    table: Table, kind: Any, change: Callable[[bytes], bytes]
+    table: Table, backend: str, change: Callable[[bytes], bytes]
 ) -> None:
-    ann.build(table, kind)
-    forge(table, ".faiss", lambda path: path.write_bytes(change(path.read_bytes())))
+    ann.build(table, backend)
+    forge(table, ".index", lambda path: path.write_bytes(change(path.read_bytes())))
     assert_refused(table, "(cut short|there is more in it|another number of vectors)")
 
 
-@pytest.mark.parametrize("kind", ["flat", "ivf"])
-def test_no_field_of_an_index_can_be_changed(table: Table, kind: Any) -> None:
+@pytest.mark.parametrize("backend", ["flat", "ivf"])
+def test_no_field_of_an_index_can_be_changed(table: Table, backend: str) -> None:
     """Each of the first bytes, and those around the sizes of lists, set to 255: read, or refused; no crash."""
-    ann.build(table, kind)
-    path = next(folder(table).glob("*.faiss"))
+    ann.build(table, backend)
+    path = next(folder(table).glob("*.index"))
     sound = path.read_bytes()
-    vectors = len(sound) - ROWS * (4 * DIM + 8 * (kind == "ivf"))
-    lists = json.loads((folder(table) / "meta.json").read_text())["lists"]
+    vectors = len(sound) - ROWS * (4 * DIM + 8 * (backend == "ivf"))
+    lists = json.loads((folder(table) / "meta.json").read_text())["params"].get("nlist", 0)
     skipped = range(98, 98 + 4 * DIM * lists)
     refused = 0
-    for place in (place for place in range(vectors) if place not in skipped):
+    for offset in (offset for offset in range(vectors) if offset not in skipped):
         content = bytearray(sound)
-        content[place] ^= 0xFF
-        forge(table, ".faiss", lambda path, content=content: path.write_bytes(content))
+        content[offset] ^= 0xFF
+        forge(table, ".index", lambda path, content=content: path.write_bytes(content))
         try:
             assert len(Index(table).search_vectors(VECTORS[:1], k=ROWS)[0]) == ROWS
         except DatabaseError:
             refused += 1
-    unused = 16 + (8 + 16 if kind == "ivf" else 0)  # FAISS writes two integers for nothing, and nprobe, which we set
-    assert refused == len([place for place in range(vectors) if place not in skipped]) - unused
+    unused = 16 + (8 + 16 if backend == "ivf" else 0)  # FAISS writes two integers for nothing, and nprobe, which we set
+    assert refused == len([offset for offset in range(vectors) if offset not in skipped]) - unused
 
 
 def arrow(change: Callable[[pa.Table], pa.Table]) -> Callable[[Path], object]:
@@ -215,17 +225,16 @@ def test_a_file_that_is_no_arrow_is_refused(table: Table) -> None:
 @pytest.mark.parametrize(
     "values",
     [
-        {"nprobe": 0},
-        {"nprobe": -1},
-        {"nprobe": 10**9},
-        {"nprobe": True},
-        {"lists": 10**30},
-        {"lists": "8"},
-        {"rows": -1},
-        {"rows": 10**40},
-        {"rows": 1.5},
+        {"effort": True},
+        {"effort": 1.0},
+        {"params": {"nlist": "8"}},
+        {"params": {"nlist": True}},
+        {"params": [8]},
+        {"num_rows": -1},
+        {"num_rows": 10**40},
+        {"num_rows": 1.5},
         {"recall": float("nan")},
-        {"kind": "hnsw"},
+        {"backend": "hnsw"},
         {"checksums": {}},
         {"checksums": ["a", "b"]},
         {"checksums": {"/etc/passwd": "", "../x.arrow": ""}},
@@ -234,8 +243,25 @@ def test_a_file_that_is_no_arrow_is_refused(table: Table) -> None:
 )
 def test_a_description_that_no_index_writes_is_refused(table: Table, values: dict[str, Any]) -> None:
     ann.build(table, "ivf")
-    forge(table, ".faiss", lambda _: None, **values)
+    forge(table, ".index", lambda _: None, **values)
     assert_refused(table, r"has a broken meta\.json")
+
+
+@pytest.mark.parametrize("effort", [0, -1, 3, 10**9])
+def test_an_effort_that_the_backend_does_not_have_is_refused(table: Table, effort: int) -> None:
+    ann.build(table, "ivf")
+    forge(table, ".index", lambda _: None, effort=effort)
+    assert_refused(table, f"holds effort {effort}, which backend 'ivf' does not have")
+
+
+@pytest.mark.parametrize("backend", ["flat", "ivf"])
+@pytest.mark.parametrize("params", [{"nlist": 0}, {"nlist": ROWS + 1}, {"nlist": 10**30}, {"nlist": 9}, {"nprobe": 1}])
+def test_parameters_that_the_backend_does_not_build_with_are_refused(
+    table: Table, backend: str, params: dict[str, int]
+) -> None:
+    ann.build(table, backend)
+    forge(table, ".index", lambda _: None, params=params)
+    assert_refused(table, "cannot be used, .*(no parameters|lists|header)")
 
 
 def test_a_description_without_end_is_refused(table: Table) -> None:

@@ -38,12 +38,12 @@ def table(database):
     return table_of(database, unit_vectors(1000, clusters=20))
 
 
-@pytest.mark.parametrize("kind", ["flat", "ivf"])
+@pytest.mark.parametrize("backend", ["flat", "ivf"])
 @pytest.mark.parametrize("k", [1, 10, 1500])
-def test_faiss_agrees_with_exact_search(table, kind, k):
-    ann.build(table, kind, target_recall=1.0)
+def test_faiss_agrees_with_exact_search(table, backend, k):
+    ann.build(table, backend, target_recall=1.0)
     index = Index(table)
-    if kind == "flat" or k == 1500:  # more than the probed lists hold: every list is looked into
+    if backend == "flat" or k == 1500:  # more than the probed lists hold: every list is looked into
         assert_agrees_with_exact_search(index, k)
     some = QUERIES[:3]
     for hits, exact in zip(index.search_vectors(some, k), index.search_vectors(some, k, exact=True), strict=True):
@@ -55,7 +55,7 @@ def test_faiss_agrees_with_exact_search(table, kind, k):
 def test_the_stated_recall_is_what_search_reaches(table):
     status = ann.build(table, "ivf", target_recall=0.9)
     assert status.meta.recall >= 0.9
-    assert 1 <= status.meta.nprobe <= status.meta.lists
+    assert 1 <= status.meta.effort <= status.meta.params["nlist"]
     index = Index(table)
     vectors = unit_vectors(1000, clusters=20)[:200]
     found = (ids_of(index.search_vectors(vectors, 11, exact=exact)) for exact in (False, True))
@@ -67,18 +67,18 @@ def test_the_stated_recall_is_what_search_reaches(table):
 
 
 def test_a_low_target_looks_into_fewer_lists(table):
-    assert ann.build(table, "ivf", target_recall=0.3).meta.nprobe < all_lists(table).meta.nprobe
+    assert ann.build(table, "ivf", target_recall=0.3).meta.effort < all_lists(table).meta.effort
 
 
 def test_recall_is_measured_with_texts_where_there_are_any(database):
     kinds = ["audio"] * 180 + ["text"] * 20
     meta = ann.build(table_of(database, unit_vectors(200), kind=kinds)).meta
-    assert (meta.kind, meta.measured_with, meta.measured_queries) == ("flat", "text", 20)
+    assert (meta.backend, meta.measured_with, meta.measured_queries) == ("flat", "text", 20)
 
 
-@pytest.mark.parametrize("kind", ["flat", "ivf"])
-def test_rows_added_replaced_and_deleted_since_are_right(table, kind):
-    ann.build(table, kind, target_recall=1.0)
+@pytest.mark.parametrize("backend", ["flat", "ivf"])
+def test_rows_added_replaced_and_deleted_since_are_right(table, backend):
+    ann.build(table, backend, target_recall=1.0)
     index = Index(table)
     index.search_vectors(QUERIES)
     replaced = [f"{number:06d}" for number in range(0, 200, 2)]
@@ -87,20 +87,20 @@ def test_rows_added_replaced_and_deleted_since_are_right(table, kind):
     table.upsert(rows(QUERIES[:20], ids=[f"new{number:03d}" for number in range(20)]))
     table.delete_ids([f"{number:06d}" for number in range(500, 700)])
     status = ann.status(table)
-    assert (status.covered, status.added, status.gone) == (700, 120, 300)
+    assert (status.num_indexed_rows, status.num_unindexed_rows, status.num_stale_rows) == (700, 120, 300)
     for number, hits in enumerate(index.search_vectors(QUERIES[:20], 1)):
         assert hits[0].id == f"new{number:03d}"
     # A replaced row is not found where it was.
     for identity, hits in zip(replaced, index.search_vectors(before, 1), strict=True):
         assert hits[0].id != identity or hits[0].score < 0.999
-    if kind == "flat":
+    if backend == "flat":
         assert_agrees_with_exact_search(index, k=820)
         assert_agrees_with_exact_search(index)
     table.compact()
-    assert ann.status(table).covered == 700
-    ann.build(table, kind)
+    assert ann.status(table).num_indexed_rows == 700
+    ann.build(table, backend)
     status = ann.status(table)
-    assert (status.covered, status.added, status.gone) == (820, 0, 0)
+    assert (status.num_indexed_rows, status.num_unindexed_rows, status.num_stale_rows) == (820, 0, 0)
 
 
 def test_rows_replaced_by_the_same_content_are_still_right(table):
@@ -108,7 +108,7 @@ def test_rows_replaced_by_the_same_content_are_still_right(table):
     same = rows(unit_vectors(10, clusters=20))
     other = rows(unit_vectors(10, seed=3))
     table.upsert(other.set_column(other.schema.get_field_index("content_hash"), "content_hash", same["content_hash"]))
-    assert ann.status(table).gone == 10
+    assert ann.status(table).num_stale_rows == 10
     assert_agrees_with_exact_search(Index(table))
 
 
@@ -117,7 +117,7 @@ def test_an_index_of_another_table_of_the_same_name_hides_nothing(tmp_path):
     ann.build(table_of(first, unit_vectors(100)), "flat")
     table = table_of(second, unit_vectors(100, seed=1))
     (first.path / "_ann").rename(second.path / "_ann")
-    assert ann.status(table).covered == 0
+    assert ann.status(table).num_indexed_rows == 0
     assert_agrees_with_exact_search(Index(table))
 
 
@@ -140,9 +140,9 @@ def test_an_open_index_notices_that_it_was_built_rebuilt_and_dropped(table):
     index = Index(Database(table.connection.path).table())
     assert index._ann_index() is None
     ann.build(table, "flat")
-    assert index._ann_index().meta.kind == "flat"
+    assert index._ann_index().meta.backend == "flat"
     ann.build(table, "ivf")
-    assert index._ann_index().meta.kind == "ivf"
+    assert index._ann_index().meta.backend == "ivf"
     files = {path.name for path in (table.connection.path / "_ann" / "corpus").iterdir()}
     assert files == {"meta.json", *index._ann_index().meta.checksums}
     assert ann.drop(table)
@@ -153,7 +153,7 @@ def test_an_open_index_notices_that_it_was_built_rebuilt_and_dropped(table):
 
 def test_a_flipped_byte_is_found(table):
     ann.build(table, "flat")
-    path = next((table.connection.path / "_ann" / "corpus").glob("*.faiss"))
+    path = next((table.connection.path / "_ann" / "corpus").glob("*.index"))
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
