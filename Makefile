@@ -1,8 +1,11 @@
 # Everything runs in .venv, which is made on the first call and reused while pyproject.toml stands unchanged.
 #
 #   make demo                 search, classify and score a small real corpus (AUDIO=folder: your own recordings)
-#   make test                 lint, types and tests, as the continuous integration runs them
+#   make test                 lint, types and all tests, as the continuous integration runs them
+#   make test-fast            lint and the quick tests, for while you work
+#   make coverage             all tests, with the coverage of each module
 #   make lint                 lint and types only
+#   make docs                 the documentation, strictly, into build/site
 #   make bench                the benchmarks, on the demo's recordings (make demo first) or DATA="DIR/*.tar"
 #   make clean                remove .venv, demo-data and all caches
 #
@@ -19,7 +22,7 @@ PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check 
 DEFINITION := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test test-fast coverage lint docs bench clean
 
 help:
 	@sed -n 's/^#   make/make/p' Makefile
@@ -30,10 +33,20 @@ demo: .venv/demo.stamp
 test: lint
 	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
 
+test-fast: .venv/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest -n 2 -m "not slow" -q $(PYTEST_ARGS)
+
+coverage: .venv/dev.stamp
+	$(BIN)/python -m pytest -n 2 --cov --cov-report=term-missing:skip-covered $(PYTEST_ARGS)
+
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: .venv/dev.stamp
+	$(BIN)/mkdocs build --quiet
 
 bench: .venv/dev.stamp
 	$(BIN)/python -m benchmarks search
@@ -57,5 +70,5 @@ $(BIN)/python:
 	@touch .venv/demo.stamp $@
 
 clean:
-	rm -rf .venv demo-data build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv demo-data build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
