@@ -6,10 +6,14 @@ from clara_search._lazy import lazy_attributes
 from clara_search.errors import (
     AudioError,
     ClaraError,
+    ConfigError,
     DatabaseError,
     EncoderMismatch,
     FormatError,
+    MissingDependency,
+    OutputError,
     QueryError,
+    SourceError,
     UnknownModel,
 )
 
@@ -22,13 +26,17 @@ if TYPE_CHECKING:
 __all__ = [
     "AudioError",
     "ClaraError",
+    "ConfigError",
     "DatabaseError",
     "Encoder",
     "EncoderMismatch",
     "FormatError",
     "Hit",
     "Index",
+    "MissingDependency",
+    "OutputError",
     "QueryError",
+    "SourceError",
     "UnknownModel",
     "load_encoder",
     "open",

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from clara_search.errors import FormatError
+from clara_search.errors import ConfigError, FormatError
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ def check_bounds(config: Any) -> None:
 def from_mapping(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     """Build the dataclass `cls` from `values`, nested dataclasses and dicts from nested mappings, tuples from lists.
 
-    Raises FormatError, naming `where` and the key, for an unknown key (with the nearest known one), a missing one, or
+    Raises ConfigError, naming `where` and the key, for an unknown key (with the nearest known one), a missing one, or
     a value of another type.
     """
     hints = typing.get_type_hints(cls)
@@ -59,18 +59,30 @@ def from_mapping(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     for key in values:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
-            raise FormatError(f"{where}: unknown key {key!r}" + (f", did you mean {near[0]!r}?" if near else ""))
+            raise ConfigError(f"{where}: unknown key {key!r}" + (f", did you mean {near[0]!r}?" if near else ""))
     built = {key: _convert(hints[key], value, f"{where}.{key}") for key, value in values.items()}
     try:
         return cls(**built)
     except (TypeError, ValueError) as error:
-        raise FormatError(f"{where}: {str(error).replace(cls.__name__ + '.__init__()', '').strip()}") from error
+        raise ConfigError(f"{where}: {str(error).replace(cls.__name__ + '.__init__()', '').strip()}") from error
+
+
+def from_file(cls: type[T], values: Mapping[str, Any], path: object) -> T:
+    """Build the dataclass `cls` from the `values` of a file that a program wrote, as `from_mapping` does.
+
+    Raises:
+        FormatError: A key is unknown or missing, or a value is of another type.
+    """
+    try:
+        return from_mapping(cls, values, str(path))
+    except ConfigError as error:
+        raise FormatError(str(error)) from error
 
 
 def _convert(expected: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(expected) and isinstance(expected, type):
         if not isinstance(value, Mapping):
-            raise FormatError(f"{where}: expected a table of settings, got {value!r}")
+            raise ConfigError(f"{where}: expected a table of settings, got {value!r}")
         return from_mapping(expected, value, where)
     origin, arguments = typing.get_origin(expected), typing.get_args(expected)
     if origin is tuple and isinstance(value, (list, tuple)):
@@ -79,7 +91,7 @@ def _convert(expected: Any, value: Any, where: str) -> Any:
         return {key: _convert(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
     if origin is typing.Literal:
         if value not in arguments:
-            raise FormatError(f"{where}: expected one of {', '.join(map(repr, arguments))}, got {value!r}")
+            raise ConfigError(f"{where}: expected one of {', '.join(map(repr, arguments))}, got {value!r}")
         return value
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in arguments:
@@ -88,5 +100,5 @@ def _convert(expected: Any, value: Any, where: str) -> Any:
     if expected is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1e300:
         return float(value)
     if not isinstance(expected, type) or not isinstance(value, expected) or (expected is int and value is True):
-        raise FormatError(f"{where}: expected {getattr(expected, '__name__', expected)}, got {value!r}")
+        raise ConfigError(f"{where}: expected {getattr(expected, '__name__', expected)}, got {value!r}")
     return value

@@ -9,8 +9,24 @@ class AudioError(ClaraError):
     """A recording that cannot be used: unreadable, empty, truncated, or not finite."""
 
 
+class ConfigError(ClaraError):
+    """A setting or an argument that is unknown, of the wrong type, out of bounds, or at odds with another one."""
+
+
+class SourceError(ClaraError):
+    """A source that is missing, empty, or cannot be listed or read."""
+
+
 class FormatError(ClaraError):
-    """A file with a broken structure: a manifest, a model folder, a checkpoint, a recipe."""
+    """A file whose content is broken, such as a manifest, a shard, a model folder or a checkpoint."""
+
+
+class OutputError(ClaraError):
+    """A file or folder that cannot be written, or that holds something else already."""
+
+
+class MissingDependency(ClaraError):
+    """An optional package that is not installed. The message holds the `pip` command that installs it."""
 
 
 class UnknownModel(ClaraError):

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyarrow import parquet
 
-from clara_search.errors import FormatError
+from clara_search.errors import FormatError, OutputError
 from clara_search.files.paths import normalize_path
 from clara_search.models.base import Embeddings, Encoder
 from clara_search.models.registry import DEFAULT_MODEL, load_encoder
@@ -33,14 +33,14 @@ def export_embeddings(database: Database | str | Path, folder: str | Path, table
     """Write the rows of `table` to the new folder `folder`; return how many: vectors as float32, the rest as metadata.
 
     `embeddings/embeddings_0000.npy`, `metadata/metadata_0000.parquet` and so on: row i of one belongs to row i of the
-    other. The folder has its name only once it is whole. Raises FormatError where there is one of that name,
+    other. The folder has its name only once it is whole. Raises OutputError where there is one of that name,
     DatabaseError for a table that is missing or damaged.
     """
     database = database if isinstance(database, Database) else Database(database)
     corpus = database.table(table)
     target = Path(normalize_path(folder))
     if target.exists():
-        raise FormatError(f"{target}: is there already; name a folder that is not")
+        raise OutputError(f"{target}: is there already; name a folder that is not")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         # A name of nobody else: what lies beside the target is the user's.
@@ -49,7 +49,7 @@ def export_embeddings(database: Database | str | Path, folder: str | Path, table
             rows = _write_embeddings(corpus, partial)
             partial.rename(target)
     except OSError as error:
-        raise FormatError(f"{target}: cannot be written ({error.strerror or error})") from error
+        raise OutputError(f"{target}: cannot be written ({error.strerror or error})") from error
     return rows
 
 

@@ -12,7 +12,7 @@ from threading import Event
 import pyarrow as pa
 
 from clara_search.audio.windows import DEFAULT_HOP_S, DEFAULT_WINDOW_S
-from clara_search.errors import DatabaseError, FormatError
+from clara_search.errors import ConfigError, DatabaseError, FormatError, SourceError
 from clara_search.models.base import Encoder
 from clara_search.models.registry import DEFAULT_MODEL, load_encoder
 from clara_search.store.database import DEFAULT_TABLE, Database
@@ -95,7 +95,7 @@ def index(
     and commit what it has begun.
 
     An item is written with all its rows or not at all, and noted as done only then: the next run takes up one that was
-    cut off. Raises FormatError for a source that is missing or broken, EncoderMismatch for another encoder's table,
+    cut off. Raises SourceError for a source that is missing or broken, EncoderMismatch for another encoder's table,
     DatabaseError for other windows than the table's or where the table cannot be written.
     """
     began = time.monotonic()
@@ -104,7 +104,7 @@ def index(
     surveyed = surveyed or survey(sources, selection)
     scope = PruneScope(sources)
     if surveyed.items == 0 and not prune:
-        raise FormatError(f"{scope}: no recordings found")
+        raise SourceError(f"{scope}: no recordings found")
     database = database if isinstance(database, Database) else Database(database, create=True)
     encoder = encoder if isinstance(encoder, Encoder) else load_encoder(encoder)
     corpus = _open_or_create(database, table, encoder, window_s, hop_s, surveyed)
@@ -208,7 +208,7 @@ def _open_or_create(
         window_s = DEFAULT_WINDOW_S if window_s is None else window_s
         hop_s = min(DEFAULT_HOP_S, window_s) if hop_s is None else hop_s
         if not 0 < hop_s <= window_s:
-            raise FormatError(f"need 0 < hop <= window, got window {window_s} s and hop {hop_s} s")
+            raise ConfigError(f"need 0 < hop <= window, got window {window_s} s and hop {hop_s} s")
         database.drop_table(ledger_name(name))  # of a table that somebody deleted
         info = TableInfo(encoder.name, encoder.fingerprint, encoder.dim, window_s, hop_s)
         columns = [pa.field(*column) for column in arrow_columns(surveyed.columns).items()]

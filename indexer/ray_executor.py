@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from clara_search.cpu import core_count
-from clara_search.errors import ClaraError, EncoderMismatch, first_line
+from clara_search.errors import ClaraError, ConfigError, EncoderMismatch, MissingDependency, first_line
 from clara_search.models.base import Encoder
 from clara_search.store.table import TableInfo
 from indexer.decode.prefetch import DecodeConfig, prefetch_items, read_jobs
@@ -81,7 +81,7 @@ class _Cluster:
             import ray
             import ray.data
         except ImportError as error:
-            raise ClaraError("--engine ray needs Ray: pip install 'clara-search[ray]'") from error
+            raise MissingDependency("--engine ray needs Ray: pip install 'clara-search[ray]'") from error
         self._ray: Any = ray
         self._is_ours = not ray.is_initialized()
         self._leaving = ExitStack()
@@ -92,9 +92,9 @@ class _Cluster:
             self._gpus = 1 if has.get("GPU") else 0
             self._workers = engine.workers or max(1, int(has.get("GPU", 0)) or int(has.get("CPU", 1)) // 2)
             if self._gpus and self._workers > has["GPU"]:
-                raise ClaraError(f"{self._workers} workers need a GPU each, and the cluster has {has['GPU']:g}")
+                raise ConfigError(f"{self._workers} workers need a GPU each, and the cluster has {has['GPU']:g}")
             if not self._gpus and self._workers >= has.get("CPU", 0):
-                raise ClaraError(
+                raise ConfigError(
                     f"{self._workers} workers need a core each and one more to decode; the cluster has "
                     f"{has.get('CPU', 0):g}"
                 )
@@ -175,7 +175,7 @@ class _Cluster:
         except Exception as error:
             self.close()
             where = f"at {engine.address}" if engine.address else "on this machine"
-            raise ClaraError(f"no Ray cluster {where} ({first_line(error)})") from error
+            raise ConfigError(f"no Ray cluster {where} ({first_line(error)})") from error
 
 
 def _check_reachable(address: str) -> None:
@@ -186,7 +186,7 @@ def _check_reachable(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
     except (OSError, OverflowError) as error:
-        raise ClaraError(f"no Ray cluster at {address} ({first_line(error)})") from error
+        raise ConfigError(f"no Ray cluster at {address} ({first_line(error)})") from error
 
 
 class _Embed:

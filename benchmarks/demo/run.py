@@ -15,7 +15,7 @@ import click
 
 from benchmarks.demo.corpus import NO_SPEECH, prepare
 from clara_search.commands.common import Align, format_span, print_hits, print_table, short_name
-from clara_search.errors import ClaraError, EncoderMismatch
+from clara_search.errors import ClaraError, EncoderMismatch, SourceError
 from clara_search.models.registry import DEFAULT_MODEL, load_encoder
 from indexer.ledger.failures import failures
 
@@ -105,7 +105,7 @@ def demo_on_own(audio: Path, folder: Path, encoder: Encoder) -> None:
     heading(f"1. The index of {audio}")
     index = build_index([audio], database, encoder)
     if not index.table.count():
-        raise ClaraError(f"{audio}: no recording in it could be indexed")
+        raise SourceError(f"{audio}: no recording in it could be indexed")
     heading("2. Search by text")
     search_texts(index, OWN_QUERIES)
     heading("3. Search by sound")

@@ -97,7 +97,7 @@ def prompt_namer(labels: Sequence[str], classes: Embeddings, temperature: float 
 def head_namer(head: Head, encoder: Encoder, task: str | None = None, temperature: float = 1.0) -> Namer:
     """Return what names by `head`, over `encoder`'s vectors, the labels of `task`, by default its first.
 
-    Raises EncoderMismatch for a head over another encoder, FormatError for a task it has not.
+    Raises EncoderMismatch for a head over another encoder, ConfigError for a task it has not.
     """
     name, labels = head.task(task)
     if head.config.fingerprint and head.config.fingerprint != encoder.fingerprint:
@@ -125,7 +125,7 @@ def calibration_of(namer: Namer, encoder: Encoder, clips: Sequence[Clip], column
     """Fit a temperature to the scores that `namer` gives to `clips`, whose labels stand in `column`.
 
     The clips of the split "valid" count where there are any, else those of any split but "test"; clips with another
-    label and recordings that cannot be read are passed over. Raises FormatError where there is no such column,
+    label and recordings that cannot be read are passed over. Raises ConfigError where there is no such column,
     QueryError where no clip is left.
     """
     check_column(clips, column, "the recordings to calibrate on")

@@ -22,8 +22,8 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from clara_search.config import from_mapping
-from clara_search.errors import FormatError, first_line
+from clara_search.config import from_file
+from clara_search.errors import ConfigError, FormatError, OutputError, first_line
 
 FORMAT_VERSION = 1
 CONFIG_FILE, WEIGHTS_FILE, ENCODER_FOLDER = "head.json", "head.safetensors", "encoder"
@@ -180,11 +180,11 @@ class Head(nn.Module):
         return mixed.logit() if self.config.multi_label else mixed.log()
 
     def task(self, name: str | None = None) -> tuple[str, Sequence[str]]:
-        """Return a task, by default the first, and its labels. Raises FormatError with those there are."""
+        """Return a task, by default the first, and its labels. Raises ConfigError with those there are."""
         tasks = self.config.tasks
         chosen = next(iter(tasks)) if name is None else name
         if chosen not in tasks:
-            raise FormatError(f"the head has no task {chosen!r}; it has {', '.join(tasks)}")
+            raise ConfigError(f"the head has no task {chosen!r}; it has {', '.join(tasks)}")
         return chosen, tasks[chosen]
 
     @torch.inference_mode()
@@ -216,7 +216,7 @@ def _probable(logits: Tensor, multi_label: bool) -> Tensor:
 
 
 def save_head(folder: Path, head: Head) -> None:
-    """Write `head` to `folder`. Raises FormatError where it cannot be written."""
+    """Write `head` to `folder`. Raises OutputError where it cannot be written."""
     config = {"format_version": FORMAT_VERSION, **dataclasses.asdict(head.config)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -229,7 +229,7 @@ def save_head(folder: Path, head: Head) -> None:
             for name in (WEIGHTS_FILE, CONFIG_FILE):  # the configuration last: a folder that has one is whole
                 (partial / name).replace(folder / name)
     except (OSError, SafetensorError) as error:
-        raise FormatError(f"{folder}: the head cannot be written there ({first_line(error)})") from error
+        raise OutputError(f"{folder}: the head cannot be written there ({first_line(error)})") from error
 
 
 def load_head(folder: Path) -> Head:
@@ -243,7 +243,7 @@ def load_head(folder: Path) -> Head:
         raise FormatError(f"{path}: broken JSON ({first_line(error)})") from error
     if not isinstance(values, dict) or values.pop("format_version", None) != FORMAT_VERSION:
         raise FormatError(f"{path}: not a head of format version {FORMAT_VERSION}, which this release reads")
-    config = from_mapping(HeadConfig, values, str(path))
+    config = from_file(HeadConfig, values, path)
     try:
         weights = safetensors.torch.load_file(weights_path)
         head = Head(config)

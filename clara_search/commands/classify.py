@@ -18,7 +18,7 @@ from clara_search.commands.common import (
     short_name,
     where_option,
 )
-from clara_search.errors import AudioError, FormatError
+from clara_search.errors import AudioError, FormatError, SourceError
 
 if TYPE_CHECKING:
     from clara_search.classification.classifier import Classification, Namer
@@ -172,7 +172,7 @@ def read_labels(labels: str) -> list[str]:
     if text is not None:
         return [line.strip() for line in text.splitlines() if line.strip()]
     if path.suffix == ".txt":
-        raise FormatError(f"{path}: no such file that can be read")
+        raise SourceError(f"{path}: no such file that can be read")
     return [label.strip() for label in labels.split(",")]
 
 

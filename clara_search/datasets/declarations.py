@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from clara_search.datasets.dataset import Dataset, Table
-from clara_search.errors import FormatError
+from clara_search.errors import ConfigError
 
 _CREMA_SENTENCES = {
     "IEO": "It's eleven o'clock",
@@ -250,16 +250,16 @@ def plain_name(name: str) -> str:
 
 
 def find_dataset(name: str) -> Dataset:
-    """Return the declaration of that name or alias. Raises FormatError with those there are."""
+    """Return the declaration of that name or alias. Raises ConfigError with those there are."""
     for dataset in _DECLARED:
         if plain_name(name) in map(plain_name, (dataset.name, *dataset.aliases)):
             return dataset
-    raise FormatError(f"no dataset {name!r}; there are {', '.join(DATASETS)}")
+    raise ConfigError(f"no dataset {name!r}; there are {', '.join(DATASETS)}")
 
 
 def same_source(name: str) -> str:
     """Return what a source is compared by: the plain name of the dataset that has this name or alias, or its own."""
     try:
         return plain_name(find_dataset(name).name)
-    except FormatError:
+    except ConfigError:
         return plain_name(name)

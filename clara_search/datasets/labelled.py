@@ -20,7 +20,7 @@ from clara_search.datasets.readers import (
     read_examples,
     read_rows,
 )
-from clara_search.errors import FormatError
+from clara_search.errors import ClaraError, ConfigError, FormatError, SourceError
 
 _HALF = re.compile("[\ud800-\udfff]")
 """Half a surrogate pair: what reading makes of bytes that are no UTF-8."""
@@ -84,14 +84,14 @@ class Clip:
 def read_clips(pattern: str | Path, report: OnError | None = None) -> list[Clip]:
     """Return the recordings of every place that `pattern` names: manifests with a column `path`, shards, folders.
 
-    Raises FormatError where there is none or a manifest is broken; a single bad row is given to `report`, where there
+    Raises SourceError where there is none or a manifest is broken; a single bad row is given to `report`, where there
     is one, and stepped over.
     """
     found: list[Clip] = []
     problem = report or _raise
-    first: FormatError | None = None
+    first: ClaraError | None = None
 
-    def noted(error: FormatError) -> None:
+    def noted(error: ClaraError) -> None:
         nonlocal first
         first = first or error
         problem(error)
@@ -102,16 +102,16 @@ def read_clips(pattern: str | Path, report: OnError | None = None) -> list[Clip]
         else:
             found += map(_of_example, read_examples(place, noted))
     if not found:
-        raise FormatError(f"{pattern}: names no recording" + (f" that can be used ({first})" if first else ""))
+        raise SourceError(f"{pattern}: names no recording" + (f" that can be used ({first})" if first else ""))
     return found
 
 
 def check_column(clips: Sequence[Clip], column: str, where: object) -> None:
-    """Raise FormatError, listing the columns that there are, where no clip has anything in `column`."""
+    """Raise ConfigError, listing the columns that there are, where no clip has anything in `column`."""
     if any(column in clip.columns for clip in clips):
         return
     names = sorted({name for clip in clips for name in clip.columns})
-    raise FormatError(f"{where}: has no column {column!r}, or nothing in it; it has {', '.join(names)}")
+    raise ConfigError(f"{where}: has no column {column!r}, or nothing in it; it has {', '.join(names)}")
 
 
 def format_counts(labels: Iterable[str]) -> dict[str, int]:
@@ -119,7 +119,7 @@ def format_counts(labels: Iterable[str]) -> dict[str, int]:
     return dict(sorted(Counter(labels).items()))
 
 
-def _raise(error: FormatError) -> None:
+def _raise(error: ClaraError) -> None:
     raise error
 
 
@@ -134,7 +134,7 @@ def _of_manifest(place: str, report: OnError) -> Iterator[Clip]:
             continue
         try:
             audio = local_recording(place, path, f"{place}: row {number}")
-        except FormatError as error:
+        except ClaraError as error:
             report(error)
             continue
         columns = {str(name): value for name, value in row.items() if name and value not in (None, "", [])}

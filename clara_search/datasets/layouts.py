@@ -14,7 +14,7 @@ from clara_search.audio.decode import AUDIO_SUFFIXES
 from clara_search.datasets.dataset import Dataset, Table
 from clara_search.datasets.labelled import SEPARATOR
 from clara_search.datasets.readers import SPLIT_NAMES
-from clara_search.errors import FormatError
+from clara_search.errors import FormatError, SourceError
 
 ANY_AUDIO = ".*"
 
@@ -31,10 +31,10 @@ class Row:
 def read_rows(dataset: Dataset, root: Path) -> Iterator[Row]:
     """Yield the recordings of the dataset that lies in `root`, in order of its tables or names.
 
-    Raises FormatError where nothing there has its layout, and where a table is broken or lacks a column.
+    Raises SourceError where nothing there has its layout, and where a table is broken or lacks a column.
     """
     if not root.is_dir():
-        raise FormatError(f"{root}: no such folder")
+        raise SourceError(f"{root}: no such folder")
     files = _files(dataset, root)
     folds = _speaker_folds(dataset, root, files) if dataset.speaker_folds else {}
     words = {column: _words_in(root, *place) for column, place in dataset.named_in.items()}
@@ -59,7 +59,7 @@ def _files(dataset: Dataset, root: Path) -> list[tuple[Path, dict[str, str]]]:
                 found.append((path, {name: value or "" for name, value in said.groupdict().items()}))
         if found:
             return found
-    raise FormatError(f"{root}: not laid out as {dataset.name} is published: nothing matches {dataset.files[0]}")
+    raise SourceError(f"{root}: not laid out as {dataset.name} is published: nothing matches {dataset.files[0]}")
 
 
 _Fields = dict[str, str]

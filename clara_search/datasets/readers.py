@@ -20,11 +20,11 @@ import pyarrow.parquet
 
 from clara_search.audio.decode import AUDIO_SUFFIXES
 from clara_search.datasets.example import METADATA_FIELDS, ByteRange, Example
-from clara_search.errors import FormatError, first_line
+from clara_search.errors import ClaraError, FormatError, SourceError, first_line
 from clara_search.files.gate import ForeignUri, admit
 from clara_search.files.paths import is_url, key_and_suffix, open_binary, open_cached_copy
 
-OnError = Callable[[FormatError], None]
+OnError = Callable[[ClaraError], None]
 """What is done with an example, or the rest of a file, that cannot be read."""
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -42,14 +42,14 @@ SPLIT_NAMES = {
 """What collections call their splits, in lower case, and what we do; "dev" is tuned on, "eval" reported."""
 
 
-def _raise(error: FormatError) -> None:
+def _raise(error: ClaraError) -> None:
     raise error
 
 
 def read_examples(pattern: str | Path, report: OnError = _raise) -> Iterator[Example]:
     """Yield the examples of every place that `pattern` names, in order of name.
 
-    Raises FormatError where there is none, or one of another kind. What is broken inside is given to `report`, which
+    Raises SourceError where there is none, or one of another kind. What is broken inside is given to `report`, which
     raises it unless something else is asked for, and stepped over.
     """
     for place in expand_pattern(pattern):
@@ -66,19 +66,19 @@ def read_source(place: str, report: OnError = _raise) -> Iterator[Example]:
     elif suffix in MANIFEST_SUFFIXES:
         yield from read_manifest(place, report)
     else:
-        raise FormatError(f"{place}: expected a .tar shard, a {', '.join(MANIFEST_SUFFIXES)} manifest or a folder")
+        raise SourceError(f"{place}: expected a .tar shard, a {', '.join(MANIFEST_SUFFIXES)} manifest or a folder")
 
 
 def expand_pattern(pattern: str | Path) -> list[str]:
-    """Return the places that `pattern` names, in order of name. Raises FormatError where a path has none."""
+    """Return the places that `pattern` names, in order of name. Raises SourceError where a path has none."""
     found: list[str] = []
     for name in _expanded(str(pattern)):
         paths = [name] if is_url(name) else sorted(glob.glob(name, recursive=True))  # noqa: PTH207 - it may be absolute
         if not paths:
-            raise FormatError(f"no file matches {name!r}")
+            raise SourceError(f"no file matches {name!r}")
         found += paths
     if not found:
-        raise FormatError(f"{pattern}: the range is empty, and names nothing")
+        raise SourceError(f"{pattern}: the range is empty, and names nothing")
     return found
 
 
@@ -94,7 +94,7 @@ def _expanded(pattern: str) -> list[str]:
     ]
 
 
-class Unreachable(FormatError):
+class Unreachable(SourceError):
     """A URL that cannot be read now: nothing is known of what it holds."""
 
 
@@ -111,9 +111,9 @@ def read_shard(place: str | Path, report: OnError = _raise) -> Iterator[Example]
             group = next(groups, None)
         except Unreachable:
             raise
-        except FormatError as error:
+        except ClaraError as error:
             behind = f"; all that follows recording {count} is missing" if count else ""
-            report(FormatError(f"{error}{behind}"))
+            report(type(error)(f"{error}{behind}"))
             return
         if group is None:
             return
@@ -285,7 +285,7 @@ def read_folder(folder: Path, report: OnError = _raise) -> Iterator[Example]:
         except FormatError as error:
             report(error)
         except (OSError, UnicodeDecodeError) as error:
-            report(FormatError(f"{text}: cannot be read ({error})"))
+            report(SourceError(f"{text}: cannot be read ({error})"))
         else:
             yield Example(key=path.relative_to(folder).as_posix(), audio=path, **known)
 
@@ -305,12 +305,12 @@ def read_audio_bytes(audio: Path | ByteRange) -> bytes:
 def _opened(place: str | Path) -> BinaryIO:
     try:
         return open_binary(place)
-    except FormatError as error:  # a protocol that nobody speaks here
+    except SourceError as error:  # a protocol that nobody speaks here
         raise Unreachable(str(error)) from error
 
 
-def _unreadable(place: str | Path, error: OSError) -> FormatError:
-    kind = Unreachable if is_url(place) else FormatError
+def _unreadable(place: str | Path, error: OSError) -> SourceError:
+    kind = Unreachable if is_url(place) else SourceError
     why = first_line(error.__cause__ or error)  # fsspec's own error may say no more than the URL
     return kind(f"{place}: cannot be read ({why})")
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
 
-from clara_search.errors import FormatError, first_line
+from clara_search.errors import ClaraError, FormatError, SourceError, first_line
 
 _ATTEMPTS = 3
 """A store that answers with an error is asked again, unless the error says that there is nothing."""
@@ -62,7 +62,7 @@ def split_member(place: str | Path) -> tuple[str, str] | None:
 
 
 def open_binary(place: str | Path) -> BinaryIO:
-    """Open a file or URL to read bytes from. Raises OSError, or FormatError for a protocol that nobody speaks here."""
+    """Open a file or URL to read bytes from. Raises OSError, or SourceError for a protocol that nobody speaks here."""
     if not is_url(place):
         return Path(place).open("rb")
     if (member := split_member(place)) is not None:
@@ -152,10 +152,10 @@ def _asked(place: str | Path, question: Callable[[], T]) -> T:
     for attempt in range(_ATTEMPTS):
         try:
             return question()
-        except (FileNotFoundError, PermissionError, FormatError):
+        except (FileNotFoundError, PermissionError, ClaraError):
             raise
         except (ImportError, ValueError) as error:
-            raise FormatError(f"{place}: cannot be opened ({first_line(error)})") from error
+            raise SourceError(f"{place}: cannot be opened ({first_line(error)})") from error
         except Exception as error:  # each store's client has a tree of exceptions of its own
             if attempt == _ATTEMPTS - 1:
                 raise OSError(None, first_line(error)) from error

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from clara_search.audio.waveform import Waveform
-from clara_search.errors import DeviceError, FormatError, UnknownModel, first_line
+from clara_search.errors import ClaraError, DeviceError, FormatError, UnknownModel, first_line
 from clara_search.models.batching import (
     TEXT_TOKENS_PER_BATCH,
     batch_budget,
@@ -77,7 +77,7 @@ class ClapEncoder:
             self._model: Any = load_clap(folder, self._dtype)
             self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             self._features: Any = ClapFeatureExtractor.from_pretrained(folder, local_files_only=True)
-        except FormatError:
+        except ClaraError:
             raise
         except Exception as error:  # transformers raises nearly anything for a broken folder
             raise FormatError(f"{folder}: not a CLAP model that can be loaded ({first_line(error)})") from error

@@ -7,7 +7,7 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from clara_search.errors import FormatError, UnknownModel, first_line
+from clara_search.errors import SourceError, UnknownModel, first_line
 
 _ID = re.compile(r"(?P<repository>[\w][\w.-]*/[\w][\w.-]*)(@(?P<revision>[\w-][\w.-]*(/[\w-][\w.-]*)*))?")
 
@@ -73,13 +73,13 @@ def list_files_to_push(folder: Path) -> tuple[list[Path], list[Path]]:
     """Return the files of a model folder that `push_model` uploads, and what else lies in it, both sorted.
 
     Raises:
-        FormatError: One of the files is a link, or no file.
+        SourceError: One of the files is a link, or no file.
     """
     there = sorted(folder.iterdir())
     files = [path for path in there if _PUSHED.fullmatch(path.name)]
     for path in files:
         if not stat.S_ISREG(path.lstat().st_mode):
-            raise FormatError(f"{path}: is a link, or no file: only files are pushed; put a copy there")
+            raise SourceError(f"{path}: is a link, or no file: only files are pushed; put a copy there")
     return files, [path for path in there if path not in files]
 
 

@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from clara_search.errors import ClaraError
+from clara_search.errors import ConfigError
 
 _LOOPBACK_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Off, Ray's processes listen on 127.0.0.1: the default of two systems, and on the others all interfaces are."""
@@ -51,7 +51,9 @@ def private_cluster() -> Iterator[dict[str, Any]]:
 def check_private(address: str) -> None:
     """Raise ClaraError where a cluster that was started listens at an `address` that others reach."""
     if not ipaddress.ip_address(address).is_loopback:
-        raise ClaraError(f"this version of Ray listens at {address}, where others reach it: start a cluster, --address")
+        raise ConfigError(
+            f"this version of Ray listens at {address}, where others reach it: start a cluster, --address"
+        )
 
 
 def _read_token_again() -> None:

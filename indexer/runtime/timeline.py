@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from clara_search.errors import ClaraError
+from clara_search.errors import MissingDependency, OutputError
 from indexer.runtime.timers import StageTimers
 
 _COLOURS = {"list": "#9aa5b1", "decode": "#3b82b6", "encode": "#d9822b", "write": "#5a9e6f"}
@@ -16,7 +16,7 @@ def require_matplotlib() -> Any:
     try:
         import matplotlib as installed
     except ImportError as error:
-        raise ClaraError("--profile draws with matplotlib: pip install 'clara-search[profile]'") from error
+        raise MissingDependency("--profile draws with matplotlib: pip install 'clara-search[profile]'") from error
     installed.use("Agg")
     from matplotlib import pyplot
 
@@ -45,6 +45,6 @@ def draw_timeline(clocks: StageTimers, seconds: float, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=120)
     except (OSError, ValueError) as error:
-        raise ClaraError(f"{path}: the picture cannot be written ({error})") from error
+        raise OutputError(f"{path}: the picture cannot be written ({error})") from error
     finally:
         pyplot.close(figure)

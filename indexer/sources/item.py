@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from clara_search.audio.decode import load_audio
 from clara_search.audio.resample import resample
-from clara_search.errors import AudioError, FormatError
+from clara_search.errors import AudioError, FormatError, SourceError
 from clara_search.files.paths import FileStat, NamedBytes, is_url, open_binary
 from clara_search.files.redact import redact, without_credentials
 
@@ -172,7 +172,10 @@ def suffix_of(place: str) -> str:
 
 
 def text_lines(place: str | Path) -> Iterator[str]:
-    """Yield the lines of a UTF-8 file, line ends included. Raises FormatError with the line that is not UTF-8."""
+    """Yield the lines of a UTF-8 file, line ends included.
+
+    Raises FormatError with the line that is not UTF-8, SourceError where the file cannot be read.
+    """
     try:
         with open_binary(place) as file:
             for number, raw in enumerate(file, start=1):
@@ -181,7 +184,7 @@ def text_lines(place: str | Path) -> Iterator[str]:
                 except UnicodeDecodeError as error:
                     raise FormatError(f"{place}, line {number}: not UTF-8 ({error.reason})") from error
     except OSError as error:
-        raise FormatError(f"{place}: {error.strerror or error}") from error
+        raise SourceError(f"{place}: {error.strerror or error}") from error
 
 
 def content_hash(content: bytes) -> str:

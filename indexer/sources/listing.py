@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from clara_search.audio.decode import AUDIO_SUFFIXES
 from clara_search.datasets.readers import expand_pattern
-from clara_search.errors import FormatError
+from clara_search.errors import FormatError, SourceError
 from clara_search.files.gate import ForeignUri, RefusedUri, admit, admit_listed
 from clara_search.files.paths import is_url, normalize_path, resolve_filesystem, stat_from_info
 from indexer.sources import manifest as manifests
@@ -70,7 +70,8 @@ ALL = Selection()
 def survey(sources: Sequence[Source], selection: Selection = ALL) -> Survey:
     """Count the items of `sources` and type their columns, reading every local manifest to its end.
 
-    Raises FormatError, with file and line, where a source is missing or broken: before any work is spent on it.
+    Raises SourceError for a source that is missing and FormatError, with file and line, for one that is broken: before
+    any work is spent on it.
     """
     count: int | None = 0
     columns = dict[str, ColumnType]()
@@ -87,7 +88,7 @@ def list_items(sources: Sequence[Source], selection: Selection = ALL) -> Iterato
 
     Of a folder come the files with an audio suffix, sorted; hidden ones are left out, and symbolic links unless they
     are to be followed. A text file gives one item per line that is not blank, a manifest one per row, a shard one per
-    example. Raises FormatError as `survey` does.
+    example. Raises as `survey` does.
     """
     for source in resolve_sources(sources):
         yield from _items(source, selection)
@@ -118,7 +119,7 @@ def _remote_matches(pattern: str) -> list[str]:
     filesystem, path = resolve_filesystem(pattern)
     found = sorted(filesystem.glob(path))
     if not found:
-        raise FormatError(f"no file matches {pattern!r}")
+        raise SourceError(f"no file matches {pattern!r}")
     protocol = pattern.partition("://")[0]
     root = _with_protocol(protocol, path[: path.index("*")].rpartition("/")[0])
     return [admit_listed(root, _with_protocol(protocol, name)) for name in found]
@@ -171,12 +172,12 @@ def _items(source: str | Recording | Item, selection: Selection) -> Iterator[Ite
         yield from _remote_folder(source, selection)
     else:
         kinds = ", ".join(sorted(MANIFEST_SUFFIXES | TEXT_SUFFIXES | SHARD_SUFFIXES))
-        raise FormatError(f"{_existing(source)}: neither a folder, nor audio, nor a text file or manifest ({kinds})")
+        raise SourceError(f"{_existing(source)}: neither a folder, nor audio, nor a text file or manifest ({kinds})")
 
 
 def _existing(place: str) -> str:
     if not is_url(place) and not Path(place).exists():
-        raise FormatError(f"{place}: no such file or folder")
+        raise SourceError(f"{place}: no such file or folder")
     return place
 
 
@@ -247,9 +248,9 @@ def _remote_folder(url: str, selection: Selection) -> Iterator[Item]:
                     uri = _with_protocol(protocol, path)
                     yield _remote_recording(url, _with_protocol(protocol, root), uri, files[name])
     except (OSError, NotImplementedError) as error:
-        raise FormatError(f"{url}: cannot be listed ({error})") from error
+        raise SourceError(f"{url}: cannot be listed ({error})") from error
     if not found:
-        raise FormatError(f"{url}: no recordings found")
+        raise SourceError(f"{url}: no recordings found")
 
 
 def _remote_recording(url: str, root: str, uri: str, info: Mapping[str, Any]) -> Item:

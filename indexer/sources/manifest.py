@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Literal, cast, get_args
 
-from clara_search.errors import FormatError
+from clara_search.errors import ConfigError, FormatError
 from clara_search.files.gate import ForeignUri, admit
 from clara_search.files.paths import FileStat, stat_file
 from indexer.sources.arrow import COLUMNAR_SUFFIXES, read_arrow_rows
@@ -29,7 +29,9 @@ _WIDTH = {kind: width for width, kind in enumerate(get_args(ColumnType))}
 
 
 def survey(place: str, text_column: str | None = None) -> Survey:
-    """Read the manifest to its end: count its rows and type its further columns. Raises FormatError if it is broken.
+    """Read the manifest to its end: count its rows and type its further columns.
+
+    Raises FormatError if it is broken, ConfigError where it has no column `text_column`.
 
     In CSV and TSV, where all is text, a column of plain numbers counts as numbers; "007" is none.
     """
@@ -49,7 +51,7 @@ def survey(place: str, text_column: str | None = None) -> Survey:
         raise FormatError(f"{place}: holds no rows")
     listed = ", ".join(sorted(names))
     if text_column is not None and text_column not in names:
-        raise FormatError(f"{place}: has no column '{text_column}' (it has {listed})")
+        raise ConfigError(f"{place}: has no column '{text_column}' (it has {listed})")
     if not names & {"path", "url", "audio", text_column or "text"}:
         raise FormatError(f"{place}: has neither a 'path' nor a 'text' column (it has {listed}); see --text-column")
     return Survey(count, columns)
@@ -123,7 +125,7 @@ def _check_names(place: str, row: Row, text_column: str | None) -> None:
         if not name or name.startswith("_") or "." in name or "`" in name:
             raise FormatError(f"{where} cannot be a column of a table: no leading '_', no '.' and no '`', please")
     if text_column not in (None, "text") and "text" in row.values:
-        raise FormatError(f"{place}: has a column 'text' beside --text-column '{text_column}': rename or drop it")
+        raise ConfigError(f"{place}: has a column 'text' beside --text-column '{text_column}': rename or drop it")
 
 
 def type_of(value: Any) -> ColumnType:

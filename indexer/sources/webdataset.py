@@ -8,7 +8,7 @@ from typing import Any
 
 from clara_search.audio.decode import AUDIO_SUFFIXES
 from clara_search.datasets.readers import Member, group_members
-from clara_search.errors import FormatError
+from clara_search.errors import FormatError, SourceError
 from clara_search.files.paths import FileStat, is_url, stat_file
 from indexer.sources.item import ByteRange, ColumnType, Content, InMemoryBytes, Item, Survey
 from indexer.sources.manifest import RESERVED_COLUMNS, item_of, type_of, wider_type
@@ -39,7 +39,7 @@ def items(place: str, text_column: str | None = None) -> Iterator[Item]:
     try:
         for number, (key, members) in enumerate(group_members(place, skip), start=1):
             yield _item(place, number, key, members, status, text_column or "text")
-    except FormatError as error:
+    except (FormatError, SourceError) as error:
         here = f"{place}#L{number + 1}"
         yield Item(place, "text", here, number + 1, problem=str(error).removeprefix(f"{place}: "))
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from clara_search.errors import FormatError
+from clara_search.errors import SourceError
 from clara_search.files.gate import ForeignUri
 from clara_search.files.paths import is_url, normalize_path
 from clara_search.files.redact import without_credentials
@@ -31,10 +31,10 @@ class PruneScope:
         return ", ".join(sorted(self._files | set(self._folders)))
 
     def check(self) -> None:
-        """Raise FormatError where a folder is no longer there, or another one is: what was unmounted has no files."""
+        """Raise SourceError where a folder is no longer there, or another one is: what was unmounted has no files."""
         for folder, identity in self._folders.items():
             if _identity(folder) != identity:
-                raise FormatError(
+                raise SourceError(
                     f"{folder}: is no longer there (unmounted?); when it is back, the same command goes on"
                 )
 
@@ -44,7 +44,7 @@ class PruneScope:
         """Yield the entries of what is no longer in the sources: what `was_seen` does not know by its key.
 
         Of a folder that is what lies in it no longer, of a manifest or a text file what it no longer lists. Raises
-        FormatError where a folder of which there are entries is empty, that is, not in `listed` (None: not asked).
+        SourceError where a folder of which there are entries is empty, that is, not in `listed` (None: not asked).
         """
         for entry in ledger.scan():
             if was_seen(entry.key):
@@ -54,7 +54,7 @@ class PruneScope:
             elif self.is_gone_from_folder(entry.file):
                 for folder in self._folders:
                     if listed is not None and folder not in listed and entry.file.startswith(f"{folder}{os.sep}"):
-                        raise FormatError(
+                        raise SourceError(
                             f"{folder}: has no recordings now (not mounted?), so nothing of it is removed; to give its "
                             "rows up, name the folder that it lies in"
                         )

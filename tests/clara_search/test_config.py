@@ -1,7 +1,7 @@
 import pytest
 
 from clara_search.config import from_mapping
-from clara_search.errors import FormatError
+from clara_search.errors import ConfigError
 from clara_search.models.clara.towers import AudioTowerConfig, ClaraConfig
 
 
@@ -25,7 +25,7 @@ def test_nested_tables_and_lists_become_dataclasses_and_tuples() -> None:
     ],
 )
 def test_what_is_wrong_is_named(values: dict[str, object], message: str) -> None:
-    with pytest.raises(FormatError, match=message):
+    with pytest.raises(ConfigError, match=message):
         from_mapping(ClaraConfig, values, "x")
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pytest
 
 from clara_search.audio.decode import load_audio
-from clara_search.errors import DatabaseError, FormatError
+from clara_search.errors import DatabaseError, FormatError, SourceError
 from clara_search.store.database import Database
 from indexer.decode import prefetch as decoding
 from indexer.decode.prefetch import DecodeConfig, prefetch_items
@@ -93,7 +93,7 @@ def test_a_folder_that_vanishes_ends_the_run_and_loses_no_row(
             return super().encode_audio(waveforms)
 
     monkeypatch.setattr(decoding, "_MOST_FILES_AHEAD", 4)
-    with pytest.raises(FormatError, match=r"is no longer there \(unmounted\?\)"):
+    with pytest.raises(SourceError, match=r"is no longer there \(unmounted\?\)"):
         index([many], database, Unmounting(), prune=True)
     assert database.table().count() == 100
     away.rename(many)
@@ -106,7 +106,7 @@ def test_pruning_takes_an_empty_folder_for_one_that_is_not_mounted(
     index([many], database, ToneEncoder())
     for path in many.iterdir():
         path.unlink()
-    with pytest.raises(FormatError, match="has no recordings now"):
+    with pytest.raises(SourceError, match="has no recordings now"):
         index([many], database, ToneEncoder(), prune=True)
     assert database.table().count() == 100
     write_tone(tmp_path / "other.wav")

@@ -12,7 +12,7 @@ import pytest
 
 from clara_search.audio.decode import load_audio
 from clara_search.audio.windows import crop, window_spans
-from clara_search.errors import AudioError, DatabaseError, EncoderMismatch, FormatError
+from clara_search.errors import AudioError, ConfigError, DatabaseError, EncoderMismatch, FormatError, SourceError
 from clara_search.store.database import Database
 from indexer.embed import batches as embedding
 from indexer.ledger.failures import failures
@@ -298,13 +298,13 @@ def test_another_encoder_or_other_windows_are_refused(
         index([recordings], database, encoder, window_s=10)
     with pytest.raises(EncoderMismatch, match="'corpus' was built by tone"):
         index([recordings], database, ToneEncoder(version="2"))
-    with pytest.raises(FormatError, match="hop"):
+    with pytest.raises(ConfigError, match="hop"):
         index([recordings], database, encoder, table="other", window_s=2, hop_s=3)
 
 
 def test_an_empty_folder_is_an_error(tmp_path: Path, database: Database, encoder: ToneEncoder) -> None:
     (tmp_path / "nothing").mkdir()
-    with pytest.raises(FormatError, match="nothing: no recordings found"):
+    with pytest.raises(SourceError, match="nothing: no recordings found"):
         index([tmp_path / "nothing"], database, encoder)
 
 
@@ -392,5 +392,5 @@ def test_a_pipe_is_stepped_over(recordings: Path, database: Database, encoder: T
 
 
 def test_windows_that_leave_gaps_are_refused(recordings: Path, database: Database, encoder: ToneEncoder) -> None:
-    with pytest.raises(FormatError, match="need 0 < hop <= window"):
+    with pytest.raises(ConfigError, match="need 0 < hop <= window"):
         index([recordings], database, encoder, hop_s=20.0)

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 import soundfile
 
-from clara_search.errors import FormatError
+from clara_search.errors import FormatError, SourceError
 from clara_search.store.database import Database
 from indexer.ledger.failures import failures
 from indexer.pipeline import index
@@ -186,7 +186,7 @@ def test_patterns_name_what_matches_and_a_file_may_have_their_letters(tmp_path: 
     assert names(listed(tmp_path / "**" / "*.wav")) == ["1.wav", "[3].wav", "2.wav"]
     assert names(listed(tmp_path / "a" / "[3].wav")) == ["[3].wav"]
     assert len(listed(f"{tmp_path}/train-{{00..01}}.tar")) == 2
-    with pytest.raises(FormatError, match="no file matches"):
+    with pytest.raises(SourceError, match="no file matches"):
         listed(tmp_path / "*.mp3")
 
 
@@ -274,5 +274,5 @@ def test_a_bucket_gives_the_rows_and_vectors_of_the_same_folder(
     bucket.invalidate_cache()
     fsspec.filesystem("s3").invalidate_cache()
     assert index(sources, tmp_path / "remote", again, prune=True).removed == 1
-    with pytest.raises(FormatError, match="s3://nowhere"):
+    with pytest.raises(SourceError, match="s3://nowhere"):
         index(["s3://nowhere/in"], tmp_path / "none", again)

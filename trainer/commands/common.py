@@ -33,7 +33,7 @@ def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def load_settings(
     recipe: Path, sources: tuple[str, ...], overrides: tuple[str, ...], run: Path | None
 ) -> tuple[Recipe, Path]:
-    """Return what the options of `recipe_options` say. Raises FormatError as `load_recipe` does.
+    """Return what the options of `recipe_options` say. Raises as `load_recipe` does.
 
     A recipe comes from others as manifests do: of the URLs that it names itself, only those that the gate admits.
     """

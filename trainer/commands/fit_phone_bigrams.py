@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import torch
 
-from clara_search.errors import FormatError
+from clara_search.errors import SourceError
 from clara_search.models.clara.checkpoint import save_model
 from trainer.commands.common import load_settings, recipe_options
 from trainer.data.text_split import normalize_text
@@ -33,7 +33,7 @@ def pairs_command(
     model, corpus, phones = ready.module.model.eval(), ready.corpus, ready.aids.phones
     spoken = [(i, said) for i in ready.sides.train if phones is not None and (said := phones.of(corpus.examples[i]))]
     if not spoken:
-        raise FormatError("none of the recordings to train on has phones")
+        raise SourceError("none of the recordings to train on has phones")
     indices = [index for index, _ in spoken]
     heard = audio_bigrams(model, corpus, indices, settings.data.max_audio_s)
     texts = [normalize_text(corpus.examples[index].text) for index in indices]

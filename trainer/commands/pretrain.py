@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from clara_search.errors import ClaraError
+from clara_search.errors import MissingDependency
 from trainer.commands.common import load_settings, recipe_options
 from trainer.config.recipe import to_toml
 
@@ -37,7 +37,7 @@ def pretrain_command(
         from trainer.pretraining.callbacks import Stopped, zero_shots
         from trainer.pretraining.run import check_machine, prepare, pretrain
     except ModuleNotFoundError as error:
-        raise ClaraError(f"training needs {error.name}: pip install -e '.[train]'") from error
+        raise MissingDependency(f"training needs {error.name}: pip install -e '.[train]'") from error
     if not dry_run:
         try:
             click.echo(pretrain(settings, folder, max_minutes))

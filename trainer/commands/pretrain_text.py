@@ -9,7 +9,7 @@ import click
 import numpy as np
 import torch
 
-from clara_search.errors import FormatError
+from clara_search.errors import ConfigError
 from clara_search.models.clara.checkpoint import save_model
 from clara_search.models.clara.towers import Clara
 from trainer.commands.common import load_settings, recipe_options
@@ -60,7 +60,7 @@ def read_command(
     towers = load_towers(settings.towers)
     tokenizer = first_tokenizer(settings, towers)
     if tokenizer is None:
-        raise FormatError("reading needs a tokenizer: name one as tokenizer.path, or a model as towers.begin")
+        raise ConfigError("reading needs a tokenizer: name one as tokenizer.path, or a model as towers.begin")
     settings = replace(settings, model=resolve_config(settings, towers))
     if keep and not (settings.data.sources and settings.towers.begin):
         raise click.UsageError("--keep needs --data, and a model as towers.begin")

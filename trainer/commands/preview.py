@@ -9,7 +9,7 @@ import click
 import numpy as np
 import soundfile
 
-from clara_search.errors import ClaraError
+from clara_search.errors import MissingDependency
 from clara_search.files.atomic import make_folder
 from trainer.commands.common import load_settings, recipe_options
 
@@ -36,7 +36,7 @@ def hear_command(
         from trainer.data.dataset import PairDataset
         from trainer.pretraining.run import Loaders, prepare
     except ModuleNotFoundError as error:
-        raise ClaraError(f"this needs {error.name}: pip install -e '.[train]'") from error
+        raise MissingDependency(f"this needs {error.name}: pip install -e '.[train]'") from error
     make_folder(out)
     mpl.use("Agg")
     from matplotlib import pyplot as plt

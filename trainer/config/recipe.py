@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from clara_search.config import Between, check_bounds, from_mapping
-from clara_search.errors import FormatError
+from clara_search.errors import ConfigError, FormatError, SourceError
 from clara_search.models.clara.towers import ClaraConfig
 from trainer.config.augmentation import AugmentConfig
 from trainer.config.captions import CaptionConfig
@@ -64,18 +64,19 @@ class Recipe:
 def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
     """Read `path`, or the bundled recipe of that name, with `overrides` such as "optim.epochs=2".
 
-    Raises FormatError, naming file and key, for what is missing, unknown or of another type.
+    Raises ConfigError, naming file and key, for a setting that is missing, unknown or of another type; else as
+    `bundled_file` and the reading of a TOML file do.
     """
     found = bundled_file(path)
     values = read_toml(found)
     if "name" not in values and not any(override.strip().startswith("name=") for override in overrides):
-        raise FormatError(f'{found}: no recipe without a name: begin it with name = "..."')
+        raise ConfigError(f'{found}: no recipe without a name: begin it with name = "..."')
     for override in overrides:
         apply_override(values, override)
     preset = values.get("preset")
     if preset:
         if not isinstance(preset, str) or preset not in PRESETS:
-            raise FormatError(f"{found}: no preset {preset!r}; there are {', '.join(sorted(PRESETS))}")
+            raise ConfigError(f"{found}: no preset {preset!r}; there are {', '.join(sorted(PRESETS))}")
         changes = values.get("model", {})
         if isinstance(changes, Mapping):
             values["model"] = _merged(dataclasses.asdict(PRESETS[preset]), changes)
@@ -83,11 +84,11 @@ def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Return the settings in a TOML file. Raises FormatError where it cannot be read or is no TOML."""
+    """Return the settings in a TOML file. Raises SourceError where it cannot be read, FormatError for no TOML."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise FormatError(f"{path}: cannot be read ({error.strerror})") from error
+        raise SourceError(f"{path}: cannot be read ({error.strerror})") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FormatError(f"{path}: broken TOML ({error})") from error
 
@@ -95,14 +96,14 @@ def read_toml(path: Path) -> dict[str, Any]:
 def bundled_file(path: str | Path, folder: Path = RECIPES) -> Path:
     """Return `path` where there is such a file, or for a bare name, or recipes/NAME, that of `folder`.
 
-    Raises FormatError, naming those there are of that kind, for neither.
+    Raises SourceError, naming those there are of that kind, for neither.
     """
     found = Path(path)
     if not found.is_file() and found.parent in (Path(), Path("recipes"), Path("trainer/recipes")):
         found = folder / found.name
     if not found.is_file():
         others = ", ".join(sorted(p.name for p in folder.glob(f"*{Path(path).suffix or '.toml'}")))
-        raise FormatError(f"{path}: no such file; there are {others}")
+        raise SourceError(f"{path}: no such file; there are {others}")
     return found
 
 
@@ -145,7 +146,7 @@ def _merged(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def apply_override(values: dict[str, Any], override: str) -> None:
-    """Set what "path.to.key=value" says, value as in TOML or else a text. Raises FormatError for another form."""
+    """Set what "path.to.key=value" says, value as in TOML or else a text. Raises ConfigError for another form."""
     key, equals, literal = override.partition("=")
     try:
         value = tomllib.loads(f"value = {literal}")["value"] if equals else None
@@ -153,9 +154,9 @@ def apply_override(values: dict[str, Any], override: str) -> None:
         value = literal
     *path, last = key.strip().split(".")
     if not equals or not last:
-        raise FormatError(f"--set {override}: expected key=value")
+        raise ConfigError(f"--set {override}: expected key=value")
     for part in path:
         values = values.setdefault(part, {})
         if not isinstance(values, dict):
-            raise FormatError(f"--set {override}: {part} is no table of settings")
+            raise ConfigError(f"--set {override}: {part} is no table of settings")
     values[last] = value

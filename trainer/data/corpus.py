@@ -27,7 +27,7 @@ from clara_search.audio.decode import AUDIO_SUFFIXES, load_audio
 from clara_search.audio.waveform import Waveform
 from clara_search.datasets.example import ByteRange, Example
 from clara_search.datasets.readers import MANIFEST_SUFFIXES, expand_pattern, read_member, read_source
-from clara_search.errors import AudioError, FormatError
+from clara_search.errors import AudioError, SourceError
 from clara_search.files.atomic import atomic_path, atomic_write_text, make_folder
 
 log = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ def load_corpus(patterns: Sequence[str], sample_rate: int, cache: Path, decode: 
 
     What cannot be read is left out, and listed in the folder with the reason. The list is made anew when the patterns,
     the rate, or the name, size or time of any file that it depends on change, and where it is damaged. Raises
-    FormatError where nothing can be read, or a URL cannot be reached.
+    SourceError where nothing can be read, or a URL cannot be reached.
     """
     places = _places(patterns)
     folder = make_folder(cache / _cache_key(places, sample_rate, decode))
@@ -147,7 +147,7 @@ class _Read(NamedTuple):
 
 
 def _list_into(folder: Path, places: Sequence[str], sample_rate: int, decode: bool) -> None:
-    """Write the list of `places`, whole or not at all. Raises FormatError where there is nothing to list."""
+    """Write the list of `places`, whole or not at all. Raises SourceError where there is nothing to list."""
     problems: list[str] = []
     count = 0
 
@@ -181,7 +181,7 @@ def _list_into(folder: Path, places: Sequence[str], sample_rate: int, decode: bo
         atomic_write_text(folder / _PROBLEMS, "".join(f"{problem}\n" for problem in problems))
         if not count:
             why = f"{folder / _PROBLEMS} says why" if problems else f"{', '.join(places)}: there is none"
-            raise FormatError(f"no recording can be read; {why}")
+            raise SourceError(f"no recording can be read; {why}")
         rows.write(json.dumps({"recordings": count}) + "\n")
     if problems:
         log.warning("%d recordings or rests of files were left out: see %s", len(problems), folder / _PROBLEMS)

@@ -19,7 +19,7 @@ from clara_search.audio.decode import load_audio
 from clara_search.cpu import core_count
 from clara_search.datasets.dataset import Dataset
 from clara_search.datasets.layouts import Row, read_rows
-from clara_search.errors import AudioError, FormatError
+from clara_search.errors import AudioError, OutputError, SourceError
 from clara_search.files.atomic import atomic_path
 from trainer.data.corpus import bounded_map
 
@@ -41,8 +41,8 @@ def prepare(dataset: Dataset, source: Path, out: Path, rate: int = 16000, worker
     """Bring the recordings of `dataset`, published in `source`, to mono FLAC of `rate` Hz in `out`, and list them.
 
     What was made before of a file of the same size and time is kept. The manifest is written last, whole. Raises
-    FormatError where `source` is not laid out as declared, where nothing in it can be used, and where `out` cannot be
-    written.
+    SourceError where `source` is not laid out as declared or nothing in it can be used, and OutputError where `out`
+    cannot be written.
     """
     rows = list(read_rows(dataset, source))
     try:
@@ -69,10 +69,10 @@ def prepare(dataset: Dataset, source: Path, out: Path, rate: int = 16000, worker
                 listed.append({"path": target, **row.columns, "duration_s": entry["duration_s"]})
         _write_lines(out / LEFT_OUT, problems)
         if not listed:
-            raise FormatError(f"{source}: no recording of {dataset.name} can be used; {out / LEFT_OUT} says why")
+            raise SourceError(f"{source}: no recording of {dataset.name} can be used; {out / LEFT_OUT} says why")
         _write_manifest(out / MANIFEST, listed, dataset)
     except OSError as error:
-        raise FormatError(f"{out}: cannot be written ({error.strerror or error})") from error
+        raise OutputError(f"{out}: cannot be written ({error.strerror or error})") from error
     return Summary(out / MANIFEST, len(listed), made, len(problems))
 
 

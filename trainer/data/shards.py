@@ -20,7 +20,7 @@ from clara_search.audio.decode import load_audio
 from clara_search.audio.waveform import Waveform
 from clara_search.datasets.example import METADATA_FIELDS, Example
 from clara_search.datasets.readers import read_examples
-from clara_search.errors import AudioError, FormatError
+from clara_search.errors import AudioError, ConfigError, FormatError, OutputError, SourceError
 from clara_search.files.atomic import atomic_write_text, make_folder
 from trainer.data.corpus import bounded_map
 from trainer.data.tar_writer import add_member, open_shard
@@ -34,11 +34,11 @@ def write_shards(manifest: str, out: Path, per_shard: int, rate: int, suffix: st
     """Write `out`/00000.tar, 00001.tar, ... and return how many there are, and how many recordings were left out.
 
     Each holds what `per_shard` examples of `manifest` gave, in order. `out`/shards.json knows which those were, so that
-    a shard is written again only where they, or their files, changed. Raises FormatError for a folder whose shards were
-    made with other settings, or holds others, and where there is nothing to write.
+    a shard is written again only where they, or their files, changed. Raises OutputError for a folder whose shards were
+    made with other settings, or holds others, and SourceError where there is nothing to write.
     """
     if suffix == "opus" and rate not in OPUS_RATES:
-        raise FormatError(f"Opus has no rate of {rate} Hz, only {', '.join(map(str, OPUS_RATES))}")
+        raise ConfigError(f"Opus has no rate of {rate} Hz, only {', '.join(map(str, OPUS_RATES))}")
     settings = {"manifest": manifest, "per_shard": per_shard, "rate": rate, "format": suffix}
     record = make_folder(out) / "shards.json"
     before = _written_before(record, settings)
@@ -63,11 +63,11 @@ def write_shards(manifest: str, out: Path, per_shard: int, rate: int, suffix: st
     if not clips:
         why = f"; {out / 'left-out.txt'} says why" if lines else ": it names none"
         _remove(out, before | known)
-        raise FormatError(f"{manifest}: no recording can be written{why}")
+        raise SourceError(f"{manifest}: no recording can be written{why}")
     _remove(out, before.keys() - known.keys())
     atomic_write_text(record, json.dumps({**settings, "shards": known}) + "\n")
     if others := sorted(path.name for path in out.glob("*.tar") if path.name not in known):
-        raise FormatError(f"{out / others[0]}: not of these shards, and trained on with them: move it away")
+        raise OutputError(f"{out / others[0]}: not of these shards, and trained on with them: move it away")
     return len(known), len(lines)
 
 
@@ -86,7 +86,7 @@ def _written_before(path: Path, settings: dict[str, Any]) -> dict[str, dict[str,
     except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise FormatError(f"{path}: cannot be read ({error}); take another folder, or remove it") from error
     if before != settings:
-        raise FormatError(f"{path.parent} holds shards made with other settings: {before}")
+        raise OutputError(f"{path.parent} holds shards made with other settings: {before}")
     if not isinstance(shards, dict) or not all(_SHARD_NAME.fullmatch(name) for name in shards):
         raise FormatError(f"{path}: lists other files than shards; take another folder, or remove it")
     return shards

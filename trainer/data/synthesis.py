@@ -100,7 +100,7 @@ def _renditions(text: str, language: str, count: int, seed: list[int], label: st
 def write_shard(samples: Iterable[SpokenWord], path: Path, source: str = "espeak_digits") -> int:
     """Write a WebDataset tar of KEY.opus (16 kHz mono) and KEY.json pairs to `path`; return the number of pairs.
 
-    The same samples give the same names and metadata. Raises FormatError where it cannot be written.
+    The same samples give the same names and metadata. Raises OutputError where it cannot be written.
     """
     count = 0
     with open_shard(path) as tar:

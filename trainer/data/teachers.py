@@ -23,7 +23,7 @@ from clara_search.audio.mel import MelConfig, log_mel
 from clara_search.audio.waveform import Waveform
 from clara_search.cpu import core_count
 from clara_search.datasets.example import Example
-from clara_search.errors import FormatError, UnknownModel, first_line
+from clara_search.errors import ConfigError, FormatError, UnknownModel, first_line
 from clara_search.files.atomic import atomic_path
 from clara_search.models.state_dict import summarize
 
@@ -150,7 +150,7 @@ def frames_of(samples: int) -> int:
 def compute_teacher_frames(teacher: Path, recordings: Recordings) -> TeacherFrames:
     """Return what the model in folder `teacher` hears in `recordings`; computed once, going on where it stopped."""
     if recordings.sample_rate != _MEL.sample_rate:
-        raise FormatError(f"{teacher}: Whisper hears {_MEL.sample_rate} Hz, the model {recordings.sample_rate} Hz")
+        raise ConfigError(f"{teacher}: Whisper hears {_MEL.sample_rate} Hz, the model {recordings.sample_rate} Hz")
     folder = recordings.folder / f"heard-{_digest(teacher)}"
     folder.mkdir(parents=True, exist_ok=True)
     groups = [

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from clara_search.audio.windows import DEFAULT_HOP_S, DEFAULT_WINDOW_S
 from clara_search.datasets.labelled import Clip
-from clara_search.errors import FormatError
+from clara_search.errors import OutputError
 from clara_search.models.base import Embeddings, Encoder
 from clara_search.models.batching import choose_device
 from clara_search.models.registry import describe_model, load_encoder
@@ -75,12 +75,12 @@ def embed_clips(
 
     A recording longer than a window has the mean over its windows, brought back to unit norm. What cannot be read,
     decoded or embedded is left out, with its reason; so is, where texts are asked for, a clip without any. Raises
-    FormatError where `folder` cannot be written or holds vectors that are broken.
+    OutputError where `folder` cannot be written or holds vectors that are broken.
     """
     try:
         return _embed_clips(clips, model, folder, texts, (window_s, hop_s))
     except OSError as error:  # what a recording's own file raises is among its problems
-        raise FormatError(f"{folder}: the cache cannot be used ({error.strerror or error})") from error
+        raise OutputError(f"{folder}: the cache cannot be used ({error.strerror or error})") from error
 
 
 def _embed_clips(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clara_search.errors import ClaraError, FormatError
+from clara_search.errors import ConfigError, FormatError, MissingDependency
 from trainer.phones.g2p import text_to_phones
 
 SHARES: Mapping[str, float] = {
@@ -52,13 +52,13 @@ def sample_pronunciations(count: int, seed: int = 0, shares: Mapping[str, float]
     try:
         from wordfreq import get_frequency_dict
     except ImportError as error:
-        raise ClaraError("drawing texts needs wordfreq: pip install -e '.[train]'") from error
+        raise MissingDependency("drawing texts needs wordfreq: pip install -e '.[train]'") from error
     rng = np.random.default_rng(seed)
     for language, share in shares.items():
         try:
             frequencies = get_frequency_dict(language)
         except LookupError as error:
-            raise ClaraError(f"wordfreq has no words of the language {language!r}") from error
+            raise ConfigError(f"wordfreq has no words of the language {language!r}") from error
         words = [word for word in sorted(frequencies, key=lambda w: (-frequencies[w], w)) if _is_word(word)][:WORDS]
         weights = np.array([frequencies[word] for word in words]) ** _FLATTENING
         bounds = np.cumsum(weights) / weights.sum()

@@ -13,7 +13,7 @@ import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping
 
 from clara_search.audio.mel import log_mel
-from clara_search.errors import ClaraError, FormatError
+from clara_search.errors import ClaraError, ConfigError
 from clara_search.models.clara.towers import Clara
 from clara_search.text.tokenizer import Tokenizer
 from trainer.config.recipe import Recipe
@@ -149,7 +149,7 @@ class ZeroShot(Callback):
         self._labels = sorted({str(corpus.examples[index].label) for index in self._indices})
         if len(self._labels) < 2:
             held = f"only {self._labels[0]!r}" if self._labels else "none"
-            raise FormatError(f"run.zero_shot: {name} needs recordings of two labels or more, and has {held}")
+            raise ConfigError(f"run.zero_shot: {name} needs recordings of two labels or more, and has {held}")
 
     def on_validation_epoch_end(self, _trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Embed, compare, log."""
@@ -170,11 +170,11 @@ class ZeroShot(Callback):
 
 
 def zero_shots(recipe: Recipe, tokenizer: Tokenizer, cache: Path) -> list[ZeroShot]:
-    """Return a ZeroShot for each place of `run.zero_shot`. Raises FormatError for one without labels to tell apart."""
+    """Return a ZeroShot for each place of `run.zero_shot`. Raises ConfigError for one without labels to tell apart."""
     places = recipe.run.zero_shot
     names = [Path(place).stem for place in places]
     if twice := [name for name in names if names.count(name) > 1]:
-        raise FormatError(f"run.zero_shot: two places are called {twice[0]!r}, which is what their scores are called")
+        raise ConfigError(f"run.zero_shot: two places are called {twice[0]!r}, which is what their scores are called")
     corpora = [load_corpus([place], recipe.model.mel.sample_rate, cache) for place in places]
     return [
         ZeroShot(name, corpus, tokenizer, recipe.data.max_audio_s) for name, corpus in zip(names, corpora, strict=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from clara_search.datasets.example import Example
-from clara_search.errors import FormatError
+from clara_search.errors import ConfigError
 from clara_search.files.atomic import atomic_path
 from clara_search.models.clara.checkpoint import TOKENIZER_FILE, load_model, read_weights
 from clara_search.models.clara.towers import Clara, ClaraConfig
@@ -35,7 +35,7 @@ def load_towers(config: TowersConfig) -> Towers:
 def resolve_config(recipe: Recipe, towers: Towers) -> ClaraConfig:
     """Return the configuration of the model to train: that of the recipe, with the towers it takes from others.
 
-    Raises FormatError for towers of different dimensions, and for losses that ask for what is not there.
+    Raises ConfigError for towers of different dimensions, and for losses that ask for what is not there.
     """
     config = replace(recipe.model, name=recipe.name)
     for name, (model, _) in towers.items():
@@ -45,14 +45,14 @@ def resolve_config(recipe: Recipe, towers: Towers) -> ClaraConfig:
             config = replace(config, text=model.config.text, dim=model.config.dim)
     for name, (model, _) in towers.items():
         if model.config.dim != config.dim:
-            raise FormatError(f"the {name} tower has {model.config.dim} dimensions, the other {config.dim}")
+            raise ConfigError(f"the {name} tower has {model.config.dim} dimensions, the other {config.dim}")
     if (recipe.phones.weight or recipe.phones.text_weight) and config.phone_head is None:
-        raise FormatError("phones.weight asks for phones, and the model has none: name them in model.phone_head.phones")
+        raise ConfigError("phones.weight asks for phones, and the model has none: name them in model.phone_head.phones")
     for name, place in (("teacher.text", recipe.teacher.text), ("captions.generator", recipe.captions.generator)):
         if place and not Path(place).is_dir():
-            raise FormatError(f"{name}: there is no folder {place}")
+            raise ConfigError(f"{name}: there is no folder {place}")
     if max(recipe.loss.prefixes, default=0) > config.dim:
-        raise FormatError(f"loss.prefixes holds {max(recipe.loss.prefixes)}, and the model has {config.dim} dimensions")
+        raise ConfigError(f"loss.prefixes holds {max(recipe.loss.prefixes)}, and the model has {config.dim} dimensions")
     return config
 
 
@@ -105,5 +105,5 @@ def learn_tokenizer(recipe: Recipe, trained: Sequence[Example], path: Path | Non
 
 def _fitting(tokenizer: Tokenizer, recipe: Recipe, path: Path) -> Tokenizer:
     if tokenizer.vocab_size > recipe.model.text.vocab_size:
-        raise FormatError(f"{path}: has {tokenizer.vocab_size} tokens, the model {recipe.model.text.vocab_size}")
+        raise ConfigError(f"{path}: has {tokenizer.vocab_size} tokens, the model {recipe.model.text.vocab_size}")
     return tokenizer

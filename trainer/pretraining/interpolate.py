@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from clara_search.errors import FormatError
+from clara_search.errors import ConfigError
 from clara_search.models.clara.checkpoint import load_model, save_model
 from clara_search.models.registry import find_model
 
@@ -16,11 +16,11 @@ from clara_search.models.registry import find_model
 def interpolate(first: str, second: str, share: float, folder: Path) -> None:
     """Write the model that lies `share` of the way from `first` to `second`, names or folders, to `folder`.
 
-    Raises FormatError for models of different configurations or tokenizers.
+    Raises ConfigError for models of different configurations or tokenizers.
     """
     (model, tokenizer), (other, others) = load_model(find_model(first)), load_model(find_model(second))
     if model.config != other.config or tokenizer.vocab_size != others.vocab_size:
-        raise FormatError(f"{first} and {second} are not of one kind: they have no mean")
+        raise ConfigError(f"{first} and {second} are not of one kind: they have no mean")
     reached = other.state_dict()
     mean = {name: weights.lerp(reached[name], share) for name, weights in model.state_dict().items()}
     model.load_state_dict(mean)

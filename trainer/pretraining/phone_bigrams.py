@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm, trange
 
 from clara_search.audio.mel import log_mel
-from clara_search.errors import FormatError
+from clara_search.errors import ConfigError
 from clara_search.models.batching import padding_mask
 from clara_search.models.clara.phone_head import PhoneHead, expected_phone_bigrams
 from clara_search.models.clara.towers import Clara
@@ -86,5 +86,5 @@ def fit_bigram_projection(
 
 def _spoken(model: Clara) -> PhoneHead:
     if model.phone_head is None:
-        raise FormatError("the model has no model.phone_head: there are no pairs of phones to fit")
+        raise ConfigError("the model has no model.phone_head: there are no pairs of phones to fit")
     return model.phone_head

@@ -17,7 +17,7 @@ import torch
 from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, LearningRateMonitor, TQDMProgressBar
 from pytorch_lightning.loggers import CSVLogger, Logger
 
-from clara_search.errors import FormatError
+from clara_search.errors import ConfigError, SourceError
 from clara_search.files.atomic import atomic_write_text, make_folder
 from clara_search.models.clara.checkpoint import CARD_FILE, save_model
 from clara_search.models.clara.encoder import ClaraEncoder
@@ -65,7 +65,7 @@ def pretrain(recipe: Recipe, run: Path, max_minutes: float | None = None) -> Pat
 
     A run that was stopped goes on behind its last checkpoint when it is called again, as if it had not been. The
     weights kept are those with the best mAP@10 on held-out texts; the scores are of the stored weights. Raises Stopped
-    when it is asked to stop, TrainingError for a loss that is not finite, and FormatError for a folder that another
+    when it is asked to stop, TrainingError for a loss that is not finite, and OutputError for a folder that another
     process trains in, or that was begun with another recipe.
     """
     check_machine(recipe)
@@ -83,12 +83,12 @@ def pretrain(recipe: Recipe, run: Path, max_minutes: float | None = None) -> Pat
 def prepare(recipe: Recipe, run: Path, rehearse: bool = False) -> Prepared:
     """List and split the recordings, build tokenizer and model; to `rehearse`, without teachers and nothing in `run`.
 
-    What is decoded is kept in the folder `cache` beside `run`. Raises FormatError for recordings or settings that give
-    nothing to train on.
+    What is decoded is kept in the folder `cache` beside `run`. Raises ConfigError for settings, and SourceError
+    for recordings, that give nothing to train on.
     """
     data, teacher = recipe.data, recipe.teacher
     if not data.sources:
-        raise FormatError("nothing to train on: name shards or manifests with --data, or as data.sources")
+        raise ConfigError("nothing to train on: name shards or manifests with --data, or as data.sources")
     towers = load_towers(recipe.towers)
     recipe = replace(recipe, model=resolve_config(recipe, towers))
     corpus = load_corpus(data.sources, recipe.model.mel.sample_rate, make_folder(run.parent / "cache"), data.decode)
@@ -99,7 +99,7 @@ def prepare(recipe: Recipe, run: Path, rehearse: bool = False) -> Prepared:
         sides = split_corpus(corpus, data, load_evaluation(recipe.evaluation).digits)
         for name, side in (("train", sides.train), ("valid", sides.valid)):
             if not side:
-                raise FormatError(f"none of the {len(corpus)} recordings is on the {name} side")
+                raise SourceError(f"none of the {len(corpus)} recordings is on the {name} side")
         present = {name for i in sides.train for name in (corpus.examples[i].source, corpus.examples[i].kind)}
         if strange := sorted(data.weights.keys() - present):
             log.warning("data.weights: nothing that is trained on has the source or kind %s", ", ".join(strange))
@@ -142,14 +142,14 @@ class Loaders(pl.LightningDataModule):
         """Return the order of what is trained on."""
         ready, data = self.ready, self.ready.recipe.data
         if data.batch_size % self._world:
-            raise FormatError(f"data.batch_size {data.batch_size} cannot be divided by {self._world} processes")
+            raise ConfigError(f"data.batch_size {data.batch_size} cannot be divided by {self._world} processes")
         train = ready.sides.train
         weights = sampling_weights(ready.corpus, train, data.weights)
         sampler = LengthBucketSampler(
             ready.corpus, train, data.batch_size, ready.recipe.seed, True, weights, self._rank, self._world
         )
         if len(sampler) == 0:
-            raise FormatError(f"{len(train)} recordings to train on do not fill a batch of {data.batch_size}")
+            raise SourceError(f"{len(train)} recordings to train on do not fill a batch of {data.batch_size}")
         return sampler
 
     def _pairs(self, indices: list[int], training: bool) -> PairDataset:
@@ -206,7 +206,7 @@ def _fit(ready: Prepared, run: Path, max_minutes: float | None) -> pl.Trainer:
 
 
 def check_machine(recipe: Recipe) -> None:
-    """Raise FormatError for what `run` asks of this machine and it does not have, as training would."""
+    """Raise ConfigError for what `run` asks of this machine and it does not have, as training would."""
     with tempfile.TemporaryDirectory() as nowhere:
         new_trainer(recipe, loggers=_all_loggers(recipe, Path(nowhere)))
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import trange
 
-from clara_search.errors import FormatError
+from clara_search.errors import ConfigError
 from clara_search.models.clara.checkpoint import load_model
 from clara_search.models.clara.phone_head import BLANK, PhoneHead
 from clara_search.models.clara.towers import Clara
@@ -79,11 +79,11 @@ def pretrain_text(
 
     Those vectors are of phones in `model.phone_head`, of which only what reads them is trained. There are always new
     texts, so nothing is dropped out. The last `HELD_OUT` readings, or a tenth of fewer, are the others: each text has
-    to find what it says among them. Texts that are `kept` go on having the vectors they had. Raises FormatError for a
+    to find what it says among them. Texts that are `kept` go on having the vectors they had. Raises ConfigError for a
     model without phones.
     """
     if model.phone_head is None or model.config.phone_head is None:
-        raise FormatError("the recipe has no model.phone_head: there are no phones to learn")
+        raise ConfigError("the recipe has no model.phone_head: there are no phones to learn")
     spoken, inventory = model.phone_head, model.config.phone_head.phones
     told = [(reading, said) for reading in readings if (said := phone_indices(reading.phones, inventory))]
     reads = spoken.token_classifier

@@ -17,7 +17,7 @@ from torch import Tensor
 from clara_search.audio.windows import DEFAULT_HOP_S, DEFAULT_WINDOW_S
 from clara_search.classification.head import MIN_HOP_S, Head, HeadConfig
 from clara_search.datasets.labelled import Clip, check_column, read_clips
-from clara_search.errors import FormatError
+from clara_search.errors import ClaraError, SourceError
 from clara_search.models.registry import DEFAULT_MODEL
 from trainer.embeddings.cache import ClipEmbeddings, EncoderSpec, embed_clips
 from trainer.probing.fit import Examples, fit, monitored
@@ -128,7 +128,7 @@ def gather(config: ProbeConfig, model: EncoderSpec, cache: Path) -> LabelledSet:
     Raises FormatError for a label column that is not there, one that leaves nothing to tell apart, and a split that is
     empty.
     """
-    problems: list[FormatError] = []
+    problems: list[ClaraError] = []
     clips = read_clips(config.data, problems.append)
     for problem in problems[:_TOLD]:
         log.warning("left out: %s", problem)
@@ -147,7 +147,7 @@ def assemble(config: ProbeConfig, found: Sequence[Clip], model: EncoderSpec, cac
         check_column(clips, "text", config.data)
     vectors = embed_clips(clips, model, cache, texts, config.window_s, config.hop_s)
     if not vectors.kept:
-        raise FormatError(f"{config.data}: no clip can be used ({vectors.problems[0]})")
+        raise SourceError(f"{config.data}: no clip can be used ({vectors.problems[0]})")
     clips = [clips[index] for index in vectors.kept]
     tasks = build_targets(clips, config.labels, config.multi_label, config.least, config.data)
     return _divided(clips, vectors, tasks, config)
@@ -175,7 +175,7 @@ def _divided(clips: list[Clip], vectors: ClipEmbeddings, tasks: TargetColumns, c
 def _check_trained(column: str, target: Tensor, fold: Fold, config: ProbeConfig) -> None:
     trained = int(target.any(dim=0).sum()) if target.ndim == 2 else len(set(target[target != UNKNOWN].tolist()))
     if trained < (1 if config.multi_label else 2):
-        raise FormatError(
+        raise SourceError(
             f"{config.data}: of column {column!r} fewer than two labels are trained on where {fold.name} is tested"
         )
 

@@ -19,7 +19,7 @@ from clara_search.audio.mel import log_mel
 from clara_search.audio.windows import Window, crop, window_spans
 from clara_search.classification.head import Dense, Head, HeadConfig
 from clara_search.datasets.readers import read_audio_bytes
-from clara_search.errors import FormatError
+from clara_search.errors import ConfigError
 from clara_search.models.batching import choose_device, length_batches, padding_mask
 from clara_search.models.clara.checkpoint import fingerprint, load_model, save_model
 from clara_search.models.clara.towers import Clara
@@ -63,7 +63,7 @@ class LowRank(nn.Module):
 def unfreeze(model: Clara, what: str, text: bool, audio: bool = True) -> list[nn.Module]:
     """Let `what` ("last:N", "lora", "lora:RANK", "all") of the towers in use be trained, and nothing else.
 
-    Returns the modules that hold it, which are to be in training mode. Raises FormatError for what is none of these, or
+    Returns the modules that hold it, which are to be in training mode. Raises ConfigError for what is none of these, or
     more layers than there are.
     """
     model.requires_grad_(requires_grad=False)
@@ -84,14 +84,14 @@ def unfreeze(model: Clara, what: str, text: bool, audio: bool = True) -> list[nn
         towers.append((list(said.layers.layers), ends, said))  # type: ignore[arg-type]
     asked = re.fullmatch(r"(all)|last:(\d+)|lora(?::(\d+))?", what)
     if asked is None:
-        raise FormatError(f"cannot unfreeze {what!r}: say none, last:N, lora, lora:RANK or all")
+        raise ConfigError(f"cannot unfreeze {what!r}: say none, last:N, lora, lora:RANK or all")
     if asked.group(1):
         chosen = [module for _, ends, tower in towers for module in (tower, ends[-1])]
     elif asked.group(2):
         count = int(asked.group(2))
         for layers, _, _ in towers:
             if count > len(layers):
-                raise FormatError(f"cannot unfreeze the last {count} layers of a tower that has {len(layers)}")
+                raise ConfigError(f"cannot unfreeze the last {count} layers of a tower that has {len(layers)}")
         chosen = [module for layers, ends, _ in towers for module in (*layers[len(layers) - count :], *ends)]
     else:
         return [_low_rank(tower, int(asked.group(3) or 8)) for _, _, tower in towers]
@@ -126,10 +126,10 @@ class Finetuner:
 
     def __init__(self, config: ProbeConfig) -> None:
         if config.fit.head not in ("linear", "mlp") or config.fit.inputs == "late":
-            raise FormatError("an encoder is trained below one linear or mlp head: not below knn, logistic or late")
+            raise ConfigError("an encoder is trained below one linear or mlp head: not below knn, logistic or late")
         self._folder = find_model(config.model)
         if model_type(self._folder) != "clara":
-            raise FormatError(f"{config.model}: only CLARA models can be unfrozen")
+            raise ConfigError(f"{config.model}: only CLARA models can be unfrozen")
         unfreeze(load_model(self._folder)[0], config.unfreeze, config.fit.inputs != "audio")  # refuses early
         self._config = config
         self._device = choose_device(None)

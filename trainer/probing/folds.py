@@ -8,7 +8,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 
 from clara_search.datasets.labelled import Clip
-from clara_search.errors import FormatError
+from clara_search.errors import SourceError
 
 VALID_SHARE = 0.1
 """Of what is trained on, where nothing is declared to tune on."""
@@ -42,7 +42,7 @@ def make_folds(clips: Sequence[Clip], contents: Sequence[str], folds: int, where
 
     Declared splits come first, then declared folds (each is tested once, the next one tuned on, none reshuffled). Where
     there are neither, `folds` folds are made in which no speaker stands in two. Of a recording that is tested, no copy
-    is trained or tuned on. Raises FormatError for a split that is empty and for folds that cannot be.
+    is trained or tuned on. Raises SourceError for a split that is empty and for folds that cannot be.
     """
     if any(clip.split for clip in clips):
         division = _declared_splits(clips, where)
@@ -50,7 +50,7 @@ def make_folds(clips: Sequence[Clip], contents: Sequence[str], folds: int, where
         declared = [clip.value("fold") for clip in clips]
         if any(declared):
             if not all(declared):
-                raise FormatError(f"{where}: {declared.count(None)} clips are in no fold, the others are")
+                raise SourceError(f"{where}: {declared.count(None)} clips are in no fold, the others are")
             division = _cross_validated("declared folds", [str(fold) for fold in declared], clips, where)
         else:
             division = _made_folds(clips, contents, folds, where)
@@ -75,7 +75,7 @@ def _declared_splits(clips: Sequence[Clip], where: object) -> FoldPlan:
     for side in ("train", "test"):
         if not sides[side]:
             found = ", ".join(f"{name} {len(indices)}" for name, indices in sides.items())
-            raise FormatError(f"{where}: the split '{side}' is empty (of clips that can be used: {found})")
+            raise SourceError(f"{where}: the split '{side}' is empty (of clips that can be used: {found})")
     fold = Fold("test", sides["train"], sides["valid"], sides["test"])
     if not fold.valid:
         fold = _with_validation(fold, clips, where)
@@ -87,7 +87,7 @@ def _made_folds(clips: Sequence[Clip], contents: Sequence[str], folds: int, wher
     groups, kind = _groups(clips, contents)
     sizes = Counter(groups)
     if len(sizes) < 2:
-        raise FormatError(f"{where}: declares neither splits nor folds, and all clips are of one {kind.split('-')[0]}")
+        raise SourceError(f"{where}: declares neither splits nor folds, and all clips are of one {kind.split('-')[0]}")
     loads = [0] * min(folds, len(sizes))
     fold_of: dict[str, str] = {}
     for group, size in sorted(sizes.items(), key=lambda item: (-item[1], _spread(item[0]))):
@@ -113,7 +113,7 @@ def _groups(clips: Sequence[Clip], contents: Sequence[str]) -> tuple[list[str], 
 def _cross_validated(kind: str, fold_of: Sequence[str], clips: Sequence[Clip], where: object) -> FoldPlan:
     names = sorted(set(fold_of), key=lambda name: (len(name), name))
     if len(names) < 2:
-        raise FormatError(f"{where}: all clips that can be used are in fold {names[0]}; at least two are needed")
+        raise SourceError(f"{where}: all clips that can be used are in fold {names[0]}; at least two are needed")
     made = []
     for place, name in enumerate(names):
         tuned = names[(place + 1) % len(names)] if len(names) > 2 else None
@@ -142,7 +142,7 @@ def _with_validation(fold: Fold, clips: Sequence[Clip], where: object) -> Fold:
             break
     train = [index for index, group in zip(fold.train, groups, strict=True) if group not in taken]
     if not train:
-        raise FormatError(f"{where}: too few clips to train and to tune on")
+        raise SourceError(f"{where}: too few clips to train and to tune on")
     return replace(fold, train=train, valid=[i for i, group in zip(fold.train, groups, strict=True) if group in taken])
 
 

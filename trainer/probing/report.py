@@ -10,7 +10,7 @@ from torch import Tensor
 
 from clara_search.datasets.declarations import same_source
 from clara_search.datasets.labelled import Clip
-from clara_search.errors import FormatError
+from clara_search.errors import SourceError
 from clara_search.metrics.classification import (
     BOOTSTRAP_SAMPLES,
     ClassScores,
@@ -43,7 +43,7 @@ def scores_of(
     known = (expected != UNKNOWN).numpy()
     truth, named = expected.numpy()[known], probabilities.argmax(axis=1)[known]
     if not len(truth):
-        raise FormatError(f"no clip of the test side has a label in column {column!r}")
+        raise SourceError(f"no clip of the test side has a label in column {column!r}")
     seen = np.bincount(trained[trained != UNKNOWN].numpy(), minlength=len(classes))
     scores = score_single_label(truth, named, len(classes), int(seen.argmax()), resamplings)
     support = np.bincount(truth, minlength=len(classes))

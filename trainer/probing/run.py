@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clara_search.classification.head import ENCODER_FOLDER, save_head
-from clara_search.errors import DatabaseError, FormatError
+from clara_search.errors import DatabaseError, OutputError
 from clara_search.files import confined
 from clara_search.files.atomic import atomic_write_text
 from clara_search.models.clara.checkpoint import MODEL_FILES
@@ -78,7 +78,7 @@ def _probe(config: ProbeConfig, run: Path, cache: Path) -> dict[str, Any]:
         save_head(run / "head", outcome.head)
         _write(run, facts, outcome.history)
     except OSError as error:
-        raise FormatError(f"{run}: cannot be written ({error.strerror or error})") from error
+        raise OutputError(f"{run}: cannot be written ({error.strerror or error})") from error
     tracked.finish(facts)
     return facts
 
@@ -151,7 +151,7 @@ class Tracked:
 
 
 def _remove_encoder(run: Path, folder: Path) -> None:
-    """Remove the encoder of an earlier run in the same folder. Raises FormatError where anything else lies there."""
+    """Remove the encoder of an earlier run in the same folder. Raises OutputError where anything else lies there."""
     if not folder.exists():
         return
     try:
@@ -159,9 +159,9 @@ def _remove_encoder(run: Path, folder: Path) -> None:
         if not others:
             confined.remove_folder(run, folder)
     except DatabaseError as error:
-        raise FormatError(str(error)) from error
+        raise OutputError(str(error)) from error
     if others:
-        raise FormatError(f"{folder}: holds more than the encoder of an earlier run: move it away")
+        raise OutputError(f"{folder}: holds more than the encoder of an earlier run: move it away")
 
 
 def _write(run: Path, facts: Mapping[str, Any], history: list[dict[str, float]]) -> None:

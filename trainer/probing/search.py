@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from clara_search.classification.head import Head, HeadConfig
-from clara_search.errors import ClaraError, FormatError
+from clara_search.errors import ConfigError, MissingDependency
 from trainer.probing.experiment import Fitter, LabelledSet, Predictor
 from trainer.probing.folds import Fold
 from trainer.probing.sgd import FitConfig, History, OnEpoch, is_improvement
@@ -22,14 +22,14 @@ def search_settings(fitter: Fitter, trials: int) -> Fitter:
     try:
         import optuna
     except ModuleNotFoundError as error:
-        raise ClaraError("a search for settings needs optuna: pip install -e '.[probe]'") from error
+        raise MissingDependency("a search for settings needs optuna: pip install -e '.[probe]'") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
     def fit(
         config: FitConfig, shape: HeadConfig, labelled: LabelledSet, fold: Fold, report: OnEpoch
     ) -> tuple[Head, History, Predictor]:
         if config.head not in ("linear", "mlp"):
-            raise FormatError(f"a {config.head} head chooses its own settings: trials are for linear and mlp")
+            raise ConfigError(f"a {config.head} head chooses its own settings: trials are for linear and mlp")
         best: dict[str, float] | None = None
         kept: tuple[Head, History, Predictor] | None = None
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from clara_search.datasets.labelled import Clip
-from clara_search.errors import FormatError
+from clara_search.errors import ConfigError
 from trainer.probing.sgd import UNKNOWN
 
 
@@ -40,7 +40,7 @@ def build_targets(
 ) -> TargetColumns:
     """Return the labels in `columns` of `clips`; one that fewer than `least` clips have is left out.
 
-    Raises FormatError for a column of which fewer than two labels remain.
+    Raises ConfigError for a column of which fewer than two labels remain.
     """
     classes: dict[str, tuple[str, ...]] = {}
     targets: list[Tensor] = []
@@ -51,7 +51,7 @@ def build_targets(
         rare[column] = {label: count for label, count in sorted(counts.items()) if count < least}
         kept = tuple(sorted(set(counts) - set(rare[column])))
         if len(kept) < (1 if multi_label else 2):
-            raise FormatError(
+            raise ConfigError(
                 f"{where}: column {column!r} leaves nothing to tell apart: {_listed(counts)} "
                 f"(a label needs {least} clips)"
             )

@@ -11,7 +11,7 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from clara_search.errors import FormatError, first_line
+from clara_search.errors import FormatError, OutputError, SourceError, first_line
 from clara_search.files.atomic import atomic_path
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside the one that it replaces, which goes only when the new one is on the disk."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write `checkpoint`. Raises FormatError, saying which of them is left, where it cannot be written."""
+        """Write `checkpoint`. Raises OutputError, saying which of them is left, where it cannot be written."""
         try:
             with atomic_path(Path(path)) as partial:
                 try:
@@ -33,9 +33,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                         torch.save(checkpoint, file)
                 except RuntimeError as error:  # how torch words a disk that is full
                     raise OSError(first_line(error)) from error
-        except FormatError as error:
+        except OutputError as error:
             kept = newest_checkpoint(Path(path).parent)
-            raise FormatError(
+            raise OutputError(
                 f"{error}; " + (f"the last good one is {kept}" if kept else "there is none yet")
             ) from error
 
@@ -102,7 +102,7 @@ def best_checkpoint(folder: Path) -> Path:
         return folder / BEST
     found = resume_checkpoint(folder)
     if found is None:
-        raise FormatError(f"{folder}: no checkpoint was stored")
+        raise SourceError(f"{folder}: no checkpoint was stored")
     log.warning("%s is not there, or cannot be read: the model is that of %s", folder / BEST, found)
     return found
 

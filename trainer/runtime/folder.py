@@ -11,7 +11,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from clara_search.errors import FormatError
+from clara_search.errors import ConfigError, OutputError
 from clara_search.files.atomic import atomic_write_text, make_folder
 from trainer.config.recipe import Recipe, load_recipe, to_toml
 
@@ -23,7 +23,7 @@ _FREE = ("run.", "data.workers", "data.decode", "loss.chunk")
 
 @contextmanager
 def run_lock(run: Path) -> Iterator[None]:
-    """Hold the run folder, for the process that leads. Raises FormatError where another run holds it."""
+    """Hold the run folder, for the process that leads. Raises OutputError where another run holds it."""
     lock = FileLock(make_folder(run) / "run.lock", timeout=0)
     if not _leads():
         yield
@@ -31,9 +31,9 @@ def run_lock(run: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        raise FormatError(f"{run}: another process trains there; wait for it, or take another --run") from None
+        raise OutputError(f"{run}: another process trains there; wait for it, or take another --run") from None
     except OSError as error:
-        raise FormatError(f"{run}: cannot be written ({error.strerror})") from error
+        raise OutputError(f"{run}: cannot be written ({error.strerror})") from error
     try:
         yield
     finally:
@@ -63,14 +63,14 @@ def check_recipe_unchanged(run: Path, recipe: Recipe, tokenizer: Path) -> None:
 
 
 def check_same(before: Recipe, now: Recipe, path: Path) -> None:
-    """Raise FormatError, naming the first setting in which `now` differs from `before` of `path`, if it may not."""
+    """Raise ConfigError, naming the first setting in which `now` differs from `before` of `path`, if it may not."""
     old, new = (dict(_flat(dataclasses.asdict(recipe))) for recipe in (before, now))
     for key in {**old, **new}:
         if old.get(key) == new.get(key) or key == "preset" or key.startswith(_FREE):
             continue
         if key == "optim.epochs" and now.optim.epochs > before.optim.epochs:
             continue
-        raise FormatError(
+        raise ConfigError(
             f"{key} is {new.get(key)!r}, and was {old.get(key)!r} when this run began ({path}): "
             "set it so again, or take another --run"
         )

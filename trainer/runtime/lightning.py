@@ -13,7 +13,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 from torch import nn
 
-from clara_search.errors import ClaraError, FormatError, first_line
+from clara_search.errors import ClaraError, ConfigError, first_line
 from clara_search.models.clara.layers import LatentBlock
 from trainer.config.recipe import Recipe
 from trainer.runtime.checkpoints import AtomicCheckpointIO
@@ -21,17 +21,17 @@ from trainer.runtime.checkpoints import AtomicCheckpointIO
 
 @contextmanager
 def one_line_errors(what: str) -> Iterator[None]:
-    """Turn whatever another library raises at the settings `what` into FormatError, with its first line."""
+    """Turn whatever another library raises at the settings `what` into ConfigError, with its first line."""
     try:
         yield
     except ClaraError:
         raise
     except Exception as error:  # Lightning and what it loads refuse a setting with nearly anything
-        raise FormatError(f"{what}: {first_line(error)}") from error
+        raise ConfigError(f"{what}: {first_line(error)}") from error
 
 
 def new_trainer(recipe: Recipe, callbacks: Sequence[Callback] = (), loggers: Sequence[Logger] = ()) -> pl.Trainer:
-    """Return a trainer for `recipe`. Raises FormatError for what this machine or Lightning does not have."""
+    """Return a trainer for `recipe`. Raises ConfigError for what this machine or Lightning does not have."""
     config = recipe.run
     asked = f"run.accelerator={config.accelerator!r}, strategy={config.strategy!r}, precision={config.precision!r}"
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # what devices there are, and advertisements

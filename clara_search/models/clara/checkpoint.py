@@ -17,8 +17,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from clara_search.config import from_mapping
-from clara_search.errors import FormatError, first_line
+from clara_search.config import from_file
+from clara_search.errors import ClaraError, FormatError, OutputError, first_line
 from clara_search.models.clara.towers import Clara, ClaraConfig
 from clara_search.models.state_dict import summarize
 from clara_search.text.tokenizer import Tokenizer
@@ -34,13 +34,13 @@ MODEL_FILES = (WEIGHTS_FILE, TOKENIZER_FILE, CARD_FILE, CONFIG_FILE)
 def save_model(folder: Path, model: Clara, tokenizer: Tokenizer, card: str, dtype: torch.dtype = torch.float16) -> None:
     """Write a model folder. Weights are stored as `dtype`; they are computed with in float32.
 
-    All files are written beside `folder` before the first takes its place in it. Raises FormatError where they cannot
+    All files are written beside `folder` before the first takes its place in it. Raises OutputError where they cannot
     be, and for weights that `dtype` cannot hold.
     """
     config = {"model_type": MODEL_TYPE, "format_version": FORMAT_VERSION, **dataclasses.asdict(model.config)}
     weights = {name: tensor.detach().to(dtype, copy=True).contiguous() for name, tensor in model.state_dict().items()}
     if broken := [name for name, tensor in weights.items() if not tensor.isfinite().all()]:
-        raise FormatError(f"{folder}: {broken[0]} is not finite as {dtype}: not written")
+        raise OutputError(f"{folder}: {broken[0]} is not finite as {dtype}: not written")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as place:
@@ -51,10 +51,10 @@ def save_model(folder: Path, model: Clara, tokenizer: Tokenizer, card: str, dtyp
             (partial / CARD_FILE).write_text(card, encoding="utf-8")
             for name in MODEL_FILES:
                 (partial / name).replace(folder / name)
-    except FormatError:
+    except ClaraError:
         raise
     except Exception as error:  # safetensors and tokenizers have exceptions of their own for a full disk
-        raise FormatError(f"{folder}: the model cannot be written there ({first_line(error)})") from error
+        raise OutputError(f"{folder}: the model cannot be written there ({first_line(error)})") from error
 
 
 def load_model(folder: Path) -> tuple[Clara, Tokenizer]:
@@ -160,7 +160,7 @@ def read_config(folder: Path) -> ClaraConfig:
     version = values.pop("format_version", None)
     if version != FORMAT_VERSION:
         raise FormatError(f"{path}: format version {version}, this release reads {FORMAT_VERSION}")
-    return from_mapping(ClaraConfig, values, str(path))
+    return from_file(ClaraConfig, values, path)
 
 
 def fingerprint(folder: Path) -> str:

@@ -13,8 +13,8 @@ from zipfile import is_zipfile
 
 import torch
 
-from clara_search.config import from_mapping
-from clara_search.errors import FormatError, first_line
+from clara_search.config import from_file
+from clara_search.errors import FormatError, OutputError, SourceError, first_line
 from clara_search.models.clara.checkpoint import WEIGHTS_FILE, assemble, save_model, update_from_file
 from clara_search.models.clara.released_names import name_of_released
 from clara_search.models.clara.released_tokenizer import (
@@ -62,8 +62,8 @@ def convert(
     """Write the released checkpoint `path` as a model folder, called `name` (by default as the file is), and return it.
 
     `vocabulary` and `transformers_version` are those of `released_tokenizer`, whose choice of merges the folder's
-    `tokenizer.json` keeps; the rest is as in `load_released`. Raises FormatError as both do, and for a vocabulary that
-    does not fit the checkpoint.
+    `tokenizer.json` keeps; the rest is as in `load_released`. Raises as both do, FormatError for a vocabulary that does
+    not fit the checkpoint, and OutputError where `folder` cannot be written or holds other files.
     """
     model = load_released(path, sample_rate)
     model.config = replace(model.config, name=name or path.stem)
@@ -74,7 +74,7 @@ def convert(
             f"{tokenizer.vocab_size}: not a checkpoint that was trained with it"
         )
     if folder.is_dir() and any(folder.iterdir()) and not (folder / WEIGHTS_FILE).is_file():
-        raise FormatError(f"{folder}: holds other files, and no model that could be replaced")
+        raise OutputError(f"{folder}: holds other files, and no model that could be replaced")
     save_model(folder, model, tokenizer, _card(model, path, transformers_version), dtype)
     return model
 
@@ -85,13 +85,13 @@ def load_released(path: Path, sample_rate: int = RELEASED_SAMPLE_RATE) -> Clara:
     `sample_rate` is the rate in Hz that the model was trained at, which the checkpoint does not say. Nothing but
     tensors and plain values is ever unpickled. What DistributedDataParallel, torch.compile and the like add to names
     is stripped, and that is logged. Raises FormatError, naming it, for a tensor that is missing, extra or of another
-    shape, and for the checkpoint of a probe.
+    shape, and for the checkpoint of a probe; SourceError where there is no such file.
     """
     try:
         # Mapped, the states of the optimizer, two thirds of a file, are never read; torch maps archives only.
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
     except FileNotFoundError as error:
-        raise FormatError(f"{path}: there is no such file") from error
+        raise SourceError(f"{path}: there is no such file") from error
     except pickle.UnpicklingError as error:  # torch's own words go on about loading it unsafely
         foreign = re.search(r"GLOBAL (\S+)", str(error))
         holds = f"it holds {foreign.group(1)}" if foreign else "it is damaged, or holds something else"
@@ -144,7 +144,7 @@ def _released_config(parameters: Mapping[str, Any], path: Path, sample_rate: int
         }
     except KeyError as error:
         raise FormatError(f"{path}: its hyper_parameters lack {error}") from error
-    return from_mapping(ClaraConfig, values, str(path))
+    return from_file(ClaraConfig, values, path)
 
 
 def _refuse_probe(parameters: Mapping[str, Any], state: Mapping[str, torch.Tensor], path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Literal
 
 import tokenizers
 
-from clara_search.errors import FormatError
+from clara_search.errors import FormatError, MissingDependency, SourceError
 from clara_search.text.languages import CLARA_LANGUAGES
 from clara_search.text.tokenizer import NO_SPEECH, SPEECH, Tokenizer
 
@@ -50,7 +50,9 @@ def released_tokenizer(
             space with a "t": " the" is two tokens there, and one under 5.
 
     Raises:
-        FormatError: the file is missing, or has another content than Whisper's.
+        FormatError: The file has another content than Whisper's.
+        MissingDependency: No file is named, and openai-whisper is not installed.
+        SourceError: The file cannot be read.
     """
     ranks = _read_ranks(vocabulary or _installed_vocabulary())
     merges = [(_letters(left), _letters(right)) for left, right in _merges(ranks)]
@@ -69,7 +71,7 @@ def _installed_vocabulary() -> Path:
     spec = find_spec("whisper")
     path = Path(spec.origin).parent / "assets" / "multilingual.tiktoken" if spec and spec.origin else None
     if path is None or not path.is_file():
-        raise FormatError(
+        raise MissingDependency(
             "the released tokenizer is built from Whisper's vocabulary: pip install 'clara-search[convert]', or name "
             "the file multilingual.tiktoken of the openai/whisper repository with --vocabulary"
         )
@@ -85,7 +87,7 @@ def _read_ranks(path: Path) -> dict[bytes, int]:
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:
-        raise FormatError(f"{path}: cannot be read ({error.strerror})") from error
+        raise SourceError(f"{path}: cannot be read ({error.strerror})") from error
     digest = hashlib.sha256(b"".join(line + b"\n" for line in lines)).hexdigest()
     if digest != VOCABULARY_SHA256:
         raise FormatError(

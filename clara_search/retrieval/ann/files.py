@@ -15,7 +15,7 @@ from typing import Annotated
 
 import pyarrow as pa
 
-from clara_search.config import Between, check_bounds, from_mapping
+from clara_search.config import Between, check_bounds, from_file
 from clara_search.errors import DatabaseError, FormatError
 from clara_search.files import confined
 from clara_search.retrieval.ann.base import AnnBackend
@@ -148,7 +148,7 @@ def _parse_meta(table: Table, meta_json: bytes) -> AnnMeta:
             raise FormatError("it is no table of settings")
         if (version := values.get("format_version", FORMAT_VERSION)) != FORMAT_VERSION:
             raise DatabaseError(f"the ANN index of table '{table.name}' has format {version!r}; {_REMEDY}")
-        return from_mapping(AnnMeta, values, META_FILE)
+        return from_file(AnnMeta, values, META_FILE)
     except (ValueError, RecursionError, FormatError) as error:
         message = f"the ANN index of table '{table.name}' has a broken {META_FILE} ({error}); {_REMEDY}"
         raise DatabaseError(message) from error

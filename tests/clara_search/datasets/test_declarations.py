@@ -5,7 +5,7 @@ import pytest
 from clara_search.datasets.declarations import DATASETS, find_dataset, same_source
 from clara_search.datasets.labelled import read_clips
 from clara_search.datasets.layouts import read_rows
-from clara_search.errors import FormatError
+from clara_search.errors import ConfigError, FormatError, SourceError
 from tests.clara_search.datasets.published import MELD_HEADER, PUBLISHED
 from tests.helpers import write_tone
 
@@ -55,14 +55,14 @@ def test_meld_may_have_a_folder_a_split(tmp_path: Path) -> None:
 
 
 def test_what_is_not_there_or_laid_out_otherwise_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FormatError, match="no such folder"):
+    with pytest.raises(SourceError, match="no such folder"):
         list(read_rows(DATASETS["meld"], tmp_path / "none"))
-    with pytest.raises(FormatError, match="not laid out as meld"):
+    with pytest.raises(SourceError, match="not laid out as meld"):
         list(read_rows(DATASETS["meld"], tmp_path))
     (tmp_path / "train_sent_emo.csv").write_text("Utterance,Dialogue_ID,Utterance_ID\nHi,0,0\n")
     with pytest.raises(FormatError, match=r"no column 'Speaker'; it has .*Utterance"):
         list(read_rows(DATASETS["meld"], tmp_path))
-    with pytest.raises(FormatError, match=r"no dataset 'melt'; there are meld, ravdess"):
+    with pytest.raises(ConfigError, match=r"no dataset 'melt'; there are meld, ravdess"):
         find_dataset("melt")
 
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from clara_search.datasets.readers import expand_pattern, read_examples
-from clara_search.errors import FormatError
+from clara_search.errors import FormatError, SourceError
 
 
 def shard(path: Path, members: dict[str, bytes]) -> Path:
@@ -66,7 +66,7 @@ def test_a_broken_shard_is_named(members: dict[str, bytes], message: str, tmp_pa
 
 
 def test_what_is_no_shard_or_manifest_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FormatError, match="no file matches"):
+    with pytest.raises(SourceError, match="no file matches"):
         list(read_examples(tmp_path / "*.tar"))
     (tmp_path / "x.tar").write_bytes(b"not a tar")
     with pytest.raises(FormatError, match=r"x\.tar: not a readable tar"):
@@ -75,7 +75,7 @@ def test_what_is_no_shard_or_manifest_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="no column text"):
         list(read_examples(tmp_path / "m.csv"))
     (tmp_path / "x.zip").write_bytes(b"")
-    with pytest.raises(FormatError, match=r"expected a \.tar shard, a \.csv"):
+    with pytest.raises(SourceError, match=r"expected a \.tar shard, a \.csv"):
         list(read_examples(tmp_path / "x.zip"))
 
 
@@ -136,7 +136,7 @@ def test_braces_name_shards_by_number(tmp_path: Path) -> None:
     assert expand_pattern("s3://b/{0..1}/x-{08..09}.tar") == [
         f"s3://b/{a}/x-{b}.tar" for a in "01" for b in ("08", "09")
     ]
-    with pytest.raises(FormatError, match=r"no file matches '.*s-011\.tar'"):
+    with pytest.raises(SourceError, match=r"no file matches '.*s-011\.tar'"):
         expand_pattern(str(tmp_path / "s-{010..011}.tar"))
 
 
@@ -226,10 +226,10 @@ class Refusing(fsspec.AbstractFileSystem):
 def test_a_store_that_refuses_stops_the_listing_with_its_reason(name: str) -> None:
     fsspec.register_implementation("refusing", Refusing, clobber=True)
     problems: list[FormatError] = []
-    with pytest.raises(FormatError, match=rf"refusing://b/{name}: cannot be read \(Unable to locate credentials\)$"):
+    with pytest.raises(SourceError, match=rf"refusing://b/{name}: cannot be read \(Unable to locate credentials\)$"):
         list(read_examples(f"refusing://b/{name}", problems.append))
-    with pytest.raises(FormatError, match=r"nosuch://b/a\.tar: cannot be opened \(Protocol not known"):
+    with pytest.raises(SourceError, match=r"nosuch://b/a\.tar: cannot be opened \(Protocol not known"):
         list(read_examples("nosuch://b/a.tar", problems.append))
-    with pytest.raises(FormatError, match=r"the range is empty"):
+    with pytest.raises(SourceError, match=r"the range is empty"):
         list(read_examples("s-{5..3}.tar"))
     assert not problems

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from clara_search.classification.head import CONFIG_FILE, WEIGHTS_FILE, Head, HeadConfig, save_head
-from clara_search.errors import FormatError
+from clara_search.errors import OutputError
 from clara_search.files.atomic import atomic_path, atomic_write_text
 from trainer.probing.run import _remove_encoder
 
@@ -52,7 +52,7 @@ def test_the_encoder_of_an_earlier_run_is_removed_and_nothing_else(tmp_path: Pat
     encoder.mkdir()
     (encoder / "letters").mkdir()
     (encoder / "letters" / "config.json").write_text("precious")
-    with pytest.raises(FormatError, match=r"encoder: holds more than the encoder"):
+    with pytest.raises(OutputError, match=r"encoder: holds more than the encoder"):
         _remove_encoder(tmp_path / "run", encoder)
     assert (encoder / "letters" / "config.json").read_text() == "precious"
 
@@ -63,6 +63,6 @@ def test_an_encoder_that_lies_elsewhere_is_not_removed(tmp_path: Path, letter: P
     (tmp_path / "run" / link).symlink_to(letter.parent if link.endswith("encoder") else tmp_path)
     letter.parent.rename(tmp_path / "encoder")
     (tmp_path / "outside").symlink_to("encoder")
-    with pytest.raises(FormatError, match="is a link"):
+    with pytest.raises(OutputError, match="is a link"):
         _remove_encoder(tmp_path / "run", tmp_path / "run" / "head" / "encoder")
     assert letter.read_text() == "precious"

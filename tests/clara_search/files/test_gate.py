@@ -24,7 +24,7 @@ from clara_search.commands.db import verify_all as verify
 from clara_search.commands.main import main
 from clara_search.datasets.labelled import read_clips
 from clara_search.datasets.readers import read_manifest
-from clara_search.errors import FormatError
+from clara_search.errors import FormatError, SourceError
 from clara_search.files.gate import PROTOCOLS, ForeignUri, RefusedUri, admit, admit_listed, child_of
 from clara_search.files.paths import is_remote, read_bytes, stat_file
 from clara_search.store.database import Database
@@ -318,7 +318,7 @@ def test_a_fetched_manifest_names_no_files_of_this_machine(
     problems: list[FormatError] = []
     assert list(read_manifest(f"{server.url}/m.csv", problems.append)) == []
     assert len(problems) == 4
-    with pytest.raises(FormatError, match="names no recording"):
+    with pytest.raises(SourceError, match="names no recording"):
         read_clips(f"{server.url}/m.csv", problems.append)
     assert len(problems) == 8
 

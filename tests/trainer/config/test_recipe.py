@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from clara_search.errors import FormatError
+from clara_search.errors import ConfigError, FormatError, SourceError
 from clara_search.models.clara.phone_head import PhoneHeadConfig
 from trainer.commands.common import load_settings
 from trainer.config.presets import PRESETS
@@ -32,7 +32,7 @@ def test_a_setting_can_be_changed() -> None:
     ],
 )
 def test_a_wrong_setting_is_named(override: str, message: str) -> None:
-    with pytest.raises(FormatError, match=message):
+    with pytest.raises(ConfigError, match=message):
         load_recipe(Path("clara-small.toml"), (override,))
 
 
@@ -47,13 +47,13 @@ def test_a_preset_is_where_a_model_begins() -> None:
     recipe = load_recipe(Path("tiny.toml"), ("model.audio.frame_layers=3",))
     tiny = PRESETS["clara-v2-tiny"]
     assert recipe.model == replace(tiny, audio=replace(tiny.audio, frame_layers=3), phone_head=PhoneHeadConfig())
-    with pytest.raises(FormatError, match=r"no preset 'x'; there are clara-100m"):
+    with pytest.raises(ConfigError, match=r"no preset 'x'; there are clara-100m"):
         load_recipe(Path("tiny.toml"), ("preset=x",))
 
 
 def test_a_missing_recipe_names_those_there_are(tmp_path: Path) -> None:
     for name in ("none.toml", "tiny.toml"):  # a bundled one has that name, and lies elsewhere
-        with pytest.raises(FormatError, match=rf"{name}: no such file; there are .*clara-small\.toml"):
+        with pytest.raises(SourceError, match=rf"{name}: no such file; there are .*clara-small\.toml"):
             load_recipe(tmp_path / name)
 
 
@@ -83,25 +83,25 @@ def test_broken_toml_is_named(tmp_path: Path) -> None:
 )
 def test_a_setting_out_of_bounds_is_named(override: str) -> None:
     key = override.partition("=")[0].split(".")
-    with pytest.raises(FormatError, match=rf"{'.*'.join(key[-2:])} ?|{key[-1]}") as error:
+    with pytest.raises(ConfigError, match=rf"{'.*'.join(key[-2:])} ?|{key[-1]}") as error:
         load_recipe(Path("tiny.toml"), (override,))
     assert "\n" not in str(error.value)
 
 
 def test_a_name_of_300_letters_a_nested_recipe_and_a_nameless_one_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(FormatError, match="name is a folder's name"):
+    with pytest.raises(ConfigError, match="name is a folder's name"):
         load_recipe(Path("tiny.toml"), (f"name={'x' * 300}",))
     path = tmp_path / "r.toml"
     path.write_text("x = " + "[" * 5000)
     with pytest.raises(FormatError, match="broken TOML"):
         load_recipe(path)
     path.write_text("")
-    with pytest.raises(FormatError, match=r"r\.toml: no recipe without a name: begin it with name ="):
+    with pytest.raises(ConfigError, match=r"r\.toml: no recipe without a name: begin it with name ="):
         load_recipe(path)
 
 
 def test_prefixes_are_parts_of_the_vector() -> None:
-    with pytest.raises(FormatError, match=r"loss\.prefixes holds 200, and the model has 128 dimensions"):
+    with pytest.raises(ConfigError, match=r"loss\.prefixes holds 200, and the model has 128 dimensions"):
         resolve_config(load_recipe(Path("tiny.toml"), ("loss.prefixes=[64, 200]",)), {})
 
 

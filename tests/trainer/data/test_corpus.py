@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from clara_search.errors import FormatError
+from clara_search.errors import SourceError
 from tests.helpers import write_tone
 from tests.trainer.conftest import write_clips
 from tests.trainer.pretraining.test_run import RATE
@@ -78,13 +78,13 @@ def test_a_url_that_is_down_is_said_and_not_remembered(tmp_path: Path) -> None:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path)))
     url = f"http://127.0.0.1:{server.server_port}"
     server.server_close()
-    with pytest.raises(FormatError, match=r"s\.tar: cannot be read \(Cannot connect"):
+    with pytest.raises(SourceError, match=r"s\.tar: cannot be read \(Cannot connect"):
         load_corpus([f"{url}/s.tar"], RATE, tmp_path / "cache")
     server = http.server.ThreadingHTTPServer(("127.0.0.1", server.server_port), partial(Quiet, directory=str(tmp_path)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         assert len(load_corpus([f"{url}/s.tar"], RATE, tmp_path / "cache")) == 4
-        with pytest.raises(FormatError, match=r"none\.tar: cannot be read"):
+        with pytest.raises(SourceError, match=r"none\.tar: cannot be read"):
             load_corpus([f"{url}/none.tar"], RATE, tmp_path / "cache")
     finally:
         server.shutdown()
@@ -146,8 +146,8 @@ def test_a_place_that_is_named_twice_is_taken_once(tmp_path: Path, caplog: pytes
 def test_nothing_is_remembered_of_what_gives_nothing(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("path,text\nnone.wav,x\n")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FormatError, match=r"no recording can be read; .*left-out\.txt says why"):
+    with pytest.raises(SourceError, match=r"no recording can be read; .*left-out\.txt says why"):
         load_corpus([str(tmp_path / "m.csv")], RATE, tmp_path)
-    with pytest.raises(FormatError, match=r"no recording can be read; .*empty: there is none"):
+    with pytest.raises(SourceError, match=r"no recording can be read; .*empty: there is none"):
         load_corpus([str(tmp_path / "empty")], RATE, tmp_path)
     assert not list(tmp_path.glob("*/examples.jsonl*"))

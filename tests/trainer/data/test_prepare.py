@@ -5,7 +5,7 @@ import soundfile
 
 from clara_search.datasets.declarations import DATASETS
 from clara_search.datasets.labelled import read_clips
-from clara_search.errors import FormatError
+from clara_search.errors import SourceError
 from tests.clara_search.datasets.published import PUBLISHED
 from tests.helpers import write_tone
 from trainer.data.prepare import LEFT_OUT, MANIFEST, prepare
@@ -65,7 +65,7 @@ def test_nothing_usable_is_an_error_that_says_where_to_look(tmp_path: Path) -> N
     source = PUBLISHED["esc-50"].write(tmp_path / "src")
     for path in (source / "audio").iterdir():
         path.write_bytes(b"")
-    with pytest.raises(FormatError, match=r"no recording of esc-50 can be used; .*left-out\.txt says why"):
+    with pytest.raises(SourceError, match=r"no recording of esc-50 can be used; .*left-out\.txt says why"):
         prepare(DATASETS["esc-50"], source, tmp_path / "out")
 
 

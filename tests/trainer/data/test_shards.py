@@ -5,7 +5,7 @@ import pytest
 from click.testing import CliRunner
 
 from clara_search.datasets.readers import read_examples
-from clara_search.errors import FormatError
+from clara_search.errors import FormatError, OutputError, SourceError
 from tests.helpers import write_tone
 from tests.trainer.pretraining.test_run import RATE
 from trainer.__main__ import main
@@ -59,11 +59,11 @@ def test_a_shard_that_is_not_what_was_written_is_written_again(manifest: Path, t
 
 def test_what_else_lies_there_is_refused_by_name(manifest: Path, tmp_path: Path) -> None:
     (tmp_path / "out" / "00001.tar").mkdir(parents=True)
-    with pytest.raises(FormatError, match=r"00001\.tar: is there, and is no file"):
+    with pytest.raises(OutputError, match=r"00001\.tar: is there, and is no file"):
         write_shards(str(manifest), tmp_path / "out", per_shard=5, rate=RATE)
     write_shards(str(manifest), tmp_path / "other", per_shard=5, rate=RATE)
     (tmp_path / "other" / "00009.tar").write_bytes(b"")
-    with pytest.raises(FormatError, match=r"00009\.tar: not of these shards"):
+    with pytest.raises(OutputError, match=r"00009\.tar: not of these shards"):
         write_shards(str(manifest), tmp_path / "other", per_shard=5, rate=RATE)
 
 
@@ -109,10 +109,10 @@ def test_what_cannot_be_is_one_line(manifest: Path, tmp_path: Path, options: lis
 
 def test_nothing_to_write_or_to_speak_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "none.csv").write_text("path,text\n")
-    with pytest.raises(FormatError, match=r"none\.csv: no recording can be written: it names none"):
+    with pytest.raises(SourceError, match=r"none\.csv: no recording can be written: it names none"):
         write_shards(str(tmp_path / "none.csv"), tmp_path / "out", per_shard=5, rate=RATE)
     (tmp_path / "bad.csv").write_text("path,text\nx.wav,x\n")
-    with pytest.raises(FormatError, match=r"no recording can be written; .*left-out\.txt says why"):
+    with pytest.raises(SourceError, match=r"no recording can be written; .*left-out\.txt says why"):
         write_shards(str(tmp_path / "bad.csv"), tmp_path / "bad", per_shard=5, rate=RATE)
     assert not list((tmp_path / "bad").glob("*.tar"))
     assert json.loads((tmp_path / "bad" / "shards.json").read_text())["manifest"].endswith("bad.csv")

@@ -11,7 +11,7 @@ import torch
 
 from clara_search.audio.decode import load_audio
 from clara_search.datasets.labelled import Clip, read_clips
-from clara_search.errors import AudioError, FormatError
+from clara_search.errors import AudioError, FormatError, OutputError
 from clara_search.models.windows import mean_embedding
 from tests.helpers import ToneEncoder, write_tone
 from trainer.embeddings.cache import embed_clips
@@ -198,7 +198,7 @@ def test_vectors_that_a_power_cut_left_empty_and_a_cache_that_is_none_are_one_li
             embed_clips(clips, model(encoder), tmp_path / "cache")
     values.unlink()
     values.mkdir()
-    with pytest.raises(FormatError, match="the cache cannot be used"):
+    with pytest.raises(OutputError, match="the cache cannot be used"):
         embed_clips(clips, model(encoder), tmp_path / "cache")
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from clara_search.errors import FormatError
+from clara_search.errors import ConfigError
 from clara_search.models.clara.checkpoint import load_model, save_model
 from clara_search.models.clara.towers import Clara
 from clara_search.text.tokenizer import Tokenizer
@@ -26,5 +26,5 @@ def test_models_of_two_kinds_have_no_mean(tmp_path: Path) -> None:
     tokenizer = Tokenizer.train(["a b c d"] * 9, 300, set())
     save_model(tmp_path / "first", Clara(CONFIG), tokenizer, "")
     save_model(tmp_path / "second", Clara(replace(CONFIG, phone_head=None)), tokenizer, "")
-    with pytest.raises(FormatError, match="are not of one kind"):
+    with pytest.raises(ConfigError, match="are not of one kind"):
         interpolate(str(tmp_path / "first"), str(tmp_path / "second"), 0.5, tmp_path / "mean")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from clara_search.errors import FormatError
+from clara_search.errors import ConfigError
 from clara_search.models.clara.towers import Clara
 from tests.trainer.pretraining.test_text_pretraining import CONFIG
 from trainer.pretraining.phone_bigrams import fit_bigram_projection, text_bigrams
@@ -40,5 +40,5 @@ def test_doubtful_hearing_finds_what_was_said_after_fitting() -> None:
 
 
 def test_a_model_without_phones_has_no_pairs() -> None:
-    with pytest.raises(FormatError, match=r"no model\.phone_head"):
+    with pytest.raises(ConfigError, match=r"no model\.phone_head"):
         text_bigrams(Clara(replace(CONFIG, phone_head=None)), [[1]])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from clara_search.errors import FormatError
+from clara_search.errors import ConfigError, FormatError
 from clara_search.models.clara.checkpoint import load_model, save_model
 from clara_search.models.clara.phone_head import BLANK, PhoneHeadConfig
 from clara_search.models.clara.towers import AudioTowerConfig, Clara, ClaraConfig, TextTowerConfig
@@ -79,7 +79,7 @@ def test_tokens_tell_phones_and_names_keep_their_vectors(readings: list[Pronunci
 
 
 def test_a_model_without_phones_cannot_learn_to_read(readings: list[Pronunciation], tokenizer: Tokenizer) -> None:
-    with pytest.raises(FormatError, match=r"no model\.phone_head"):
+    with pytest.raises(ConfigError, match=r"no model\.phone_head"):
         pretrain_text(Clara(ClaraConfig(audio=CONFIG.audio, text=CONFIG.text)), tokenizer, readings, steps=1)
 
 

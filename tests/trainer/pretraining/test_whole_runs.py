@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 
 from clara_search.datasets.readers import read_examples
-from clara_search.errors import FormatError
+from clara_search.errors import ConfigError, OutputError, SourceError
 from clara_search.models.clara.phone_head import PhoneHeadConfig
 from tests.helpers import tone, write_tone
 from tests.trainer.pretraining.test_run import EVERYTHING, RATE, RECIPE
@@ -249,12 +249,12 @@ def test_tiny_learns_what_it_is_not_taught(tmp_path: Path) -> None:
 
 def test_nothing_to_train_on_is_said(folder: Path, tmp_path: Path) -> None:
     settings = recipe(folder)
-    with pytest.raises(FormatError, match="nothing to train on: name shards"):
+    with pytest.raises(ConfigError, match="nothing to train on: name shards"):
         prepare(replace(settings, data=replace(settings.data, sources=())), tmp_path / "run")
-    with pytest.raises(FormatError, match="do not fill a batch of 500"):
+    with pytest.raises(SourceError, match="do not fill a batch of 500"):
         Loaders(prepare(replace(settings, data=replace(settings.data, batch_size=500)), tmp_path / "run")).sampler()
     (tmp_path / "m.csv").write_text("path,text\nnone.wav,x\n")
-    with pytest.raises(FormatError, match=r"no recording can be read; .*left-out\.txt says why"):
+    with pytest.raises(SourceError, match=r"no recording can be read; .*left-out\.txt says why"):
         prepare(replace(settings, data=replace(settings.data, sources=(str(tmp_path / "m.csv"),))), tmp_path / "run")
 
 
@@ -302,7 +302,7 @@ def test_shards_hold_what_the_manifest_names_and_are_never_written_twice(folder:
     assert write_shards(manifest, out, per_shard=40, rate=8000) == (3, 2)
     assert all(path.stat().st_mtime_ns == before for path, before in kept.items())
     assert len(list(read_examples(out / "*.tar"))) == len(examples)
-    with pytest.raises(FormatError, match="made with other settings"):
+    with pytest.raises(OutputError, match="made with other settings"):
         write_shards(manifest, out, per_shard=40, rate=16000)
 
 

@@ -18,7 +18,7 @@ from clara_search.audio.decode import load_audio
 from clara_search.audio.waveform import Waveform
 from clara_search.classification.head import load_head
 from clara_search.commands.main import main as clara_search
-from clara_search.errors import ClaraError, FormatError
+from clara_search.errors import ClaraError, ConfigError, OutputError, SourceError
 from clara_search.models.clara.checkpoint import load_model, save_model
 from clara_search.models.clara.towers import Clara
 from clara_search.models.registry import load_encoder
@@ -228,7 +228,7 @@ def test_bad_labels_are_one_line(
     change: tuple[str, str], message: str, small: Path, tones: Path, tmp_path: Path
 ) -> None:
     tones.write_text(tones.read_text().replace(*change))
-    with pytest.raises(FormatError, match=message):
+    with pytest.raises((ConfigError, SourceError), match=message):
         probe(config(tones, small), tmp_path / "run", tmp_path / "cache")
 
 
@@ -246,7 +246,7 @@ def test_what_is_no_number_is_no_label_and_a_row_that_is_no_utf8_is_stepped_over
     assert report["labels"]["pitch"]["n"] == 39
     assert "row 3 is not UTF-8" in caplog.text
     tones.write_bytes(text.replace("a tone", "\xf6").encode("latin-1"))
-    with pytest.raises(FormatError, match=r"names no recording that can be used .*row 1 is not UTF-8"):
+    with pytest.raises(SourceError, match=r"names no recording that can be used .*row 1 is not UTF-8"):
         probe(config(tones, small), tmp_path / "run", tmp_path / "cache")
 
 
@@ -278,7 +278,7 @@ def test_a_folder_holds_one_run_at_a_time_and_nothing_of_an_earlier_one(
     small: Path, tones: Path, tmp_path: Path
 ) -> None:
     wanted = config(tones, small, head="logistic")
-    with run_lock(tmp_path / "run"), pytest.raises(FormatError, match="another process trains there"):
+    with run_lock(tmp_path / "run"), pytest.raises(OutputError, match="another process trains there"):
         probe(wanted, tmp_path / "run", tmp_path / "cache")
     tones.write_text(tones.read_text().replace('"high,loud"', "loud"))
     probe(replace(wanted, labels=("pitch", "tags")), tmp_path / "run", tmp_path / "cache")
@@ -326,7 +326,7 @@ def test_settings_are_searched_for_on_the_validation_side(small: Path, tones: Pa
     report = probe(wanted, tmp_path / "run", tmp_path / "cache")
     assert report["labels"]["pitch"]["scores"]["accuracy"]["value"] > 0.8
     assert load_head(tmp_path / "run" / "head").config.hidden in ((512, 128), (256, 64), (256,), (128,))
-    with pytest.raises(FormatError, match="chooses its own settings"):
+    with pytest.raises(ConfigError, match="chooses its own settings"):
         probe(replace(wanted, fit=FitConfig("knn")), tmp_path / "run", tmp_path / "cache")
 
 
@@ -388,7 +388,7 @@ def test_only_what_is_trained_asks_for_a_gradient_and_drops_out(small: Path) -> 
     assert {id(p) for p in model.parameters() if p.requires_grad} == wanted
     assert not model.audio.stem.convolutions[0].weight.requires_grad
     for what, message in (("last:9", "has 3"), ("lora:x", "say none, last:N"), ("", "say none")):
-        with pytest.raises(FormatError, match=message):
+        with pytest.raises(ConfigError, match=message):
             unfreeze(model, what, text=False)
 
 
@@ -396,7 +396,7 @@ def test_what_cannot_be_unfrozen_is_refused_before_anything_is_embedded(
     small: Path, tones: Path, tmp_path: Path
 ) -> None:
     for fitted, message in (({"head": "knn"}, "not below knn"), ({"inputs": "late"}, "late")):
-        with pytest.raises(FormatError, match=message):
+        with pytest.raises(ConfigError, match=message):
             probe(replace(config(tones, small, **fitted), unfreeze="all"), tmp_path / "run", tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
 

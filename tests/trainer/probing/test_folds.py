@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from clara_search.datasets.labelled import Clip
-from clara_search.errors import FormatError
+from clara_search.errors import SourceError
 from trainer.probing.folds import FoldPlan, make_folds, shared_speakers
 
 
@@ -37,7 +37,7 @@ def test_without_a_split_to_tune_on_whole_speakers_of_train_are_taken_and_never_
 @pytest.mark.parametrize("empty", ["train", "test"])
 def test_an_empty_split_is_named_with_what_there_is(empty: str) -> None:
     rows = [{"split": split} for split in ("train", "valid", "test") if split != empty]
-    with pytest.raises(FormatError, match=rf"m\.csv: the split '{empty}' is empty .*valid 1"):
+    with pytest.raises(SourceError, match=rf"m\.csv: the split '{empty}' is empty .*valid 1"):
         divided(rows)
 
 
@@ -50,7 +50,7 @@ def test_declared_folds_are_each_tested_once_and_never_reshuffled() -> None:
         assert {n % 10 for n in fold.test} == {place}
         assert {n % 10 for n in fold.valid} == {(place + 1) % 10}
         assert len(fold.train) == 32
-    with pytest.raises(FormatError, match="1 clips are in no fold"):
+    with pytest.raises(SourceError, match="1 clips are in no fold"):
         divided([*rows, {"speaker": "x"}])
 
 
@@ -76,7 +76,7 @@ def test_random_folds_are_called_so_and_one_speaker_alone_is_refused() -> None:
     division = divided([{} for _ in range(20)])
     assert division.kind == "random folds"
     assert "a voice that is tested may have been trained on" in division.notes[0]
-    with pytest.raises(FormatError, match="all clips are of one speaker"):
+    with pytest.raises(SourceError, match="all clips are of one speaker"):
         divided([{"speaker": "ann"}] * 20)
 
 

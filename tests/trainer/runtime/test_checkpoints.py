@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from clara_search.errors import FormatError
+from clara_search.errors import FormatError, OutputError
 from trainer.config.recipe import Recipe
 from trainer.data.dataset import PairDataset
 from trainer.pretraining.callbacks import Stopped
@@ -148,7 +148,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_last_good_checkpoint(tmp_path: P
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
     try:
-        with pytest.raises(FormatError, match=rf"cannot be written .*; the last good one is {re.escape(str(path))}"):
+        with pytest.raises(OutputError, match=rf"cannot be written .*; the last good one is {re.escape(str(path))}"):
             AtomicCheckpointIO().save_checkpoint({**content, "state_dict": {"x": torch.zeros(100_000)}}, path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 from filelock import FileLock
 
-from clara_search.errors import FormatError
+from clara_search.errors import ConfigError, OutputError
 from tests.trainer.conftest import write_clips
 from tests.trainer.runtime.test_checkpoints import with_
 from trainer.__main__ import main
@@ -29,7 +29,7 @@ from trainer.runtime.folder import check_same
     ],
 )
 def test_a_run_does_not_go_on_with_other_settings(small: Recipe, change: dict[str, Any], key: str) -> None:
-    with pytest.raises(FormatError, match=rf"^{key} is .*, and was .* when this run began .*: .* take another --run"):
+    with pytest.raises(ConfigError, match=rf"^{key} is .*, and was .* when this run began .*: .* take another --run"):
         check_same(small, with_(small, **change), Path("recipe.toml"))
 
 
@@ -44,13 +44,13 @@ def test_a_run_does_not_go_on_with_other_settings(small: Recipe, change: dict[st
 def test_a_run_goes_on_for_longer_and_elsewhere(small: Recipe, change: dict[str, Any]) -> None:
     check_same(small, with_(small, **change), Path("recipe.toml"))
     if "optim_epochs" in change:
-        with pytest.raises(FormatError, match=r"optim\.epochs is 1, and was 9"):
+        with pytest.raises(ConfigError, match=r"optim\.epochs is 1, and was 9"):
             check_same(with_(small, **change), small, Path("recipe.toml"))
 
 
 def test_what_a_run_was_begun_with_stands_in_its_folder(small: Recipe, tmp_path: Path) -> None:
     pretrain(small, tmp_path / "run")
-    with pytest.raises(FormatError, match=r"optim\.lr is 0\.5, and was 0\.001 .*recipe\.toml"):
+    with pytest.raises(ConfigError, match=r"optim\.lr is 0\.5, and was 0\.001 .*recipe\.toml"):
         pretrain(with_(small, optim_lr=0.5), tmp_path / "run")
     assert (tmp_path / "run" / "recipe.toml").read_text() == to_toml(small)
 
@@ -78,7 +78,7 @@ def test_two_runs_in_one_folder_are_refused(small: Recipe, tmp_path: Path) -> No
     (tmp_path / "run").mkdir()
     with (
         FileLock(tmp_path / "run" / "run.lock"),
-        pytest.raises(FormatError, match=r"run: another process trains there"),
+        pytest.raises(OutputError, match=r"run: another process trains there"),
     ):
         pretrain(replace(small), tmp_path / "run")
 
@@ -95,7 +95,7 @@ def test_a_planned_stop_is_no_error(small: Recipe, tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", ["/proc/x/run", "{}/file/run", "{}/a\0b/run"])
 def test_a_place_where_nothing_can_be_written_is_one_line(small: Recipe, tmp_path: Path, place: str) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(FormatError, match="cannot be"):
+    with pytest.raises(OutputError, match="cannot be"):
         pretrain(small, Path(place.format(tmp_path)))
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from clara_search.errors import FormatError
+from clara_search.errors import ConfigError
 from clara_search.text.tokenizer import Tokenizer
 from tests.helpers import write_tone
 from tests.trainer.pretraining.test_run import RATE
@@ -26,7 +26,7 @@ REFUSED: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("settings", REFUSED, ids=str)
 def test_what_this_machine_does_not_have_is_one_line(small: Recipe, settings: dict[str, Any]) -> None:
-    with pytest.raises(FormatError, match=rf"{next(iter(settings))}=") as error:
+    with pytest.raises(ConfigError, match=rf"{next(iter(settings))}=") as error:
         check_machine(replace(small, run=RunConfig(**{"accelerator": "cpu", **settings})))
     assert "\n" not in str(error.value)
 
@@ -38,7 +38,7 @@ def test_a_logger_that_is_not_installed_is_one_line(small: Recipe, monkeypatch: 
         raise ModuleNotFoundError("No module named 'wandb'\n\nmore about it")
 
     monkeypatch.setattr(pytorch_lightning.loggers, "WandbLogger", missing)
-    with pytest.raises(FormatError, match=r"^run\.loggers: No module named 'wandb'$"):
+    with pytest.raises(ConfigError, match=r"^run\.loggers: No module named 'wandb'$"):
         check_machine(replace(small, run=RunConfig("cpu", loggers=("wandb",))))
 
 
@@ -56,5 +56,5 @@ def test_a_zero_shot_set_that_tells_nothing_apart_is_refused_at_the_start(
         (folder / "m.csv").write_text(f"path,text,label\na.wav,x,{pair[0]}\nb.wav,y,{pair[1]}\n")
     places = tuple(str(tmp_path / str(number) / "m.csv") for number in range(len(labels)))
     settings = replace(small, run=replace(small.run, zero_shot=places))
-    with pytest.raises(FormatError, match=message):
+    with pytest.raises(ConfigError, match=message):
         zero_shots(settings, Tokenizer.train(["x"], 300, []), tmp_path / "cache")

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from clara_search.audio.mel import log_mel
 from clara_search.commands.main import main
-from clara_search.errors import FormatError
+from clara_search.errors import FormatError, OutputError, SourceError
 from clara_search.models.clara.checkpoint import load_model, read_config
 from clara_search.models.clara.convert import PRESETS, convert, load_released
 from clara_search.models.clara.towers import Clara
@@ -258,7 +258,7 @@ def test_a_truncated_checkpoint_is_refused(tmp_path: Path, size: int) -> None:
 def test_a_missing_checkpoint_and_one_that_the_vocabulary_does_not_fit_are_named(
     tmp_path: Path, vocabulary: Path
 ) -> None:
-    with pytest.raises(FormatError, match=r"none\.ckpt: there is no such file"):
+    with pytest.raises(SourceError, match=r"none\.ckpt: there is no such file"):
         load_released(tmp_path / "none.ckpt")
     with pytest.raises(FormatError, match="embeddings for 300 tokens, CLARA's tokenizer has 50373"):
         convert(RELEASED, tmp_path / "m", vocabulary)
@@ -268,6 +268,6 @@ def test_a_folder_of_other_things_is_not_written_to(tmp_path: Path, vocabulary: 
     checkpoint = whole_checkpoint(tmp_path / "clara-tiny.ckpt")
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "config.json").write_text("mine")
-    with pytest.raises(FormatError, match="holds other files, and no model"):
+    with pytest.raises(OutputError, match="holds other files, and no model"):
         convert(checkpoint, tmp_path / "m", vocabulary)
     assert [path.name for path in (tmp_path / "m").iterdir()] == ["config.json"]

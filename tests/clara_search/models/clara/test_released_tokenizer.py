@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from clara_search.errors import FormatError
+from clara_search.errors import FormatError, MissingDependency, SourceError
 from clara_search.models.clara.released_tokenizer import (
     ADDED_TOKENS,
     FIRST_ADDED_TOKEN,
@@ -157,7 +157,7 @@ def test_a_file_that_is_not_whispers_vocabulary_is_named(
 
 
 def test_a_vocabulary_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FormatError, match=r"none\.tiktoken: cannot be read \(No such file"):
+    with pytest.raises(SourceError, match=r"none\.tiktoken: cannot be read \(No such file"):
         released_tokenizer(tmp_path / "none.tiktoken")
 
 
@@ -178,5 +178,5 @@ def test_the_vocabulary_of_an_installed_whisper_is_the_default(
 
 def test_without_whisper_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "whisper", None)  # as if it were not installed
-    with pytest.raises(FormatError, match=r"pip install 'clara-search\[convert\]'"):
+    with pytest.raises(MissingDependency, match=r"pip install 'clara-search\[convert\]'"):
         released_tokenizer()
