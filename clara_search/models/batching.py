@@ -6,7 +6,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from clara_search.audio.waveform import Waveform
-from clara_search.errors import AudioError, DeviceError, FormatError, QueryError, first_line
+from clara_search.errors import AudioError, ClaraError, DeviceError, FormatError, QueryError, first_line
 
 Precision = Literal["fp32", "bf16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
@@ -24,6 +24,10 @@ TEXT_TOKENS_PER_BATCH = {"cpu": 2048, "cuda": 32768}
 
 MAX_SAMPLE_MAGNITUDE = 1e6
 """Samples beyond this are no sound: full scale is 1, and their power would not be finite."""
+
+_OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
+
+T = TypeVar("T")
 
 Span = tuple[int, int]
 """First and one past the last sample of a part of a waveform."""
@@ -151,6 +155,49 @@ def length_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
         batch.append(index)
     if batch:
         yield batch
+
+
+def encode_in_parts(
+    encode: Callable[[Sequence[T]], npt.NDArray[np.float32]],
+    batch: Sequence[T],
+    on_out_of_memory: Callable[[int], None] | None = None,
+) -> Iterator[tuple[Sequence[T], npt.NDArray[np.float32] | str]]:
+    """Encode a batch or, where that fails, its parts, so that a bad item costs nothing but itself.
+
+    Where memory runs out, both halves are tried; where the encoder refuses the batch with a ClaraError, each item is.
+
+    Args:
+        encode: gives the vectors of some items.
+        batch: the items, at least one.
+        on_out_of_memory: called with the number of items that did not fit into memory together.
+
+    Yields:
+        Items and their vectors, or a single item and the reason why it has no vector; all in the order of `batch`.
+    """
+    try:
+        vectors = encode(batch)
+    except Exception as error:
+        is_memory = is_out_of_memory(error)
+        if not is_memory and not isinstance(error, ClaraError):
+            raise
+        reason = "does not fit into memory" if is_memory else str(error)
+    else:
+        yield batch, vectors
+        return
+    if len(batch) == 1:
+        yield batch, reason
+        return
+    if is_memory and on_out_of_memory is not None:
+        on_out_of_memory(len(batch))
+    size = len(batch) // 2 if is_memory else 1
+    for start in range(0, len(batch), size):
+        yield from encode_in_parts(encode, batch[start : start + size], on_out_of_memory)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Tell whether `error` says that memory ran out, on this machine or an accelerator."""
+    says_so = isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _OUT_OF_MEMORY)
+    return isinstance(error, MemoryError) or says_so
 
 
 def batch_budget(device: torch.device, budgets: Mapping[str, int]) -> int:

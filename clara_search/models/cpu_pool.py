@@ -31,12 +31,20 @@ def map_batches(work: Callable[[T], None], batches: Iterable[T], device: torch.d
         for batch in listed:
             work(batch)
         return
+    pool = core_pool()
+    jobs = [pool.submit(work, batch) for batch in listed]
+    wait(jobs)
+    for job in jobs:
+        job.result()
+
+
+def core_pool() -> ThreadPoolExecutor:
+    """Return this process's pool of as many threads as torch has, in each of which torch computes on one core.
+
+    It is shared: whoever submits jobs waits for them and leaves the pool open.
+    """
     with _opening:  # or two callers would open two
-        pool = _pool(threads, os.getpid())
-    begun = [pool.submit(work, batch) for batch in listed]
-    wait(begun)
-    for one in begun:
-        one.result()
+        return _pool(torch.get_num_threads(), os.getpid())
 
 
 @cache

@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 from clara_search.audio.waveform import Waveform
 from clara_search.audio.windows import Window, crop
-from clara_search.errors import ClaraError, FormatError
+from clara_search.errors import FormatError
 from clara_search.models.base import Embeddings, Encoder, max_concurrent_calls
+from clara_search.models.batching import encode_in_parts
 from clara_search.store.table import TableInfo
 from indexer.decode.read import LoadedItem
 from indexer.ledger.ledger import segment_windows
@@ -30,7 +31,6 @@ _BATCH_AUDIO_S = (80, 640)
 _BATCH_TEXTS = 64
 _BATCH_CHARACTERS = 100_000
 _QUICK_S = 0.5
-_OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
 _BATCHES_HELD = 2
 """So many are gathered before one is made of what is alike in length among them."""
 
@@ -196,34 +196,30 @@ class _Batcher(Generic[Content]):
         return batch
 
     def _encode_batch(self, batch: Sequence[tuple[Content, EmbeddedItem, int]]) -> _Encoded:
-        began = time.monotonic()
-        try:
-            vectors = self._encode([content for content, _, _ in batch])
-            if time.monotonic() - began < _QUICK_S:
-                self._most_length = min(2 * self._most_length, self._longest)
-        except Exception as error:
-            is_memory = is_out_of_memory(error)
-            if not is_memory and not isinstance(error, ClaraError):
-                raise
-            if len(batch) > 1:
-                if is_memory:
-                    self._most = max(1, len(batch) // 2)
-                    self._longest = self._most_length
-                size = len(batch) // 2 if is_memory else 1
-                parts = [batch[start : start + size] for start in range(0, len(batch), size)]
-                return [one for part in parts for one in self._encode_batch(part)]
-            batch[0][1].reason = "does not fit into memory" if is_memory else str(error)
-            vectors = np.zeros((1, batch[0][1].vectors.shape[1]), np.float32)
-        expected = (len(batch), batch[0][1].vectors.shape[1])
-        if np.shape(vectors) != expected:
-            raise FormatError(f"the encoder gives vectors of shape {np.shape(vectors)}, expected {expected}")
-        return [(owner, position, vector) for (_, owner, position), vector in zip(batch, vectors, strict=True)]
+        dim = batch[0][1].vectors.shape[1]
+        encoded: _Encoded = []
+        for part, vectors in encode_in_parts(self._encode_contents, batch, self._shrink):
+            if isinstance(vectors, str):
+                part[0][1].reason = vectors
+                vectors = np.zeros((1, dim), np.float32)
+            if np.shape(vectors) != (len(part), dim):
+                expected = f"expected {(len(part), dim)}"
+                raise FormatError(f"the encoder gives vectors of shape {np.shape(vectors)}, {expected}")
+            encoded += [(owner, position, vector) for (_, owner, position), vector in zip(part, vectors, strict=True)]
+        return encoded
 
+    def _encode_contents(self, batch: Sequence[tuple[Content, EmbeddedItem, int]]) -> Embeddings:
+        """Encode a batch; if that is quick, let the next ones be longer."""
+        started = time.monotonic()
+        vectors = self._encode([content for content, _, _ in batch])
+        if time.monotonic() - started < _QUICK_S:
+            self._most_length = min(2 * self._most_length, self._longest)
+        return vectors
 
-def is_out_of_memory(error: Exception) -> bool:
-    """Tell whether `error` says that memory ran out, of this machine or of an accelerator."""
-    says_so = isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _OUT_OF_MEMORY)
-    return isinstance(error, MemoryError) or says_so
+    def _shrink(self, size: int) -> None:
+        """Let later batches be smaller than one of `size`, which did not fit into memory."""
+        self._most = max(1, size // 2)
+        self._longest = self._most_length
 
 
 def _unembedded(loaded: LoadedItem, windows: Sequence[Window | None], dim: int) -> EmbeddedItem:

@@ -1,7 +1,7 @@
-"""Vectors of labelled recordings and their texts, computed once: by content, by model, by how recordings are cut.
+"""Vectors of labelled recordings and their texts, computed once for each content, model and window length.
 
-What a run that was killed has computed is there for the next one. Beside the vectors stands which file had which
-content, so that a file of the same size and time is not read again.
+The vectors that a killed run has computed are used by the next one. Beside them lies a list of the files' hashes, so
+that a file of the same size and version is not read again.
 """
 
 from __future__ import annotations
@@ -31,11 +31,21 @@ __all__ = ["ClipEmbeddings", "EncoderSpec", "describe_encoder", "embed_clips", "
 
 log = logging.getLogger(__name__)
 
-_TEXTS_A_BATCH = 512
+_BATCH_TEXTS = 512
 
 
 def describe_encoder(model: str, precision: str = "fp32", device: str | None = None) -> EncoderSpec:
-    """Return the model of that name, folder or hub id. Raises UnknownModel or FormatError."""
+    """Return a model that is loaded when it is needed.
+
+    Args:
+        model: its name, folder or hub id.
+        precision: to compute in: "fp32", "bf16" or "int8".
+        device: such as "cpu" or "cuda"; None for a GPU if there is any.
+
+    Raises:
+        UnknownModel: no such model.
+        FormatError: the folder is no model.
+    """
     facts = describe_model(model)
     fingerprint = f"{facts['fingerprint']}-{precision}"
     load = cache(lambda: load_encoder(model, device, precision))
@@ -44,23 +54,23 @@ def describe_encoder(model: str, precision: str = "fp32", device: str | None = N
 
 @dataclass(frozen=True)
 class ClipEmbeddings:
-    """What could be embedded.
+    """The vectors of clips, without those that could not be embedded.
 
     Attributes:
-        kept: positions of the clips that have vectors, ascending.
-        hashes: SHA-256 of each kept recording's file, in hex.
-        audio: unit vectors, shape (kept, dim).
-        text: those of the texts, where they were asked for.
-        problems: what was left out, with its reason.
-        fresh: how many vectors were computed now.
+        indices: of the clips that have vectors, ascending.
+        hashes: SHA-256 of their files, in hex.
+        audio: unit vectors of the recordings, shape (n, dim).
+        text: unit vectors of the texts, shape (n, dim), if they were asked for.
+        problems: the other clips, each with the reason.
+        num_computed: vectors that were not in the cache.
     """
 
-    kept: list[int]
+    indices: list[int]
     hashes: list[str]
     audio: Embeddings
     text: Embeddings | None
     problems: list[str]
-    fresh: int
+    num_computed: int
 
 
 def embed_clips(
@@ -71,51 +81,62 @@ def embed_clips(
     window_s: float = DEFAULT_WINDOW_S,
     hop_s: float = DEFAULT_HOP_S,
 ) -> ClipEmbeddings:
-    """Return the vectors of `clips`, and of what is said in them where `texts` asks for it, out of `folder` if known.
+    """Return the vectors of clips, computing those that the cache does not hold.
 
-    A recording longer than a window has the mean over its windows, brought back to unit norm. What cannot be read,
-    decoded or embedded is left out, with its reason; so is, where texts are asked for, a clip without any. Raises
-    OutputError where `folder` cannot be written or holds vectors that are broken.
+    Args:
+        clips: recordings, with texts where `texts` asks for them; a clip that cannot be embedded is left out.
+        model: the encoder.
+        folder: the cache.
+        texts: whether to embed the clips' texts too; a clip without text is left out then.
+        window_s: seconds of a window; a longer recording has the mean of its windows' vectors, of unit norm.
+        hop_s: seconds from the start of a window to that of the next.
+
+    Returns:
+        The vectors, and the reasons of the clips that have none.
+
+    Raises:
+        OutputError: the folder cannot be written.
+        FormatError: it holds broken vectors.
     """
     try:
-        return _embed_clips(clips, model, folder, texts, (window_s, hop_s))
-    except OSError as error:  # what a recording's own file raises is among its problems
+        return _embed_clips(clips, model, folder, texts, window_s, hop_s)
+    except OSError as error:  # an unreadable recording is among the problems and raises nothing
         raise OutputError(f"{folder}: the cache cannot be used ({error.strerror or error})") from error
 
 
 def _embed_clips(
-    clips: Sequence[Clip], model: EncoderSpec, folder: Path, texts: bool, cutting: tuple[float, float]
+    clips: Sequence[Clip], model: EncoderSpec, folder: Path, texts: bool, window_s: float, hop_s: float
 ) -> ClipEmbeddings:
     folder.mkdir(parents=True, exist_ok=True)
-    problems = dict[int, str]()
-    place = folder / hashlib.sha256(f"{model.fingerprint} {model.dim}".encode()).hexdigest()[:16]
-    with _held(folder):
-        heard = EmbeddingStore(place / f"audio-{cutting[0]:g}-{cutting[1]:g}", model.dim)
-        before = len(heard)
-        digests = _hear(clips, model, heard, folder, problems, cutting)
-        fresh, said = len(heard) - before, None
+    model_folder = folder / hashlib.sha256(f"{model.fingerprint} {model.dim}".encode()).hexdigest()[:16]
+    with _locked(folder):
+        audio_store = EmbeddingStore(model_folder / f"audio-{window_s:g}-{hop_s:g}", model.dim)
+        known = len(audio_store)
+        file_hashes = FileHashes(folder / "file-hashes.jsonl")
+        digests, problems = _embed_audio(clips, model, audio_store, file_hashes, window_s, hop_s)
+        num_computed, text_store = len(audio_store) - known, None
         if texts:
-            said = EmbeddingStore(place / "text", model.dim)
-            before = len(said)
+            text_store = EmbeddingStore(model_folder / "text", model.dim)
+            known = len(text_store)
             for index, clip in enumerate(clips):
                 if not clip.text:
                     problems.setdefault(index, "has no text")
-            _read([clip for index, clip in enumerate(clips) if index not in problems], model.load, said)
-            fresh += len(said) - before
-    kept = [index for index in range(len(clips)) if index not in problems]
+            _embed_texts([clip for index, clip in enumerate(clips) if index not in problems], model.load, text_store)
+            num_computed += len(text_store) - known
+    indices = [index for index in range(len(clips)) if index not in problems]
     return ClipEmbeddings(
-        kept,
-        [digests[index].hex() for index in kept],
-        heard.vectors([digests[index] for index in kept]),
-        said.vectors([text_digest(clips[index]) for index in kept]) if said is not None else None,
+        indices,
+        [digests[index].hex() for index in indices],
+        audio_store.vectors([digests[index] for index in indices]),
+        text_store.vectors([text_digest(clips[index]) for index in indices]) if text_store is not None else None,
         [f"{clips[index].key}: {reason}" for index, reason in sorted(problems.items())],
-        fresh,
+        num_computed,
     )
 
 
 @contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Hold the cache; whoever waits for another process is told so."""
+def _locked(folder: Path) -> Iterator[None]:
+    """Lock the cache, with a warning if another process has locked it."""
     lock = FileLock(folder / "lock")
     try:
         lock.acquire(timeout=1.0)
@@ -129,40 +150,38 @@ def _held(folder: Path) -> Iterator[None]:
 
 
 def text_digest(clip: Clip) -> bytes:
-    """Return what the vector of a clip's text is found by."""
+    """Return the SHA-256 of a clip's language and text, by which its text's vector is stored."""
     return hashlib.sha256(f"{clip.language}\0{clip.text}".encode("utf-8", "surrogatepass")).digest()
 
 
-def _hear(
+def _embed_audio(
     clips: Sequence[Clip],
     model: EncoderSpec,
     store: EmbeddingStore,
-    folder: Path,
-    problems: dict[int, str],
-    cutting: tuple[float, float],
-) -> dict[int, bytes]:
-    """Embed the recordings that `store` has not; return the digest of each by its position."""
-    contents = FileHashes(folder / "contents.jsonl")
+    file_hashes: FileHashes,
+    window_s: float,
+    hop_s: float,
+) -> tuple[dict[int, bytes], dict[int, str]]:
+    """Embed the recordings that `store` lacks; return the SHA-256 of each by its index, and the problems."""
     digests: dict[int, bytes] = {}
-    unknown = []
+    missing = []
     for index, clip in enumerate(clips):
-        digest = contents.known(clip)
+        digest = file_hashes.get(clip)
         if digest is not None and digest in store:
             digests[index] = digest
         else:
-            unknown.append(index)
-    if unknown:
-        extraction = Extractor(clips, model, store, contents, cutting)
-        extraction.run(unknown)
-        digests |= extraction.digests
-        problems |= extraction.problems
-    return digests
+            missing.append(index)
+    if not missing:
+        return digests, {}
+    extractor = Extractor(clips, model, store, file_hashes, window_s, hop_s)
+    extractor.run(missing)
+    return digests | extractor.digests, extractor.problems
 
 
-def _read(clips: Sequence[Clip], encoder: Callable[[], Encoder], store: EmbeddingStore) -> None:
-    """Embed the texts that `store` has not."""
-    fresh = list({digest: clip for clip in clips if (digest := text_digest(clip)) not in store}.items())
-    for first in range(0, len(fresh), _TEXTS_A_BATCH):
-        part = fresh[first : first + _TEXTS_A_BATCH]
-        vectors = embed_texts(encoder(), [clip.text for _, clip in part], [clip.language for _, clip in part])
-        store.add([digest for digest, _ in part], vectors)
+def _embed_texts(clips: Sequence[Clip], load: Callable[[], Encoder], store: EmbeddingStore) -> None:
+    """Embed the texts that `store` lacks."""
+    missing = list({digest: clip for clip in clips if (digest := text_digest(clip)) not in store}.items())
+    for start in range(0, len(missing), _BATCH_TEXTS):
+        batch = missing[start : start + _BATCH_TEXTS]
+        vectors = embed_texts(load(), [clip.text for _, clip in batch], [clip.language for _, clip in batch])
+        store.add([digest for digest, _ in batch], vectors)

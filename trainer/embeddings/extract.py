@@ -1,8 +1,7 @@
-"""Recordings to vectors, all cores at work: each thread reads, decodes and embeds, and asks for no other's help.
+"""Recordings to vectors on all cores: each thread reads, decodes and embeds recordings of its own.
 
-On a CPU that is faster than an encoder that spreads each of its operations over the cores: no thread waits for another,
-and those that decode take nothing from those that embed. An accelerator is given batches one at a time, while the next
-ones are decoded.
+On a CPU that is faster than an encoder that spreads each of its operations over the cores: no thread waits for another.
+An accelerator is given one batch at a time, while the next ones are decoded.
 """
 
 from __future__ import annotations
@@ -10,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -28,20 +28,26 @@ from clara_search.datasets.labelled import Clip
 from clara_search.datasets.readers import read_audio_bytes
 from clara_search.errors import ClaraError
 from clara_search.models.base import Embeddings, Encoder
+from clara_search.models.batching import encode_in_parts
+from clara_search.models.cpu_pool import core_pool
 from clara_search.models.windows import mean_embedding
 from trainer.embeddings.file_hashes import FileHashes
 from trainer.embeddings.store import EmbeddingStore
-from trainer.runtime.threads import torch_threads
 
-WINDOWS_A_BATCH, SECONDS_A_BATCH = 256, 1280.0
-"""What a thread gathers before it is embedded: the more there is, the more of it is alike in length."""
+BATCH_WINDOWS, BATCH_AUDIO_S = 256, 1280.0
+"""Windows and seconds of audio that a thread gathers before it embeds them: the more, the more of like length."""
 
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """What is known of a model before it is loaded, which happens when there is something to embed.
+    """An encoder that is loaded once there is something to embed.
 
-    With `parallel` several threads may use the encoder at once.
+    Attributes:
+        name: for people.
+        fingerprint: SHA-256 over configuration and weights, and the precision.
+        dim: length of a vector.
+        load: returns the encoder.
+        parallel: whether several threads may call the encoder at once.
     """
 
     name: str
@@ -51,21 +57,21 @@ class EncoderSpec:
     parallel: bool = False
 
 
-class _Heard(NamedTuple):
-    """A recording that was read: what of its content, and its windows where they are to be embedded."""
+class _Recording(NamedTuple):
+    """A recording that was read: its windows, none if its vector is in the store, or the reason why it is unusable."""
 
-    position: int
+    index: int
     digest: bytes = b""
     windows: Sequence[Waveform] = ()
-    reason: str | None = None
+    problem: str | None = None
 
 
 class Extractor:
-    """Embeds clips into `store`, whose windows of `cutting` (seconds of a window, and from one to the next) it makes.
+    """Embeds clips into a store, by windows of `window_s` seconds every `hop_s` seconds.
 
     Attributes:
-        digests: SHA-256 of the files that were read, by the clips' positions.
-        problems: why the others cannot be used, by position.
+        digests: SHA-256 of the files that were read, by the clips' indices.
+        problems: why the other clips cannot be used, by index.
     """
 
     def __init__(
@@ -73,105 +79,116 @@ class Extractor:
         clips: Sequence[Clip],
         model: EncoderSpec,
         store: EmbeddingStore,
-        contents: FileHashes,
-        cutting: tuple[float, float],
+        file_hashes: FileHashes,
+        window_s: float,
+        hop_s: float,
     ) -> None:
         self.digests: dict[int, bytes] = {}
         self.problems: dict[int, str] = {}
-        self._clips, self._model, self._store, self._contents = clips, model, store, contents
-        self._cutting = cutting
+        self._clips, self._model, self._store, self._file_hashes = clips, model, store, file_hashes
+        self._window_s, self._hop_s = window_s, hop_s
         self._lock = threading.Lock()
-        self._is_over = threading.Event()
+        self._is_stopped = threading.Event()
 
-    def run(self, positions: Sequence[int]) -> None:
-        """Embed the clips at `positions`; what a thread has embedded is kept whatever becomes of the others."""
+    def run(self, indices: Sequence[int]) -> None:
+        """Embed the clips at `indices`; when a thread fails, the vectors of the others stay in the store."""
         encoder = self._model.load()
-        encoders = torch.get_num_threads() if self._model.parallel else 1
-        workers = max(1, min(max(core_count(), encoders), len(positions)))
-        self._waiting = iter(positions)
-        self._turns = threading.Semaphore(encoders)
+        self._pending = iter(indices)
+        # Of an accelerator, or an encoder that cannot be called by several threads, each waits for its turn.
+        self._encoder_calls = threading.Semaphore(len(indices) if self._model.parallel else 1)
         with (
-            torch_threads(1 if self._model.parallel else torch.get_num_threads()),
-            self._contents,
-            tqdm(total=len(positions), desc="embedding", unit="clip", disable=None) as bar,
-            ThreadPoolExecutor(workers) as pool,
+            self._file_hashes,
+            tqdm(total=len(indices), desc="embedding", unit="clip", disable=None) as bar,
+            self._threads(len(indices)) as (pool, workers),
         ):
-            jobs = [pool.submit(self._work, encoder, bar) for _ in range(workers)]
+            jobs: list[Future[None]] = [pool.submit(self._work, encoder, bar) for _ in range(workers)]
             try:
                 for job in as_completed(jobs):
                     job.result()
             finally:
-                self._is_over.set()
-        for position, digest in self.digests.items():
+                self._is_stopped.set()
+                wait(jobs)
+        for index, digest in self.digests.items():
             if digest not in self._store:
-                self.problems.setdefault(position, "the same recording could not be embedded")
+                self.problems.setdefault(index, "the same recording could not be embedded")
+
+    @contextmanager
+    def _threads(self, count: int) -> Iterator[tuple[ThreadPoolExecutor, int]]:
+        """Yield the threads to work in, and how many of them `count` clips keep busy."""
+        if self._model.parallel:
+            yield core_pool(), min(torch.get_num_threads(), count)
+        else:
+            workers = min(core_count(), count)
+            with ThreadPoolExecutor(workers) as pool:
+                yield pool, workers
 
     def _work(self, encoder: Encoder, bar: tqdm[object]) -> None:
-        """Read what nobody has begun with, and embed it, until nothing is left."""
-        rate, gathered = encoder.sample_rate, list[_Heard]()
-        while not self._is_over.is_set():
+        """Read and embed pending clips until none is left."""
+        rate, batch = encoder.sample_rate, list[_Recording]()
+        while not self._is_stopped.is_set():
             with self._lock:
-                position = next(self._waiting, None)
-            if position is None:
+                index = next(self._pending, None)
+            if index is None:
                 break
-            heard = self._read(position, rate)
+            recording = self._read(index, rate)
             with self._lock:
                 bar.update()
-                if heard.reason is not None:
-                    self.problems[position] = heard.reason
+                if recording.problem is not None:
+                    self.problems[index] = recording.problem
                 else:
-                    self.digests[position] = heard.digest
-                    self._contents.note(self._clips[position], heard.digest)
-            if heard.windows:
-                gathered.append(heard)
-            if _is_batch(gathered, rate):
-                self._embed(gathered, encoder)
-                gathered = []
-        self._embed(gathered, encoder)
+                    self.digests[index] = recording.digest
+                    self._file_hashes.record(self._clips[index], recording.digest)
+            if recording.windows:
+                batch.append(recording)
+            if _is_full(batch, rate):
+                self._embed(batch, encoder)
+                batch = []
+        self._embed(batch, encoder)
 
-    def _read(self, position: int, rate: int) -> _Heard:
+    def _read(self, index: int, rate: int) -> _Recording:
         try:
-            content = read_audio_bytes(self._clips[position].audio)
+            content = read_audio_bytes(self._clips[index].audio)
             digest = hashlib.sha256(content).digest()
             if digest in self._store:
-                return _Heard(position, digest)
+                return _Recording(index, digest)
             waveform = load_audio(content, rate)
-            found = window_spans(len(waveform) / rate, *self._cutting)
-            return _Heard(position, digest, [crop(waveform, window, rate) for window in found])
+            spans = window_spans(len(waveform) / rate, self._window_s, self._hop_s)
+            return _Recording(index, digest, [crop(waveform, span, rate) for span in spans])
         except Exception as error:  # a decoder may fail in any way, and that costs its own file only
-            return _Heard(position, reason=_reason(error))
+            return _Recording(index, problem=_reason(error))
 
-    def _embed(self, gathered: Sequence[_Heard], encoder: Encoder) -> None:
-        """Embed recordings together and store them; where the encoder refuses, one by one: it may be one's fault."""
-        fresh = list({heard.digest: heard for heard in gathered if heard.digest not in self._store}.values())
+    def _embed(self, batch: Sequence[_Recording], encoder: Encoder) -> None:
+        """Embed recordings together and store their vectors; note those that the encoder refuses."""
+        fresh = list(
+            {recording.digest: recording for recording in batch if recording.digest not in self._store}.values()
+        )
         if not fresh:
             return
-        parts = [part for heard in fresh for part in heard.windows]
-        try:
-            with self._turns:
-                vectors = np.concatenate(
-                    [
-                        encoder.encode_audio(parts[at : at + WINDOWS_A_BATCH])
-                        for at in range(0, len(parts), WINDOWS_A_BATCH)
-                    ]
-                )
-        except ClaraError as error:
-            if len(fresh) == 1:
-                with self._lock:
-                    self.problems[fresh[0].position] = str(error)
-            else:
-                for heard in fresh:
-                    self._embed([heard], encoder)
-            return
-        firsts = np.cumsum([0, *(len(heard.windows) for heard in fresh)])
-        means = [_mean(vectors[first:last]) for first, last in pairwise(firsts)]
-        with self._lock:
-            self._store.add([heard.digest for heard in fresh], np.stack(means))
+
+        def encode(recordings: Sequence[_Recording]) -> Embeddings:
+            with self._encoder_calls:
+                return _encode(recordings, encoder)
+
+        for recordings, vectors in encode_in_parts(encode, fresh):
+            with self._lock:
+                if isinstance(vectors, str):
+                    self.problems[recordings[0].index] = vectors
+                else:
+                    self._store.add([recording.digest for recording in recordings], vectors)
 
 
-def _is_batch(gathered: Sequence[_Heard], rate: int) -> bool:
-    lengths = [len(part) for heard in gathered for part in heard.windows]
-    return len(lengths) >= WINDOWS_A_BATCH or sum(lengths) >= SECONDS_A_BATCH * rate
+def _encode(recordings: Sequence[_Recording], encoder: Encoder) -> Embeddings:
+    """Return the mean vectors of recordings over their windows, shape (n, dim)."""
+    windows = [window for recording in recordings for window in recording.windows]
+    batches = [windows[start : start + BATCH_WINDOWS] for start in range(0, len(windows), BATCH_WINDOWS)]
+    vectors = np.concatenate([encoder.encode_audio(batch) for batch in batches])
+    bounds = np.cumsum([0, *(len(recording.windows) for recording in recordings)])
+    return np.stack([_mean(vectors[first:last]) for first, last in pairwise(bounds)])
+
+
+def _is_full(batch: Sequence[_Recording], rate: int) -> bool:
+    lengths = [len(window) for recording in batch for window in recording.windows]
+    return len(lengths) >= BATCH_WINDOWS or sum(lengths) >= BATCH_AUDIO_S * rate
 
 
 def _mean(vectors: Embeddings) -> Embeddings:
@@ -181,6 +198,6 @@ def _mean(vectors: Embeddings) -> Embeddings:
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
         return error.strerror or str(error)
-    # The decoder was given bytes, and names them: that says nothing to anybody.
-    said = re.sub(r"^<\d+ bytes>: ", "", str(error))
-    return said if isinstance(error, ClaraError) else f"{type(error).__name__}: {said}"
+    # The decoder was given bytes and names them "<123 bytes>"; the clip's key stands before the reason anyway.
+    message = re.sub(r"^<\d+ bytes>: ", "", str(error))
+    return message if isinstance(error, ClaraError) else f"{type(error).__name__}: {message}"

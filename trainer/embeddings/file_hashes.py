@@ -1,43 +1,42 @@
-"""Which content a file had when it was read last, so that one of the same size and time is not read again."""
+"""SHA-256 of files as they were read last: a file of the same size and version token is not read again."""
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from clara_search.datasets.example import ByteRange
 from clara_search.datasets.labelled import Clip
+from clara_search.errors import ClaraError
+from clara_search.files.paths import FileStat, normalize_path, stat_file
 
-_Stamp = tuple[str, int, int, int]
-"""Place, offset within it, size in bytes and time of modification in nanoseconds."""
+_Key = tuple[str, int, int, str]
+"""Path or URL, offset within it, size in bytes, and the token that changes when the file is written."""
 
 
 class FileHashes:
-    """The SHA-256 of files by their place, size and time; a context, in which more can be noted."""
+    """SHA-256 of recordings by file, size and version token, kept in a JSON lines file; a context that records more."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._known: dict[_Stamp, bytes] = {}
-        self._status: dict[str, os.stat_result] = {}
-        content = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-        for line in content.splitlines():
-            noted = _noted(line)
-            if noted is not None:
-                self._known[noted[0]] = noted[1]
+        self._hashes: dict[_Key, bytes] = {}
+        self._shard_stats: dict[str, FileStat] = {}
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+        for line in lines:
+            entry = _parse_line(line)
+            if entry is not None:
+                self._hashes[entry[0]] = entry[1]
 
-    def known(self, clip: Clip) -> bytes | None:
-        """Return the digest of a clip's file, if it is as it was."""
-        try:
-            return self._known.get(self._stamp(clip))
-        except (OSError, ValueError):
-            return None
+    def get(self, clip: Clip) -> bytes | None:
+        """Return the SHA-256 of a clip's recording; None if it is unknown, or may have changed since it was read."""
+        key = self._key(clip)
+        return None if key is None else self._hashes.get(key)
 
     def __enter__(self) -> FileHashes:
         self._file = self._path.open("a", encoding="utf-8")
-        self._file.write("\n")  # ends a line that a run which was killed has begun
+        self._file.write("\n")  # ends the half line that a killed run may have left
         return self
 
     def __exit__(
@@ -45,34 +44,35 @@ class FileHashes:
     ) -> None:
         self._file.close()
 
-    def note(self, clip: Clip, digest: bytes) -> None:
-        """Remember what was read."""
+    def record(self, clip: Clip, digest: bytes) -> None:
+        """Remember the SHA-256 of a clip's recording, which was just read."""
+        key = self._key(clip)
+        if key is not None and self._hashes.get(key) != digest:
+            self._hashes[key] = digest
+            self._file.write(json.dumps([*key, digest.hex()]) + "\n")
+
+    def _key(self, clip: Clip) -> _Key | None:
+        """Return the key of a clip's recording; None if its file is missing, or too young for its token to be sure."""
+        audio = clip.audio
         try:
-            stamp = self._stamp(clip)
-        except OSError:  # it went since it was read
-            return
-        if self._known.get(stamp) != digest:
-            self._known[stamp] = digest
-            self._file.write(json.dumps([*stamp, digest.hex()]) + "\n")
-
-    def _stamp(self, clip: Clip) -> _Stamp:
-        if not isinstance(clip.audio, ByteRange):
-            status = clip.audio.stat()
-            return str(clip.audio), 0, status.st_size, status.st_mtime_ns
-        place = clip.audio.place
-        if place not in self._status and "://" not in place:
-            self._status[place] = os.stat(place)  # noqa: PTH116 - a place is a string
-        mtime = self._status[place].st_mtime_ns if place in self._status else 0
-        return os.path.abspath(place), clip.audio.offset, clip.audio.size, mtime  # noqa: PTH100
+            if isinstance(audio, ByteRange):
+                if audio.place not in self._shard_stats:
+                    self._shard_stats[audio.place] = stat_file(audio.place)
+                path, offset, size, token = audio.place, audio.offset, audio.size, self._shard_stats[audio.place].token
+            else:
+                path, offset, (size, token) = str(audio), 0, stat_file(audio)
+        except (OSError, ValueError, ClaraError):
+            return None
+        return (normalize_path(path), offset, size, token) if token else None
 
 
-def _noted(line: str) -> tuple[_Stamp, bytes] | None:
-    """Return what a line says; None for one that is empty, was cut short, or is none of ours."""
+def _parse_line(line: str) -> tuple[_Key, bytes] | None:
+    """Return the key and hash in a line; None for an empty line, half a line or any other content."""
     try:
-        found: Any = json.loads(line)
-        place, offset, size, mtime, digest = found
+        fields: Any = json.loads(line)
+        path, offset, size, token, digest = fields
         content = bytes.fromhex(digest)
-        known = str(place), int(offset), int(size), int(mtime)
+        key = str(path), int(offset), int(size), str(token)
     except (ValueError, TypeError):
         return None
-    return (known, content) if len(content) == 32 else None
+    return (key, content) if len(content) == 32 else None

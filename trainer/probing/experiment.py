@@ -146,9 +146,9 @@ def assemble(config: ProbeConfig, found: Sequence[Clip], model: EncoderSpec, cac
     if texts:
         check_column(clips, "text", config.data)
     vectors = embed_clips(clips, model, cache, texts, config.window_s, config.hop_s)
-    if not vectors.kept:
+    if not vectors.indices:
         raise SourceError(f"{config.data}: no clip can be used ({vectors.problems[0]})")
-    clips = [clips[index] for index in vectors.kept]
+    clips = [clips[index] for index in vectors.indices]
     tasks = build_targets(clips, config.labels, config.multi_label, config.least, config.data)
     return _divided(clips, vectors, tasks, config)
 
@@ -159,7 +159,7 @@ def _divided(clips: list[Clip], vectors: ClipEmbeddings, tasks: TargetColumns, c
     clips = [clips[index] for index in known]
     vectors = replace(
         vectors,
-        kept=[vectors.kept[index] for index in known],
+        indices=[vectors.indices[index] for index in known],
         hashes=[vectors.hashes[index] for index in known],
         audio=vectors.audio[known],
         text=None if vectors.text is None else vectors.text[known],

@@ -50,7 +50,7 @@ def _probe(config: ProbeConfig, run: Path, cache: Path) -> dict[str, Any]:
     model = describe_encoder(config.model, config.precision)
     labelled = gather(config, model, cache)
     watch.lap("vectors")
-    told = len(labelled.clips), labelled.vectors.fresh, labelled.division.kind, watch.seconds["vectors"]
+    told = len(labelled.clips), labelled.vectors.num_computed, labelled.division.kind, watch.seconds["vectors"]
     log.info(f"%d clips, %d vectors computed now, %s; {FIRST_EPOCH}%.2f s", *told)
     name = str(Path(config.model).resolve()) if Path(config.model).is_dir() else config.model
     shape = head_shape(config, labelled.tasks, model.dim, name, model.fingerprint.partition("-")[0])
@@ -65,7 +65,7 @@ def _probe(config: ProbeConfig, run: Path, cache: Path) -> dict[str, Any]:
         "model": {"name": model.name, "fingerprint": shape.fingerprint},
         "settings": dataclasses.asdict(config),
         **build_report(labelled, outcome, training_sources(config.model)),
-        "vectors_computed": labelled.vectors.fresh,
+        "vectors_computed": labelled.vectors.num_computed,
         "seconds": watch.seconds,
     }
     try:

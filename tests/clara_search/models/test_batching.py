@@ -1,8 +1,10 @@
 """What surrounds a model: cuts, batches, checks and precisions."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from hypothesis import given
@@ -14,6 +16,7 @@ from clara_search.models.batching import (
     choose_precision,
     chunk_spans,
     embed_chunks,
+    encode_in_parts,
     length_batches,
     padding_mask,
     unit_norm,
@@ -133,3 +136,39 @@ def test_without_a_compiler_compiling_is_refused_and_the_compiler_named(monkeypa
 def test_what_has_no_direction_is_no_unit_vector(vector: list[float]) -> None:
     with pytest.raises(FormatError, match="zero or not finite"):
         unit_norm(torch.tensor([[1.0, 0.0], vector]))
+
+
+def test_a_batch_that_fails_is_encoded_in_parts_and_only_bad_items_are_lost() -> None:
+    too_large: list[int] = []
+
+    def encode(items: Sequence[int]) -> npt.NDArray[np.float32]:
+        if len(items) > 4:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+        if 3 in items:
+            raise AudioError("item 3 is broken")
+        if 9 in items:
+            raise MemoryError
+        return np.array(items, np.float32)[:, None]
+
+    parts = [
+        (list(items), vectors if isinstance(vectors, str) else vectors[:, 0].tolist())
+        for items, vectors in encode_in_parts(encode, range(10), too_large.append)
+    ]
+    assert parts == [
+        ([0, 1], [0.0, 1.0]),
+        ([2], [2.0]),
+        ([3], "item 3 is broken"),
+        ([4], [4.0]),
+        ([5, 6], [5.0, 6.0]),
+        ([7, 8], [7.0, 8.0]),
+        ([9], "does not fit into memory"),
+    ]
+    assert too_large == [10, 5, 5]
+
+
+def test_an_encoder_s_own_fault_is_raised() -> None:
+    def encode(items: Sequence[int]) -> npt.NDArray[np.float32]:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        list(encode_in_parts(encode, [1, 2]))
