@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import operator
 import os
 import stat
 import tarfile
@@ -15,15 +16,20 @@ from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
 from clara_search.errors import ClaraError, FormatError, SourceError, first_line
 
 _ATTEMPTS = 3
-"""A store that answers with an error is asked again, unless the error says that there is nothing."""
+"""A store that answers with an error is asked again, unless the error says that there is nothing, or no permission."""
 
 _FIRST_RETRY_S = 0.2
+
+_PATIENCE_S = 5.0
+"""Whoever takes this long to fail has asked again itself, as the client of S3 does."""
 
 _UNTRUSTED_NS = 2_000_000_000
 """A file as young as this when it was looked at may be written again within one tick of its file system's clock."""
 
 _TOKENS = ("ETag", "etag", "md5Hash", "content_md5", "LastModified", "mtime", "updated", "last_modified", "created")
 """What the file systems of fsspec call a thing that changes with a file's content."""
+
+_ABSENT = (404, 410)
 
 T = TypeVar("T")
 
@@ -33,6 +39,16 @@ class FileStat(NamedTuple):
 
     size: int
     token: str
+
+
+class Entry(NamedTuple):
+    """One entry of a folder: its name there, its own path or URL, and its status, where the listing says that."""
+
+    name: str
+    place: str
+    is_folder: bool
+    is_link: bool = False
+    status: FileStat | None = None
 
 
 class NamedBytes(io.BytesIO):
@@ -135,6 +151,63 @@ def stat_from_info(info: Mapping[str, Any]) -> FileStat:
     return FileStat(int(info.get("size") or 0), token)
 
 
+def is_missing(place: str | Path) -> bool:
+    """Tell whether there is no file at a path or URL: its store is asked, whatever it was known to hold before.
+
+    Only the answer that there is nothing counts, or that there is a folder.
+
+    Raises:
+        OSError: the store does not answer, or does not say.
+        SourceError: nobody here speaks the URL's protocol.
+    """
+    if (member := split_member(place)) is not None:
+        return is_missing(member[1])
+    try:
+        if not is_url(place):
+            return stat.S_ISDIR(os.lstat(place).st_mode)
+        filesystem, path = resolve_filesystem(place)
+        filesystem.invalidate_cache(path)
+        return bool(_asked(place, lambda: filesystem.info(path)).get("type") == "directory")
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+
+
+def list_folder(place: str | Path) -> list[Entry]:
+    """Return the entries of a folder or URL, sorted by name; none of them is the folder itself.
+
+    Raises:
+        OSError: it cannot be listed, or not to its end.
+        SourceError: nobody here speaks the URL's protocol.
+    """
+    if not is_url(place):
+        with os.scandir(place) as entries:
+            return sorted(map(_local_entry, entries), key=_name)
+    filesystem, path = resolve_filesystem(place)
+    prefix, found = path.rstrip("/") + "/", list[Entry]()
+    for info in _asked(place, lambda: filesystem.ls(path, detail=True)):
+        inside = str(info["name"]).rstrip("/")
+        if inside != path.rstrip("/"):  # some stores list a mark of the folder itself
+            name = inside.removeprefix(prefix) if inside.startswith(prefix) else inside.rpartition("/")[2]
+            found.append(
+                Entry(name, join(place, name), info["type"] == "directory", bool(info.get("islink")), stat_from_info(info))
+            )
+    return sorted(found, key=_name)
+
+
+def forget_listings(url: str) -> None:
+    """Have the next listing of `url` ask its store, rather than repeat what it said before."""
+    resolve_filesystem(url)[0].invalidate_cache()
+
+
+def join(folder: str | Path, name: str) -> str:
+    """Return the path or URL of `name` in a folder: of a chain of URLs the first that has a path is the folder's."""
+    links = str(folder).split("::")
+    place = next((number for number, link in enumerate(links) if "://" in link), 0)
+    is_root = links[place].endswith("://")
+    links[place] = f"{links[place] if is_root else links[place].rstrip('/') + '/'}{name}"
+    return "::".join(links)
+
+
 def resolve_filesystem(place: str | Path) -> tuple[Any, str]:
     """Return fsspec's file system for a URL, and the path in it. Raises as `open_binary` does."""
     import fsspec
@@ -147,17 +220,62 @@ def normalize_path(place: str | Path) -> str:
     return str(place).rstrip("/") if is_url(place) else os.path.normpath(Path(place).absolute())
 
 
+_name = operator.attrgetter("name")
+
+
+def _local_entry(entry: os.DirEntry[str]) -> Entry:
+    try:
+        is_folder = entry.is_dir()
+    except OSError:  # a link in a circle
+        is_folder = False
+    return Entry(entry.name, entry.path, is_folder, entry.is_symlink())
+
+
 def _asked(place: str | Path, question: Callable[[], T]) -> T:
-    """Return the answer of another machine, asked again where it fails; whatever its library raises is an OSError."""
+    """Return the answer of another machine, asked again where it fails; whatever its library raises is an OSError.
+
+    A FileNotFoundError is the store's own answer: some libraries raise one for whatever goes wrong.
+    """
+    began = time.monotonic()
     for attempt in range(_ATTEMPTS):
         try:
             return question()
-        except (FileNotFoundError, PermissionError, ClaraError):
+        except (PermissionError, ClaraError):
             raise
         except (ImportError, ValueError) as error:
             raise SourceError(f"{place}: cannot be opened ({first_line(error)})") from error
         except Exception as error:  # each store's client has a tree of exceptions of its own
-            if attempt == _ATTEMPTS - 1:
-                raise OSError(None, first_line(error)) from error
+            if isinstance(error, FileNotFoundError) and _says_absent(error):
+                raise
+            if attempt == _ATTEMPTS - 1 or time.monotonic() - began > _PATIENCE_S:
+                raise OSError(None, _reason(error)) from error
             time.sleep(_FIRST_RETRY_S * 2**attempt)
     raise AssertionError
+
+
+def _says_absent(error: BaseException) -> bool:
+    """Tell whether all that led to `error` says that there is nothing, as against a store that did not answer."""
+    status = _http_status(error)
+    if status is not None:
+        return status in _ABSENT
+    cause = error.__cause__ or error.__context__
+    is_answer = isinstance(error, (FileNotFoundError, NotADirectoryError, LookupError, StopIteration))
+    return is_answer and (cause is None or _says_absent(cause))
+
+
+def _reason(error: BaseException) -> str:
+    while isinstance(error, FileNotFoundError) and (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return (error.strerror if isinstance(error, OSError) else None) or first_line(error)
+
+
+def _http_status(error: BaseException) -> int | None:
+    """Return the status of the HTTP response that `error` reports, as the clients of the stores keep it."""
+    response = getattr(error, "response", None)
+    if isinstance(response, Mapping):  # botocore
+        return cast(int | None, response.get("ResponseMetadata", {}).get("HTTPStatusCode"))
+    for holder in (error, response):
+        for name in ("status", "status_code", "code"):
+            if isinstance(value := getattr(holder, name, None), int):
+                return value
+    return None
