@@ -74,7 +74,7 @@ _INTERRUPTED = 130
     "--keep-days", type=click.FloatRange(min=0), help="How long versions of the table are kept.  [default: 7]"
 )
 @click.option("--profile", type=click.Path(dir_okay=False, path_type=Path), help="A picture of where the time went.")
-@click.option("--strict", is_flag=True, help="Exit with 1 where any file could not be used.")
+@click.option("--strict", is_flag=True, help="Exit with 1 where any file could not be used, or not pruned.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one line of JSON.")
 def index(
     sources: tuple[str, ...],
@@ -188,12 +188,17 @@ def index(
         click.echo(json.dumps(asdict(summary)))
     else:
         _print(summary, database, table, failed)
+    unpruned = _unpruned(summary) if prune else None
+    if unpruned:
+        click.echo(unpruned, err=True)
     if summary.stopped:
         click.echo("Stopped. What is done is kept: the same command goes on from here.", err=True)
         sys.exit(_INTERRUPTED)
     used = summary.indexed + summary.unchanged
     if summary.failed and (strict or not used):
         raise click.ClickException(f"{summary.failed} of {summary.failed + used} items could not be used")
+    if unpruned and strict:
+        sys.exit(1)
 
 
 @contextmanager
@@ -224,6 +229,15 @@ def _default_model(db: str, table: str) -> str:
         return DEFAULT_MODEL
     database = Database(db)
     return database.table(table).info.encoder if table in database.table_names() else DEFAULT_MODEL
+
+
+def _unpruned(summary: IndexResult) -> str | None:
+    """Return what --prune left undone, and why, on one line."""
+    if summary.unlisted:
+        return f"Nothing was pruned: {summary.unlisted:,} folders or shards could not be listed to their end."
+    if summary.unanswered:
+        return f"{summary.unanswered:,} recordings were not pruned: their store does not say that they are gone."
+    return None
 
 
 def _print(summary: IndexResult, database: Database, table: str, failed: Collection[str]) -> None:

@@ -23,17 +23,18 @@ from indexer.decode.processes import DecodeBackend
 from indexer.decode.read import LoadedItem
 from indexer.embed.batches import embed_items
 from indexer.embed.reuse import reuse_vectors
-from indexer.ledger.digest_map import DigestMap, digest
+from indexer.ledger.digest_map import digest
 from indexer.ledger.failures import ledger_name
-from indexer.ledger.ledger import Ledger
-from indexer.ledger.reconcile import Orphans, open_ledger
+from indexer.ledger.reconcile import open_ledger
 from indexer.ray_executor import Ray
 from indexer.runtime.pools import prefetch_iter
 from indexer.runtime.timers import StageTimers
+from indexer.sources.base import Selection
 from indexer.sources.item import ColumnType, Item, Survey
-from indexer.sources.listing import Selection, Source, survey
+from indexer.sources.listing import Source, resolve_sources, survey
 from indexer.sources.listing import list_items as list_items
-from indexer.write.prune import PruneScope, is_unreachable
+from indexer.write.prune import Listing, PruneResult, prune_rows
+from indexer.write.scope import PruneScope, is_unreachable
 from indexer.write.writer import Progress, Writer, arrow_columns
 
 _LISTED_AHEAD = 256
@@ -45,7 +46,9 @@ class IndexResult:
 
     `audio_s` is the length of the recordings that were embedded, `seconds` the wall time. Of the items indexed,
     `reused` have the vectors of a recording with the same content. `stopped` says that the run was asked to end before
-    it was through. `stages` has the seconds that each stage worked and waited, over all its threads.
+    it was through. `stages` has the seconds that each stage worked and waited, over all its threads. Folders, or ends
+    of shards, that are `unlisted` are among the failures, and nothing is pruned then. `unanswered` recordings are
+    listed no longer, but their store did not say that they are gone: they keep their rows.
     """
 
     indexed: int
@@ -58,6 +61,8 @@ class IndexResult:
     reused: int = 0
     stopped: bool = False
     stages: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    unlisted: int = 0
+    unanswered: int = 0
 
 
 def index(
@@ -86,7 +91,8 @@ def index(
     """Bring `table` up to date with `sources`: embed what is new or changed, and leave the rest alone.
 
     Sources are paths, patterns, URLs and `Recording`s. Windows are 10 s long and 5 s apart unless said, or as the table
-    has them already. With `prune`, the rows of what is no longer in the sources go. What cannot be used is stepped over
+    has them already. With `prune`, the rows of what is no longer in the sources go: none, where any of them cannot be
+    listed whole, and of files and URLs those that are gone when asked for by name. What cannot be used is stepped over
     and kept, with its reason, for `Database.failures`; it is tried again once its file is touched, or with
     `retry_failed`. A recording that was indexed under another name is not embedded again. Recordings are decoded in
     `threads` (0: as many as it takes); each has a process to do it where `decode_in` says so.
@@ -101,8 +107,9 @@ def index(
     began = time.monotonic()
     sources = [sources] if isinstance(sources, Source) else list(sources)
     selection = Selection(text_column, tuple(ignore), follow_symlinks)
-    surveyed = surveyed or survey(sources, selection)
-    scope = PruneScope(sources)
+    resolved = resolve_sources(sources)
+    surveyed = surveyed or survey(resolved, selection)
+    scope = PruneScope(resolved)
     if surveyed.items == 0 and not prune:
         raise SourceError(f"{scope}: no recordings found")
     database = database if isinstance(database, Database) else Database(database, create=True)
@@ -110,11 +117,11 @@ def index(
     corpus = _open_or_create(database, table, encoder, window_s, hop_s, surveyed)
     ledger, orphans = open_ledger(database, corpus, retry_failed)
     clocks, stop = clocks or StageTimers(), stop or Event()
-    listing = _Listing()
+    listing = Listing()
     how = DecodeConfig(encoder.sample_rate, timeout_s, threads, decode_in)
     writer = Writer(corpus, ledger, surveyed.columns, orphans, prune, progress, keep_days, clocks.write)
     try:
-        found = prefetch_iter(listing.once(list_items(sources, selection)), _LISTED_AHEAD, clocks.list)
+        found = prefetch_iter(_once(list_items(resolved, selection), listing), _LISTED_AHEAD, clocks.list)
         if engine is None:
             begun = prefetch_items(found, ledger.known, how, clocks.decode)
         else:
@@ -125,46 +132,41 @@ def index(
                 writer.add(embedded)
     finally:  # also where it was interrupted: what is embedded is kept
         writer.close()
-    removed = 0 if stop.is_set() else _remove_gone(corpus, ledger, orphans, scope, listing, prune)
+    pruned = (
+        PruneResult() if stop.is_set() else prune_rows(corpus, ledger, orphans, scope, listing, failures_only=not prune)
+    )
     counts = writer.counts
     return IndexResult(
         indexed=counts["indexed"],
         unchanged=counts["unchanged"],
         failed=counts["failed"],
-        removed=writer.removed + removed,
+        removed=writer.removed + pruned.rows,
         rows=corpus.count(),
         audio_s=round(writer.audio_s, 3),
         seconds=round(time.monotonic() - began, 3),
         reused=writer.reused,
         stopped=stop.is_set(),
         stages=clocks.seconds(),
+        unlisted=listing.unlisted,
+        unanswered=pruned.unanswered if prune else 0,
     )
 
 
-class _Listing:
-    """What the sources listed so far, so that nothing is done twice in a run."""
-
-    def __init__(self) -> None:
-        self.sources: set[str] = set()
-        self._seen = DigestMap(1)
-
-    def has(self, key: str) -> bool:
-        return digest(key) in self._seen
-
-    def once(self, items: Iterable[Item]) -> Iterator[Item]:
-        """Yield `list_items` without repetitions; the same recording with other columns becomes a problem."""
-        for item in items:
-            self.sources.add(item.source)
-            key, content = digest(item.key), digest(f"{item.key} {item.problem} {item.details}")
-            seen = self._seen.get(key)
-            if seen is None:
-                self._seen.put(key, content)
-                yield item
-            elif seen != (content,) and item.line is not None:
-                place = f"{item.source}#L{item.line}"
-                self._seen.put(digest(place), 0)
-                problem = f"{item.uri} is listed before, with other columns: the first listing counts"
-                yield Item(item.source, "text", place, item.line, problem=problem)
+def _once(items: Iterable[Item], listing: Listing) -> Iterator[Item]:
+    """Yield `items` without repetitions and note them; the same recording with other columns becomes a problem."""
+    for item in items:
+        listing.sources.add(item.source)
+        listing.unlisted += item.hides_more
+        key, content = digest(item.key), digest(f"{item.key} {item.problem} {item.details}")
+        seen = listing.keys.get(key)
+        if seen is None:
+            listing.keys.put(key, content)
+            yield item
+        elif seen != (content,) and item.line is not None:
+            place = f"{item.source}#L{item.line}"
+            listing.keys.put(digest(place), 0)
+            problem = f"{item.uri} is listed before, with other columns: the first listing counts"
+            yield Item(item.source, "text", place, item.line, problem=problem)
 
 
 def _until(stop: Event, loaded: Generator[LoadedItem, None, None]) -> Generator[LoadedItem, None, None]:
@@ -181,22 +183,6 @@ def _checked(loaded: Iterable[LoadedItem], scope: PruneScope) -> Iterator[Loaded
         if one.state == "failed" and one.content_hash is None and is_unreachable(one.item):
             scope.check()
         yield one
-
-
-def _remove_gone(
-    corpus: Table, ledger: Ledger, orphans: Orphans, scope: PruneScope, listing: _Listing, prune: bool
-) -> int:
-    """Remove the rows of what is no longer in the sources, or only the failures of it; return how many rows."""
-    found = scope.gone(ledger, listing.has, listing.sources if prune else None)
-    gone = [entry for entry in found if prune or (entry.failed and not entry.windows)]
-    ids = [row for entry in gone for row in entry.row_ids]
-    if prune:
-        ids += [row for uri, rows in orphans.items() if scope.is_gone_from_folder(uri) for row in rows]
-    scope.check()  # what was unmounted meanwhile only looks gone
-    with corpus.connection.commit_lock(corpus.name):
-        removed = corpus.delete_ids(ids)
-        ledger.forget([entry.key for entry in gone])
-    return removed
 
 
 def _open_or_create(

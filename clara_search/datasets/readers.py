@@ -72,14 +72,20 @@ def read_source(place: str, report: OnError = _raise) -> Iterator[Example]:
 def expand_pattern(pattern: str | Path) -> list[str]:
     """Return the places that `pattern` names, in order of name. Raises SourceError where a path has none."""
     found: list[str] = []
-    for name in _expanded(str(pattern)):
+    for name in expand_ranges(pattern):
         paths = [name] if is_url(name) else sorted(glob.glob(name, recursive=True))  # noqa: PTH207 - it may be absolute
         if not paths:
             raise SourceError(f"no file matches {name!r}")
         found += paths
-    if not found:
-        raise SourceError(f"{pattern}: the range is empty, and names nothing")
     return found
+
+
+def expand_ranges(pattern: str | Path) -> list[str]:
+    """Return `pattern` for each number of its ranges `{00..99}`. Raises SourceError for a range that is empty."""
+    names = _expanded(str(pattern))
+    if not names:
+        raise SourceError(f"{pattern}: the range is empty, and names nothing")
+    return names
 
 
 def _expanded(pattern: str) -> list[str]:

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from clara_search.errors import FormatError
-from clara_search.files.paths import is_url, split_member
+from clara_search.files.paths import is_url, join, split_member
 
 PROTOCOLS = frozenset({"http", "https", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"})
 """What URLs out of data may begin with. Any other protocol has to be typed by the user."""
@@ -67,15 +67,16 @@ def admit(uri: ForeignUri) -> str:
     return _admit_file(uri.name, uri.base)
 
 
-def admit_listed(root: str, uri: str) -> str:
-    """Return `uri`, which the store of the typed URL `root` lists; what lies below `root` needs no other permission.
+def admit_entry(folder: str, name: str) -> str:
+    """Return the path or URL of the entry `name` of a listed folder; all that lies in a typed URL may be opened.
 
     Raises:
-        RefusedUri: it lies elsewhere, and `admit` refuses it, or it chains protocols.
+        RefusedUri: the store's name would lead out of the folder or chain protocols.
     """
-    if uri.startswith(f"{root.rstrip('/')}/") and "::" not in uri:
-        return uri
-    return admit(ForeignUri(uri))
+    path = join(folder, name)
+    if is_url(folder) and ("::" in name or "\0" in name or ".." in name.split("/")):
+        raise RefusedUri(f"{_shown(name)} is no name of a file in {folder}")
+    return path
 
 
 def child_of(folder: Path, name: object) -> Path:

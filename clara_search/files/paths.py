@@ -41,14 +41,14 @@ class FileStat(NamedTuple):
     token: str
 
 
-class Entry(NamedTuple):
-    """One entry of a folder: its name there, its own path or URL, and its status, where the listing says that."""
+class FolderEntry(NamedTuple):
+    """An entry of a folder: its name, its path or URL, and its size and token if the listing has them."""
 
     name: str
-    place: str
+    path: str
     is_folder: bool
     is_link: bool = False
-    status: FileStat | None = None
+    stat: FileStat | None = None
 
 
 class NamedBytes(io.BytesIO):
@@ -172,7 +172,7 @@ def is_missing(place: str | Path) -> bool:
         return True
 
 
-def list_folder(place: str | Path) -> list[Entry]:
+def list_folder(place: str | Path) -> list[FolderEntry]:
     """Return the entries of a folder or URL, sorted by name; none of them is the folder itself.
 
     Raises:
@@ -183,19 +183,21 @@ def list_folder(place: str | Path) -> list[Entry]:
         with os.scandir(place) as entries:
             return sorted(map(_local_entry, entries), key=_name)
     filesystem, path = resolve_filesystem(place)
-    prefix, found = path.rstrip("/") + "/", list[Entry]()
+    prefix, found = path.rstrip("/") + "/", list[FolderEntry]()
     for info in _asked(place, lambda: filesystem.ls(path, detail=True)):
         inside = str(info["name"]).rstrip("/")
         if inside != path.rstrip("/"):  # some stores list a mark of the folder itself
             name = inside.removeprefix(prefix) if inside.startswith(prefix) else inside.rpartition("/")[2]
             found.append(
-                Entry(name, join(place, name), info["type"] == "directory", bool(info.get("islink")), stat_from_info(info))
+                FolderEntry(
+                    name, join(place, name), info["type"] == "directory", bool(info.get("islink")), stat_from_info(info)
+                )
             )
     return sorted(found, key=_name)
 
 
-def forget_listings(url: str) -> None:
-    """Have the next listing of `url` ask its store, rather than repeat what it said before."""
+def clear_listing_cache(url: str) -> None:
+    """Drop cached listings, so that the next one of `url` asks its store."""
     resolve_filesystem(url)[0].invalidate_cache()
 
 
@@ -223,12 +225,12 @@ def normalize_path(place: str | Path) -> str:
 _name = operator.attrgetter("name")
 
 
-def _local_entry(entry: os.DirEntry[str]) -> Entry:
+def _local_entry(entry: os.DirEntry[str]) -> FolderEntry:
     try:
         is_folder = entry.is_dir()
     except OSError:  # a link in a circle
         is_folder = False
-    return Entry(entry.name, entry.path, is_folder, entry.is_symlink())
+    return FolderEntry(entry.name, entry.path, is_folder, entry.is_symlink())
 
 
 def _asked(place: str | Path, question: Callable[[], T]) -> T:

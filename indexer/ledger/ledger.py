@@ -6,7 +6,6 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -195,17 +194,6 @@ def row_ids(uri: str, spans: Iterable[Window | None]) -> list[str]:
 def file_stamp(item: Item, status: FileStat) -> str:
     """Return what changes when the item's file or columns do; empty for a file whose status cannot be trusted."""
     return content_fingerprint(f"{status.size} {status.token} {item.details}") if status.token else ""
-
-
-def is_missing(path: str) -> bool:
-    """Tell whether there is nothing at `path`, as against something that cannot be looked at."""
-    try:
-        Path(path).lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False
-    return False
 
 
 def _signature(item: Item, content_hash: str) -> str:

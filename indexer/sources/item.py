@@ -104,8 +104,9 @@ class Item:
     """One recording, one stretch of a recording, or one text, as a source lists it.
 
     `start_s` and `end_s` bound the stretch in seconds (None: the beginning, the end). `content` is where the bytes are
-    if not at `uri`: then they are current for as long as the file `source` is. `status` is that of the file, where the
-    listing says it. `problem` says why the item cannot be used, where its listing already shows that.
+    if not at `uri`: then they are current for as long as the file `source` is. `stat` is that of the file, where the
+    listing says it. `problem` says why the item cannot be used, where its listing already shows that; `hides_more` that
+    it stands for a folder, or the rest of a shard, that could not be listed.
 
     `uri` and `source` are stored, shown and compared, and so carry no credentials; `url` is what is opened.
     """
@@ -120,8 +121,9 @@ class Item:
     end_s: float | None = None
     columns: Mapping[str, Any] = field(default_factory=dict)
     problem: str | None = None
+    hides_more: bool = False
     content: Content | InMemoryWaveform | None = field(default=None, compare=False, repr=False)
-    status: FileStat | None = field(default=None, compare=False, repr=False)
+    stat: FileStat | None = field(default=None, compare=False, repr=False)
     url: str = field(default="", compare=False, repr=False)
 
     def __post_init__(self) -> None:

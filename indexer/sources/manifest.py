@@ -102,7 +102,7 @@ def item_of(place: str, row: Row, text_column: str, status: FileStat | None) -> 
     except (ValueError, FormatError) as error:
         return Item(place, "text", here, row.line, problem=str(error))
     kind: Literal["audio", "text"] = "text" if named is None and row.content is None else "audio"
-    return Item(place, kind, uri, row.line, text, language, start_s, end_s, values, content=row.content, status=status)
+    return Item(place, kind, uri, row.line, text, language, start_s, end_s, values, content=row.content, stat=status)
 
 
 def _seconds(value: Any) -> float | None:

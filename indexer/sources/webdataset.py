@@ -41,7 +41,8 @@ def items(place: str, text_column: str | None = None) -> Iterator[Item]:
             yield _item(place, number, key, members, status, text_column or "text")
     except (FormatError, SourceError) as error:
         here = f"{place}#L{number + 1}"
-        yield Item(place, "text", here, number + 1, problem=str(error).removeprefix(f"{place}: "))
+        problem = str(error).removeprefix(f"{place}: ")
+        yield Item(place, "text", here, number + 1, problem=problem, hides_more=True)
 
 
 def _item(place: str, number: int, key: str, members: dict[str, Member], status: FileStat, text_column: str) -> Item:

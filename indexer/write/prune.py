@@ -1,84 +1,110 @@
-"""What the sources of a run cover: whether it is still there, and which entries of the ledger are gone from it."""
+"""Pruning: rows of recordings that are gone from the sources are removed, after a complete listing only."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Container, Iterator, Sequence
-from fnmatch import fnmatchcase
-from pathlib import Path
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 
-from clara_search.errors import SourceError
-from clara_search.files.gate import ForeignUri
-from clara_search.files.paths import is_url, normalize_path
-from clara_search.files.redact import without_credentials
-from indexer.ledger.ledger import Ledger, LedgerEntry, is_missing
-from indexer.sources.item import Item
-from indexer.sources.listing import Recording, Source, resolve_sources
+from clara_search.errors import ClaraError
+from clara_search.files.paths import is_missing, is_url
+from clara_search.store.table import Table
+from indexer.ledger.digest_map import DigestMap, digest
+from indexer.ledger.ledger import Ledger, LedgerEntry
+from indexer.ledger.reconcile import Orphans
+from indexer.write.scope import PruneScope
 
-
-class PruneScope:
-    """The places that `sources` name, as they were when the run began."""
-
-    def __init__(self, sources: Sequence[Source]):
-        named = [str(source) for source in sources if not isinstance(source, (Recording, ForeignUri))]
-        self._patterns = [normalize_path(name) for name in named]
-        located = [place for place in resolve_sources(sources) if isinstance(place, str)]
-        folders = [place for place in located if not is_url(place) and Path(place).is_dir()]
-        self._folders = {folder: _identity(folder) for folder in folders}
-        self._files = {without_credentials(place) for place in located} - set(folders)
-
-    def __str__(self) -> str:
-        return ", ".join(sorted(self._files | set(self._folders)))
-
-    def check(self) -> None:
-        """Raise SourceError where a folder is no longer there, or another one is: what was unmounted has no files."""
-        for folder, identity in self._folders.items():
-            if _identity(folder) != identity:
-                raise SourceError(
-                    f"{folder}: is no longer there (unmounted?); when it is back, the same command goes on"
-                )
-
-    def gone(
-        self, ledger: Ledger, was_seen: Callable[[str], bool], listed: Container[str] | None
-    ) -> Iterator[LedgerEntry]:
-        """Yield the entries of what is no longer in the sources: what `was_seen` does not know by its key.
-
-        Of a folder that is what lies in it no longer, of a manifest or a text file what it no longer lists. Raises
-        SourceError where a folder of which there are entries is empty, that is, not in `listed` (None: not asked).
-        """
-        for entry in ledger.scan():
-            if was_seen(entry.key):
-                continue
-            if entry.source in self._files or self._is_lost_match(entry.source):
-                yield entry
-            elif self.is_gone_from_folder(entry.file):
-                for folder in self._folders:
-                    if listed is not None and folder not in listed and entry.file.startswith(f"{folder}{os.sep}"):
-                        raise SourceError(
-                            f"{folder}: has no recordings now (not mounted?), so nothing of it is removed; to give its "
-                            "rows up, name the folder that it lies in"
-                        )
-                yield entry
-
-    def is_gone_from_folder(self, file: str) -> bool:
-        """Tell whether `file` lay in one of the folders and is there no longer."""
-        if any(is_url(place) and file.startswith(f"{place}/") for place in self._files):
-            return True  # its store was asked for all there is
-        return file.startswith(tuple(f"{folder}{os.sep}" for folder in self._folders)) and is_missing(file)
-
-    def _is_lost_match(self, source: str) -> bool:
-        is_match = any(fnmatchcase(source, pattern) for pattern in self._patterns)
-        return is_match and not is_url(source) and is_missing(source)
+_REQUEST_THREADS = 16
+_MAX_UNANSWERED = 16
+"""After so many failed requests a store is asked no more."""
 
 
-def is_unreachable(item: Item) -> bool:
-    """Tell whether a file could be away with all of its folder."""
-    return item.kind == "audio" and item.problem is None and item.content is None and not is_url(item.uri)
+@dataclass
+class Listing:
+    """What a run listed.
+
+    Attributes:
+        keys: digests of the items' keys.
+        sources: the sources of the items.
+        unlisted: number of folders and shards that could not be listed to their end.
+    """
+
+    keys: DigestMap = field(default_factory=lambda: DigestMap(1))
+    sources: set[str] = field(default_factory=set)
+    unlisted: int = 0
 
 
-def _identity(folder: str) -> tuple[int, int] | None:
-    try:
-        status = Path(folder).stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
+@dataclass(frozen=True)
+class PruneResult:
+    """Number of `rows` removed, and of recordings that stay because their store left the question `unanswered`."""
+
+    rows: int = 0
+    unanswered: int = 0
+
+
+def prune_rows(
+    corpus: Table, ledger: Ledger, orphans: Orphans, scope: PruneScope, listing: Listing, failures_only: bool = False
+) -> PruneResult:
+    """Remove rows and ledger entries of items in `scope` that were not listed, or only the failed ones among them.
+
+    After an incomplete listing nothing is removed. A file that vanished from a folder or a store must also be missing
+    when it is asked for by name.
+
+    Raises:
+        SourceError: a folder or store is away as a whole.
+    """
+    if listing.unlisted:
+        return PruneResult()
+    proofs = dict[str, list[LedgerEntry]]()
+    for entry in ledger.scan():
+        if digest(entry.key) not in listing.keys and (not failures_only or (entry.failed and not entry.windows)):
+            proof = scope.proof_of_absence(entry)
+            if proof is not None:
+                proofs.setdefault(proof, []).append(entry)
+    lost = {} if failures_only else {scope.url_of(uri): ids for uri, ids in orphans.items() if scope.covers(uri)}
+    gone = proofs.pop("", [])
+    absent, unanswered = _find_missing({*proofs, *lost})
+    gone += [entry for proof, entries in proofs.items() if proof in absent for entry in entries]
+    # An entry without rows can go without an answer.
+    gone += [entry for proof in unanswered & proofs.keys() for entry in proofs[proof] if not entry.windows]
+    remaining = {proof for proof in unanswered if proof in lost or any(entry.windows for entry in proofs[proof])}
+    ids = [id_ for entry in gone for id_ in entry.row_ids]
+    ids += [id_ for url, rows in lost.items() if url in absent for id_ in rows]
+    if not failures_only:
+        scope.check_listed((entry.file for entry in gone), listing.sources)
+    scope.check()  # the files of an unmounted folder only look gone
+    if any(is_url(proof) for proof in absent):
+        scope.check_stores()
+    with corpus.connection.commit_lock(corpus.name):
+        removed = corpus.delete_ids(ids)
+        ledger.forget([entry.key for entry in gone])
+    return PruneResult(removed, len(remaining))
+
+
+def _find_missing(paths: Iterable[str]) -> tuple[set[str], set[str]]:
+    """Return those of `paths` that are missing, and those whose store did not answer."""
+    unanswered, urls = set[str](), list[str]()
+
+    def ask(path: str) -> bool:
+        try:
+            return is_missing(path)
+        except (OSError, ValueError, ClaraError):  # ValueError: a NUL in the name
+            unanswered.add(path)
+            return False
+
+    def ask_store(url: str) -> bool:
+        if len(unanswered) < _MAX_UNANSWERED:
+            return ask(url)
+        unanswered.add(url)
+        return False
+
+    absent = set[str]()
+    for path in paths:
+        if is_url(path):
+            urls.append(path)
+        elif ask(path):
+            absent.add(path)
+    if urls:
+        with ThreadPoolExecutor(_REQUEST_THREADS) as threads:
+            absent.update(url for url, is_absent in zip(urls, threads.map(ask_store, urls), strict=True) if is_absent)
+    return absent, unanswered

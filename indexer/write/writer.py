@@ -12,10 +12,12 @@ import numpy as np
 import pyarrow as pa
 
 from clara_search.audio.windows import Window
+from clara_search.errors import ClaraError
+from clara_search.files.paths import is_missing
 from clara_search.store.keyed_table import DEFAULT_KEEP_DAYS
 from clara_search.store.table import Table
 from indexer.embed.batches import EmbeddedItem
-from indexer.ledger.ledger import Ledger, LedgerEntry, LedgerRecord, is_missing, row_ids
+from indexer.ledger.ledger import Ledger, LedgerEntry, LedgerRecord, row_ids
 from indexer.ledger.reconcile import Orphans
 from indexer.runtime.allocator import release_memory
 from indexer.runtime.timers import StageTimer
@@ -213,7 +215,7 @@ class Writer:
         if embedded.loaded.state == "touched":
             return True
         out_of_reach = embedded.loaded.content_hash is None and embedded.item.problem is None
-        return out_of_reach and not (self._prune and is_missing(embedded.item.place))
+        return out_of_reach and not (self._prune and _is_known_missing(embedded.item.place))
 
     def _record(self, embedded: EmbeddedItem, entry: LedgerEntry | None) -> LedgerRecord:
         start_s, end_s = _covered(embedded.windows) if _status(embedded) == "indexed" else (None, None)
@@ -221,6 +223,13 @@ class Writer:
             start_s, end_s = _covered(entry.windows)
         loaded = embedded.loaded
         return LedgerRecord(loaded.item, loaded.content_hash, loaded.stamp, embedded.reason, start_s, end_s)
+
+
+def _is_known_missing(place: str) -> bool:
+    try:
+        return is_missing(place)
+    except (OSError, ValueError, ClaraError):  # ValueError: a NUL in the name
+        return False
 
 
 def _fits(value: Any, kind: ColumnType) -> bool:

@@ -1,12 +1,19 @@
 from __future__ import annotations
 
+import os
 import socket
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import fsspec
 import pytest
+
+from tests.helpers import write_tone
+from tests.stores import Fragile, Proxy, proxied
+
+NAMES = ("ab/a.wav", "ab/one/b.wav", "ab/one/c.wav", "ab/two/d.wav")
 
 
 @pytest.fixture
@@ -32,3 +39,35 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     finally:
         server.stop()
         fsspec.filesystem("s3").clear_instance_cache()
+
+
+@pytest.fixture
+def proxy(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """A proxy before the store of `bucket`, which everybody is sent through from now on."""
+    with proxied(os.environ["AWS_ENDPOINT_URL"]) as (proxy, address):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # it would ask again for minutes
+        fsspec.filesystem("s3").clear_instance_cache()
+        yield proxy
+        fsspec.filesystem("s3").clear_instance_cache()
+
+
+@pytest.fixture
+def sounds(proxy: Proxy, bucket: Any, tmp_path: Path) -> Any:
+    """The store behind the proxy, with four recordings."""
+    for number, name in enumerate(NAMES):
+        bucket.put(str(write_tone(tmp_path / "in" / name, 300 * (number + 1), duration_s=0.3)), f"sounds/{name}")
+    return bucket
+
+
+@pytest.fixture
+def fragile(tmp_path: Path) -> Iterator[Any]:
+    """A store of this process with the same recordings."""
+    fsspec.register_implementation("fragile", Fragile, clobber=True)
+    filesystem = fsspec.filesystem("fragile")
+    for number, name in enumerate(NAMES):
+        wav = write_tone(tmp_path / "in" / name, 300 * (number + 1), duration_s=0.3)
+        filesystem.pipe(f"/sounds/{name}", wav.read_bytes())
+    yield filesystem
+    Fragile.store.clear()
+    Fragile.failing.clear()

@@ -19,8 +19,9 @@ from clara_search.errors import FormatError, SourceError
 from clara_search.store.database import Database
 from indexer.ledger.failures import failures
 from indexer.pipeline import index
+from indexer.sources.base import Selection
 from indexer.sources.item import Item, Survey
-from indexer.sources.listing import Recording, Selection, list_items, survey
+from indexer.sources.listing import Recording, list_items, survey
 from tests.helpers import ToneEncoder, band_energies, tone, write_tone
 
 

@@ -25,7 +25,7 @@ from clara_search.commands.main import main
 from clara_search.datasets.labelled import read_clips
 from clara_search.datasets.readers import read_manifest
 from clara_search.errors import FormatError, SourceError
-from clara_search.files.gate import PROTOCOLS, ForeignUri, RefusedUri, admit, admit_listed, child_of
+from clara_search.files.gate import PROTOCOLS, ForeignUri, RefusedUri, admit, admit_entry, child_of
 from clara_search.files.paths import is_remote, read_bytes, stat_file
 from clara_search.store.database import Database
 from indexer.ledger.failures import failures, stored_ledger
@@ -142,12 +142,13 @@ def test_a_path_of_this_machine_needs_a_base_on_it(name: str, base: str | None) 
         admit(ForeignUri(name, base))
 
 
-def test_a_store_that_was_typed_lists_what_lies_below_it_and_nothing_else() -> None:
-    assert admit_listed("memory://x", "memory://x/a.wav") == "memory://x/a.wav"
-    assert admit_listed("http://h/d/", "https://other/a.wav") == "https://other/a.wav"
-    for uri in ("memory://xy/a.wav", "reference://a::http://h/x", "memory://x/a::http://h/x"):
+def test_a_store_that_was_typed_lists_files_in_its_folders_and_nothing_else() -> None:
+    assert admit_entry("memory://x", "a.wav") == "memory://x/a.wav"
+    assert admit_entry("zip://in::http://h/a.zip", "a.wav") == "zip://in/a.wav::http://h/a.zip"
+    assert admit_entry("/data", "a::b.wav") == "/data/a::b.wav"
+    for name in ("a::http://h/x", "../a.wav", "b/../../a.wav", "a\0.wav"):
         with pytest.raises(RefusedUri):
-            admit_listed("memory://x", uri)
+            admit_entry("memory://x", name)
 
 
 @pytest.mark.parametrize("name", ["../a.arrow", "/etc/passwd", "a/b.arrow", "..", ".", "", 1, None, "a\0"])
@@ -345,7 +346,8 @@ def test_a_recording_in_a_shard_is_read_by_its_name(tmp_path: Path) -> None:
 def test_what_the_user_types_is_opened_by_any_protocol(tmp_path: Path) -> None:
     filesystem = fsspec.filesystem("memory")
     filesystem.pipe("/gate/in/a.wav", write_tone(tmp_path / "a.wav", 440).read_bytes())
-    filesystem.pipe("/gate/m.csv", b"path\nin/a.wav\nmemory://gate/in/a.wav\n")
+    filesystem.pipe("/gate/b.wav", write_tone(tmp_path / "b.wav", 550).read_bytes())
+    filesystem.pipe("/gate/m.csv", b"path\nb.wav\nmemory://gate/in/a.wav\n")
     try:
         summary = index(["memory://gate/in", "memory://gate/m.csv"], tmp_path / "db", ToneEncoder())
         assert (summary.indexed, summary.failed) == (2, 1)
@@ -364,7 +366,15 @@ OPENS = {
     ),
     *(
         f"clara_search.files.paths.{name}"
-        for name in ("open_binary", "open_cached_copy", "read_bytes", "stat_file", "resolve_filesystem")
+        for name in (
+            "open_binary",
+            "open_cached_copy",
+            "read_bytes",
+            "stat_file",
+            "is_missing",
+            "list_folder",
+            "resolve_filesystem",
+        )
     ),
     *("av.open", "torch.load", "urlopen", "requests.get", "httpx.get"),
     *("from_pretrained", "snapshot_download", "hf_hub_download", "load_dataset", "lancedb.connect"),
@@ -385,7 +395,11 @@ ALLOWED = {
     "indexer/sources/manifest.py": {"files.paths.stat_file"},  # a source
     "indexer/decode/read.py": {"files.paths.read_bytes"},  # items, as above
     "indexer/sources/webdataset.py": {"files.paths.stat_file"},  # a source
-    "indexer/sources/listing.py": {"files.paths.resolve_filesystem"},  # sources
+    "indexer/sources/folder.py": {"files.paths.list_folder"},  # sources, and folders in them
+    "indexer/sources/pattern.py": {"files.paths.list_folder"},  # as above
+    "indexer/write/prune.py": {"files.paths.is_missing"},  # in a source, or a source
+    "indexer/write/scope.py": {"files.paths.list_folder"},  # sources
+    "indexer/write/writer.py": {"files.paths.is_missing"},  # items
     "clara_search/store/connection.py": {"lancedb.connect"},  # the database that was typed
     # Here a file of a folder of this machine, and never the network.
     "clara_search/audio/decode.py": {"av.open"},  # bytes in memory

@@ -8,8 +8,9 @@ import pytest
 from pyarrow import parquet
 
 from clara_search.errors import ConfigError, FormatError, SourceError
+from indexer.sources.base import Selection
 from indexer.sources.item import Item
-from indexer.sources.listing import Selection, list_items, survey
+from indexer.sources.listing import list_items, survey
 
 
 def listed(*sources: Path, text_column: str | None = None) -> list[Item]:

@@ -1,0 +1,114 @@
+"""Folders of this machine and of stores: their recordings, and the folders that cannot be listed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from clara_search.audio.decode import AUDIO_SUFFIXES
+from clara_search.errors import ClaraError, SourceError, first_line
+from clara_search.files.gate import RefusedUri, admit_entry
+from clara_search.files.paths import FileStat, clear_listing_cache, is_url, join, list_folder
+from indexer.sources.base import Selection
+from indexer.sources.item import Item
+
+_MAX_FAILURES = 32
+"""After so many failing folders in a row the store counts as away: each failure may take minutes of retries."""
+
+
+def list_recordings(folder: str, selection: Selection) -> Iterator[Item]:
+    """Yield the recordings in a folder or below a URL, sorted, the files of a folder before those of its subfolders.
+
+    Hidden files are left out, and symbolic links unless `selection` follows them. A subfolder that cannot be listed is
+    an item with a problem.
+
+    Raises:
+        SourceError: a URL cannot be listed, or holds no recordings.
+    """
+    if is_url(folder):
+        refresh_listing(folder)
+    waiting, entered = [""], set[tuple[int, int]]()
+    is_empty, failures = True, 0
+    while waiting:
+        inside = waiting.pop()
+        parent = join(folder, inside.rstrip("/")) if inside else folder
+        try:
+            if selection.follow_symlinks and not is_url(folder) and not _enter(parent, entered):
+                continue  # a link back up
+            entries = list_folder(parent)
+        except (OSError, ClaraError) as error:
+            failures += 1
+            if is_url(folder) and (not inside or failures >= _MAX_FAILURES):
+                raise listing_error(parent, error) from error
+            yield unlisted_item(folder, parent, error)
+            is_empty = False
+            continue
+        subfolders, failures = list[str](), 0
+        for entry in entries:
+            name = inside + entry.name
+            if entry.name.startswith(".") or selection.is_ignored(name):
+                continue
+            if entry.is_link and not selection.follow_symlinks:
+                continue
+            is_recording = os.path.splitext(entry.name)[1].lower() in AUDIO_SUFFIXES  # noqa: PTH122 - very many
+            if not (entry.is_folder or is_recording):
+                continue
+            try:
+                path = admit_entry(parent, entry.name)
+            except RefusedUri as error:
+                yield Item(folder, "audio", entry.path, problem=str(error))
+                is_empty = False
+                continue
+            if entry.is_folder:
+                subfolders.append(f"{name}/")
+            else:
+                yield recording_item(folder, path, entry.stat)
+                is_empty = False
+        waiting += reversed(subfolders)
+    if is_empty and is_url(folder):
+        raise SourceError(f"{folder}: no recordings found")
+
+
+def recording_item(source: str, uri: str, stat: FileStat | None = None) -> Item:
+    """Return the item of the recording at `uri`; it has a problem if no table can hold the name."""
+    try:
+        uri.encode()
+    except UnicodeEncodeError:
+        readable = os.fsencode(uri).decode(errors="backslashreplace")
+        return Item(readable, "audio", readable, problem="its name is not UTF-8: rename it")
+    return Item(source, "audio", uri, stat=stat)
+
+
+def refresh_listing(url: str) -> None:
+    """Drop cached listings of a URL. Raises SourceError if nobody speaks its protocol or its store is away."""
+    try:
+        clear_listing_cache(url)
+    except (OSError, ClaraError) as error:
+        raise listing_error(url, error) from error
+
+
+def listing_error(folder: str, error: Exception) -> SourceError:
+    """Return the error for a folder or URL whose listing raised `error`."""
+    return SourceError(f"{folder}: cannot be listed ({_reason(folder, error)})")
+
+
+def unlisted_item(source: str, folder: str, error: Exception) -> Item:
+    """Return the item that stands for a subfolder of `source` whose listing raised `error`."""
+    problem = f"the folder cannot be listed: {_reason(folder, error)}"
+    return Item(source, "audio", folder, problem=problem, hides_more=True)
+
+
+def _enter(folder: str, entered: set[tuple[int, int]]) -> bool:
+    """Note that a folder is listed; return False if it was before."""
+    stat = os.stat(folder)  # noqa: PTH116
+    identity = (stat.st_dev, stat.st_ino)
+    is_new = identity not in entered
+    entered.add(identity)
+    return is_new
+
+
+def _reason(folder: str, error: Exception) -> str:
+    reason = (error.strerror if isinstance(error, OSError) else None) or first_line(error)
+    if isinstance(error, FileNotFoundError) and reason.strip("/") in folder:  # fsspec's message is the bare path
+        return "no such folder"
+    return reason.removeprefix(f"{folder}: ")
