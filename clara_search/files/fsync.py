@@ -3,30 +3,55 @@
 from __future__ import annotations
 
 import os
+import stat
 from contextlib import suppress
 from pathlib import Path
+
+_UNNOTED = 32
+_UNNOTED_SHARE = 0.1
+"""So many files, or this share of them, may be synced and not yet noted: the next process syncs them again."""
 
 
 class FolderSync:
     """Brings the files below a folder to the disk, each once: files of a table are written once and never changed.
 
     LanceDB itself never calls fsync. Without it a commit that was acknowledged can be an empty file after a power cut.
+    What other processes have synced stands in the file `notes`, so that the first commit of a process does not sync a
+    whole table again. A file is known there by name, inode and time of change: what was written by a process that was
+    killed, or again under an old name, is synced. The notes may be lost or cut short; then more is synced.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, notes: Path):
         self._folder = folder
+        self._notes = notes
         self._synced: set[str] = set()
+        self._unnoted = 0
+        self._is_first = True
 
     def __call__(self) -> None:
         """Sync what is new since the last call, files before the folders that name them. Raises OSError."""
+        noted = _read_lines(self._notes) if self._is_first else set()
         there: set[str] = set()
         for parent, _, names in os.walk(self._folder, topdown=False):
-            new = {os.path.join(parent, name) for name in names} - self._synced  # noqa: PTH118 - many, as strings
-            for path in sorted(new):
-                _sync(path)
+            paths = {os.path.join(parent, name) for name in names}  # noqa: PTH118 - many, as strings
+            for path in sorted(paths - self._synced):
+                if self._line(path) not in noted:
+                    _sync(path)
+                    self._unnoted += 1
             sync_folder(Path(parent))
-            there.update(os.path.join(parent, name) for name in names)  # noqa: PTH118
-        self._synced = there
+            there |= paths
+        self._synced, self._is_first = there, False
+        if self._unnoted > max(_UNNOTED, _UNNOTED_SHARE * len(there)):
+            _write_lines(self._notes, sorted(filter(None, map(self._line, there))))
+            self._unnoted = 0
+
+    def _line(self, path: str) -> str:
+        """Return what tells the file from any other that ever had its name; empty where it is gone."""
+        try:
+            status = os.lstat(path)
+        except FileNotFoundError:  # another process compacted meanwhile
+            return ""
+        return f"{status.st_ino} {status.st_ctime_ns} {os.path.relpath(path, self._folder)}"
 
 
 def sync_folder(folder: Path) -> None:
@@ -44,3 +69,21 @@ def _sync(path: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _read_lines(path: Path) -> set[str]:
+    """Return the whole lines of a file; none of what is no file of one's own, or not to be read."""
+    with suppress(OSError, UnicodeDecodeError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # neither a link nor a pipe
+        with os.fdopen(descriptor, encoding="utf-8") as file:
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return set(file.read().split("\n")[:-1])
+    return set()
+
+
+def _write_lines(path: Path, lines: list[str]) -> None:
+    """Write a new file at `path`, as far as that can be done: never into what a link at that name leads to."""
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
+        with path.open("x", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in lines)

@@ -41,7 +41,8 @@ class KeyedTable:
                 f"{connection.location}: table '{name}' cannot be opened ({lance_reason(error)}): `clara-search db "
                 "verify --repair` rolls it back to its last whole version"
             ) from error
-        self._sync = FolderSync(folder) if folder else _nothing  # what a store has acknowledged, it has
+        # What a store has acknowledged, it has.
+        self._sync = FolderSync(folder, connection.path / f".{name}.synced") if folder else _nothing
 
     @property
     def version(self) -> int:
