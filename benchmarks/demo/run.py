@@ -160,7 +160,7 @@ def search_texts(index: Index, queries: Iterable[Query]) -> None:
     """Print the best hits of each query."""
     for query in queries:
         click.echo(f'\n"{query.text}" ({query.language})')
-        print_hits(index.search(query.text, k=HITS, language=query.language, to="audio"))
+        print_hits(index.search(query.text, k=HITS, language=query.language, modality="audio"))
 
 
 def audio_query(corpora: Sequence[Corpus]) -> Path:
@@ -179,7 +179,7 @@ def search_audio(index: Index, recording: Path) -> None:
 
     click.echo(f"\n{recording.name}, itself left out")
     others = f"uri <> {sql_string(str(recording.absolute()))}"
-    print_hits(index.search(audio=recording, k=HITS, where=others, to="audio"))
+    print_hits(index.search(audio=recording, k=HITS, where=others, modality="audio"))
 
 
 def classify_digits(index: Index, corpora: Sequence[Corpus]) -> None:

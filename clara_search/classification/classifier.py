@@ -1,35 +1,38 @@
-"""Name recordings, window by window: by their nearest prompt, or by a head that learned the labels."""
+"""Classify windows of recordings: by their nearest prompt, or by a head that was trained on labels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 
 from clara_search.audio.decode import load_audio
 from clara_search.audio.windows import DEFAULT_HOP_S, DEFAULT_WINDOW_S, Window
-from clara_search.classification.calibration import Calibration, calibrate, softmax
-from clara_search.datasets.labelled import Clip, check_column, format_counts
-from clara_search.datasets.readers import read_audio_bytes
-from clara_search.errors import AudioError, EncoderMismatch, QueryError
+from clara_search.classification.calibration import softmax
+from clara_search.errors import EncoderMismatch, QueryError
 from clara_search.models.base import Embeddings, Encoder
-from clara_search.models.windows import mean_embedding
+from clara_search.models.windows import embed_windows
 
 if TYPE_CHECKING:
     from clara_search.classification.head import Head
 
-from clara_search.models.windows import embed_windows
+SCORE_DECIMALS = 6
 
 
 @dataclass(frozen=True)
 class Classification:
-    """A stretch of a recording and its label, None where no label is sure enough.
+    """A window of a recording and its label.
 
-    `scores` holds what each label has, `score` the most: cosines with prompts, probabilities where they are calibrated
-    or a head gives them.
+    Attributes:
+        uri: Path or URL of the recording.
+        start_s: Start of the window in seconds.
+        end_s: End of the window in seconds.
+        label: The label of the highest score; None where its probability is below the classifier's threshold.
+        score: The highest score.
+        scores: The score of each label: cosines with prompts, or probabilities.
     """
 
     uri: str
@@ -40,129 +43,191 @@ class Classification:
     scores: dict[str, float]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what `classify --json` prints."""
+        """Return the fields as `classify --json` prints them."""
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class Namer:
-    """What gives each of `labels` a score.
+class Classifier(Protocol):
+    """A classifier of embeddings. An implementation has the attributes and `score`; it inherits the rest.
 
     Attributes:
-        labels: to choose from.
-        score: vectors (n, dim) and, where the namer `needs_text`, the n texts -> scores (n, labels).
-        needs_text: whether it has to know what is said.
-        probable: whether the scores are probabilities.
-        least: the probability below which no label is given; 0 always gives one.
+        labels: The labels to choose from.
+        min_probability: Probability below which no label is given; 0 always gives one.
     """
 
     labels: Sequence[str]
-    score: Callable[[Embeddings, Sequence[str] | None], Embeddings]
-    needs_text: bool = False
-    probable: bool = False
-    least: float = 0.0
+    min_probability: float
 
-    def name(self, uri: str, stretch: Window, vector: Embeddings, text: str | None = None) -> Classification:
-        """Return which label `vector` (dim,) has. Of equal scores the first label's wins.
+    @property
+    def needs_text(self) -> bool:
+        """Whether `score` needs the transcript of each recording."""
+        return False
 
-        Raises QueryError where it has to know what is said, and nothing says so.
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether scores are probabilities."""
+        return True
+
+    def score(self, vectors: Embeddings, texts: Sequence[str]) -> Embeddings:
+        """Score the labels.
+
+        Args:
+            vectors: Unit vectors, shape (n, dim).
+            texts: The transcripts, n of them; "" where none is known.
+
+        Returns:
+            Scores, shape (n, labels).
+        """
+
+    def predict(self, uri: str, window: Window, vector: Embeddings, text: str | None = None) -> Classification:
+        """Classify a window. Of equal scores the first label's wins.
+
+        Args:
+            uri: Path or URL of the recording.
+            window: The window.
+            vector: Its embedding, shape (dim,).
+            text: The transcript, where one is known.
+
+        Returns:
+            The classification.
+
+        Raises:
+            QueryError: The classifier needs a transcript, and `text` is missing.
         """
         if self.needs_text and not (text or "").strip():
-            raise QueryError(f"{uri}: the head has to know what is said in it, and no text is given")
-        scores = [round(float(score), 6) for score in self.score(vector[None], [text or ""])[0]]
+            raise QueryError(f"{uri}: the head needs the transcript of a recording, and this one has no text")
+        scores = [round(float(score), SCORE_DECIMALS) for score in self.score(vector[None], [text or ""])[0]]
         best = max(range(len(self.labels)), key=scores.__getitem__)
-        label = self.labels[best] if scores[best] >= self.least else None
-        return Classification(uri, *stretch, label, scores[best], dict(zip(self.labels, scores, strict=True)))
-
-    def abstaining(self, below: float) -> Namer:
-        """Return a namer that gives no label below that probability. Raises QueryError where it has none."""
-        if not self.probable:
-            raise QueryError("cosines are no probabilities: calibrate them on labelled recordings to abstain")
-        return replace(self, least=below)
+        label = self.labels[best] if scores[best] >= self.min_probability else None
+        return Classification(uri, *window, label, scores[best], dict(zip(self.labels, scores, strict=True)))
 
 
-def prompt_namer(labels: Sequence[str], classes: Embeddings, temperature: float | None = None) -> Namer:
-    """Return what names by the nearest of `classes` (labels, dim), which `class_embeddings` gives.
+@dataclass(frozen=True)
+class ZeroShotClassifier(Classifier):
+    """Scores labels by the cosine of their prompts, or with a temperature by probabilities.
 
-    The scores are cosines; with a `temperature` the probabilities that follow from them.
+    Attributes:
+        labels: The labels to choose from.
+        classes: A unit vector for each label, shape (labels, dim), from `class_embeddings`.
+        temperature: Divisor of the cosines in the softmax; None for cosines.
+        min_probability: Probability below which no label is given.
     """
 
-    def score(vectors: Embeddings, _texts: Sequence[str] | None) -> Embeddings:
-        cosines = vectors @ classes.T
-        return cosines if temperature is None else softmax(cosines / temperature).astype(np.float32)
+    labels: Sequence[str]
+    classes: Embeddings = field(repr=False)
+    temperature: float | None = None
+    min_probability: float = 0.0
 
-    return Namer(labels, score, probable=temperature is not None)
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether there is a temperature."""
+        return self.temperature is not None
+
+    def score(self, vectors: Embeddings, texts: Sequence[str]) -> Embeddings:
+        """Return cosines or probabilities, shape (n, labels)."""
+        cosines = vectors @ self.classes.T
+        return cosines if self.temperature is None else softmax(cosines / self.temperature).astype(np.float32)
+
+    def with_threshold(self, min_probability: float) -> Self:
+        """Return a classifier that gives no label below a probability.
+
+        Args:
+            min_probability: The threshold.
+
+        Returns:
+            A classifier with the same scores.
+
+        Raises:
+            QueryError: The scores are cosines.
+        """
+        if not self.has_probabilities:
+            raise QueryError("cosines are no probabilities: calibrate them on labelled recordings to use a threshold")
+        return replace(self, min_probability=min_probability)
 
 
-def head_namer(head: Head, encoder: Encoder, task: str | None = None, temperature: float = 1.0) -> Namer:
-    """Return what names by `head`, over `encoder`'s vectors, the labels of `task`, by default its first.
+@dataclass(frozen=True)
+class HeadClassifier(Classifier):
+    """Scores labels by the probabilities of a trained head.
 
-    Raises EncoderMismatch for a head over another encoder, ConfigError for a task it has not.
+    Attributes:
+        head: The head.
+        encoder: The encoder of the vectors that the head takes.
+        task: Which of the head's label sets to use; None for the first.
+        temperature: Divisor of the logits, on top of the head's own temperature.
+        min_probability: Probability below which no label is given.
+
+    Raises:
+        EncoderMismatch: The head was trained over another encoder.
+        ConfigError: The head has no such task.
     """
-    name, labels = head.task(task)
-    if head.config.fingerprint and head.config.fingerprint != encoder.fingerprint:
-        raise EncoderMismatch(
-            f"the head is over {head.config.model} ({head.config.fingerprint[:12]}); "
-            f"{encoder.name} ({encoder.fingerprint[:12]}) gives other vectors"
-        )
 
-    if head.config.dim != encoder.dim:
-        raise EncoderMismatch(
-            f"the head takes vectors of {head.config.dim} numbers; those of {encoder.name} have {encoder.dim}"
-        )
+    head: Head
+    encoder: Encoder
+    task: str | None = None
+    temperature: float = 1.0
+    min_probability: float = 0.0
+    labels: Sequence[str] = field(init=False)
 
-    def score(vectors: Embeddings, texts: Sequence[str] | None) -> Embeddings:
-        said = encoder.encode_text(list(texts or [])) if head.config.needs_text else None
-        probabilities = head.probabilities(vectors, said)[name]
-        if head.config.multi_label or temperature == 1.0:
+    def __post_init__(self) -> None:
+        config = self.head.config
+        task, labels = self.head.task(self.task)
+        object.__setattr__(self, "task", task)
+        object.__setattr__(self, "labels", labels)
+        if config.fingerprint and config.fingerprint != self.encoder.fingerprint:
+            raise EncoderMismatch(
+                f"the head is over {config.model} ({config.fingerprint[:12]}); "
+                f"{self.encoder.name} ({self.encoder.fingerprint[:12]}) gives other vectors"
+            )
+        if config.dim != self.encoder.dim:
+            raise EncoderMismatch(
+                f"the head takes vectors of {config.dim} numbers; those of {self.encoder.name} have {self.encoder.dim}"
+            )
+
+    @property
+    def needs_text(self) -> bool:
+        """Whether the head takes vectors of transcripts."""
+        return self.head.config.needs_text
+
+    def score(self, vectors: Embeddings, texts: Sequence[str]) -> Embeddings:
+        """Return probabilities, shape (n, labels)."""
+        text_vectors = self.encoder.encode_text(list(texts)) if self.needs_text else None
+        assert self.task is not None
+        probabilities = self.head.probabilities(vectors, text_vectors)[self.task]
+        if self.head.config.multi_label or self.temperature == 1.0:
             return probabilities
-        return softmax(np.log(np.maximum(probabilities, 1e-12)) / temperature).astype(np.float32)
+        return softmax(np.log(np.maximum(probabilities, 1e-12)) / self.temperature).astype(np.float32)
 
-    return Namer(labels, score, needs_text=head.config.needs_text, probable=True)
-
-
-def calibration_of(namer: Namer, encoder: Encoder, clips: Sequence[Clip], column: str) -> Calibration:
-    """Fit a temperature to the scores that `namer` gives to `clips`, whose labels stand in `column`.
-
-    The clips of the split "valid" count where there are any, else those of any split but "test"; clips with another
-    label and recordings that cannot be read are passed over. Raises ConfigError where there is no such column,
-    QueryError where no clip is left.
-    """
-    check_column(clips, column, "the recordings to calibrate on")
-    tuned = [clip for clip in clips if clip.split == "valid"] or [clip for clip in clips if clip.split != "test"]
-    number = {label: place for place, label in enumerate(namer.labels)}
-    rows, expected = [], []
-    for clip in tuned:
-        label = clip.value(column)
-        if label not in number or (namer.needs_text and not clip.text):
-            continue
-        try:
-            waveform = load_audio(read_audio_bytes(clip.audio), encoder.sample_rate)
-        except (AudioError, OSError):
-            continue
-        vector = mean_embedding(embed_windows(encoder, waveform, DEFAULT_WINDOW_S, DEFAULT_HOP_S)[1])
-        rows.append(namer.score(vector[None], [clip.text])[0])
-        expected.append(number[str(label)])
-    if not rows:
-        there = ", ".join(format_counts(clip.value(column) or "" for clip in tuned)) or "nothing"
-        raise QueryError(f"none of {', '.join(namer.labels)} can be calibrated: {column!r} holds {there}")
-    scores = np.stack(rows).astype(np.float64)
-    return calibrate(np.log(np.maximum(scores, 1e-12)) if namer.probable else scores, np.array(expected))
+    def with_threshold(self, min_probability: float) -> Self:
+        """Return a classifier with the same scores that gives no label below a probability."""
+        return replace(self, min_probability=min_probability)
 
 
 def classify_file(
     path: str | Path,
     encoder: Encoder,
-    namer: Namer,
+    classifier: Classifier,
     window_s: float = DEFAULT_WINDOW_S,
     hop_s: float = DEFAULT_HOP_S,
     text: str | None = None,
 ) -> Iterator[Classification]:
-    """Yield a classification for each window of the recording at `path`, in which `text` is said.
+    """Classify each window of a recording.
 
-    Raises AudioError where the file cannot be used.
+    Args:
+        path: The file.
+        encoder: The encoder that the classifier takes vectors of.
+        classifier: The classifier.
+        window_s: Seconds of a window.
+        hop_s: Seconds between the starts of windows.
+        text: The transcript, for classifiers that need one.
+
+    Yields:
+        A classification for each window.
+
+    Raises:
+        AudioError: The file cannot be used.
+        QueryError: The classifier needs a transcript, and `text` is missing.
     """
     uri = str(Path(path).resolve())
     waveform = load_audio(path, encoder.sample_rate)
-    for stretch, vector in zip(*embed_windows(encoder, waveform, window_s, hop_s), strict=True):
-        yield namer.name(uri, stretch, vector, text)
+    for window, vector in zip(*embed_windows(encoder, waveform, window_s, hop_s), strict=True):
+        yield classifier.predict(uri, window, vector, text)

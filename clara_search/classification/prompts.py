@@ -1,4 +1,4 @@
-"""Labels x templates -> one embedding a label, for naming clips without training."""
+"""Class embeddings for zero-shot classification: labels in templates, embedded and averaged."""
 
 from __future__ import annotations
 
@@ -17,11 +17,19 @@ def class_embeddings(
     templates: Sequence[str] = DEFAULT_TEMPLATES,
     language: str | None = None,
 ) -> Embeddings:
-    """Return one unit vector a label, shape (labels, dim).
+    """Embed each label in each template; average and renormalise the embeddings of each label.
 
-    Each label is put into each template; the embeddings of the sentences, as they leave the projection with unit
-    norm, are averaged and renormalised. Raises QueryError for no or empty labels, one label twice, no templates, or a
-    template without {}.
+    Args:
+        encoder: The encoder.
+        labels: The labels, all different.
+        templates: Sentences with "{}" for the label.
+        language: Language of the sentences, such as "en", for encoders that know languages.
+
+    Returns:
+        A unit vector for each label, shape (labels, dim).
+
+    Raises:
+        QueryError: No labels, an empty or a repeated one, no templates, or a template without {}.
     """
     check_labels(labels)
     if not templates:
@@ -35,7 +43,14 @@ def class_embeddings(
 
 
 def check_labels(labels: Sequence[str]) -> None:
-    """Raise QueryError unless `labels` are at least one, all different and none empty."""
+    """Check labels to choose from.
+
+    Args:
+        labels: The labels.
+
+    Raises:
+        QueryError: There are none, or one is empty or given twice.
+    """
     if not labels:
         raise QueryError("no labels to choose from")
     if not all(label.strip() for label in labels):

@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from clara_search.commands.common import (
+    device_option,
     format_span,
     json_option,
     precision_option,
     print_json,
     print_table,
+    search_options,
     short_name,
-    where_option,
 )
 from clara_search.errors import AudioError, FormatError, SourceError
 
 if TYPE_CHECKING:
-    from clara_search.classification.classifier import Classification, Namer
+    from clara_search.classification.classifier import Classification, HeadClassifier, ZeroShotClassifier
+    from clara_search.classification.head import Head
     from clara_search.models.base import Encoder
 
 UNSURE = "(unsure)"
-"""What a table shows where no label is probable enough; JSON has null."""
+"""Shown in tables for a window without a probable label; JSON has null."""
 
 
 @click.command()
@@ -36,18 +39,19 @@ UNSURE = "(unsure)"
 @click.option(
     "--template", "templates", multiple=True, help='Sentence with {} for the label; can be repeated.  [default: "{}"]'
 )
-@click.option("--language", help='Language of the labels, such as "en", where the model knows languages.')
+@click.option("--language", help='Language of the labels, such as "en", for models that know languages.')
 @click.option("--head", "head_folder", metavar="DIR", help="A head of `python -m trainer probe`, instead of labels.")
-@click.option("--task", help="What the head is asked, where it answers several.  [default: its first]")
-@click.option("--text", "texts", multiple=True, help="What is said in a FILE, for a head that reads too; one for each.")
-@click.option("--calibrate", metavar="MANIFEST", help="Fit probabilities to its labelled recordings, split valid.")
-@click.option("--label-column", default="label", show_default=True, help="Where that manifest has the labels.")
+@click.option("--task", help="Which of the head's label sets to use.  [default: the first]")
 @click.option(
-    "--abstain-below", type=click.FloatRange(0, 1), metavar="P", help="Give no label less probable than that."
+    "--text", "texts", multiple=True, help="Transcript of a FILE, for heads that need one; one for each FILE."
 )
+@click.option("--calibrate", metavar="MANIFEST", help="Fit probabilities to its labelled recordings, split valid.")
+@click.option("--label-column", default="label", show_default=True, help="Column of that manifest with the labels.")
+@click.option("--min-probability", type=click.FloatRange(0, 1), metavar="P", help="Give no label below it.")
 @click.option("--model", help="Name, folder or hub id of the model.")
 @precision_option
-@where_option
+@device_option
+@search_options("where")
 @click.option("--window", "window_s", type=float, help="Seconds a window, for files.  [default: 10]")
 @click.option("--hop", "hop_s", type=float, help="Seconds between windows, for files.  [default: 5]")
 @json_option
@@ -63,39 +67,37 @@ def classify(
     texts: tuple[str, ...],
     calibrate: str | None,
     label_column: str,
-    abstain_below: float | None,
+    min_probability: float | None,
     model: str | None,
     precision: str,
+    device: str | None,
     where: str | None,
     window_s: float | None,
     hop_s: float | None,
     as_json: bool,
 ) -> None:
-    """Name each stretch of recordings by the nearest of some labels, or by a head that learned them.
+    """Classify each window of recordings by the nearest of some labels, or with a head that was trained on them.
 
     A score is a cosine; with --calibrate, and with --head, a probability. Several templates are averaged as vectors.
 
     \b
     clara-search classify *.wav --labels dog,rain,engine --template "the sound of a {}"
-    clara-search classify --db DIR --head runs/probe-emotion/head --abstain-below 0.5
+    clara-search classify --db DIR --head runs/probe-emotion/head --min-probability 0.5
     """  # noqa: D301 - click wants the \b itself
-    if bool(files) == (db is not None):
-        raise click.UsageError("Give either FILE... or --db DIR.")
-    if where is not None and db is None:
-        raise click.UsageError("--where needs --db.")
-    if (labels is None) == (head_folder is None):
-        raise click.UsageError("Give either --labels or --head.")
-    if head_folder is not None and (templates or language):
-        raise click.UsageError("--template and --language are for --labels.")
-    if task is not None and head_folder is None:
-        raise click.UsageError("--task is for --head.")
-    if texts and len(texts) != len(files):
-        raise click.UsageError(f"Give one --text for each FILE: there are {len(texts)} for {len(files)}.")
-    if abstain_below is not None and math.isnan(abstain_below):
-        raise click.UsageError("--abstain-below takes a probability.")
-    if abstain_below is not None and calibrate is None and head_folder is None:
-        raise click.UsageError("--abstain-below needs probabilities: --calibrate or --head.")
-    from clara_search.audio.windows import DEFAULT_HOP_S, DEFAULT_WINDOW_S
+    check_usage(
+        {
+            "Give either FILE... or --db DIR.": bool(files) == (db is not None),
+            "--where needs --db.": where is not None and db is None,
+            "Give either --labels or --head.": (labels is None) == (head_folder is None),
+            "--template and --language are for --labels.": head_folder is not None and bool(templates or language),
+            "--task is for --head.": task is not None and head_folder is None,
+            f"Give one --text for each FILE: there are {len(texts)} for {len(files)}.": 0 < len(texts) != len(files),
+            "--min-probability takes a probability.": min_probability is not None and math.isnan(min_probability),
+            "--min-probability needs probabilities: --calibrate or --head.": (
+                min_probability is not None and calibrate is None and head_folder is None
+            ),
+        }
+    )
     from clara_search.classification.classifier import classify_file
     from clara_search.classification.head import load_head, load_head_encoder
     from clara_search.models.registry import DEFAULT_MODEL, load_encoder
@@ -104,60 +106,97 @@ def classify(
     head = None if head_folder is None else load_head(Path(head_folder))
     if head is not None and head_folder is not None:
         model = model or load_head_encoder(Path(head_folder), head)
-        window_s = head.config.window_s if window_s is None else window_s
-        hop_s = min(head.config.hop_s, window_s) if hop_s is None else hop_s
-    window_s = DEFAULT_WINDOW_S if window_s is None else window_s
-    hop_s = min(DEFAULT_HOP_S, window_s) if hop_s is None else hop_s
-    if not 0 < hop_s <= window_s:
-        raise click.UsageError("--hop must be above 0 and no longer than --window.")
+    window_s, hop_s = choose_windows(head, window_s, hop_s)
     names = None if labels is None else read_labels(labels)
-    index = None if db is None else open_index(db, table=table, model=model, precision=precision)
-    encoder = load_encoder(model or DEFAULT_MODEL, precision=precision) if index is None else index.encoder
-
-    def namer(temperature: float | None) -> Namer:
-        from clara_search.classification.classifier import head_namer, prompt_namer
-        from clara_search.classification.prompts import DEFAULT_TEMPLATES, class_embeddings
-
-        if head is not None:
-            return head_namer(head, encoder, task, temperature or 1.0)
+    index = None if db is None else open_index(db, table=table, model=model, precision=precision, device=device)
+    if index is None:
+        encoder = load_encoder(model or DEFAULT_MODEL, precision=precision, device=device)
+    else:
+        encoder = index.encoder
+    make_classifier: Callable[[float | None], ZeroShotClassifier | HeadClassifier]
+    if head is not None:
+        make_classifier = partial(make_head_classifier, head, encoder, task)
+    else:
         assert names is not None  # it is one or the other
-        classes = class_embeddings(encoder, names, templates or DEFAULT_TEMPLATES, language)
-        return prompt_namer(names, classes, temperature)
-
-    chosen = namer(None if calibrate is None else fitted_temperature(namer(None), encoder, calibrate, label_column))
-    if abstain_below is not None:
-        chosen = chosen.abstaining(abstain_below)
+        make_classifier = partial(make_zero_shot, encoder, names, templates, language)
+    classifier = make_classifier(None)
+    if calibrate is not None:
+        classifier = make_classifier(fit_on_manifest(classifier, encoder, calibrate, label_column))
+    if min_probability is not None:
+        classifier = classifier.with_threshold(min_probability)
     if index is not None:
-        print_classifications(index.name(chosen, where=where), as_json)
+        print_classifications(index.classify_with(classifier, where=where), as_json)
         return
     failed = []
 
-    def usable() -> Iterator[Classification]:
-        for place, file in enumerate(files):
+    def classify_files() -> Iterator[Classification]:
+        for number, file in enumerate(files):
+            text = texts[number] if texts else None
             try:
-                yield from classify_file(file, encoder, chosen, window_s, hop_s, texts[place] if texts else None)
+                yield from classify_file(file, encoder, classifier, window_s, hop_s, text)
             except AudioError as error:
                 failed.append(file)
                 click.echo(f"Error: {error}", err=True)
 
-    print_classifications(usable(), as_json)
+    print_classifications(classify_files(), as_json)
     if failed:
         raise click.exceptions.Exit(1)
 
 
-def fitted_temperature(namer: Namer, encoder: Encoder, manifest: str, column: str) -> float:
-    """Return the temperature that the labelled recordings of `manifest` ask for, and say on stderr what it does."""
-    from clara_search.classification.classifier import calibration_of
+def check_usage(rules: Mapping[str, bool]) -> None:
+    """Raise UsageError with the first message whose rule is broken."""
+    for message, is_broken in rules.items():
+        if is_broken:
+            raise click.UsageError(message)
+
+
+def choose_windows(head: Head | None, window_s: float | None, hop_s: float | None) -> tuple[float, float]:
+    """Return the length and the hop of windows in seconds: as given, or the head's, or the defaults."""
+    from clara_search.audio.windows import DEFAULT_HOP_S, DEFAULT_WINDOW_S
+
+    default_window_s, default_hop_s = DEFAULT_WINDOW_S, DEFAULT_HOP_S
+    if head is not None:
+        default_window_s, default_hop_s = head.config.window_s, head.config.hop_s
+    window_s = default_window_s if window_s is None else window_s
+    hop_s = min(default_hop_s, window_s) if hop_s is None else hop_s
+    if not 0 < hop_s <= window_s:
+        raise click.UsageError("--hop must be above 0 and no longer than --window.")
+    return window_s, hop_s
+
+
+def make_zero_shot(
+    encoder: Encoder, labels: list[str], templates: tuple[str, ...], language: str | None, temperature: float | None
+) -> ZeroShotClassifier:
+    """Return the classifier of --labels."""
+    from clara_search.classification.classifier import ZeroShotClassifier
+    from clara_search.classification.prompts import DEFAULT_TEMPLATES, class_embeddings
+
+    classes = class_embeddings(encoder, labels, templates or DEFAULT_TEMPLATES, language)
+    return ZeroShotClassifier(labels, classes, temperature)
+
+
+def make_head_classifier(head: Head, encoder: Encoder, task: str | None, temperature: float | None) -> HeadClassifier:
+    """Return the classifier of --head."""
+    from clara_search.classification.classifier import HeadClassifier
+
+    return HeadClassifier(head, encoder, task, temperature or 1.0)
+
+
+def fit_on_manifest(
+    classifier: ZeroShotClassifier | HeadClassifier, encoder: Encoder, manifest: str, column: str
+) -> float:
+    """Return the temperature fitted on the labelled recordings of `manifest`, and print its effect on stderr."""
+    from clara_search.classification.calibrate_classifier import calibrate_classifier
     from clara_search.datasets.labelled import read_clips
 
-    found = calibration_of(namer, encoder, read_clips(manifest), column)
+    fitted = calibrate_classifier(classifier, encoder, read_clips(manifest), column)
     click.echo(
-        f"Calibrated on {found.n} recordings: temperature {found.temperature:.4g}, log loss {found.log_loss:.3f} "
-        f"(of even guessing {found.even_log_loss:.3f}), accuracy {found.accuracy:.3f}, "
-        f"calibration error {found.error:.3f}",
+        f"Calibrated on {fitted.num_examples} recordings: temperature {fitted.temperature:.4g}, log loss "
+        f"{fitted.log_loss:.3f} (uniform guessing: {fitted.uniform_log_loss:.3f}), accuracy {fitted.accuracy:.3f}, "
+        f"calibration error {fitted.calibration_error:.3f}",
         err=True,
     )
-    return found.temperature
+    return fitted.temperature
 
 
 def read_labels(labels: str) -> list[str]:
@@ -179,12 +218,12 @@ def read_labels(labels: str) -> list[str]:
 def print_classifications(classifications: Iterator[Classification], as_json: bool) -> None:
     """Print JSON lines or a table."""
     if as_json:
-        print_json(one.as_dict() for one in classifications)
+        print_json(classification.as_dict() for classification in classifications)
         return
     print_table(
         {"file": "left", "time": "left", "label": "fill", "score": "right"},
         (
-            (short_name(one.uri), format_span(one.start_s, one.end_s), one.label or UNSURE, f"{one.score:.3f}")
-            for one in classifications
+            (short_name(item.uri), format_span(item.start_s, item.end_s), item.label or UNSURE, f"{item.score:.3f}")
+            for item in classifications
         ),
     )

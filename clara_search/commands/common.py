@@ -1,14 +1,17 @@
-"""Options that several commands share, and how they print: JSON lines for machines, tables for people."""
+"""Options that commands share, and their output: JSON lines for programs, tables for people."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, Literal
+from types import NoneType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 from urllib.parse import urlsplit
 
 import click
+
+from clara_search.retrieval.options.registry import option_class, option_types
 
 if TYPE_CHECKING:
     from clara_search.retrieval.hits import Hit
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
 Align = Literal["left", "right", "fill"]
 
 _GAP = 2
-_NARROWEST = 8
+_MIN_WIDTH = 8
 
 db_option = click.option("--db", "db", required=True, metavar="DIR", help="Folder or URL of the database.")
 table_option = click.option("--table", default="corpus", show_default=True, help="Table within the database.")
@@ -28,10 +31,45 @@ precision_option = click.option(
     type=click.Choice(["auto", "fp32", "bf16", "int8"]),
     default="auto",
     show_default=True,
-    help="What the model computes in; auto is bf16 on a GPU, else fp32.",
+    help="Precision of the model; auto is bf16 on a GPU, else fp32.",
 )
-where_option = click.option("--where", metavar="SQL", help="Only rows that match, such as \"language = 'de'\".")
+device_option = click.option(
+    "--device", help='Device of the model, such as "cpu" or "cuda:1".  [default: the first GPU, or else the CPU]'
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
+
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def search_options(*names: str) -> Callable[[Command], Command]:
+    """Return a decorator that adds search options to a command.
+
+    Args:
+        *names: Names of options; none for all.
+
+    Returns:
+        A decorator. The command takes the options as keyword arguments, None where they are not given.
+    """
+
+    def add(command: Command) -> Command:
+        for name in reversed(names or tuple(option_types())):
+            value_type, _ = option_types()[name]
+            option = option_class(name)
+            flag = "--" + name.replace("_", "-")
+            decorator = click.option(
+                flag, name, type=_click_type(value_type), metavar=option.metavar, default=None, help=option.help
+            )
+            command = decorator(command)
+        return command
+
+    return add
+
+
+def _click_type(value_type: Any) -> Any:
+    """Return the click type of a search option's values: `Literal[...] | None`, `str | None`, `float | None` ..."""
+    (inner,) = (argument for argument in get_args(value_type) if argument is not NoneType)
+    return click.Choice(get_args(inner)) if get_origin(inner) is Literal else inner
 
 
 def print_json(rows: Iterable[Mapping[str, Any]]) -> None:
@@ -41,7 +79,12 @@ def print_json(rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def print_table(columns: Mapping[str, Align], rows: Iterable[tuple[str, ...]]) -> None:
-    """Print `rows` under the headings `columns`, one line a row; the column that fills is cut where it is too wide."""
+    """Print a table, one line a row, no wider than the terminal.
+
+    Args:
+        columns: The alignment of each column, by heading; the column "fill" is truncated to fit.
+        rows: A text for each column.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -57,16 +100,16 @@ def print_table(columns: Mapping[str, Align], rows: Iterable[tuple[str, ...]]) -
                 for other, name in enumerate(columns)
                 if other != number
             )
-            left = console.width - sum(others) - _GAP * len(columns)
+            width = console.width - sum(others) - _GAP * len(columns)
             for line in lines:
-                line[number].truncate(max(left, _NARROWEST), overflow="ellipsis")
+                line[number].truncate(max(width, _MIN_WIDTH), overflow="ellipsis")
     for line in lines:
         table.add_row(*line)
     console.print(table)
 
 
 def print_hits(hits: Iterable[Hit]) -> None:
-    """Print what a search found, best first."""
+    """Print hits as a table, best first."""
     print_table(
         {"": "right", "score": "right", "file": "left", "time": "left", "text": "fill"},
         (
@@ -83,7 +126,7 @@ def print_hits(hits: Iterable[Hit]) -> None:
 
 
 def print_facts(facts: Mapping[str, Any]) -> None:
-    """Print a name and its value a line, aligned; a value of several lines starts below its name."""
+    """Print names and values, one pair a line, aligned; a value of several lines starts below its name."""
     width = max(len(name) for name in facts)
     for name, value in facts.items():
         text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
@@ -91,7 +134,7 @@ def print_facts(facts: Mapping[str, Any]) -> None:
 
 
 def short_name(uri: str | None, limit: int = 28) -> str:
-    """Return the last part of a path or URL, its middle left out where it is longer than `limit`."""
+    """Return the last part of a path or URL, shortened in the middle to at most `limit` characters."""
     uri = uri or ""
     name = PurePosixPath(urlsplit(uri).path if "://" in uri else uri).name or uri
     name = " ".join(name.split())
@@ -108,5 +151,5 @@ def format_time(seconds: float) -> str:
 
 
 def format_span(start_s: float | None, end_s: float | None) -> str:
-    """Return a stretch of a recording as "0:05.0-0:15.0", or nothing for a row that has no time."""
+    """Return a window as "0:05.0-0:15.0", or "" for a row without times."""
     return "" if start_s is None or end_s is None else f"{format_time(start_s)}-{format_time(end_s)}"

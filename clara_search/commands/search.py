@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any
 
 import click
 
 from clara_search.commands.common import (
     db_option,
+    device_option,
     json_option,
     model_option,
     precision_option,
     print_hits,
     print_json,
+    search_options,
     table_option,
-    where_option,
 )
 
 
@@ -25,11 +26,11 @@ from clara_search.commands.common import (
 @table_option
 @model_option
 @precision_option
-@click.option("-k", "--limit", "k", type=click.IntRange(min=1), default=10, show_default=True, help="How many hits.")
-@click.option("--to", type=click.Choice(["audio", "text"]), help="Only rows of this kind.")
-@where_option
-@click.option("--language", help='Language of TEXT, such as "en", where the model knows languages.')
-@click.option("--exact", is_flag=True, help="Compare with every row, even where there is an ANN index.")
+@device_option
+@click.option("-k", "--top-k", "k", type=click.IntRange(min=1), default=10, show_default=True, help="Number of hits.")
+@search_options()
+@click.option("--language", help='Language of TEXT, such as "en", for models that know languages.')
+@click.option("--exact", is_flag=True, help="Compare with every row, even if the table has an ANN index.")
 @json_option
 def search(
     text: str | None,
@@ -38,12 +39,12 @@ def search(
     table: str,
     model: str | None,
     precision: str,
+    device: str | None,
     k: int,
-    to: Literal["audio", "text"] | None,
-    where: str | None,
     language: str | None,
     exact: bool,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Find the moments nearest to TEXT, or to the sound of a recording.
 
@@ -55,8 +56,8 @@ def search(
         raise click.UsageError("Give either TEXT or --audio FILE.")
     from clara_search.retrieval.index import open as open_index
 
-    index = open_index(db, table=table, model=model, precision=precision)
-    hits = index.search(text, audio=audio, k=k, to=to, where=where, language=language, exact=exact)
+    index = open_index(db, table=table, model=model, precision=precision, device=device)
+    hits = index.search(text, audio=audio, k=k, language=language, exact=exact, **options)
     if as_json:
         print_json(hit.as_dict() for hit in hits)
     elif not hits:

@@ -1,4 +1,4 @@
-"""Hits: what a search returns."""
+"""Hits: the results of a search."""
 
 from __future__ import annotations
 
@@ -14,9 +14,22 @@ from clara_search.retrieval.snapshot import Snapshot
 _HIT_COLUMNS = ("id", "kind", "uri", "start_s", "end_s", "text", "language")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Hit:
-    """A row that was found: `score` is its cosine with the query, rounded to six decimals, `rank` counts from 1."""
+    """A row of the table that a search returned.
+
+    Attributes:
+        rank: 1 for the best.
+        id: Id of the row, 32 hex digits.
+        score: Cosine of the row and the query, rounded to six decimals.
+        kind: "audio" for a window of a recording, "text" for a text.
+        uri: Path or URL of the source.
+        start_s: Start of the window in seconds; None for a text.
+        end_s: End of the window in seconds; None for a text.
+        text: The text of the row, or of the recording where one is known.
+        language: Language of the text, such as "en".
+        extra: The table's further columns.
+    """
 
     rank: int
     id: str
@@ -28,19 +41,41 @@ class Hit:
     text: str | None
     language: str | None
     extra: dict[str, Any] = field(default_factory=dict)
-    """The further columns of the table."""
+
+    def __repr__(self) -> str:
+        names = ("rank", "score", "uri", "start_s", "end_s", "text", "language", "extra")
+        values = {name: getattr(self, name) for name in names}
+        shown = (f"{name}={value!r}" for name, value in values.items() if value is not None and value != {})
+        return f"Hit({', '.join(shown)})"
+
+    def __str__(self) -> str:
+        span = "" if self.start_s is None or self.end_s is None else f"  {self.start_s:.1f}-{self.end_s:.1f} s"
+        return f"{self.score:.3f}  {self.uri}{span}" + (f"  {self.text}" if self.text else "")
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what `search --json` prints: the further columns follow the others."""
-        own = {name: getattr(self, name) for name in ("rank", "id", "score", *_HIT_COLUMNS[1:])}
-        return {**own, **{name: value for name, value in self.extra.items() if name not in own}}
+        """Return the fields as `search --json` prints them.
+
+        Returns:
+            The columns of every table, then the further ones.
+        """
+        core = {name: getattr(self, name) for name in ("rank", "id", "score", *_HIT_COLUMNS[1:])}
+        return {**core, **{name: value for name, value in self.extra.items() if name not in core}}
 
 
 def build_hits(snapshot: Snapshot, positions: RowPositions, scores: npt.NDArray[np.float64]) -> list[Hit]:
-    """Return the hits for rows of `snapshot` at `positions`, in this order, with their scores."""
+    """Build the hits of one query.
+
+    Args:
+        snapshot: The table.
+        positions: Positions of the rows, best first, shape (k,).
+        scores: Their scores, shape (k,).
+
+    Returns:
+        The hits, in this order.
+    """
     hits = []
     for rank, (row, score) in enumerate(zip(snapshot.rows(positions), scores, strict=True), start=1):
-        own = {name: row.pop(name) for name in (*_HIT_COLUMNS, "content_hash")}
-        del own["content_hash"]
-        hits.append(Hit(rank=rank, score=float(score), **own, extra=row))
+        core = {name: row.pop(name) for name in (*_HIT_COLUMNS, "content_hash")}
+        del core["content_hash"]
+        hits.append(Hit(rank=rank, score=float(score), **core, extra=row))
     return hits

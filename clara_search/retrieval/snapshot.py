@@ -1,4 +1,4 @@
-"""One version of a table in memory, so that a query costs a matrix product and not a scan of the disk."""
+"""One version of a table in memory: a query costs a matrix product instead of a scan of the disk."""
 
 from __future__ import annotations
 
@@ -22,27 +22,42 @@ UPDATED_AT = "_row_last_updated_at_version"
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The rows of a table at one version, each known by its position 0 ... n - 1."""
+    """The rows of a table at one version, addressed by their positions 0 ... n - 1.
+
+    Attributes:
+        version: The Lance version.
+        columns: All columns but the vector, with ROW_ID and UPDATED_AT, in one chunk.
+        vectors: Unit vectors, shape (n, dim); None where they were not read.
+    """
 
     version: int
     columns: pa.Table
-    """All columns but the vector, with ROW_ID and UPDATED_AT, in one chunk."""
     vectors: Embeddings | None
-    """Shape (n, dim), or None where the reader did not ask for them."""
 
     @classmethod
     def read(cls, table: Table, vectors: bool) -> Snapshot:
-        """Read the newest version of `table`, with or without its vectors."""
-        # Taken before the scan: where somebody commits in between, the next query sees another version and reads again.
+        """Read the newest version of a table.
+
+        Args:
+            table: The table.
+            vectors: Whether to read its vectors.
+
+        Returns:
+            All its rows.
+
+        Raises:
+            DatabaseError: The table's files are damaged.
+        """
+        # Read before the scan: after a commit in between, the next query sees another version and reads again.
         version = table.version
         names = [name for name in table.schema.names if vectors or name != "vector"]
-        found = table.scan([*names, ROW_ID, UPDATED_AT])
+        columns = table.scan([*names, ROW_ID, UPDATED_AT])
         matrix = None
         if vectors:
-            joined = found["vector"].combine_chunks()
+            joined = columns["vector"].combine_chunks()
             matrix = np.asarray(joined.flatten().to_numpy(), dtype=np.float32).reshape(-1, table.info.dim)
-            found = found.drop_columns(["vector"])
-        return cls(version, found.combine_chunks(), matrix)
+            columns = columns.drop_columns(["vector"])
+        return cls(version, columns.combine_chunks(), matrix)
 
     def __len__(self) -> int:
         return int(self.columns.num_rows)
@@ -54,7 +69,7 @@ class Snapshot:
 
     @cached_property
     def order(self) -> RowPositions:
-        """The rank of each position when sorted by `id`: it decides between equal scores."""
+        """The rank of each position in the order of `id`: it decides between equal scores."""
         ranks = np.empty(len(self), dtype=np.int64)
         ranks[pc.sort_indices(self.columns["id"]).to_numpy()] = np.arange(len(self))
         return ranks
@@ -64,18 +79,18 @@ class Snapshot:
         return np.argsort(self.row_ids, kind="stable")
 
     def positions(self, row_ids: npt.NDArray[np.int64]) -> RowPositions:
-        """Return the position of each of `row_ids`, -1 for those that are not there."""
+        """Return the position of each row id, -1 for rows that the snapshot does not hold; both of shape (m,)."""
         if not len(self):
             return np.full(len(row_ids), -1, dtype=np.int64)
         slots = np.minimum(np.searchsorted(self.row_ids, row_ids, sorter=self._by_row_id), len(self) - 1)
-        found = self._by_row_id[slots]
-        return np.where(self.row_ids[found] == row_ids, found, -1)
+        positions = self._by_row_id[slots]
+        return np.where(self.row_ids[positions] == row_ids, positions, -1)
 
     def kind_is(self, kind: str) -> npt.NDArray[np.bool_]:
-        """Return for each position whether its row is of `kind`."""
+        """Return a flag for each position: whether its row is of `kind`, "audio" or "text"."""
         return pc.equal(self.columns["kind"], kind).to_numpy().astype(bool)  # type: ignore[no-any-return]
 
     def rows(self, positions: RowPositions) -> list[dict[str, Any]]:
         """Return the rows at `positions`, in this order, as dicts of the table's columns without the vector."""
-        taken = self.columns.drop_columns([ROW_ID, UPDATED_AT]).take(pa.array(positions))
-        return taken.to_pylist()  # type: ignore[no-any-return]
+        selected = self.columns.drop_columns([ROW_ID, UPDATED_AT]).take(pa.array(positions))
+        return selected.to_pylist()  # type: ignore[no-any-return]

@@ -29,7 +29,7 @@ HIT_KEYS = ["rank", "id", "score", "kind", "uri", "start_s", "end_s", "text", "l
 def models(monkeypatch):
     """Two models to load: the tone encoder by its name or by default, and another version of it."""
 
-    def load(model=registry.DEFAULT_MODEL, precision="auto"):
+    def load(model=registry.DEFAULT_MODEL, device=None, precision="auto"):
         encoders = {"tone": ToneEncoder(), registry.DEFAULT_MODEL: ToneEncoder(), "other": ToneEncoder("2")}
         if model not in encoders:
             raise UnknownModel(f"no model {model!r}")
@@ -77,7 +77,7 @@ def test_search_prints_hits_as_json_lines(corpus):
 
 def test_search_by_sound_finds_the_sound(corpus, recordings):
     path = recordings / "middle.flac"
-    hits = json_lines(run("search", "--audio", path, "--db", corpus.path, "--to", "audio", "--json"))
+    hits = json_lines(run("search", "--audio", path, "--db", corpus.path, "--modality", "audio", "--json"))
     assert hits[0]["uri"] == str(path)
     assert len(hits) == 3
 
@@ -114,7 +114,7 @@ def test_search_with_nothing_found_says_so(database):
         ["search", "a", "--audio", "b.wav", "--db", "x"],
         ["search", "a"],
         ["search", "a", "--db", "x", "-k", "0"],
-        ["search", "a", "--db", "x", "--to", "video"],
+        ["search", "a", "--db", "x", "--modality", "video"],
         ["classify", "--labels", "a,b"],
         ["classify", "a.wav", "--db", "x", "--labels", "a,b"],
         ["classify", "a.wav"],
@@ -186,10 +186,10 @@ def test_classify_gives_probabilities_where_they_are_calibrated_and_abstains(rec
     assert "Calibrated on 2 recordings" in result.stderr  # those of the split valid that can be read
     assert sum(found["scores"].values()) == pytest.approx(1.0, abs=1e-5)
     assert max(found["scores"], key=found["scores"].get) == max(plain["scores"], key=plain["scores"].get)
-    (unsure,) = json_lines(run(*arguments, "--calibrate", labelled, "--abstain-below", 1.0))
+    (unsure,) = json_lines(run(*arguments, "--calibrate", labelled, "--min-probability", 1.0))
     assert unsure["label"] is None
     assert unsure["scores"] == found["scores"]
-    table = run(*arguments[:-1], "--calibrate", labelled, "--abstain-below", 1.0).stdout
+    table = run(*arguments[:-1], "--calibrate", labelled, "--min-probability", 1.0).stdout
     assert "(unsure)" in table
 
 
@@ -211,7 +211,7 @@ def test_several_templates_are_averaged_as_vectors(recordings, encoder):
 def test_classify_refuses_options_that_do_not_go_together(recordings):
     file = recordings / "low.wav"
     for arguments, part in (
-        (["--labels", "a,b", "--abstain-below", "0.5"], "needs probabilities"),
+        (["--labels", "a,b", "--min-probability", "0.5"], "needs probabilities"),
         ([], "either --labels or --head"),
         (["--labels", "a,b", "--head", "x"], "either --labels or --head"),
         (["--head", "x", "--template", "a {}"], "are for --labels"),

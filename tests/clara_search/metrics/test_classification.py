@@ -114,7 +114,7 @@ def test_the_temperature_that_made_the_labels_is_found_again():
     labels = np.array([rng.choice(4, p=p) for p in softmax(logits / 2.5)])
     assert fit_temperature(logits, labels) == pytest.approx(2.5, rel=0.05)
     found = calibrate(logits, labels)
-    assert found.log_loss < found.even_log_loss
-    assert found.error < 0.02
+    assert found.log_loss < found.uniform_log_loss
+    assert found.calibration_error < 0.02
     sure = softmax(logits).max(axis=1)
     assert calibration_error(sure, softmax(logits).argmax(axis=1) == labels) > 0.1

@@ -45,7 +45,7 @@ def test_many_queries_in_blocks_find_what_each_finds_alone(database, monkeypatch
     index = Index(table_of(database, unit_vectors(60)))
     queries = unit_vectors(20, seed=1)
     alone = [index.search_vectors(query[np.newaxis], 5)[0] for query in queries]
-    monkeypatch.setattr(exact, "_SCORES_A_BLOCK", 150)  # two queries a block
+    monkeypatch.setattr(exact, "_MAX_SCORES_PER_BLOCK", 150)  # two queries a block
     for together, single in zip(index.search_vectors(queries, 5), alone, strict=True):
         assert_same_hits(together, [(hit.score, hit.id) for hit in single])
 
@@ -90,7 +90,7 @@ def test_filters_keep_only_rows_that_pass(database):
     languages = [("en", "de", "es")[number // 3 % 3] for number in range(90)]
     index = Index(table_of(database, vectors, kind=kinds, language=languages))
     query = unit_vectors(1, seed=1)
-    for to, where, keep in [
+    for modality, where, keep in [
         ("text", None, lambda n: kinds[n] == "text"),
         (None, "language = 'de'", lambda n: languages[n] == "de"),
         ("audio", "language = 'de'", lambda n: kinds[n] == "audio" and languages[n] == "de"),
@@ -98,7 +98,7 @@ def test_filters_keep_only_rows_that_pass(database):
     ]:
         kept = [number for number in range(90) if keep(number)]
         expected = slow_search(query[0], vectors[kept], [f"{number:06d}" for number in kept], 10)
-        assert_same_hits(index.search_vectors(query, 10, to=to, where=where)[0], expected)
+        assert_same_hits(index.search_vectors(query, 10, modality=modality, where=where)[0], expected)
 
 
 def test_commits_of_others_are_seen_at_the_next_query(database):
@@ -118,7 +118,7 @@ def test_an_empty_table_has_no_hits(database, encoder):
     database.create_table("corpus", INFO)
     index = Index(database.table(), encoder=encoder)
     assert index.search("anything") == []
-    assert index.search("anything", to="audio", where="language = 'en'") == []
+    assert index.search("anything", modality="audio", where="language = 'en'") == []
 
 
 def test_further_columns_stand_beside_the_others(database):

@@ -132,7 +132,7 @@ def test_from_films_to_a_head_that_names_recordings(meld: Path, tmp_path: Path) 
     assert right / len(test) == pytest.approx(score["value"])
     assert all(sum(one["scores"].values()) == pytest.approx(1.0, abs=1e-4) for one in named)
     middle = float(np.median([one["score"] for one in named]))
-    unsure = run(clara_search, *arguments, "--abstain-below", middle).stdout.splitlines()
+    unsure = run(clara_search, *arguments, "--min-probability", middle).stdout.splitlines()
     assert [json.loads(line)["label"] for line in unsure] == [
         one["label"] if one["score"] >= middle else None for one in named
     ]

@@ -1,0 +1,1 @@
+"""Search options: filters of rows and of hits, one file an option."""

@@ -1,0 +1,60 @@
+"""The search options by name: keyword arguments of `Index.search`, and options of `clara-search search`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
+from typing import Annotated, Any, Literal, TypedDict, get_type_hints
+
+from clara_search.retrieval.options.base import HitFilter, RowFilter, SearchOption
+
+
+class SearchOptions(TypedDict, total=False):
+    """For each option the type of its values and its class; None leaves an option out."""
+
+    modality: Annotated[Literal["audio", "text"] | None, "clara_search.retrieval.options.modality:ModalityFilter"]
+    where: Annotated[str | None, "clara_search.retrieval.options.where:WhereFilter"]
+
+
+@cache
+def option_types() -> dict[str, tuple[Any, str]]:
+    """Return for each option, by name, the type of its values and "module:class"."""
+    hints = get_type_hints(SearchOptions, include_extras=True)
+    return {name: (hint.__origin__, hint.__metadata__[0]) for name, hint in hints.items()}
+
+
+def option_class(name: str) -> type[SearchOption]:
+    """Import the class of an option.
+
+    Args:
+        name: A name of `option_types`.
+
+    Returns:
+        The class.
+    """
+    module, attribute = option_types()[name][1].split(":")
+    option: type[SearchOption] = getattr(import_module(module), attribute)
+    return option
+
+
+def make_filters(options: Mapping[str, Any]) -> tuple[list[RowFilter], list[HitFilter]]:
+    """Make the filters of a search.
+
+    Args:
+        options: Values by name; None leaves an option out.
+
+    Returns:
+        The filters of rows and the filters of hits, in the order of `SearchOptions`.
+
+    Raises:
+        TypeError: There is no option of that name.
+        QueryError: A value is out of bounds.
+    """
+    for name in options:
+        if name not in option_types():
+            raise TypeError(f"search has no option {name!r}: choose from {', '.join(option_types())}")
+    given = [option_class(name)(options[name]) for name in option_types() if options.get(name) is not None]
+    rows = [option for option in given if isinstance(option, RowFilter)]
+    hits = [option for option in given if isinstance(option, HitFilter)]
+    return rows, hits

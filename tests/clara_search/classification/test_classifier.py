@@ -1,0 +1,100 @@
+"""Classifiers: labels by cosine or by probability, thresholds, and classifiers of other packages."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from clara_search.audio.windows import Window
+from clara_search.classification.classifier import Classifier, HeadClassifier, ZeroShotClassifier
+from clara_search.classification.head import Head, HeadConfig
+from clara_search.errors import ConfigError, EncoderMismatch, QueryError
+from clara_search.retrieval.index import Index
+from tests.helpers import DIM, ToneEncoder
+from tests.tables import table_of, unit_vectors
+
+WINDOW = Window(0.5, 1.5)
+CLASSES = np.eye(3, DIM, dtype=np.float32)
+VECTOR = (np.array([0.6, 0.8, 0.0, *[0.0] * (DIM - 3)])).astype(np.float32)
+
+
+def test_a_zero_shot_classifier_scores_by_cosine():
+    found = ZeroShotClassifier(["a", "b", "c"], CLASSES).predict("x.wav", WINDOW, VECTOR)
+    assert found.as_dict() == {
+        "uri": "x.wav",
+        "start_s": 0.5,
+        "end_s": 1.5,
+        "label": "b",
+        "score": 0.8,
+        "scores": {"a": 0.6, "b": 0.8, "c": 0.0},
+    }
+
+
+def test_of_equal_scores_the_first_label_wins():
+    classes = np.repeat(CLASSES[:1], 2, axis=0)
+    assert ZeroShotClassifier(["z", "a"], classes).predict("x.wav", WINDOW, VECTOR).label == "z"
+
+
+def test_a_temperature_gives_probabilities_and_a_threshold_withholds_labels():
+    classifier = ZeroShotClassifier(["a", "b", "c"], CLASSES, temperature=0.2)
+    scores = classifier.predict("x.wav", WINDOW, VECTOR).scores
+    expected = np.exp([3.0, 4.0, 0.0]) / np.exp([3.0, 4.0, 0.0]).sum()
+    assert list(scores.values()) == pytest.approx(expected, abs=1e-6)
+    unsure = classifier.with_threshold(0.75).predict("x.wav", WINDOW, VECTOR)
+    assert (unsure.label, unsure.scores) == (None, scores)
+    assert classifier.with_threshold(0.7).predict("x.wav", WINDOW, VECTOR).label == "b"
+    with pytest.raises(QueryError, match="cosines are no probabilities"):
+        ZeroShotClassifier(["a", "b", "c"], CLASSES).with_threshold(0.5)
+
+
+def head(inputs="audio", fingerprint="", dim=DIM):
+    config = HeadConfig("linear", inputs, {"size": ("small", "big"), "mood": ("sad",)}, dim, fingerprint=fingerprint)
+    return Head(config).eval()
+
+
+def test_a_head_classifier_gives_the_probabilities_of_its_task(encoder):
+    model = head()
+    classifier = HeadClassifier(model, encoder)
+    assert (classifier.task, classifier.labels, classifier.has_probabilities) == ("size", ("small", "big"), True)
+    probabilities = model.probabilities(VECTOR[None])["size"][0]
+    found = classifier.predict("x.wav", WINDOW, VECTOR)
+    assert list(found.scores.values()) == pytest.approx(probabilities, abs=1e-6)
+    assert HeadClassifier(model, encoder, "mood").labels == ("sad",)
+    sharper = HeadClassifier(model, encoder, temperature=0.5).predict("x.wav", WINDOW, VECTOR)
+    squared = probabilities**2 / (probabilities**2).sum()
+    assert list(sharper.scores.values()) == pytest.approx(squared, abs=1e-6)
+    threshold = classifier.with_threshold(1.0)
+    assert (threshold.task, threshold.predict("x.wav", WINDOW, VECTOR).label) == ("size", None)
+
+
+def test_a_head_that_needs_transcripts_says_so(encoder):
+    classifier = HeadClassifier(head("both"), encoder)
+    assert classifier.needs_text
+    assert classifier.predict("x.wav", WINDOW, VECTOR, "some words").label in ("small", "big")
+    with pytest.raises(QueryError, match=r"x\.wav: the head needs the transcript"):
+        classifier.predict("x.wav", WINDOW, VECTOR, " ")
+
+
+def test_a_head_of_another_encoder_and_a_missing_task_are_refused():
+    with pytest.raises(EncoderMismatch, match="gives other vectors"):
+        HeadClassifier(head(fingerprint=ToneEncoder("2").fingerprint), ToneEncoder())
+    with pytest.raises(EncoderMismatch, match="vectors of 8 numbers"):
+        HeadClassifier(head(dim=8), ToneEncoder())
+    with pytest.raises(ConfigError, match="no task 'colour'; it has size, mood"):
+        HeadClassifier(head(), ToneEncoder(), "colour")
+
+
+class Halves(Classifier):
+    """A classifier of another package: the sign of the first number."""
+
+    labels = ("minus", "plus")
+    min_probability = 0.0
+
+    def score(self, vectors, texts):
+        return np.stack([vectors[:, 0] < 0, vectors[:, 0] >= 0], axis=1).astype(np.float32)
+
+
+def test_an_index_is_classified_with_a_classifier_of_another_package(database):
+    vectors = unit_vectors(30)
+    found = list(Index(table_of(database, vectors)).classify_with(Halves()))
+    assert [item.label for item in found] == ["plus" if vector[0] >= 0 else "minus" for vector in vectors]
