@@ -172,8 +172,8 @@ def _text_group(clip: Clip) -> str:
 
 def _candidates(model: str, random_folder: Path | None) -> dict[str, EncoderSpec | None]:
     """Return what is compared, in order; random weights where the model is one of ours."""
-    folder = find_model(model)
-    mel = load_model(folder)[0].config.mel if model_type(folder) == "clara" else MelConfig(sample_rate=16000)
+    is_clara = model_type(model) == "clara"
+    mel = load_model(find_model(model))[0].config.mel if is_clara else MelConfig(sample_rate=16000)
     plain = LogMelStatistics(mel)
     return {
         STATISTICS: EncoderSpec(plain.name, plain.fingerprint, plain.dim, lambda: plain),
@@ -185,11 +185,10 @@ def _candidates(model: str, random_folder: Path | None) -> dict[str, EncoderSpec
 @contextmanager
 def _random(model: str) -> Iterator[Path | None]:
     """Yield a folder with the architecture of `model` and random weights; None where it is none of ours."""
-    folder = find_model(model)
-    if model_type(folder) != "clara":
+    if model_type(model) != "clara":
         yield None
         return
-    trained, tokenizer = load_model(folder)
+    trained, tokenizer = load_model(find_model(model))
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as place:
         save_model(Path(place), Clara(trained.config), tokenizer, "", torch.float32)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from clara_search.errors import FormatError
-from clara_search.models.clara.checkpoint import read_json
+from clara_search.models.folder import read_json
 from clara_search.models.state_dict import summarize, unwrap
 
 WEIGHTS_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from clara_search.models.clara.checkpoint import CARD_FILE
-from clara_search.models.registry import find_model
+from clara_search.models.registry import model_card
 
 _FRONT_MATTER = re.compile(r"\A---\n(.*?)\n---", re.DOTALL)
 _LIST = re.compile(r"^(?:training_sources|datasets):[ \t]*\n((?:[ \t]*-[ \t]*.+\n?)+)", re.MULTILINE)
@@ -19,8 +18,7 @@ def training_sources(model: str | Path) -> tuple[str, ...] | None:
     They stand in its front matter under `training_sources` or `datasets` (as on the Hugging Face hub), or in a table
     whose first column is called "source". Raises UnknownModel where there is no such model.
     """
-    path = find_model(model) / CARD_FILE
-    card = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    card = model_card(model)
     front = _FRONT_MATTER.match(card)
     listed = _LIST.findall(front.group(1) + "\n") if front else []
     names = [line.strip().lstrip("-").strip().strip("\"'") for block in listed for line in block.splitlines()]

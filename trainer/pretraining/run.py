@@ -19,8 +19,9 @@ from pytorch_lightning.loggers import CSVLogger, Logger
 
 from clara_search.errors import ConfigError, SourceError
 from clara_search.files.atomic import atomic_write_text, make_folder
-from clara_search.models.clara.checkpoint import CARD_FILE, save_model
+from clara_search.models.clara.checkpoint import save_model
 from clara_search.models.clara.encoder import ClaraEncoder
+from clara_search.models.folder import CARD_FILE
 from clara_search.text.tokenizer import Tokenizer
 from trainer.config.evaluation import load_evaluation
 from trainer.config.recipe import Recipe

@@ -5,13 +5,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
@@ -20,13 +18,14 @@ from torch import Tensor
 from clara_search.config import from_file
 from clara_search.errors import ClaraError, FormatError, OutputError, first_line
 from clara_search.models.clara.towers import Clara, ClaraConfig
+from clara_search.models.folder import CARD_FILE, CONFIG_FILE, count_parameters, hash_file, read_json
 from clara_search.models.state_dict import summarize
 from clara_search.text.tokenizer import Tokenizer
 
 FORMAT_VERSION = 1
 MODEL_TYPE = "clara"
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_FILE, CARD_FILE = "config.json", "model.safetensors", "tokenizer.json", "README.md"
+WEIGHTS_FILE, TOKENIZER_FILE = "model.safetensors", "tokenizer.json"
 MODEL_FILES = (WEIGHTS_FILE, TOKENIZER_FILE, CARD_FILE, CONFIG_FILE)
 """In the order in which they are put in place: a folder that has the last one is whole."""
 
@@ -124,34 +123,6 @@ def describe(folder: Path) -> dict[str, Any]:
     }
 
 
-def count_parameters(weights: Iterable[Path]) -> int | None:
-    """Return how many numbers safetensors files hold; None for files of another format."""
-    total = 0
-    for path in weights:
-        if path.suffix != ".safetensors":
-            return None
-        try:
-            with safetensors.safe_open(path, framework="pt") as file:
-                total += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
-        except (OSError, SafetensorError) as error:
-            raise FormatError(f"{path}: cannot be read ({error})") from error
-    return total
-
-
-def read_json(folder: Path, name: str = CONFIG_FILE) -> dict[str, Any]:
-    """Read a JSON file of a model folder of any kind. Raises FormatError where there is none or it is broken."""
-    path = folder / name
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise FormatError(f"{folder}: not a model folder, it has no readable {name}") from error
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{path}: broken JSON ({error})") from error
-    if not isinstance(values, dict):
-        raise FormatError(f"{path}: not a table of settings")
-    return values
-
-
 def read_config(folder: Path) -> ClaraConfig:
     """Read the configuration of a CLARA model folder. Raises FormatError where there is none or one of another kind."""
     path, values = folder / CONFIG_FILE, read_json(folder)
@@ -169,7 +140,7 @@ def fingerprint(folder: Path) -> str:
     del config["name"]
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
     for name in (WEIGHTS_FILE, TOKENIZER_FILE):
-        update_from_file(digest, folder / name)
+        hash_file(digest, folder / name)
     return digest.hexdigest()
 
 
@@ -180,13 +151,3 @@ def _without_none(values: dict[str, Any]) -> dict[str, Any]:
         for key, value in values.items()
         if value is not None
     }
-
-
-def update_from_file(digest: hashlib._Hash, path: Path) -> None:
-    """Feed the content of a file of a model folder to `digest`. Raises FormatError where it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
-    except OSError as error:
-        raise FormatError(f"{path.parent}: not a whole model folder, {path.name} cannot be read") from error

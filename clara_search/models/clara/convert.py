@@ -15,7 +15,7 @@ import torch
 
 from clara_search.config import from_file
 from clara_search.errors import FormatError, OutputError, SourceError, first_line
-from clara_search.models.clara.checkpoint import WEIGHTS_FILE, assemble, save_model, update_from_file
+from clara_search.models.clara.checkpoint import WEIGHTS_FILE, assemble, save_model
 from clara_search.models.clara.released_names import name_of_released
 from clara_search.models.clara.released_tokenizer import (
     FIRST_ADDED_TOKEN,
@@ -24,6 +24,7 @@ from clara_search.models.clara.released_tokenizer import (
     released_tokenizer,
 )
 from clara_search.models.clara.towers import AudioTowerConfig, Clara, ClaraConfig, TextTowerConfig
+from clara_search.models.folder import hash_file
 from clara_search.models.state_dict import unwrap
 
 RELEASED_SAMPLE_RATE = 48000
@@ -165,7 +166,7 @@ def _refuse_probe(parameters: Mapping[str, Any], state: Mapping[str, torch.Tenso
 
 def _card(model: Clara, path: Path, transformers_version: TransformersVersion) -> str:
     digest = hashlib.sha256()
-    update_from_file(digest, path)
+    hash_file(digest, path)
     config = model.config
     sources = "\n".join(f"- {source}" for source in TRAINING_SOURCES)
     sized = next((name for name, preset in PRESETS.items() if _same_size(preset, config)), "a size of its own")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from clara_search.audio.mel import log_mels
 from clara_search.audio.waveform import Waveform
+from clara_search.models.base import DEFAULT_OPTIONS, LoadOptions
 from clara_search.models.batching import (
     TEXT_TOKENS_PER_BATCH,
     batch_budget,
@@ -28,53 +30,63 @@ from clara_search.models.batching import (
     validate_waveforms,
 )
 from clara_search.models.clara import checkpoint
-from clara_search.models.cpu_pool import cap_batch_budget, map_batches
+from clara_search.models.cpu_pool import map_batches, split_budget
 
 AUDIO_TOKENS_PER_BATCH = {"cpu": 1100, "cuda": 65536}
-"""Padded frames behind the convolutions, and latents, embedded at once: within the caches of a CPU, or enough to fill a
-GPU. A clip of 10 s has 981 in clara-100m and 134 in clara-small."""
+"""Frames after the convolutions, padding included, plus latents, per batch: fits the caches of a CPU, or fills a GPU.
+
+A clip of 10 s has 981 in clara-100m and 134 in clara-small.
+"""
+
+_UNLIMITED_SAMPLES = 1 << 62
 
 
 class ClaraEncoder:
-    """Embeds waveforms and texts with the model in `folder`.
+    """Encoder of a CLARA model folder.
 
-    What is of similar length goes together, and padding is hidden: a vector does not depend on its batch. On a CPU in
-    fp32 it is the same to 1e-5; in bf16 it is so to the rounding of that format; in int8 clips go one by one, and
-    texts, which gain nothing from it, are embedded in fp32.
+    Clips of similar length share a batch, and padding is masked: a vector does not depend on its batch. On a CPU in
+    fp32 it is the same to 1e-5, in bf16 to the rounding of that format. In int8, clips are embedded one by one, and
+    texts, which gain nothing from int8, in fp32.
+
+    Attributes:
+        precision: Precision in use, "fp32", "bf16" or "int8".
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        device: str | None = None,
-        precision: str = "auto",
-        compile_model: bool = False,
-        name: str | None = None,
-    ) -> None:
-        self._arguments = (folder, device, precision, compile_model, name)
+    def __init__(self, folder: Path, options: LoadOptions = DEFAULT_OPTIONS) -> None:
+        self._arguments = (folder, options)
         model, self._tokenizer = checkpoint.load_model(folder)
-        self._folder, self._config, self._name = folder, model.config, name or model.config.name
-        self._device = choose_device(device)
-        self.precision = choose_precision(precision, self._device)
+        self._folder, self._config, self._name = folder, model.config, options.name or model.config.name
+        self._device = choose_device(options.device)
+        self.precision = choose_precision(options.precision, self._device)
         self._dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
         self._model = model.to(self._device, self._dtype)
         if self.precision == "int8":
             for block in (self._model.audio.cross, *self._model.audio.layers):
                 quantize_int8(block)
         self._embed_log_mels, self._embed_tokens = self._model.embed_log_mels, self._model.embed_tokens
-        self._is_compiled = compile_model
-        if compile_model:
+        self._is_compiled = options.compile_model
+        if self._is_compiled:
             check_compiler(self._device)
             self._embed_log_mels = torch.compile(self._embed_log_mels, dynamic=True)
             self._embed_tokens = torch.compile(self._embed_tokens, dynamic=True)
 
+    @classmethod
+    def load(cls, source: str | Path, options: LoadOptions) -> ClaraEncoder:
+        """Load the model folder `source`; see `EncoderType.load`."""
+        return cls(Path(source), options)
+
+    @classmethod
+    def describe(cls, source: str | Path) -> dict[str, Any]:
+        """Describe the model folder `source`; see `EncoderType.describe`."""
+        return checkpoint.describe(Path(source))
+
     def __reduce__(self) -> tuple[type[ClaraEncoder], tuple[object, ...]]:
-        """Pickle what it was loaded with: another process loads it again, on a device of its own."""
+        """Pickle the arguments: another process loads the model again, on a device of its own."""
         return ClaraEncoder, self._arguments
 
     @property
     def name(self) -> str:
-        """The hub id, or the name in the configuration."""
+        """The hub id it was loaded by, or the name in its configuration."""
         return self._name
 
     @cached_property
@@ -84,61 +96,77 @@ class ClaraEncoder:
 
     @property
     def dim(self) -> int:
-        """Length of a vector."""
+        """Length of an embedding."""
         return self._config.dim
 
     @property
     def sample_rate(self) -> int:
-        """Hz that `encode_audio` expects."""
+        """Sample rate in Hz that `encode_audio` expects."""
         return self._config.mel.sample_rate
 
     @property
     def max_concurrent_calls(self) -> int:
-        """How many threads may call it, and should: on a CPU, no core is idle then at the end of a call."""
+        """Two on a CPU, so that no core idles at the end of a call; else one."""
         return 2 if self._device.type == "cpu" and not self._is_compiled else 1
 
     def encode_audio(self, waveforms: Sequence[Waveform]) -> npt.NDArray[np.float32]:
-        """Return unit vectors, shape (n, dim), of mono waveforms at `sample_rate` Hz.
+        """Embed waveforms.
 
-        One that is longer than the model has positions for is cut into parts of that length, whose vectors are
-        averaged. Raises AudioError, saying which, for one that is empty, not mono or not finite.
+        A waveform longer than the model has positions for is embedded in chunks, whose vectors are averaged.
+
+        Args:
+            waveforms: Mono, each of shape (samples,), at `sample_rate` Hz.
+
+        Returns:
+            Unit vectors, shape (n, dim), float32.
+
+        Raises:
+            AudioError: A waveform is empty, not mono or not finite.
         """
-        return embed_chunks(validate_waveforms(waveforms), self._longest, self.dim, self._embed_waveforms)
+        return embed_chunks(validate_waveforms(waveforms), self._max_samples, self.dim, self._embed_waveforms)
 
     @cached_property
-    def _longest(self) -> int:
-        """The most samples whose frames have positions: frame 0 stands at sample 0, the next a hop later."""
+    def _max_samples(self) -> int:
+        """Samples of the longest waveform that has positions: frame 0 is at sample 0, the next one a hop later."""
         audio = self._config.audio
         if audio.positions == "sinusoidal":
-            return 1 << 62
+            return _UNLIMITED_SAMPLES
         return (audio.max_positions * audio.stride - 1) * self._config.mel.hop_length
 
     def _embed_waveforms(self, waveforms: list[Waveform]) -> npt.NDArray[np.float32]:
         vectors = np.empty((len(waveforms), self.dim), dtype=np.float32)
-        audio, hop = self._config.audio, self._config.mel.hop_length
-        sizes = [(1 + len(waveform) // hop) // audio.stride + audio.latents for waveform in waveforms]
+        audio, hop_length = self._config.audio, self._config.mel.hop_length
+        sizes = [(1 + len(waveform) // hop_length) // audio.stride + audio.latents for waveform in waveforms]
         budget = 1 if self.precision == "int8" else batch_budget(self._device, AUDIO_TOKENS_PER_BATCH)
 
         def embed(indices: list[int]) -> None:
-            found = log_mels([waveforms[i] for i in indices], self._config.mel, self._device)
-            lengths = [len(x) for x in found]
-            # Without a mask the attention takes a faster path; clips of one length need none.
+            mels = log_mels([waveforms[i] for i in indices], self._config.mel, self._device)
+            lengths = [len(mel) for mel in mels]
+            # Without a mask, attention takes a faster path; clips of equal length need none.
             mask = None if min(lengths) == max(lengths) else padding_mask(lengths).to(self._device)
             with torch.inference_mode():
-                frames = pad_sequence(found, batch_first=True)
-                vectors[indices] = unit_norm(self._embed_log_mels(frames.to(self._dtype), mask))
+                padded = pad_sequence(mels, batch_first=True)
+                vectors[indices] = unit_norm(self._embed_log_mels(padded.to(self._dtype), mask))
 
-        if self._is_compiled:  # what torch compiles, it runs on all cores by itself
+        if self._is_compiled:  # torch runs a compiled model on all cores by itself
             for indices in length_batches(sizes, budget):
                 embed(indices)
         else:
-            map_batches(embed, length_batches(sizes, cap_batch_budget(sum(sizes), budget, self._device)), self._device)
+            map_batches(embed, length_batches(sizes, split_budget(sum(sizes), budget, self._device)), self._device)
         return vectors
 
     def encode_text(self, texts: Sequence[str], language: str | None = None) -> npt.NDArray[np.float32]:
-        """Return unit vectors, shape (n, dim), of `texts`, in `language` (a code or an English name) where known.
+        """Embed texts.
 
-        A text of more tokens than the model has positions for is cut there; an empty one has a vector too.
+        Args:
+            texts: Any strings. A text of more tokens than the model has positions for is truncated.
+            language: Language of all texts, a code ("es") or an English name ("Spanish"); None: not known.
+
+        Returns:
+            Unit vectors, shape (n, dim), float32.
+
+        Raises:
+            QueryError: `texts` is one string, or holds something that is not a Unicode string.
         """
         texts = validate_texts(texts)
         vectors = np.empty((len(texts), self.dim), dtype=np.float32)

@@ -12,7 +12,7 @@ import safetensors.torch
 import tokenizers
 import torch
 
-from clara_search.errors import DeviceError, FormatError
+from clara_search.errors import DeviceError, FormatError, UnknownModel
 from clara_search.models import registry as catalog
 from clara_search.models.base import Encoder
 from clara_search.models.clap import fingerprint
@@ -125,7 +125,7 @@ def test_that_a_language_is_ignored_is_said_once(folder: Path, caplog: pytest.Lo
     for language in (None, "und", "de", "fr"):
         np.testing.assert_array_equal(encoder.encode_text(["rain"], language), plain)
     (said,) = [record.getMessage() for record in caplog.records]
-    assert said == "tiny-clap takes texts of any language alike: the language 'de' is ignored"
+    assert said == "tiny-clap does not distinguish languages: the language 'de' is ignored"
 
 
 def test_bf16_is_near_and_int8_is_refused(folder: Path, encoder: Encoder) -> None:
@@ -147,7 +147,7 @@ def test_the_fingerprint_follows_what_decides_a_vector(folder: Path, tmp_path: P
 
 def test_a_folder_is_described(folder: Path) -> None:
     described = catalog.describe_model(folder)
-    assert (described["name"], described["kind"], described["dim"]) == ("tiny-clap", "clap", 12)
+    assert (described["name"], described["model_type"], described["dim"]) == ("tiny-clap", "clap", 12)
     assert described["sample_rate"] == RATE
     model = transformers.ClapModel.from_pretrained(folder)
     assert described["parameters"] == sum(tensor.numel() for tensor in model.state_dict().values())
@@ -223,9 +223,7 @@ def test_a_folder_without_a_tokenizer_is_refused_and_one_with_the_older_files_is
     assert_same(load_encoder(tmp_path / "m").encode_text(["a dog barks"]), encoder.encode_text(["a dog barks"]))
     for name in ("vocab.json", "merges.txt"):
         (tmp_path / "m" / name).unlink()
-    with pytest.raises(
-        FormatError, match=r"holds no tokenizer: neither tokenizer\.json nor vocab\.json and merges\.txt"
-    ):
+    with pytest.raises(FormatError, match=r"has no tokenizer: neither tokenizer\.json nor vocab\.json and merges\.txt"):
         load_encoder(tmp_path / "m")
 
 
@@ -301,5 +299,5 @@ def test_weights_are_files_of_the_folder(folder: Path, tmp_path: Path, listed: d
 
 def test_a_folder_of_another_kind_of_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(FormatError, match="model type 'bert'"):
+    with pytest.raises(UnknownModel, match="model type 'bert'"):
         load_encoder(tmp_path)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from clara_search.models.cpu_pool import cap_batch_budget, map_batches
+from clara_search.models.cpu_pool import core_pool, map_batches, split_budget
 from clara_search.models.registry import load_encoder
 
 CPU = torch.device("cpu")
@@ -58,9 +58,21 @@ def test_what_a_batch_raises_is_raised_once_all_are_through() -> None:
 
 @pytest.mark.usefixtures("three_threads")
 def test_a_batch_is_as_small_as_gives_every_core_two() -> None:
-    assert cap_batch_budget(300, 1100, CPU) == 50
-    assert cap_batch_budget(30_000, 1100, CPU) == 1100
-    assert cap_batch_budget(300, 1100, torch.device("cuda")) == 1100
+    assert split_budget(300, 1100, CPU) == 50
+    assert split_budget(30_000, 1100, CPU) == 1100
+    assert split_budget(300, 1100, torch.device("cuda")) == 1100
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_in_the_core_pool_torch_has_one_thread_and_batches_stay_in_their_thread() -> None:
+    def work(number: int) -> set[str]:
+        names = {threading.current_thread().name}
+        map_batches(lambda batch: names.add(threading.current_thread().name), range(4), CPU)
+        assert torch.get_num_threads() == 1
+        return names
+
+    assert all(len(names) == 1 for names in core_pool().map(work, range(6)))
+    assert torch.get_num_threads() == 3
 
 
 def test_vectors_do_not_depend_on_the_number_of_threads() -> None:

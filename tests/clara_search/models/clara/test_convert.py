@@ -70,7 +70,7 @@ def test_the_command_writes_a_folder_that_says_what_it_is(tmp_path: Path, vocabu
     assert read_config(tmp_path / "m").name == "tiny"
     shown = CliRunner().invoke(main, ["models", "show", str(tmp_path / "m"), "--json"])
     described = json.loads(shown.stdout)
-    assert (described["name"], described["sample_rate"], described["kind"]) == ("tiny", 48000, "clara")
+    assert (described["name"], described["sample_rate"], described["model_type"]) == ("tiny", 48000, "clara")
     assert described["parameters"] == sum(p.numel() for p in load_released(checkpoint).parameters())
     assert described["languages"][:3] == ["en", "zh", "zh-CN"]
     assert "clara-tiny.ckpt" in described["card"]

@@ -1,0 +1,73 @@
+"""Files of model folders of any type: configuration, card, content digests, parameter counts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import safetensors
+from safetensors import SafetensorError
+
+from clara_search.errors import FormatError
+
+CONFIG_FILE, CARD_FILE = "config.json", "README.md"
+
+
+def read_json(folder: Path, name: str = CONFIG_FILE) -> dict[str, Any]:
+    """Return the JSON object in the file `name` of a model folder.
+
+    Raises:
+        FormatError: The file is missing, not JSON, or not an object.
+    """
+    path = folder / name
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FormatError(f"{folder}: not a model folder, it has no readable {name}") from error
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{path}: broken JSON ({error})") from error
+    if not isinstance(values, dict):
+        raise FormatError(f"{path}: not a JSON object")
+    return values
+
+
+def read_card(folder: Path) -> str:
+    """Return the model card of `folder`; an empty string if it has none."""
+    path = folder / CARD_FILE
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+
+def count_parameters(paths: Iterable[Path]) -> int | None:
+    """Return the number of parameters in safetensors files, from their headers; None if one has another format.
+
+    Raises:
+        FormatError: A file cannot be read.
+    """
+    total = 0
+    for path in paths:
+        if path.suffix != ".safetensors":
+            return None
+        try:
+            with safetensors.safe_open(path, framework="pt") as file:
+                total += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+        except (OSError, SafetensorError) as error:
+            raise FormatError(f"{path}: cannot be read ({error})") from error
+    return total
+
+
+def hash_file(digest: hashlib._Hash, path: Path) -> None:
+    """Update `digest` with the content of a file of a model folder.
+
+    Raises:
+        FormatError: The file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    except OSError as error:
+        raise FormatError(f"{path.parent}: incomplete model folder, {path.name} cannot be read") from error
