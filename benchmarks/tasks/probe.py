@@ -28,7 +28,14 @@ from clara_search.models.registry import find_model, model_type
 from clara_search.models.training_sources import training_sources
 from trainer.data.text_split import normalize_text
 from trainer.embeddings.cache import EncoderSpec, describe_encoder
-from trainer.probing.experiment import LabelledSet, ProbeConfig, assemble, fit_frozen, head_shape, run_probe
+from trainer.probing.experiment import (
+    LabelledSet,
+    ProbeConfig,
+    build_labelled_set,
+    cross_validate,
+    fit_frozen,
+    head_shape,
+)
 from trainer.probing.report import build_report
 from trainer.probing.sgd import FitConfig
 
@@ -111,10 +118,10 @@ def _scores(
         # Statistics are of the whole recording; a mean over windows is for vectors of unit norm.
         window_s = 3600.0 if name == STATISTICS else 10.0
         config = ProbeConfig(data, (kind,), fit=fit, window_s=window_s, hop_s=window_s / 2)
-        labelled: LabelledSet = assemble(config, clips, candidate, cache)
-        shape = head_shape(config, labelled.tasks, candidate.dim, name, "")
-        outcome = run_probe(config, labelled, shape, lambda row: None, fit_frozen, keep=False)
-        facts = build_report(labelled, outcome, training_sources(model) if name == model else ())
+        labelled: LabelledSet = build_labelled_set(config, clips, candidate, cache)
+        shape = head_shape(config, labelled.columns, candidate.dim, name, "")
+        result = cross_validate(config, labelled, shape, lambda row: None, fit_frozen, final_head=False)
+        facts = build_report(labelled, result, training_sources(model) if name == model else ())
         scores[name] = facts["labels"][kind]
     return {
         "groups": len({clip.value("speaker") for clip in labelled.clips}),

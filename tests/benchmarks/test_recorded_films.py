@@ -14,7 +14,7 @@ from benchmarks.demo.corpus import CorpusError, recorded_corpus
 from clara_search.audio.decode import load_audio
 from clara_search.commands.main import main as clara_search
 from tests.clara_search.datasets.published import MELD_HEADER
-from tests.trainer.probing.test_experiment import film, run
+from tests.trainer.probing.conftest import film, run
 from trainer.__main__ import main as trainer
 
 FOLDERS = {"train": "train_splits", "dev": "dev_splits_complete", "test": "output_repeated_splits_test"}

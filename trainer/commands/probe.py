@@ -98,7 +98,7 @@ def print_report(facts: Mapping[str, Any]) -> None:
     from trainer.probing.report import summarize
 
     clips = facts["clips"]
-    click.echo(f"{facts['model']['name']} on {clips['used']} clips, {facts['division']}")
+    click.echo(f"{facts['model']['name']} on {clips['used']} clips, {facts['fold_kind']}")
     rows = []
     for column, one in facts["labels"].items():
         for measure, score in one["scores"].items():

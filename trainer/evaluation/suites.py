@@ -34,7 +34,7 @@ class AudioSimilarity:
 
 
 @dataclass(frozen=True)
-class ClassScores:
+class ClassSuiteScores:
     """Accuracy of a `ClassSuite`, and the recall of each class.
 
     Attributes:
@@ -60,7 +60,7 @@ class SuiteScores:
     """
 
     retrieval_1000: dict[str, RetrievalScores]
-    classes: ClassScores | None
+    classes: ClassSuiteScores | None
     languages: dict[str, RetrievalScores]
     audio_similarity: dict[str, AudioSimilarity]
 
@@ -154,7 +154,9 @@ def _retrieval_1000(encoder: Encoder, speech: EmbeddedCorpus) -> RetrievalScores
     return score_retrieval(texts, gallery.vectors, groups[first_rows], groups)
 
 
-def _classes(encoder: Encoder, sounds: EmbeddedCorpus, labels: dict[int, str], suite: ClassSuite) -> ClassScores | None:
+def _classes(
+    encoder: Encoder, sounds: EmbeddedCorpus, labels: dict[int, str], suite: ClassSuite
+) -> ClassSuiteScores | None:
     classes = sorted(set(labels.values()))
     if len(classes) < 2:
         return None
@@ -165,7 +167,7 @@ def _classes(encoder: Encoder, sounds: EmbeddedCorpus, labels: dict[int, str], s
         name: float(np.mean([guess == name for guess, truth in zip(predicted, expected, strict=True) if truth == name]))
         for name in classes
     }
-    return ClassScores(suite.title, accuracy(predicted, expected, len(classes)), recall)
+    return ClassSuiteScores(suite.title, accuracy(predicted, expected, len(classes)), recall)
 
 
 def _class_labels(sounds: EmbeddedCorpus, suite: ClassSuite) -> dict[int, str]:

@@ -1,1 +1,1 @@
-"""Probes: heads over embeddings, fitted and tested."""
+"""Probes: heads over an encoder's vectors, fitted to labels and tested."""

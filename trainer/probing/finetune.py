@@ -1,4 +1,4 @@
-"""A head and some of the encoder below it, trained together: the last layers, low-rank changes (LoRA), or all of it."""
+"""Fine-tuning of a head together with the encoder: its last layers, low-rank changes (LoRA), or all of it."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ from trainer.probing.sgd import (
     History,
     OnEpoch,
     class_weights,
-    loss_of,
+    measure_logits,
     parameter_groups,
-    quality,
     sample_batches,
+    total_loss,
     train_head,
 )
 
-_TOGETHER = 32
-"""Clips that are embedded at once where no gradient is asked for."""
+_INFERENCE_BATCH = 32
+"""Clips that are embedded at once without gradients."""
 
-_FRAMES_TOGETHER = 4096
-"""Padded frames behind the convolutions that go through the tower together: clips of like length."""
+_BATCH_FRAMES = 4096
+"""Padded frames, after the convolutions, that go through the tower at once."""
 
 
 class LowRank(nn.Module):
-    """A weight and a product of two thin matrices beside it, the second one zero at first (arXiv 2106.09685)."""
+    """A low-rank change of a weight: the product of two thin matrices, zero at first (LoRA, arXiv 2106.09685)."""
 
     def __init__(self, weight: Tensor, rank: int) -> None:
         super().__init__()
@@ -60,11 +60,20 @@ class LowRank(nn.Module):
         return weight + self.up @ self.down
 
 
-def unfreeze(model: Clara, what: str, text: bool, audio: bool = True) -> list[nn.Module]:
-    """Let `what` ("last:N", "lora", "lora:RANK", "all") of the towers in use be trained, and nothing else.
+def unfreeze(model: Clara, parts: str, text: bool, audio: bool = True) -> list[nn.Module]:
+    """Unfreeze parts of the towers in use, and freeze everything else.
 
-    Returns the modules that hold it, which are to be in training mode. Raises ConfigError for what is none of these, or
-    more layers than there are.
+    Args:
+        model: the encoder.
+        parts: "last:N" layers, "lora", "lora:RANK" or "all".
+        text: whether the text tower is in use.
+        audio: whether the audio tower is in use.
+
+    Returns:
+        The modules that hold the unfrozen weights, which have to be in training mode.
+
+    Raises:
+        ConfigError: `parts` is none of these, or a tower has fewer layers.
     """
     model.requires_grad_(requires_grad=False)
     towers: list[tuple[list[nn.Module], list[nn.Module], nn.Module]] = []
@@ -79,29 +88,29 @@ def unfreeze(model: Clara, what: str, text: bool, audio: bool = True) -> list[nn
         ]
         towers.append(([*frames, tower.cross, *tower.layers], ends, tower))
     if text:
-        said = model.text
-        ends = [said.proj, said.proj_norm, said.norm, said.output, model.text_projection]
-        towers.append((list(said.layers.layers), ends, said))  # type: ignore[arg-type]
-    asked = re.fullmatch(r"(all)|last:(\d+)|lora(?::(\d+))?", what)
-    if asked is None:
-        raise ConfigError(f"cannot unfreeze {what!r}: say none, last:N, lora, lora:RANK or all")
-    if asked.group(1):
-        chosen = [module for _, ends, tower in towers for module in (tower, ends[-1])]
-    elif asked.group(2):
-        count = int(asked.group(2))
+        text_tower = model.text
+        ends = [text_tower.proj, text_tower.proj_norm, text_tower.norm, text_tower.output, model.text_projection]
+        towers.append((list(text_tower.layers.layers), ends, text_tower))  # type: ignore[arg-type]
+    choice = re.fullmatch(r"(all)|last:(\d+)|lora(?::(\d+))?", parts)
+    if choice is None:
+        raise ConfigError(f"cannot unfreeze {parts!r}: take none, last:N, lora, lora:RANK or all")
+    if choice.group(1):
+        modules = [module for _, ends, tower in towers for module in (tower, ends[-1])]
+    elif choice.group(2):
+        count = int(choice.group(2))
         for layers, _, _ in towers:
             if count > len(layers):
-                raise ConfigError(f"cannot unfreeze the last {count} layers of a tower that has {len(layers)}")
-        chosen = [module for layers, ends, _ in towers for module in (*layers[len(layers) - count :], *ends)]
+                raise ConfigError(f"cannot unfreeze the last {count} layers: a tower has only {len(layers)}")
+        modules = [module for layers, ends, _ in towers for module in (*layers[len(layers) - count :], *ends)]
     else:
-        return [_low_rank(tower, int(asked.group(3) or 8)) for _, _, tower in towers]
-    for module in chosen:
+        return [_low_rank(tower, int(choice.group(3) or 8)) for _, _, tower in towers]
+    for module in modules:
         module.requires_grad_(requires_grad=True)
-    return chosen
+    return modules
 
 
 def _low_rank(tower: nn.Module, rank: int) -> nn.Module:
-    """Give every matrix of `tower`'s layers a low-rank change, and return all of these changes."""
+    """Give every matrix in `tower` a low-rank change, and return these changes."""
     changes = nn.ModuleList()
     for module in list(tower.modules()):
         for name in ("weight", "in_proj_weight"):
@@ -114,7 +123,7 @@ def _low_rank(tower: nn.Module, rank: int) -> nn.Module:
 
 
 def merge(model: nn.Module) -> None:
-    """Make all low-rank changes part of the weights they change."""
+    """Add all low-rank changes to the weights that they change."""
     for module in list(model.modules()):
         if parametrize.is_parametrized(module):
             for name in list(module.parametrizations):  # type: ignore[arg-type]
@@ -122,100 +131,122 @@ def merge(model: nn.Module) -> None:
 
 
 class Finetuner:
-    """Fits heads together with the encoder of `config`."""
+    """A `Fitter` that trains the encoder of a probe together with the head."""
 
     def __init__(self, config: ProbeConfig) -> None:
         if config.fit.head not in ("linear", "mlp") or config.fit.inputs == "late":
-            raise ConfigError("an encoder is trained below one linear or mlp head: not below knn, logistic or late")
+            raise ConfigError("an encoder is trained below one linear or mlp head, not below knn, logistic or late")
         self._folder = find_model(config.model)
         if model_type(self._folder) != "clara":
             raise ConfigError(f"{config.model}: only CLARA models can be unfrozen")
-        unfreeze(load_model(self._folder)[0], config.unfreeze, config.fit.inputs != "audio")  # refuses early
+        unfreeze(
+            load_model(self._folder)[0], config.unfreeze, config.fit.inputs != "audio"
+        )  # raises before anything is embedded
         self._config = config
         self._device = choose_device(None)
-        # A head that was not the best of several goes, and its encoder with it.
-        self._tuned: WeakKeyDictionary[Head, tuple[Clara, LabelledSet]] = WeakKeyDictionary()
+        # Weak keys: of several heads the search drops all but the best, and their encoders with them.
+        self._encoders: WeakKeyDictionary[Head, tuple[Clara, LabelledSet]] = WeakKeyDictionary()
 
     def __call__(
-        self, config: FitConfig, shape: HeadConfig, labelled: LabelledSet, fold: Fold, report: OnEpoch
+        self, config: FitConfig, shape: HeadConfig, labelled: LabelledSet, fold: Fold, on_epoch: OnEpoch
     ) -> tuple[Head, History, Predictor]:
-        """Fit a head and the encoder to a fold."""
+        """Fit a head and the encoder to a fold.
+
+        Args:
+            config: how they are fitted.
+            shape: of the head.
+            labelled: the clips.
+            fold: clips to train on and to choose the epoch by.
+            on_epoch: called with the row of each epoch.
+
+        Returns:
+            The head, the log of its fitting, and its predictor.
+        """
         torch.manual_seed(config.seed)
         model, tokenizer = load_model(self._folder)
-        uses = config.inputs
-        trained = unfreeze(model, self._config.unfreeze, uses != "audio", uses != "text")
+        trained = unfreeze(model, self._config.unfreeze, config.inputs != "audio", config.inputs != "text")
         model.to(self._device)
         head = Head(shape)
         part = head.parts[0]
         assert isinstance(part, Dense)
-        part.standardise(labelled.examples(fold.train).stream(uses))
+        part.standardise(labelled.examples(fold.train).stream(config.inputs))
         part.to(self._device)
-        towers = _Towers(model, tokenizer, labelled, self._config.window_s, self._config.hop_s, uses)
-        targets = [target[fold.train] for target in labelled.tasks.targets]
+        towers = _Towers(model, tokenizer, labelled, self._config.window_s, self._config.hop_s, config.inputs)
+        targets = [target[fold.train] for target in labelled.columns.targets]
         weights = class_weights(targets, shape) if config.balance == "weights" else [None] * len(targets)
         weights = [None if weight is None else weight.to(self._device) for weight in weights]
         history: History = []
 
         def note(row: dict[str, float]) -> None:
             history.append(row)
-            report(row)
+            on_epoch(row)
 
         def step(batch: Tensor) -> Tensor:
             model.eval()
             for module in trained:
                 module.train()
             part.train()
-            seen = towers.vectors([fold.train[index] for index in batch.tolist()], one_window=True)
-            wanted = [target[batch].to(self._device) for target in targets]
-            return loss_of(part(_joined(seen)), wanted, weights, shape.multi_label)
+            vectors = towers.embed([fold.train[index] for index in batch.tolist()], one_window=True)
+            batch_targets = [target[batch].to(self._device) for target in targets]
+            return total_loss(part(_join(vectors)), batch_targets, weights, shape.multi_label)
 
         def validate() -> dict[str, float]:
-            logits, _ = answers(fold.valid)
-            return quality(logits, [target[fold.valid] for target in labelled.tasks.targets], shape.multi_label)
+            logits, _ = infer(fold.valid)
+            return measure_logits(
+                logits, [target[fold.valid] for target in labelled.columns.targets], shape.multi_label
+            )
 
         @torch.inference_mode()
-        def answers(positions: Sequence[int]) -> tuple[list[Tensor], Examples]:
+        def infer(indices: Sequence[int]) -> tuple[list[Tensor], Examples]:
             model.eval()
             part.eval()
-            seen = [
-                towers.vectors(positions[at : at + _TOGETHER], one_window=False)
-                for at in range(0, len(positions), _TOGETHER)
+            batches = [
+                towers.embed(indices[start : start + _INFERENCE_BATCH], one_window=False)
+                for start in range(0, len(indices), _INFERENCE_BATCH)
             ]
             audio, text = (
-                torch.cat([one[which] for one in seen]).cpu() if seen[0][which] is not None else None  # type: ignore[misc]
+                torch.cat([batch[which] for batch in batches]).cpu() if batches[0][which] is not None else None  # type: ignore[misc]
                 for which in (0, 1)
             )
-            joined = torch.cat([_joined(one) for one in seen])
-            logits = [one.cpu() for one in part(joined)]
-            given = audio if audio is not None else torch.zeros(len(positions), shape.dim)
-            return logits, Examples(given, text, [target[list(positions)] for target in labelled.tasks.targets])
+            joined = torch.cat([_join(batch) for batch in batches])
+            logits = [task_logits.cpu() for task_logits in part(joined)]
+            audio = audio if audio is not None else torch.zeros(len(indices), shape.dim)
+            return logits, Examples(audio, text, [target[list(indices)] for target in labelled.columns.targets])
 
-        def order(epoch: int) -> Iterator[Tensor]:
+        def batches_of(epoch: int) -> Iterator[Tensor]:
             return sample_batches(len(fold.train), config, targets, shape, epoch)
 
-        moved = [p for p in model.parameters() if p.requires_grad]
-        groups = [*parameter_groups(part, config), {"params": moved, "lr": config.encoder_lr, "weight_decay": 0.0}]
-        train_head(groups, nn.ModuleDict({"encoder": model, "head": part}), step, validate, order, config, note)
+        unfrozen = [p for p in model.parameters() if p.requires_grad]
+        groups = [*parameter_groups(part, config), {"params": unfrozen, "lr": config.encoder_lr, "weight_decay": 0.0}]
+        train_head(groups, nn.ModuleDict({"encoder": model, "head": part}), step, validate, batches_of, config, note)
         model.eval()
         part.cpu().eval()
         part.to(self._device)
-        _, examples = answers(fold.valid)
+        _, examples = infer(fold.valid)
         part.cpu()
         calibrate(head, examples)
         head.eval()
-        self._tuned[head] = model, labelled
+        self._encoders[head] = model, labelled
 
-        def name(positions: Sequence[int]) -> Probabilities:
+        def predict(indices: Sequence[int]) -> Probabilities:
             part.to(self._device)
-            _, tested = answers(list(positions))
+            _, examples = infer(list(indices))
             part.cpu()
-            return head.probabilities(tested.audio.numpy(), None if tested.text is None else tested.text.numpy())
+            return head.probabilities(examples.audio.numpy(), None if examples.text is None else examples.text.numpy())
 
-        return head, history, name
+        return head, history, predict
 
     def save_encoder(self, head: Head, folder: Path) -> str:
-        """Write the encoder that was trained with `head` as a model folder, and return its fingerprint."""
-        model, labelled = self._tuned[head]
+        """Write the encoder that was trained with `head`.
+
+        Args:
+            head: returned by a call of this object.
+            folder: model folder to write.
+
+        Returns:
+            The encoder's fingerprint.
+        """
+        model, labelled = self._encoders[head]
         merge(model)
         sources = [*(training_sources(self._folder) or ()), *sorted({clip.source for clip in labelled.clips} - {""})]
         listed = "\n".join(f"- {source}" for source in dict.fromkeys(sources))
@@ -224,67 +255,65 @@ class Finetuner:
         return fingerprint(folder)
 
 
-def _joined(seen: tuple[Tensor | None, Tensor | None]) -> Tensor:
-    return torch.cat([one for one in seen if one is not None], dim=-1)
+def _join(vectors: tuple[Tensor | None, Tensor | None]) -> Tensor:
+    return torch.cat([part for part in vectors if part is not None], dim=-1)
 
 
 class _Towers:
-    """Gives the vectors of clips as the encoder makes them now, with gradients where they are asked for."""
+    """The towers of an encoder in training, which embed clips with gradients."""
 
     def __init__(
         self, model: Clara, tokenizer: object, labelled: LabelledSet, window_s: float, hop_s: float, inputs: str
     ) -> None:
         self._model, self._tokenizer, self._labelled = model, tokenizer, labelled
-        self._cutting, self._inputs = (window_s, hop_s), inputs
+        self._window_s, self._hop_s, self._inputs = window_s, hop_s, inputs
         self._rng = np.random.default_rng(0)
         self._pool = ThreadPoolExecutor(2)
 
-    def vectors(self, positions: Sequence[int], one_window: bool) -> tuple[Tensor | None, Tensor | None]:
-        """Return the vectors of recordings and of texts, (n, dim) each, where they are used.
+    def embed(self, indices: Sequence[int], one_window: bool) -> tuple[Tensor | None, Tensor | None]:
+        """Return the vectors of recordings and of texts, (n, dim) each; None for an input that the head does not use.
 
-        Of a long recording `one_window` takes any one of its windows; else it has their mean.
+        A long recording has the vector of a random window with `one_window`, else the mean of all its windows.
         """
-        with parametrize.cached():  # a changed weight is computed once for all that goes through it
-            audio = self._heard(positions, one_window) if self._inputs != "text" else None
-            text = self._read(positions) if self._inputs != "audio" else None
+        with parametrize.cached():  # low-rank weights are computed once for the batch
+            audio = self._embed_audio(indices, one_window) if self._inputs != "text" else None
+            text = self._embed_text(indices) if self._inputs != "audio" else None
         return audio, text
 
-    def _heard(self, positions: Sequence[int], one_window: bool) -> Tensor:
+    def _embed_audio(self, indices: Sequence[int], one_window: bool) -> Tensor:
         config = self._model.config.mel
         device = self._model.audio_logit_scale.device
         parts: list[Tensor] = []
         owners: list[int] = []
-        contents = self._pool.map(self._waveform, positions)
-        for place, waveform in enumerate(contents):
-            found: list[Window] = list(window_spans(len(waveform) / config.sample_rate, *self._cutting))
+        for row, waveform in enumerate(self._pool.map(self._waveform, indices)):
+            duration_s = len(waveform) / config.sample_rate
+            spans: list[Window] = list(window_spans(duration_s, self._window_s, self._hop_s))
             if one_window:
-                found = [found[int(self._rng.integers(len(found)))]]
-            parts += [log_mel(crop(waveform, window, config.sample_rate), config, device) for window in found]
-            owners += [place] * len(found)
+                spans = [spans[int(self._rng.integers(len(spans)))]]
+            parts += [log_mel(crop(waveform, window, config.sample_rate), config, device) for window in spans]
+            owners += [row] * len(spans)
         rows: list[Tensor] = [torch.empty(0)] * len(parts)
         lengths = [len(part) for part in parts]
-        for indices in length_batches(
-            [length // self._model.config.audio.stride for length in lengths], _FRAMES_TOGETHER
-        ):
-            frames = pad_sequence([parts[index] for index in indices], batch_first=True)
-            mask = padding_mask([lengths[index] for index in indices]).to(device)
-            for index, row in zip(indices, self._model.embed_log_mels(frames, mask), strict=True):
-                rows[index] = row
+        for batch in length_batches([length // self._model.config.audio.stride for length in lengths], _BATCH_FRAMES):
+            frames = pad_sequence([parts[index] for index in batch], batch_first=True)
+            mask = padding_mask([lengths[index] for index in batch]).to(device)
+            for index, vector in zip(batch, self._model.embed_log_mels(frames, mask), strict=True):
+                rows[index] = vector
         embedded = torch.stack(rows)
-        if len(parts) == len(positions):
+        if len(parts) == len(indices):
             return embedded
-        sums = torch.zeros(len(positions), embedded.shape[1], device=device)
+        sums = torch.zeros(len(indices), embedded.shape[1], device=device)
         sums = sums.index_add(0, torch.tensor(owners, device=device), embedded)
         return nn.functional.normalize(sums, dim=-1)
 
-    def _waveform(self, position: int) -> np.ndarray:
-        clip = self._labelled.clips[position]
+    def _waveform(self, index: int) -> np.ndarray:
+        clip = self._labelled.clips[index]
         return load_audio(read_audio_bytes(clip.audio), self._model.config.mel.sample_rate)
 
-    def _read(self, positions: Sequence[int]) -> Tensor:
-        clips = [self._labelled.clips[position] for position in positions]
+    def _embed_text(self, indices: Sequence[int]) -> Tensor:
+        clips = [self._labelled.clips[index] for index in indices]
         languages = [None if clip.language == "und" else clip.language for clip in clips]
-        longest = self._model.config.text.max_positions
-        ids, mask = self._tokenizer.encode([clip.text for clip in clips], languages, longest)  # type: ignore[attr-defined]
+        max_tokens = self._model.config.text.max_positions
+        ids, mask = self._tokenizer.encode([clip.text for clip in clips], languages, max_tokens)  # type: ignore[attr-defined]
         device = self._model.audio_logit_scale.device
         return self._model.embed_tokens(torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device))

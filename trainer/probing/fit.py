@@ -1,4 +1,4 @@
-"""How a head is fitted: to vectors that stay as they are, tuned on the validation side, by gradient or by search."""
+"""Fitting of a head to fixed vectors: by gradient descent, logistic regression or nearest neighbours."""
 
 from __future__ import annotations
 
@@ -21,28 +21,34 @@ from trainer.probing.sgd import (
     OnEpoch,
     class_weights,
     is_improvement,
-    loss_of,
+    measure_logits,
     parameter_groups,
     prefix_keys,
-    quality,
     sample_batches,
+    total_loss,
     train_head,
 )
 from trainer.runtime.threads import torch_threads
 
-LAMBDAS = tuple(10.0**power for power in range(-6, 2))
-"""Weights of the squared norm beside the mean loss, that the logistic regression sweeps."""
+PENALTIES = tuple(10.0**power for power in range(-6, 2))
+"""Weights of the squared norm, beside the mean loss, that logistic regression tries."""
 
 NEIGHBOURS = (1, 3, 5, 9, 17, 33, 65)
-"""How many neighbours are tried."""
+"""Numbers of neighbours that are tried."""
 
-_SMALL = 20_000_000
-"""Numbers to train on below which one thread is faster: on a busy machine several wait for each other, minutes long."""
+_SINGLE_THREAD_VALUES = 20_000_000
+"""Size of the training vectors below which one thread is faster: threads of a busy machine wait for each other."""
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Vectors and, for each task, targets: class numbers (n,), UNKNOWN where there is none, or (n, labels) of 0, 1."""
+    """Vectors and targets of n clips.
+
+    Attributes:
+        audio: (n, dim).
+        text: (n, dim), if texts are used.
+        targets: for each task class numbers (n,), UNKNOWN for no label, or (n, labels) of 0 and 1.
+    """
 
     audio: Tensor
     text: Tensor | None
@@ -51,161 +57,172 @@ class Examples:
     def __len__(self) -> int:
         return len(self.audio)
 
-    def at(self, positions: Sequence[int] | Tensor) -> Examples:
-        """Return some of them."""
-        chosen = torch.as_tensor(positions, dtype=torch.long)
-        text = None if self.text is None else self.text[chosen]
-        return Examples(self.audio[chosen], text, [target[chosen] for target in self.targets])
+    def subset(self, indices: Sequence[int] | Tensor) -> Examples:
+        """Return the examples at `indices`."""
+        rows = torch.as_tensor(indices, dtype=torch.long)
+        text = None if self.text is None else self.text[rows]
+        return Examples(self.audio[rows], text, [target[rows] for target in self.targets])
 
     def stream(self, name: str) -> Tensor:
-        """Return what a part of a head takes."""
+        """Return the input of a head's part: "audio", "text" or "both", shape (n, width)."""
         return head_input(name, self.audio, self.text)
 
 
 def fit(
-    config: FitConfig, shape: HeadConfig, train: Examples, valid: Examples, report: OnEpoch
+    config: FitConfig, shape: HeadConfig, train: Examples, valid: Examples, on_epoch: OnEpoch
 ) -> tuple[Head, History]:
-    """Return the head of `shape` that does best on `valid`, in evaluation mode, and how it came about."""
+    """Fit a head.
+
+    Args:
+        config: how it is fitted.
+        shape: of the head.
+        train: examples to fit it to.
+        valid: examples to choose the epoch, the penalty or the number of neighbours by.
+        on_epoch: called with the row of each epoch.
+
+    Returns:
+        The head in evaluation mode, and the log of its fitting.
+    """
     width = train.stream(shape.streams[0]).shape[1]
-    with torch_threads(1 if len(train) * width < _SMALL else torch.get_num_threads()):
-        return _fit(config, shape, train, valid, report)
+    with torch_threads(1 if len(train) * width < _SINGLE_THREAD_VALUES else torch.get_num_threads()):
+        return _fit(config, shape, train, valid, on_epoch)
 
 
 def _fit(
-    config: FitConfig, shape: HeadConfig, train: Examples, valid: Examples, report: OnEpoch
+    config: FitConfig, shape: HeadConfig, train: Examples, valid: Examples, on_epoch: OnEpoch
 ) -> tuple[Head, History]:
     torch.manual_seed(config.seed)
     history: History = []
 
     def note(row: dict[str, float]) -> None:
         history.append(row)
-        report(row)
+        on_epoch(row)
 
     if config.head == "knn":
         shape = replace(shape, examples=len(train))
     head = Head(shape).eval()
-    for place, stream in enumerate(shape.streams):
-        part = head.parts[place]
+    for number, stream in enumerate(shape.streams):
+        part = head.parts[number]
         if isinstance(part, Neighbours):
-            _remember(part, stream, config, shape, train, valid, note)
+            _fit_knn(part, stream, config, shape, train, valid, note)
         elif isinstance(part, Dense):
             part.standardise(train.stream(stream))
             if config.head == "logistic":
-                _sweep(part, stream, config, shape, train, valid, note)
+                _fit_logistic(part, stream, config, shape, train, valid, note)
             else:
-                _descend(part, stream, config, shape, train, valid, note)
+                _fit_sgd(part, stream, config, shape, train, valid, note)
     if shape.inputs == "late":
-        _mix(head, config, valid)
+        _fit_mix(head, config, valid)
     calibrate(head, valid)
     return head, history
 
 
-def _descend(
-    part: Dense, stream: str, config: FitConfig, shape: HeadConfig, train: Examples, valid: Examples, report: OnEpoch
+def _fit_sgd(
+    part: Dense, stream: str, config: FitConfig, shape: HeadConfig, train: Examples, valid: Examples, on_epoch: OnEpoch
 ) -> None:
-    seen, held = train.stream(stream), valid.stream(stream)
+    train_vectors, valid_vectors = train.stream(stream), valid.stream(stream)
     weights = class_weights(train.targets, shape) if config.balance == "weights" else [None] * len(shape.tasks)
 
     def step(batch: Tensor) -> Tensor:
         part.train()
         targets = [target[batch] for target in train.targets]
-        return loss_of(part(seen[batch]), targets, weights, shape.multi_label)
+        return total_loss(part(train_vectors[batch]), targets, weights, shape.multi_label)
 
     def validate() -> dict[str, float]:
         part.eval()
         with torch.inference_mode():
-            return quality(part(held), valid.targets, shape.multi_label)
+            return measure_logits(part(valid_vectors), valid.targets, shape.multi_label)
 
     def batches(epoch: int) -> Iterator[Tensor]:
         return sample_batches(len(train), config, train.targets, shape, epoch)
 
-    train_head(parameter_groups(part, config), part, step, validate, batches, config, report)
+    train_head(parameter_groups(part, config), part, step, validate, batches, config, on_epoch)
     part.eval()
 
 
-def _sweep(
-    part: Dense, stream: str, config: FitConfig, shape: HeadConfig, train: Examples, valid: Examples, report: OnEpoch
+def _fit_logistic(
+    part: Dense, stream: str, config: FitConfig, shape: HeadConfig, train: Examples, valid: Examples, on_epoch: OnEpoch
 ) -> None:
-    """Fit a logistic regression for each of LAMBDAS, the largest first, and keep the one that does best on `valid`."""
-    seen, held = train.stream(stream), valid.stream(stream)
+    """Fit a logistic regression for each of PENALTIES, the largest first; keep the one that is best on `valid`."""
+    train_vectors, valid_vectors = train.stream(stream), valid.stream(stream)
     weights = class_weights(train.targets, shape) if config.balance != "none" else [None] * len(shape.tasks)
     for parameter in part.parameters():
         nn.init.zeros_(parameter)
     matrices = [p for p in part.parameters() if p.ndim > 1]
-    best: dict[str, float] | None = None
-    kept = copy.deepcopy(part.state_dict())
-    for place, penalty in enumerate(sorted(LAMBDAS, reverse=True)):
+    best_row: dict[str, float] | None = None
+    best_state = copy.deepcopy(part.state_dict())
+    for number, penalty in enumerate(sorted(PENALTIES, reverse=True)):
         optimiser = torch.optim.LBFGS(part.parameters(), max_iter=100, history_size=10, line_search_fn="strong_wolfe")
 
         def closure(optimiser: torch.optim.LBFGS = optimiser, penalty: float = penalty) -> float:
             optimiser.zero_grad()
-            loss = loss_of(part(seen), train.targets, weights, shape.multi_label)
+            loss = total_loss(part(train_vectors), train.targets, weights, shape.multi_label)
             loss = loss + 0.5 * penalty * sum((p.square().sum() for p in matrices), torch.zeros(()))
             loss.backward()  # type: ignore[no-untyped-call]
             return float(loss.detach())
 
         optimiser.step(closure)  # type: ignore[no-untyped-call]
         with torch.inference_mode():
-            row = quality(part(held), valid.targets, shape.multi_label)
-            trained = loss_of(part(seen), train.targets, [None] * len(shape.tasks), shape.multi_label)
-        report({"epoch": float(place), "lambda": penalty, "train_loss": float(trained), **prefix_keys(row)})
-        if is_improvement(row, best, config.monitor):
-            best, kept = row, copy.deepcopy(part.state_dict())
-    part.load_state_dict(kept)
+            row = measure_logits(part(valid_vectors), valid.targets, shape.multi_label)
+            train_loss = total_loss(part(train_vectors), train.targets, [None] * len(shape.tasks), shape.multi_label)
+        on_epoch({"epoch": float(number), "lambda": penalty, "train_loss": float(train_loss), **prefix_keys(row)})
+        if is_improvement(row, best_row, config.monitor):
+            best_row, best_state = row, copy.deepcopy(part.state_dict())
+    part.load_state_dict(best_state)
 
 
-def _remember(
+def _fit_knn(
     part: Neighbours,
     stream: str,
     config: FitConfig,
     shape: HeadConfig,
     train: Examples,
     valid: Examples,
-    report: OnEpoch,
+    on_epoch: OnEpoch,
 ) -> None:
-    """Keep the training vectors, and choose on `valid` how many neighbours vote."""
+    """Store the training vectors, and choose the number of neighbours on `valid`."""
     part.vectors = train.stream(stream).clone()
     for task, (target, labels) in enumerate(zip(train.targets, shape.tasks.values(), strict=True)):
         if not shape.multi_label:
             target = F.one_hot(target.clamp_min(0), len(labels)) * (target != UNKNOWN)[:, None]
         setattr(part, f"targets_{task}", target.float())
-    best: dict[str, float] | None = None
-    chosen = 1
+    best_row: dict[str, float] | None = None
+    best_count = 1
     for count in (count for count in NEIGHBOURS if count <= len(train)):
         part.count = torch.tensor(count)
         with torch.inference_mode():
-            row = quality(part(valid.stream(stream)), valid.targets, shape.multi_label)
-        report({"epoch": float(count), **prefix_keys(row)})
-        if is_improvement(row, best, config.monitor):
-            best, chosen = row, count
-    part.count = torch.tensor(chosen)
+            row = measure_logits(part(valid.stream(stream)), valid.targets, shape.multi_label)
+        on_epoch({"epoch": float(count), **prefix_keys(row)})
+        if is_improvement(row, best_row, config.monitor):
+            best_row, best_count = row, count
+    part.count = torch.tensor(best_count)
 
 
-def _mix(head: Head, config: FitConfig, valid: Examples) -> None:
-    """Choose on `valid` how much the head over recordings counts beside the one over texts."""
-    best: dict[str, float] | None = None
-    chosen = 0.5
-    for share in np.linspace(0.0, 1.0, 21):
-        head.mix = torch.tensor([share, 1.0 - share], dtype=torch.float32)
+def _fit_mix(head: Head, config: FitConfig, valid: Examples) -> None:
+    """Choose the weights of the heads over recordings and over texts on `valid`."""
+    best_row: dict[str, float] | None = None
+    best_weight = 0.5
+    for weight in np.linspace(0.0, 1.0, 21):
+        head.mix = torch.tensor([weight, 1.0 - weight], dtype=torch.float32)
         with torch.inference_mode():
-            row = quality(head(valid.audio, valid.text), valid.targets, head.config.multi_label)
-        if is_improvement(row, best, config.monitor):
-            best, chosen = row, float(share)
-    head.mix = torch.tensor([chosen, 1.0 - chosen])
+            row = measure_logits(head(valid.audio, valid.text), valid.targets, head.config.multi_label)
+        if is_improvement(row, best_row, config.monitor):
+            best_row, best_weight = row, float(weight)
+    head.mix = torch.tensor([best_weight, 1.0 - best_weight])
 
 
 def calibrate(head: Head, valid: Examples) -> None:
-    """Fit the temperature of each task on `valid`, which leaves every ranking as it is."""
+    """Fit the temperature of each task on `valid`, which changes no ranking; not with several labels a clip."""
     if head.config.multi_label:
         return
     with torch.inference_mode():
         logits = head(valid.audio, valid.text)
-    for task, (one, target) in enumerate(zip(logits, valid.targets, strict=True)):
+    for task, (task_logits, target) in enumerate(zip(logits, valid.targets, strict=True)):
         known = target != UNKNOWN
         if bool(known.any()):
-            head.temperatures[task] = fit_temperature(one[known].numpy(), target[known].numpy())
+            head.temperatures[task] = fit_temperature(task_logits[known].numpy(), target[known].numpy())
 
 
-def monitored(config: FitConfig, multi_label: bool) -> FitConfig:
-    """Return `config` with a measure that there is: of several labels a clip that is mAP."""
+def resolve_monitor(config: FitConfig, multi_label: bool) -> FitConfig:
+    """Return `config` with mAP in place of a single-label measure where a clip may have several labels."""
     return replace(config, monitor="map") if multi_label and config.monitor in SINGLE else config

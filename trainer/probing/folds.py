@@ -1,4 +1,4 @@
-"""Who is trained on, tuned on and tested: as the collection says, or so that no speaker stands on two sides."""
+"""Division of clips into training, validation and test: as the data declares, or with each speaker in one split."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from clara_search.datasets.labelled import Clip
 from clara_search.errors import SourceError
 
 VALID_SHARE = 0.1
-"""Of what is trained on, where nothing is declared to tune on."""
+"""Share of the training split that is used for validation if the data declares no validation split."""
 
 _RANDOM = "random folds"
 
-SIDES = ("train", "valid", "test")
+SPLITS = ("train", "valid", "test")
 
 
 @dataclass(frozen=True)
 class Fold:
-    """Positions of clips, by what they are for."""
+    """Indices of clips to train on, to choose settings by, and to test."""
 
     name: str
     train: list[int]
@@ -30,135 +30,153 @@ class Fold:
 
 @dataclass(frozen=True)
 class FoldPlan:
-    """How a labelled set is divided: `kind` for people, one fold or several, and what is to be said about it."""
+    """The folds of a labelled set.
+
+    Attributes:
+        kind: how they were made, for people: "declared splits".
+        folds: one fold, or several for cross-validation.
+        notes: warnings for the reader of the scores.
+    """
 
     kind: str
     folds: list[Fold]
     notes: list[str] = field(default_factory=list)
 
 
-def make_folds(clips: Sequence[Clip], contents: Sequence[str], folds: int, where: object) -> FoldPlan:
-    """Divide `clips`, whose files have the hashes `contents`, for training, tuning and test.
+def make_folds(clips: Sequence[Clip], hashes: Sequence[str], folds: int, data: object) -> FoldPlan:
+    """Divide clips for training, validation and test.
 
-    Declared splits come first, then declared folds (each is tested once, the next one tuned on, none reshuffled). Where
-    there are neither, `folds` folds are made in which no speaker stands in two. Of a recording that is tested, no copy
-    is trained or tuned on. Raises SourceError for a split that is empty and for folds that cannot be.
+    Declared splits come first, then declared folds: each is tested once, and the next one is used for validation. Data
+    that declares neither gets folds of disjoint speakers, or else of disjoint sources. A copy of a recording that is
+    tested is neither trained on nor used for validation.
+
+    Args:
+        clips: n clips.
+        hashes: of their files.
+        folds: number of folds to make if the data declares none.
+        data: name of the data, for errors.
+
+    Returns:
+        The folds, with a note about each peculiarity.
+
+    Raises:
+        SourceError: a declared split is empty, only some clips declare a fold, or there is a single fold or speaker.
     """
     if any(clip.split for clip in clips):
-        division = _declared_splits(clips, where)
+        plan = _declared_splits(clips, data)
     else:
         declared = [clip.value("fold") for clip in clips]
         if any(declared):
             if not all(declared):
-                raise SourceError(f"{where}: {declared.count(None)} clips are in no fold, the others are")
-            division = _cross_validated("declared folds", [str(fold) for fold in declared], clips, where)
+                raise SourceError(f"{data}: {declared.count(None)} clips have no fold, but the others have")
+            plan = _cross_validation("declared folds", [str(fold) for fold in declared], clips, data)
         else:
-            division = _made_folds(clips, contents, folds, where)
-    return _without_copies(division, contents)
+            plan = _disjoint_folds(clips, hashes, folds, data)
+    return _drop_copies(plan, hashes)
 
 
-def shared_speakers(fold: Fold, clips: Sequence[Clip]) -> int:
-    """Return how many speakers of the test side are trained on as well."""
-    heard = {clips[index].value("speaker") for index in fold.train} - {None}
-    return len(heard & {clips[index].value("speaker") for index in fold.test})
+def count_shared_speakers(fold: Fold, clips: Sequence[Clip]) -> int:
+    """Return how many speakers of the test split are in the training split too."""
+    trained = {clips[index].value("speaker") for index in fold.train} - {None}
+    return len(trained & {clips[index].value("speaker") for index in fold.test})
 
 
-def _declared_splits(clips: Sequence[Clip], where: object) -> FoldPlan:
-    sides: dict[str, list[int]] = {side: [] for side in SIDES}
+def _declared_splits(clips: Sequence[Clip], data: object) -> FoldPlan:
+    splits: dict[str, list[int]] = {name: [] for name in SPLITS}
     others = Counter[str]()
     for index, clip in enumerate(clips):
-        if clip.split in sides:
-            sides[str(clip.split)].append(index)
+        if clip.split in splits:
+            splits[str(clip.split)].append(index)
         else:
             others[str(clip.split)] += 1
     notes = [f"{count} clips of the split {name!r} are left out" for name, count in others.items()]
-    for side in ("train", "test"):
-        if not sides[side]:
-            found = ", ".join(f"{name} {len(indices)}" for name, indices in sides.items())
-            raise SourceError(f"{where}: the split '{side}' is empty (of clips that can be used: {found})")
-    fold = Fold("test", sides["train"], sides["valid"], sides["test"])
+    for name in ("train", "test"):
+        if not splits[name]:
+            counts = ", ".join(f"{other} {len(indices)}" for other, indices in splits.items())
+            raise SourceError(f"{data}: the split '{name}' is empty (usable clips: {counts})")
+    fold = Fold("test", splits["train"], splits["valid"], splits["test"])
     if not fold.valid:
-        fold = _with_validation(fold, clips, where)
-        notes.append(f"no split to tune on is declared: {len(fold.valid)} clips of 'train' are taken for it")
+        fold = _with_validation(fold, clips, data)
+        notes.append(f"no validation split is declared: {len(fold.valid)} clips of 'train' are used for it")
     return FoldPlan("declared splits", [fold], notes)
 
 
-def _made_folds(clips: Sequence[Clip], contents: Sequence[str], folds: int, where: object) -> FoldPlan:
-    groups, kind = _groups(clips, contents)
+def _disjoint_folds(clips: Sequence[Clip], hashes: Sequence[str], folds: int, data: object) -> FoldPlan:
+    groups, kind = _groups(clips, hashes)
     sizes = Counter(groups)
     if len(sizes) < 2:
-        raise SourceError(f"{where}: declares neither splits nor folds, and all clips are of one {kind.split('-')[0]}")
+        raise SourceError(f"{data}: declares neither splits nor folds, and all clips are of one {kind.split('-')[0]}")
     loads = [0] * min(folds, len(sizes))
     fold_of: dict[str, str] = {}
-    for group, size in sorted(sizes.items(), key=lambda item: (-item[1], _spread(item[0]))):
+    for group, size in sorted(sizes.items(), key=lambda item: (-item[1], _order(item[0]))):
         smallest = loads.index(min(loads))
         fold_of[group], loads[smallest] = str(1 + smallest), loads[smallest] + size
-    division = _cross_validated(kind, [fold_of[group] for group in groups], clips, where)
+    plan = _cross_validation(kind, [fold_of[group] for group in groups], clips, data)
     if kind == _RANDOM:
-        division.notes.append("no speakers are declared: a voice that is tested may have been trained on")
-    return division
+        plan.notes.append("no speakers are declared: the same voice may be trained on and tested")
+    return plan
 
 
-def _groups(clips: Sequence[Clip], contents: Sequence[str]) -> tuple[list[str], str]:
-    """Return what must not stand on two sides: speakers, else what comes from one source, else the same recording."""
+def _groups(clips: Sequence[Clip], hashes: Sequence[str]) -> tuple[list[str], str]:
+    """Return a group for each clip, not to be divided: its speaker, else its source, else its content."""
     speakers = [clip.value("speaker") for clip in clips]
     if all(speakers):
         return [str(speaker) for speaker in speakers], "speaker-disjoint folds"
     groups = [speaker or clip.source for speaker, clip in zip(speakers, clips, strict=True)]
     if all(groups) and len(set(groups)) > 1:
         return groups, "source-disjoint folds"
-    return list(contents), _RANDOM
+    return list(hashes), _RANDOM
 
 
-def _cross_validated(kind: str, fold_of: Sequence[str], clips: Sequence[Clip], where: object) -> FoldPlan:
+def _cross_validation(kind: str, fold_of: Sequence[str], clips: Sequence[Clip], data: object) -> FoldPlan:
     names = sorted(set(fold_of), key=lambda name: (len(name), name))
     if len(names) < 2:
-        raise SourceError(f"{where}: all clips that can be used are in fold {names[0]}; at least two are needed")
-    made = []
-    for place, name in enumerate(names):
-        tuned = names[(place + 1) % len(names)] if len(names) > 2 else None
-        sides: dict[str, list[int]] = {side: [] for side in SIDES}
+        raise SourceError(f"{data}: all usable clips are in fold {names[0]}; at least two folds are needed")
+    folds = []
+    for number, name in enumerate(names):
+        valid = names[(number + 1) % len(names)] if len(names) > 2 else None
+        splits: dict[str, list[int]] = {split: [] for split in SPLITS}
         for index, fold in enumerate(fold_of):
-            sides["test" if fold == name else "valid" if fold == tuned else "train"].append(index)
-        made.append(Fold(name, **sides))
+            splits["test" if fold == name else "valid" if fold == valid else "train"].append(index)
+        folds.append(Fold(name, **splits))
     if len(names) == 2:
-        made = [_with_validation(fold, clips, where) for fold in made]
-    return FoldPlan(kind, made)
+        folds = [_with_validation(fold, clips, data) for fold in folds]
+    return FoldPlan(kind, folds)
 
 
-def _with_validation(fold: Fold, clips: Sequence[Clip], where: object) -> Fold:
-    """Take whole speakers of the training side to tune on, where there are enough, else single clips."""
+def _with_validation(fold: Fold, clips: Sequence[Clip], data: object) -> Fold:
+    """Move clips from training to validation: whole speakers if there are more than four, else single clips."""
     speakers = [clips[index].value("speaker") for index in fold.train]
     groups: list[Hashable] = list(speakers) if all(speakers) and len(set(speakers)) > 4 else list(fold.train)
     sizes = Counter(groups)
-    wanted, taken = max(1, round(VALID_SHARE * len(groups))), set[Hashable]()
-    held = 0
-    for group in sorted(sizes, key=_spread):
-        if held and held + sizes[group] > 1.5 * wanted:
+    wanted, moved = max(1, round(VALID_SHARE * len(groups))), set[Hashable]()
+    count = 0
+    for group in sorted(sizes, key=_order):
+        if count and count + sizes[group] > 1.5 * wanted:
             continue
-        taken.add(group)
-        held += sizes[group]
-        if held >= wanted:
+        moved.add(group)
+        count += sizes[group]
+        if count >= wanted:
             break
-    train = [index for index, group in zip(fold.train, groups, strict=True) if group not in taken]
+    train = [index for index, group in zip(fold.train, groups, strict=True) if group not in moved]
     if not train:
-        raise SourceError(f"{where}: too few clips to train and to tune on")
-    return replace(fold, train=train, valid=[i for i, group in zip(fold.train, groups, strict=True) if group in taken])
+        raise SourceError(f"{data}: too few clips for training and validation")
+    return replace(fold, train=train, valid=[i for i, group in zip(fold.train, groups, strict=True) if group in moved])
 
 
-def _spread(group: Hashable) -> bytes:
-    """Return what puts groups into an order that has nothing to do with what they are, and is always the same."""
+def _order(group: Hashable) -> bytes:
+    """Return a sort key that has nothing to do with the group's meaning, and is always the same."""
     return hashlib.sha256(str(group).encode("utf-8", "surrogatepass")).digest()
 
 
-def _without_copies(division: FoldPlan, contents: Sequence[str]) -> FoldPlan:
-    folds, dropped = [], 0
-    for fold in division.folds:
-        tested = {contents[index] for index in fold.test}
-        valid = [index for index in fold.valid if contents[index] not in tested]
-        held_out = tested | {contents[index] for index in valid}
-        train = [index for index in fold.train if contents[index] not in held_out]
-        dropped += len(fold.train) + len(fold.valid) - len(train) - len(valid)
+def _drop_copies(plan: FoldPlan, hashes: Sequence[str]) -> FoldPlan:
+    folds, num_dropped = [], 0
+    for fold in plan.folds:
+        tested = {hashes[index] for index in fold.test}
+        valid = [index for index in fold.valid if hashes[index] not in tested]
+        held_out = tested | {hashes[index] for index in valid}
+        train = [index for index in fold.train if hashes[index] not in held_out]
+        num_dropped += len(fold.train) + len(fold.valid) - len(train) - len(valid)
         folds.append(replace(fold, train=train, valid=valid))
-    note = f"{dropped} copies of recordings that are tested or tuned on are not trained on"
-    return replace(division, folds=folds, notes=[*division.notes, *([note] if dropped else [])])
+    note = f"{num_dropped} copies of recordings in the test or validation split are not trained on"
+    return replace(plan, folds=folds, notes=[*plan.notes, *([note] if num_dropped else [])])

@@ -1,4 +1,4 @@
-"""What a probe found: scores beside guessing, and what has to be known to read them."""
+"""The report of a probe: scores beside chance and majority, and warnings for their reader."""
 
 from __future__ import annotations
 
@@ -18,124 +18,154 @@ from clara_search.metrics.classification import (
     score_multi_label,
     score_single_label,
 )
-from trainer.probing.experiment import LabelledSet, Outcome, TestedFold
-from trainer.probing.folds import shared_speakers
+from trainer.probing.experiment import FoldPredictions, LabelledSet, ProbeResult
+from trainer.probing.folds import count_shared_speakers
 from trainer.probing.sgd import UNKNOWN
 
-_MOST_CONFUSED = 500
-"""Classes up to which a report holds a confusion matrix: nobody looks at more, and it grows with their square."""
+_MAX_CONFUSION_CLASSES = 500
+"""Number of classes up to which a report holds a confusion matrix, whose size grows with their square."""
 
 
-def scores_of(
-    labelled: LabelledSet, tested: Sequence[TestedFold], column: str, resamplings: int = BOOTSTRAP_SAMPLES
+def score_column(
+    labelled: LabelledSet, tests: Sequence[FoldPredictions], column: str, resamplings: int = BOOTSTRAP_SAMPLES
 ) -> tuple[ClassScores, dict[str, Any]]:
-    """Return the scores of a column over all folds' test sides together, and further facts about them."""
-    place = list(labelled.tasks.classes).index(column)
-    classes, target = labelled.tasks.classes[column], labelled.tasks.targets[place]
-    positions = [index for one in tested for index in one.fold.test]
-    probabilities = np.concatenate([one.probabilities[column] for one in tested])
-    expected = target[positions]
-    trained = target[[index for one in tested for index in one.fold.train]]
+    """Score a label column over the test splits of all folds together.
+
+    Args:
+        labelled: the clips.
+        tests: the predictions of each fold's head.
+        column: the label column.
+        resamplings: of the bootstrap.
+
+    Returns:
+        The scores, and further facts: the classes, counts, recall of each class and the confusion matrix.
+
+    Raises:
+        SourceError: no tested clip has a label in the column.
+    """
+    number = list(labelled.columns.classes).index(column)
+    classes, target = labelled.columns.classes[column], labelled.columns.targets[number]
+    indices = [index for test in tests for index in test.fold.test]
+    probabilities = np.concatenate([test.probabilities[column] for test in tests])
+    expected = target[indices]
+    trained = target[[index for test in tests for index in test.fold.train]]
     if target.ndim == 2:
         scores = score_multi_label(expected.numpy() > 0.5, probabilities.astype(np.float64), resamplings)
         counts = dict(zip(classes, expected.sum(dim=0).int().tolist(), strict=True))
         return scores, {"classes": list(classes), "tested": counts, "never_trained": []}
     known = (expected != UNKNOWN).numpy()
-    truth, named = expected.numpy()[known], probabilities.argmax(axis=1)[known]
+    truth, predicted = expected.numpy()[known], probabilities.argmax(axis=1)[known]
     if not len(truth):
-        raise SourceError(f"no clip of the test side has a label in column {column!r}")
-    seen = np.bincount(trained[trained != UNKNOWN].numpy(), minlength=len(classes))
-    scores = score_single_label(truth, named, len(classes), int(seen.argmax()), resamplings)
+        raise SourceError(f"no clip of the test split has a label in column {column!r}")
+    train_counts = np.bincount(trained[trained != UNKNOWN].numpy(), minlength=len(classes))
+    majority = int(train_counts.argmax())
+    scores = score_single_label(truth, predicted, len(classes), majority, resamplings)
     support = np.bincount(truth, minlength=len(classes))
-    hits = np.bincount(truth[truth == named], minlength=len(classes))
+    hits = np.bincount(truth[truth == predicted], minlength=len(classes))
     facts = {
         "classes": list(classes),
         "tested": dict(zip(classes, support.tolist(), strict=True)),
         "recall": {label: float(hits[i] / support[i]) for i, label in enumerate(classes) if support[i]},
-        "majority_class": classes[int(seen.argmax())],
-        "never_trained": _never_trained(target, tested, classes),
+        "majority_class": classes[majority],
+        "never_trained": _never_trained(target, tests, classes),
     }
-    if len(classes) <= _MOST_CONFUSED:
-        facts["confusion"] = confusion_matrix(truth, named, len(classes)).tolist()
+    if len(classes) <= _MAX_CONFUSION_CLASSES:
+        facts["confusion"] = confusion_matrix(truth, predicted, len(classes)).tolist()
     return scores, facts
 
 
-def _never_trained(target: Tensor, tested: Sequence[TestedFold], classes: Sequence[str]) -> list[str]:
-    """Return the labels that some fold tests and has not trained on."""
-    found: set[int] = set()
-    for one in tested:
-        found |= set(target[one.fold.test].tolist()) - set(target[one.fold.train].tolist())
-    return [classes[number] for number in sorted(found - {UNKNOWN})]
+def _never_trained(target: Tensor, tests: Sequence[FoldPredictions], classes: Sequence[str]) -> list[str]:
+    """Return the labels that are in the test split of a fold, but not in its training split."""
+    numbers: set[int] = set()
+    for test in tests:
+        numbers |= set(target[test.fold.test].tolist()) - set(target[test.fold.train].tolist())
+    return [classes[number] for number in sorted(numbers - {UNKNOWN})]
 
 
 def contamination(
-    clips: Sequence[Clip], tested: Sequence[TestedFold], declared: Sequence[str] | None
+    clips: Sequence[Clip], tests: Sequence[FoldPredictions], training_sources: Sequence[str] | None
 ) -> dict[str, Any]:
-    """Return which sources of the tested clips the model's card lists as trained on, and the share of those clips.
+    """Return the tested sources that the model was trained on.
 
-    `declared` is what the card lists; None where it lists nothing, or a clip names no source: then nobody can tell.
+    Args:
+        clips: all clips.
+        tests: the folds whose test splits count.
+        training_sources: those on the model's card; None if it lists none.
+
+    Returns:
+        Facts for the report; "share" is the share of tested clips that come from training sources, None if the card
+        lists none or a clip names no source.
     """
-    sources = [clips[index].source for one in tested for index in one.fold.test]
-    known = {same_source(name) for name in declared or ()}
+    sources = [clips[index].source for test in tests for index in test.fold.test]
+    known = {same_source(name) for name in training_sources or ()}
     trained = [source for source in sources if source and same_source(source) in known]
     return {
-        "declared": None if declared is None else list(declared),
+        "declared": None if training_sources is None else list(training_sources),
         "tested": {source: sources.count(source) for source in sorted(set(sources))},
         "trained_on": sorted(set(trained)),
-        "share": len(trained) / len(sources) if declared is not None and all(sources) else None,
+        "share": len(trained) / len(sources) if training_sources is not None and all(sources) else None,
     }
 
 
-def build_report(labelled: LabelledSet, outcome: Outcome, declared: Sequence[str] | None) -> dict[str, Any]:
-    """Return everything of a report that follows from the clips and the answers."""
-    folds = labelled.division.folds
+def build_report(labelled: LabelledSet, result: ProbeResult, training_sources: Sequence[str] | None) -> dict[str, Any]:
+    """Return the part of a report that follows from the clips and the predictions.
+
+    Args:
+        labelled: the clips.
+        result: the predictions of each fold's head.
+        training_sources: those on the model's card; None if it lists none.
+
+    Returns:
+        The report as JSON takes it.
+    """
+    folds = labelled.plan.folds
     by_column: dict[str, Any] = {}
-    for column in labelled.tasks.classes:
-        scores, facts = scores_of(labelled, outcome.tested, column)
-        by_column[column] = {**scores.as_dict(), **facts, "left_out": labelled.tasks.rare[column]}
+    for column in labelled.columns.classes:
+        scores, facts = score_column(labelled, result.tests, column)
+        by_column[column] = {**scores.as_dict(), **facts, "left_out": labelled.columns.rare[column]}
         if len(folds) > 1:
             by_column[column]["folds"] = {
-                one.fold.name: {
-                    name: score.value for name, score in scores_of(labelled, [one], column, 0)[0].scores.items()
+                test.fold.name: {
+                    name: score.value for name, score in score_column(labelled, [test], column, 0)[0].scores.items()
                 }
-                for one in outcome.tested
-                if one.fold.test
+                for test in result.tests
+                if test.fold.test
             }
     return {
-        "division": labelled.division.kind,
+        "fold_kind": labelled.plan.kind,
         "clips": {
             "used": len(labelled.clips),
             "folds": {fold.name: [len(fold.train), len(fold.valid), len(fold.test)] for fold in folds},
         },
-        "speakers_trained_and_tested": {fold.name: shared_speakers(fold, labelled.clips) for fold in folds},
-        "notes": labelled.division.notes,
+        "shared_speakers": {fold.name: count_shared_speakers(fold, labelled.clips) for fold in folds},
+        "notes": labelled.plan.notes,
         "labels": by_column,
-        "contamination": contamination(labelled.clips, outcome.tested, declared),
-        "left_out": labelled.vectors.problems,
+        "contamination": contamination(labelled.clips, result.tests, training_sources),
+        "left_out": labelled.embeddings.problems,
     }
 
 
-def summarize(facts: Mapping[str, Any]) -> list[str]:
-    """Return what a reader of the scores has to know, a line each."""
-    lines = [str(note) for note in facts["notes"]]
-    shared = {name: count for name, count in facts["speakers_trained_and_tested"].items() if count}
+def summarize(report: Mapping[str, Any]) -> list[str]:
+    """Return the warnings of a report, a line each."""
+    lines = [str(note) for note in report["notes"]]
+    shared = {name: count for name, count in report["shared_speakers"].items() if count}
     if shared:
-        lines.append(
-            f"speakers on both sides: {', '.join(f'{n} where {name} is tested' for name, n in shared.items())}"
-        )
-    for column, one in facts["labels"].items():
-        if one["left_out"]:
-            rare = ", ".join(f"{label} ({count})" for label, count in one["left_out"].items())
+        counts = ", ".join(f"{count} in fold {name}" for name, count in shared.items())
+        lines.append(f"speakers in both training and test: {counts}")
+    for column, facts in report["labels"].items():
+        if facts["left_out"]:
+            rare = ", ".join(f"{label} ({count})" for label, count in facts["left_out"].items())
             lines.append(f"{column}: too few clips, left out: {rare}")
-        if one["never_trained"]:
-            lines.append(f"{column}: tested where they were not trained on: {', '.join(one['never_trained'])}")
-    found = facts["contamination"]
-    if found["trained_on"]:
+        if facts["never_trained"]:
+            lines.append(f"{column}: tested but never trained on: {', '.join(facts['never_trained'])}")
+    sources = report["contamination"]
+    if sources["trained_on"]:
         lines.append(
             "CONTAMINATED: the model's card lists among its training sources "
-            f"{', '.join(found['trained_on'])}: not a score on unseen recordings"
+            f"{', '.join(sources['trained_on'])}: not a score on unseen recordings"
         )
-    elif found["share"] is None:
-        missing = "the model's card lists no training sources" if found["declared"] is None else "no source is declared"
+    elif sources["share"] is None:
+        undeclared = sources["declared"] is None
+        missing = "the model's card lists no training sources" if undeclared else "some clips name no source"
         lines.append(f"contamination unknown: {missing}")
     return lines

@@ -1,4 +1,4 @@
-"""A probe's folder: the head, its scores, its log and its pictures."""
+"""A run of a probe, and its folder: the head, the report, the log and pictures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,14 @@ from clara_search.files.atomic import atomic_write_text
 from clara_search.models.clara.checkpoint import MODEL_FILES
 from clara_search.models.training_sources import training_sources
 from trainer.embeddings.cache import describe_encoder
-from trainer.probing.experiment import Fitter, ProbeConfig, fit_frozen, gather, head_shape, run_probe
+from trainer.probing.experiment import (
+    Fitter,
+    ProbeConfig,
+    cross_validate,
+    fit_frozen,
+    head_shape,
+    load_labelled_set,
+)
 from trainer.probing.report import build_report
 from trainer.runtime.folder import run_lock
 from trainer.runtime.log_table import write_table
@@ -31,92 +38,103 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FIRST_EPOCH = "before the first epoch: "
-"""What is logged once vectors and labels are there, with the seconds that it took."""
+"""Precedes, in the log, the seconds that reading the labels and vectors took."""
 
 
 def probe(config: ProbeConfig, run: Path, cache: Path) -> dict[str, Any]:
-    """Run a probe and return its report, which the folder `run` gets with the head, a log and pictures.
+    """Run a probe.
 
-    Raises FormatError for data or settings that cannot be probed and for a folder that another process runs in, and
-    whatever `load_encoder` raises.
+    Args:
+        config: the data, the model and the settings.
+        run: folder to write the head, the report, the log and pictures to.
+        cache: folder of the vectors that were computed before.
+
+    Returns:
+        The report, as in report.json.
+
+    Raises:
+        SourceError: the data cannot be read or divided.
+        ConfigError: the settings do not fit the data or the model.
+        OutputError: the folder cannot be written, or another process runs in it.
+        UnknownModel: no such model.
     """
     with run_lock(run):
         return _probe(config, run, cache)
 
 
 def _probe(config: ProbeConfig, run: Path, cache: Path) -> dict[str, Any]:
-    watch = Stopwatch()
-    fitter, tuned = _fitter(config)
+    stopwatch = Stopwatch()
+    fitter, finetuner = _choose_fitter(config)
     model = describe_encoder(config.model, config.precision)
-    labelled = gather(config, model, cache)
-    watch.lap("vectors")
-    told = len(labelled.clips), labelled.vectors.num_computed, labelled.division.kind, watch.seconds["vectors"]
-    log.info(f"%d clips, %d vectors computed now, %s; {FIRST_EPOCH}%.2f s", *told)
-    name = str(Path(config.model).resolve()) if Path(config.model).is_dir() else config.model
-    shape = head_shape(config, labelled.tasks, model.dim, name, model.fingerprint.partition("-")[0])
-    tracked = Tracked(config, run)
+    labelled = load_labelled_set(config, model, cache)
+    stopwatch.lap("vectors")
+    counts = len(labelled.clips), labelled.embeddings.num_computed, labelled.plan.kind
+    log.info(f"%d clips, %d vectors computed now, %s; {FIRST_EPOCH}%.2f s", *counts, stopwatch.seconds["vectors"])
+    model_name = str(Path(config.model).resolve()) if Path(config.model).is_dir() else config.model
+    shape = head_shape(config, labelled.columns, model.dim, model_name, model.fingerprint.partition("-")[0])
+    trackers = Trackers(config, run)
     try:
-        outcome = run_probe(config, labelled, shape, tracked.report, fitter)
+        result = cross_validate(config, labelled, shape, trackers.log_epoch, fitter)
     except BaseException:
-        tracked.give_up()
+        trackers.fail()
         raise
-    watch.lap("fitting and test")
-    facts = {
+    stopwatch.lap("fitting and test")
+    report = {
         "model": {"name": model.name, "fingerprint": shape.fingerprint},
         "settings": dataclasses.asdict(config),
-        **build_report(labelled, outcome, training_sources(config.model)),
-        "vectors_computed": labelled.vectors.num_computed,
-        "seconds": watch.seconds,
+        **build_report(labelled, result, training_sources(config.model)),
+        "vectors_computed": labelled.embeddings.num_computed,
+        "seconds": stopwatch.seconds,
     }
     try:
         run.mkdir(parents=True, exist_ok=True)
-        own = run / "head" / ENCODER_FOLDER
-        _remove_encoder(run, own)
-        if tuned is not None:
-            fingerprint = tuned.save_encoder(outcome.head, own)
-            outcome.head.config = dataclasses.replace(outcome.head.config, fingerprint=fingerprint)
-        save_head(run / "head", outcome.head)
-        _write(run, facts, outcome.history)
+        encoder_folder = run / "head" / ENCODER_FOLDER
+        _remove_encoder(run, encoder_folder)
+        if finetuner is not None:
+            fingerprint = finetuner.save_encoder(result.head, encoder_folder)
+            result.head.config = dataclasses.replace(result.head.config, fingerprint=fingerprint)
+        save_head(run / "head", result.head)
+        _write(run, report, result.history)
     except OSError as error:
         raise OutputError(f"{run}: cannot be written ({error.strerror or error})") from error
-    tracked.finish(facts)
-    return facts
+    trackers.finish(report)
+    return report
 
 
 class Stopwatch:
-    """How long the parts of a run take, in seconds."""
+    """Durations of the parts of a run, in seconds."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
-        self._since = time.perf_counter()
+        self._last = time.perf_counter()
 
     def lap(self, name: str) -> None:
-        """What went by since the last lap was `name`."""
+        """Add the time since the last lap to `name`."""
         now = time.perf_counter()
-        self.seconds[name] = round(self.seconds.get(name, 0.0) + now - self._since, 3)
-        self._since = now
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + now - self._last, 3)
+        self._last = now
 
 
-def _fitter(config: ProbeConfig) -> tuple[Fitter, Finetuner | None]:
-    """Return what fits a fold, and what has a trained encoder, where one is trained."""
+def _choose_fitter(config: ProbeConfig) -> tuple[Fitter, Finetuner | None]:
+    """Return the fitter of a head for a fold, and the fine-tuner if it trains the encoder too."""
     fitter: Fitter = fit_frozen
-    tuned: Finetuner | None = None
+    finetuner: Finetuner | None = None
     if config.unfreeze != "none":
         from trainer.probing.finetune import Finetuner
 
-        fitter = tuned = Finetuner(config)
+        fitter = finetuner = Finetuner(config)
     if config.trials:
         from trainer.probing.search import search_settings
 
         fitter = search_settings(fitter, config.trials)
-    return fitter, tuned
+    return fitter, finetuner
 
 
-class Tracked:
-    """Hands the rows of the log, and at last the scores, to the trackers that were asked for."""
+class Trackers:
+    """The experiment trackers of a run, which get the rows of its log and the scores."""
 
     def __init__(self, config: ProbeConfig, run: Path) -> None:
-        self._trackers: list[Logger] = []
+        self._loggers: list[Logger] = []
         self._step = 0
         if config.loggers:
             from trainer.runtime.lightning import one_line_errors
@@ -124,34 +142,32 @@ class Tracked:
 
             experiment = f"probe-{'-'.join(config.labels)}"
             with one_line_errors(f"loggers {', '.join(config.loggers)}"):
-                self._trackers = loggers(experiment, config.loggers, config.tracking_uri, run)
-                for one in self._trackers:
-                    one.log_hyperparams(dataclasses.asdict(config))
+                self._loggers = loggers(experiment, config.loggers, config.tracking_uri, run)
+                for logger in self._loggers:
+                    logger.log_hyperparams(dataclasses.asdict(config))
 
-    def report(self, row: Mapping[str, float]) -> None:
-        """Track an epoch, or a step of a sweep."""
-        for one in self._trackers:
-            one.log_metrics(dict(row), self._step)
+    def log_epoch(self, row: Mapping[str, float]) -> None:
+        """Log the row of an epoch, or of a setting that was tried."""
+        for logger in self._loggers:
+            logger.log_metrics(dict(row), self._step)
         self._step += 1
 
-    def finish(self, facts: Mapping[str, Any]) -> None:
-        """Track the scores, as test_COLUMN_MEASURE, and end the run."""
-        for one in self._trackers:
-            for column, found in facts["labels"].items():
-                name = "".join(letter if letter.isalnum() else "-" for letter in column)
-                one.log_metrics(
-                    {f"test_{name}_{key}": score["value"] for key, score in found["scores"].items()}, self._step
-                )
-            one.finalize("success")
+    def finish(self, report: Mapping[str, Any]) -> None:
+        """Log the scores as test_COLUMN_MEASURE, and end the run."""
+        for logger in self._loggers:
+            for column, facts in report["labels"].items():
+                scores = {f"test_{_slug(column)}_{key}": score["value"] for key, score in facts["scores"].items()}
+                logger.log_metrics(scores, self._step)
+            logger.finalize("success")
 
-    def give_up(self) -> None:
-        """End the run as one that failed."""
-        for one in self._trackers:
-            one.finalize("failed")
+    def fail(self) -> None:
+        """End the run as a failed one."""
+        for logger in self._loggers:
+            logger.finalize("failed")
 
 
 def _remove_encoder(run: Path, folder: Path) -> None:
-    """Remove the encoder of an earlier run in the same folder. Raises OutputError where anything else lies there."""
+    """Remove the encoder of an earlier run. Raises OutputError if the folder holds other files too."""
     if not folder.exists():
         return
     try:
@@ -164,17 +180,20 @@ def _remove_encoder(run: Path, folder: Path) -> None:
         raise OutputError(f"{folder}: holds more than the encoder of an earlier run: move it away")
 
 
-def _write(run: Path, facts: Mapping[str, Any], history: list[dict[str, float]]) -> None:
+def _write(run: Path, report: Mapping[str, Any], history: list[dict[str, float]]) -> None:
     from trainer.evaluation.plots import draw_confusion, draw_curves
 
     for stale in run.glob("confusion-*.png"):  # of an earlier run in the same folder, with other labels
         stale.unlink()
-    atomic_write_text(run / "report.json", json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
-    atomic_write_text(run / "left-out.txt", "".join(f"{line}\n" for line in facts["left_out"]))
+    atomic_write_text(run / "report.json", json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+    atomic_write_text(run / "left-out.txt", "".join(f"{line}\n" for line in report["left_out"]))
     write_table(history, run / "log.csv")
     draw_curves(history, run / "curves.png")
-    for column, one in facts["labels"].items():
-        if "confusion" in one:
-            title = f"{column}: {one['n']} clips, {facts['division']}"
-            name = "".join(letter if letter.isalnum() else "-" for letter in column)
-            draw_confusion(one["confusion"], one["classes"], title, run / f"confusion-{name}.png")
+    for column, facts in report["labels"].items():
+        if "confusion" in facts:
+            title = f"{column}: {facts['n']} clips, {report['fold_kind']}"
+            draw_confusion(facts["confusion"], facts["classes"], title, run / f"confusion-{_slug(column)}.png")
+
+
+def _slug(column: str) -> str:
+    return "".join(letter if letter.isalnum() else "-" for letter in column)

@@ -1,4 +1,4 @@
-"""Settings of a head, searched for on the validation side within a budget of trials (Optuna)."""
+"""Hyperparameter search for a head on the validation split, by Optuna."""
 
 from __future__ import annotations
 
@@ -14,10 +14,16 @@ HIDDEN = {"512,128": (512, 128), "256,64": (256, 64), "256": (256,), "128": (128
 
 
 def search_settings(fitter: Fitter, trials: int) -> Fitter:
-    """Return what fits a fold `trials` times with other settings, and keeps what does best on its validation side.
+    """Return a fitter that tries several settings and keeps the head that is best on the fold's validation split.
 
-    Each fold is searched anew: what another one tests has no say. The test side is never looked at.
-    Raises ClaraError where Optuna is not installed.
+    Each fold is searched anew, so that no clip that is tested in it has a say.
+
+    Args:
+        fitter: fits a head with given settings.
+        trials: number of settings to try for each fold.
+
+    Raises:
+        MissingDependency: Optuna is not installed.
     """
     try:
         import optuna
@@ -26,50 +32,51 @@ def search_settings(fitter: Fitter, trials: int) -> Fitter:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
     def fit(
-        config: FitConfig, shape: HeadConfig, labelled: LabelledSet, fold: Fold, report: OnEpoch
+        config: FitConfig, shape: HeadConfig, labelled: LabelledSet, fold: Fold, on_epoch: OnEpoch
     ) -> tuple[Head, History, Predictor]:
         if config.head not in ("linear", "mlp"):
             raise ConfigError(f"a {config.head} head chooses its own settings: trials are for linear and mlp")
-        best: dict[str, float] | None = None
-        kept: tuple[Head, History, Predictor] | None = None
+        best_row: dict[str, float] | None = None
+        best_fit: tuple[Head, History, Predictor] | None = None
 
         def objective(trial: optuna.Trial) -> float:
-            nonlocal best, kept
-            changed = suggested(trial, config)
-            found = fitter(
-                changed, replace(shape, hidden=changed.hidden, dropout=changed.dropout), labelled, fold, report
-            )
-            row = best_of(found[1], config.monitor)
-            if kept is None or is_improvement(row, best, config.monitor):
-                best, kept = row, (found[0], [{**one, "trial": float(trial.number)} for one in found[1]], found[2])
+            nonlocal best_row, best_fit
+            changed = suggest_settings(trial, config)
+            trial_shape = replace(shape, hidden=changed.hidden, dropout=changed.dropout)
+            head, history, predict = fitter(changed, trial_shape, labelled, fold, on_epoch)
+            row = best_validation(history, config.monitor)
+            if best_fit is None or is_improvement(row, best_row, config.monitor):
+                best_row = row
+                best_fit = head, [{**epoch, "trial": float(trial.number)} for epoch in history], predict
             return row["loss"] if config.monitor == "loss" else -row[config.monitor]
 
         study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=config.seed))
         study.optimize(objective, n_trials=trials)
-        assert kept is not None
-        return kept
+        assert best_fit is not None
+        return best_fit
 
     return fit
 
 
-def suggested(trial: object, config: FitConfig) -> FitConfig:
-    """Return the settings of a trial."""
-    draw = trial.suggest_float  # type: ignore[attr-defined]
-    choose = trial.suggest_categorical  # type: ignore[attr-defined]
+def suggest_settings(trial: object, config: FitConfig) -> FitConfig:
+    """Return the settings of an Optuna trial: `config` with another learning rate, batch size and so on."""
+    suggest_float = trial.suggest_float  # type: ignore[attr-defined]
+    suggest_categorical = trial.suggest_categorical  # type: ignore[attr-defined]
     changed = replace(
         config,
-        lr=draw("lr", 1e-4, 1e-2, log=True),
-        encoder_lr=config.encoder_lr * draw("encoder_lr_factor", 0.1, 10.0, log=True),
-        weight_decay=draw("weight_decay", 1e-4, 1.0, log=True),
-        batch_size=choose("batch_size", [32, 128, 512]),
+        lr=suggest_float("lr", 1e-4, 1e-2, log=True),
+        encoder_lr=config.encoder_lr * suggest_float("encoder_lr_factor", 0.1, 10.0, log=True),
+        weight_decay=suggest_float("weight_decay", 1e-4, 1.0, log=True),
+        batch_size=suggest_categorical("batch_size", [32, 128, 512]),
     )
     if config.head == "linear":
         return changed
-    return replace(changed, hidden=HIDDEN[choose("hidden", list(HIDDEN))], dropout=draw("dropout", 0.0, 0.7))
+    hidden = HIDDEN[suggest_categorical("hidden", list(HIDDEN))]
+    return replace(changed, hidden=hidden, dropout=suggest_float("dropout", 0.0, 0.7))
 
 
-def best_of(history: History, monitor: str) -> dict[str, float]:
-    """Return the validation measures of the epoch whose weights were kept."""
+def best_validation(history: History, monitor: str) -> dict[str, float]:
+    """Return the validation measures of the best epoch, whose weights the head has."""
     best: dict[str, float] | None = None
     for row in history:
         measures = {name.removeprefix("valid_"): value for name, value in row.items() if name.startswith("valid_")}

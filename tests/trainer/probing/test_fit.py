@@ -27,16 +27,14 @@ def examples(n: int = 200, seed: int = 0, spread: float = 0.3) -> Examples:
     return Examples(torch.from_numpy(audio).float(), torch.from_numpy(text).float(), [torch.from_numpy(side)])
 
 
-def right(head, given: Examples) -> float:  # type: ignore[no-untyped-def]
-    found = head.probabilities(given.audio.numpy(), None if given.text is None else given.text.numpy())
-    return float((found["side"].argmax(axis=1) == given.targets[0].numpy()).mean())
+def accuracy_of(head, given: Examples) -> float:  # type: ignore[no-untyped-def]
+    probabilities = head.probabilities(given.audio.numpy(), None if given.text is None else given.text.numpy())
+    return float((probabilities["side"].argmax(axis=1) == given.targets[0].numpy()).mean())
 
 
 @pytest.mark.parametrize("kind", ["linear", "mlp", "knn", "logistic"])
 @pytest.mark.parametrize("inputs", ["audio", "text", "both", "late"])
-def test_every_head_learns_from_every_input_and_is_the_same_from_its_folder(
-    kind: str, inputs: str, tmp_path: Path
-) -> None:
+def test_every_head_learns_from_every_input_and_survives_saving(kind: str, inputs: str, tmp_path: Path) -> None:
     config = FitConfig(kind, inputs, lr=1e-2, epochs=15, batch_size=32, hidden=(16, 8))  # type: ignore[arg-type]
     stored = "linear" if kind == "logistic" else kind
     shape = replace(SHAPE, kind=stored, inputs=inputs, hidden=(16, 8))  # type: ignore[arg-type]
@@ -44,7 +42,7 @@ def test_every_head_learns_from_every_input_and_is_the_same_from_its_folder(
     head, history = fit(config, shape, examples(), examples(60, 1), rows.append)
     assert rows == history
     test = examples(200, 2)
-    assert right(head, test) > (0.7 if inputs == "text" else 0.95)
+    assert accuracy_of(head, test) > (0.7 if inputs == "text" else 0.95)
     save_head(tmp_path / "head", head)
     again = load_head(tmp_path / "head")
     assert again.config == head.config
@@ -53,7 +51,7 @@ def test_every_head_learns_from_every_input_and_is_the_same_from_its_folder(
     assert np.allclose(again.probabilities(*vectors)["side"].sum(axis=1), 1.0, atol=1e-4)
 
 
-def test_late_fusion_listens_to_what_says_more() -> None:
+def test_late_fusion_gives_the_better_input_more_weight() -> None:
     shape = replace(SHAPE, inputs="late")
     train, valid = examples(), examples(100, 1)
     noise = torch.nn.functional.normalize(
@@ -64,9 +62,9 @@ def test_late_fusion_listens_to_what_says_more() -> None:
     assert head.mix[0] > head.mix[1]
 
 
-def test_the_best_epoch_is_kept_and_training_stops_behind_it() -> None:
+def test_training_stops_early_and_keeps_the_best_epoch() -> None:
     train = examples(40, spread=1.0)
-    # Of labels that have nothing to do with the vectors, the validation side is told best by accident, early on.
+    # The labels have nothing to do with the vectors: the best epoch is an early one, by accident.
     train = replace(train, targets=[torch.randint(0, 2, (40,), generator=torch.Generator().manual_seed(0))])
     valid = examples(30, 1, spread=1.0)
     config = FitConfig("mlp", lr=1e-2, epochs=60, patience=4, batch_size=8, monitor="loss")
@@ -78,7 +76,7 @@ def test_the_best_epoch_is_kept_and_training_stops_behind_it() -> None:
     assert float(loss) == pytest.approx(min(losses), rel=1e-5)
 
 
-def test_several_tasks_share_a_trunk_and_what_is_unknown_counts_for_nothing() -> None:
+def test_tasks_share_a_trunk_and_unknown_labels_do_not_count() -> None:
     train, valid, test = examples(), examples(60, 1), examples(100, 2)
 
     def with_task(given: Examples) -> Examples:
@@ -89,12 +87,12 @@ def test_several_tasks_share_a_trunk_and_what_is_unknown_counts_for_nothing() ->
     shape = HeadConfig("mlp", "audio", {"side": ("left", "right"), "up": ("no", "yes")}, DIM, hidden=(32,))
     config = FitConfig("mlp", lr=1e-2, epochs=40, batch_size=32, hidden=(32,))
     head, _ = fit(config, shape, with_task(train), with_task(valid), lambda row: None)
-    assert right(head, test) > 0.95
+    assert accuracy_of(head, test) > 0.95
     up = head.probabilities(test.audio.numpy())["up"].argmax(axis=1)
     assert float((up == (test.audio[:, 2] > 0).numpy()).mean()) > 0.8
 
 
-def test_several_labels_at_once() -> None:
+def test_heads_learn_several_labels_a_clip() -> None:
     train, valid, test = examples(300), examples(100, 1), examples(200, 2)
 
     def labelled(given: Examples) -> Examples:
@@ -114,7 +112,7 @@ def test_several_labels_at_once() -> None:
         assert float((named == (test.audio[:, :3] > 0).numpy()).mean()) > 0.75
 
 
-def test_weights_and_sampling_let_a_rare_class_count() -> None:
+def test_weights_and_sampling_balance_classes() -> None:
     targets = [torch.tensor([0] * 90 + [1] * 10)]
     (weights,) = class_weights(targets, SHAPE)
     assert weights is not None
