@@ -14,8 +14,8 @@ from clara_search.models.clara.checkpoint import load_model
 from clara_search.models.registry import load_encoder
 from clara_search.models.training_sources import training_sources
 from tests.trainer.probing.conftest import probe_config, run
-from trainer.probing.finetune import unfreeze
 from trainer.probing.run import probe
+from trainer.probing.unfreezing import unfreeze
 
 
 @pytest.mark.parametrize("parts", ["last:0", "last:1", "lora:2", "all"])

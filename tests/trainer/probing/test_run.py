@@ -83,7 +83,7 @@ def test_text_inputs_are_probed_and_a_head_with_text_input_needs_the_text(meld: 
         assert report["labels"]["emotion"]["scores"]["accuracy"]["value"] > 0.75  # the text gives it away
     file = next((out / "audio").rglob("*.flac"))
     arguments = ("classify", file, "--head", tmp_path / "text" / "head")
-    assert "no text is given" in run(clara_search, *arguments, code=1).output
+    assert "the head needs the transcript" in run(clara_search, *arguments, code=1).output
 
     def joy(text: str) -> float:
         return float(json.loads(run(clara_search, *arguments, "--text", text, "--json").stdout)["scores"]["joy"])
