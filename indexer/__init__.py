@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from indexer.import_export import export_embeddings, import_embeddings
     from indexer.pipeline import IndexResult, index
     from indexer.ray_executor import Ray
-    from indexer.sources.listing import Recording
+    from indexer.sources.memory import Recording
 
 __all__ = ["IndexResult", "Ray", "Recording", "export_embeddings", "import_embeddings", "index"]
 
@@ -16,7 +16,7 @@ __getattr__ = lazy_attributes(
     __name__,
     {
         "Ray": "indexer.ray_executor",
-        "Recording": "indexer.sources.listing",
+        "Recording": "indexer.sources.memory",
         "IndexResult": "indexer.pipeline",
         "export_embeddings": "indexer.import_export",
         "import_embeddings": "indexer.import_export",

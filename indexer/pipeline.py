@@ -30,7 +30,8 @@ from indexer.ray_executor import Ray
 from indexer.runtime.pools import prefetch_iter
 from indexer.runtime.timers import StageTimers
 from indexer.sources.base import Selection
-from indexer.sources.item import ColumnType, Item, Survey
+from indexer.sources.columns import ColumnType
+from indexer.sources.item import Item, Survey
 from indexer.sources.listing import Source, resolve_sources, survey
 from indexer.sources.listing import list_items as list_items
 from indexer.write.prune import Listing, PruneResult, prune_rows

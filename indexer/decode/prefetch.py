@@ -204,7 +204,7 @@ def read_jobs(
 def _status(item: Item) -> FileStat:
     if isinstance(item.content, InMemoryWaveform):
         return FileStat(item.content.size, "")
-    status = item.stat or stat_file(item.place)
+    status = item.stat or stat_file(item.file)
     # What costs memory and time is the recording, not the shard that holds it.
     if item.content is None:
         return status

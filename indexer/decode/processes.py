@@ -91,7 +91,7 @@ class DecodeProcesses:
 
     def _is_for_a_process(self, item: Item) -> bool:
         is_here = item.content is None or isinstance(item.content, ByteRange)  # not in the memory of this process
-        return self._place != "threads" and is_here and not is_url(item.place)
+        return self._place != "threads" and is_here and not is_url(item.file)
 
     def _child(self) -> _Child | None:
         thread = threading.get_ident()

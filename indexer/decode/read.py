@@ -12,7 +12,7 @@ from clara_search.files.paths import FileStat, read_bytes
 from clara_search.files.redact import redact
 from clara_search.models.base import Embeddings
 from indexer.ledger.ledger import LedgerSnapshot, file_stamp
-from indexer.sources.item import Item, content_hash, waveform_of
+from indexer.sources.item import Item, content_hash, decode_item
 
 State = Literal["fresh", "known", "touched", "unchanged", "failed", "refused"]
 """To be embedded; done before under another name; done before with the same content, but the file was touched; done
@@ -49,7 +49,7 @@ def load_items(items: list[Item], status: FileStat, known: LedgerSnapshot, sampl
         hashed = content_hash(content)
         is_known = known.has_content(hashed)
         if not is_known and not all(known.is_done(item, hashed) for item in items):
-            waveform = waveform_of(items[0], content, sample_rate)
+            waveform = decode_item(items[0], content, sample_rate)
     except Exception as error:  # a decoder may fail in any way, and that costs its own file only
         reason = failure_reason(error, items[0].uri)
     found = []
@@ -69,7 +69,7 @@ def load_items(items: list[Item], status: FileStat, known: LedgerSnapshot, sampl
 def reload_item(loaded: LoadedItem, sample_rate: int) -> LoadedItem:
     """Return `loaded`, an item that was read but not decoded, decoded."""
     try:
-        waveform = waveform_of(loaded.item, _content(loaded.item), sample_rate)
+        waveform = decode_item(loaded.item, _content(loaded.item), sample_rate)
         return _stretch(replace(loaded, state="fresh", waveform=waveform), sample_rate)
     except Exception as error:
         return LoadedItem(loaded.item, "failed", loaded.content_hash, reason=failure_reason(error, loaded.item.uri))

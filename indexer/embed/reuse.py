@@ -37,7 +37,7 @@ def _with_vectors(known: list[LoadedItem], ledger: Ledger, table: Table, sample_
         donors[content_hash, entry.key.removeprefix(entry.uri)] = entry
     vectors = table.vectors_of([id_ for entry in donors.values() for id_ in entry.row_ids])
     for one in known:
-        donor = donors.get((one.content_hash or "", one.item.stretch))
+        donor = donors.get((one.content_hash or "", one.item.segment))
         found = [vectors.get(id_) for id_ in donor.row_ids] if donor is not None else [None]
         if donor is None or any(vector is None for vector in found):  # another stretch of it, or its rows are gone
             yield reload_item(one, sample_rate)

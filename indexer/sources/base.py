@@ -1,9 +1,16 @@
-"""Options that every source format reads."""
+"""The interface of a source format."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import ClassVar
+
+from clara_search.files.paths import is_url
+from indexer.sources.columns import ColumnType, value_type, wider_type
+from indexer.sources.item import Item, Survey, suffix_of
 
 
 @dataclass(frozen=True)
@@ -24,3 +31,56 @@ class Selection:
         """Tell whether to leave out `path`, relative to its source."""
         name = path.rpartition("/")[2]
         return any(fnmatchcase(name, pattern) or fnmatchcase(path, pattern) for pattern in self.ignore)
+
+
+class SourceReader(ABC):
+    """A source format: turns a path or URL into items.
+
+    A subclass is one line in `indexer.sources.registry.READERS`, or an entry point of another package in the group
+    `clara_search.sources`.
+
+    Attributes:
+        suffixes: suffixes of the files that the format reads, in lower case, dot included.
+    """
+
+    suffixes: ClassVar[frozenset[str]] = frozenset()
+
+    def accepts(self, path: str) -> bool:
+        """Tell whether this format reads `path`, a URL or an existing absolute path."""
+        return suffix_of(path) in self.suffixes
+
+    def survey(self, path: str, selection: Selection) -> Survey:
+        """Count the items of `path` and type their further columns, before any work is spent on them.
+
+        By default all items of a local path are listed; of a URL nothing is known before its end.
+
+        Raises:
+            SourceError: `path` cannot be read.
+            FormatError: its content is broken.
+        """
+        if is_url(path):
+            return Survey(None, {})
+        count, types = 0, dict[str, ColumnType]()
+        for item in self.items(path, selection):
+            count += 1
+            for name, value in item.columns.items():
+                types[name] = wider_type(types.get(name), value_type(value))
+        return Survey(count, types)
+
+    @abstractmethod
+    def items(self, path: str, selection: Selection) -> Iterator[Item]:
+        """Yield the items of `path` in order; an entry that cannot be used is an item with a problem.
+
+        Names that were read from the file must pass `clara_search.files.gate.admit`, as `row_item` has them do.
+
+        Raises:
+            SourceError: `path` cannot be read.
+            FormatError: its content is broken.
+        """
+
+    def listed_files(self, path: str) -> list[str]:
+        """Return the files in `path` that are read to their end, so that what they no longer list is gone.
+
+        Empty for a folder, whose recordings are gone only when they are missing.
+        """
+        return [path]

@@ -9,11 +9,41 @@ from clara_search.audio.decode import AUDIO_SUFFIXES
 from clara_search.errors import ClaraError, SourceError, first_line
 from clara_search.files.gate import RefusedUri, admit_entry
 from clara_search.files.paths import FileStat, clear_listing_cache, is_url, join, list_folder
-from indexer.sources.base import Selection
-from indexer.sources.item import Item
+from indexer.sources.base import Selection, SourceReader
+from indexer.sources.item import Item, Survey
 
 _MAX_FAILURES = 32
 """After so many failing folders in a row the store counts as away: each failure may take minutes of retries."""
+
+
+class RecordingReader(SourceReader):
+    """Single recordings."""
+
+    suffixes = AUDIO_SUFFIXES
+
+    def survey(self, path: str, selection: Selection) -> Survey:
+        """Count the recording, also at a URL."""
+        return Survey(1, {})
+
+    def items(self, path: str, selection: Selection) -> Iterator[Item]:
+        """Yield the recording."""
+        yield recording_item(path, path)
+
+
+class FolderReader(SourceReader):
+    """Folders, and URLs that no format knows by their suffix."""
+
+    def accepts(self, path: str) -> bool:
+        """Tell whether `path` is a folder of this machine."""
+        return not is_url(path) and os.path.isdir(path)  # noqa: PTH112 - very many
+
+    def items(self, path: str, selection: Selection) -> Iterator[Item]:
+        """Yield the recordings in the folder and below."""
+        yield from list_recordings(path, selection)
+
+    def listed_files(self, path: str) -> list[str]:
+        """Return no files: a recording is gone when it is missing."""
+        return []
 
 
 def list_recordings(folder: str, selection: Selection) -> Iterator[Item]:

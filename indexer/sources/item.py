@@ -1,4 +1,4 @@
-"""What is indexed: one recording, a stretch of one, or one text, wherever it was listed and wherever its bytes lie."""
+"""Items: recordings, segments of recordings and texts, as sources list them."""
 
 from __future__ import annotations
 
@@ -19,35 +19,33 @@ from clara_search.audio.resample import resample
 from clara_search.errors import AudioError, FormatError, SourceError
 from clara_search.files.paths import FileStat, NamedBytes, is_url, open_binary
 from clara_search.files.redact import redact, without_credentials
-
-ColumnType = Literal["bool", "int", "float", "text"]
-"""What a further column of a manifest holds, from the narrowest to the widest."""
+from indexer.sources.columns import ColumnType
 
 
-class Content(Protocol):
-    """Where a recording's bytes are, when they are no file of their own."""
+class BytesSource(Protocol):
+    """The bytes of a recording that is no file of its own."""
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Number of bytes."""
 
     def read(self) -> bytes:
-        """Return them."""
+        """Return the bytes."""
 
 
 @dataclass(frozen=True)
 class InMemoryBytes:
-    """Bytes that were read already, from a stream that cannot go back."""
+    """Bytes that were read from a stream, which cannot go back."""
 
     content: bytes
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Number of bytes."""
         return len(self.content)
 
     def read(self) -> bytes:
-        """Return them."""
+        """Return the bytes."""
         return self.content
 
 
@@ -55,17 +53,17 @@ class InMemoryBytes:
 class ByteRange:
     """A part of a file of this machine: `size` bytes from `offset`."""
 
-    place: str
+    path: str
     offset: int
     size: int
 
     def read(self) -> bytes:
-        """Return them."""
-        with open_binary(self.place) as file:
+        """Return the bytes."""
+        with open_binary(self.path) as file:
             file.seek(self.offset)
             content = file.read(self.size)
         if len(content) < self.size:
-            raise OSError(None, f"{self.place} ends within it")
+            raise OSError(None, f"{self.path} ends within it")
         return content
 
 
@@ -78,15 +76,15 @@ class InMemoryWaveform:
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Number of bytes."""
         return int(self.waveform.nbytes)
 
     def read(self) -> bytes:
-        """Return what its content hash is made of."""
+        """Return the bytes that the content hash is made of."""
         return f"{self.sample_rate} {self.waveform.dtype} {self.waveform.shape}".encode() + self.waveform.tobytes()
 
-    def at(self, sample_rate: int) -> npt.NDArray[np.float32]:
-        """Return the waveform as mono float32 at another rate. Raises AudioError for what is no sound."""
+    def resampled(self, sample_rate: int) -> npt.NDArray[np.float32]:
+        """Return the waveform as mono float32 at `sample_rate` Hz. Raises AudioError if it is no sound."""
         waveform = np.asarray(self.waveform)
         if waveform.ndim not in (1, 2) or not waveform.size or waveform.dtype.kind != "f" or self.sample_rate < 1:
             raise AudioError(
@@ -95,20 +93,31 @@ class InMemoryWaveform:
             )
         mono = waveform.astype(np.float32) if waveform.ndim == 1 else waveform.mean(axis=1, dtype=np.float32)
         if not np.isfinite(mono).all():
-            raise AudioError("holds samples that are not finite")
+            raise AudioError("has samples that are not finite")
         return resample(mono, self.sample_rate, sample_rate)
 
 
 @dataclass(frozen=True)
 class Item:
-    """One recording, one stretch of a recording, or one text, as a source lists it.
+    """One recording, one segment of a recording, or one text, as a source lists it.
 
-    `start_s` and `end_s` bound the stretch in seconds (None: the beginning, the end). `content` is where the bytes are
-    if not at `uri`: then they are current for as long as the file `source` is. `stat` is that of the file, where the
-    listing says it. `problem` says why the item cannot be used, where its listing already shows that; `hides_more` that
-    it stands for a folder, or the rest of a shard, that could not be listed.
+    `uri` and `source` are stored, shown and compared, and so carry no credentials; `url` is opened.
 
-    `uri` and `source` are stored, shown and compared, and so carry no credentials; `url` is what is opened.
+    Attributes:
+        source: the path or URL that listed the item; empty for a recording in memory.
+        kind: "audio" or "text".
+        uri: name of the recording or text.
+        line: line or row number in the source, from 1.
+        text: the text, or the transcript or caption of a recording.
+        language: code of the text's language.
+        start_s: start of the segment in seconds (None: 0).
+        end_s: end of the segment in seconds (None: the end of the recording).
+        columns: values of further columns.
+        problem: why the item cannot be used, if its listing already shows that.
+        hides_more: whether the item stands for a folder, or the rest of a shard, that could not be listed.
+        content: the bytes, if they are not a file at `uri`; they are current as long as the file `source` is.
+        stat: size and token of the file, if the listing has them.
+        url: `uri` with credentials.
     """
 
     source: str
@@ -122,15 +131,15 @@ class Item:
     columns: Mapping[str, Any] = field(default_factory=dict)
     problem: str | None = None
     hides_more: bool = False
-    content: Content | InMemoryWaveform | None = field(default=None, compare=False, repr=False)
+    content: BytesSource | InMemoryWaveform | None = field(default=None, compare=False, repr=False)
     stat: FileStat | None = field(default=None, compare=False, repr=False)
     url: str = field(default="", compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Keep the URL as it was given, and name the item without what gives access to it."""
+        """Keep the URL as given, and strip credentials from the names."""
         if not self.url:
             object.__setattr__(self, "url", self.uri)
-        if is_url(self.uri) or is_url(self.source):  # nothing has to be taken from a path, and there are very many
+        if is_url(self.uri) or is_url(self.source):  # paths have none, and there are very many
             object.__setattr__(self, "uri", without_credentials(self.uri))
             object.__setattr__(self, "source", without_credentials(self.source))
         if self.problem is not None:
@@ -138,64 +147,64 @@ class Item:
 
     @property
     def key(self) -> str:
-        """What tells items apart: the uri, with the stretch where one is given."""
-        return self.uri + self.stretch
+        """The key of the item in the ledger: the uri, followed by the segment if there is one."""
+        return self.uri + self.segment
 
     @property
-    def stretch(self) -> str:
-        """The stretch as a fragment of a URL, empty where all of the recording is meant."""
+    def segment(self) -> str:
+        """The segment as a fragment of a URL; empty for a whole recording or a text."""
         if self.kind == "text" or (self.start_s is None and self.end_s is None):
             return ""
         return f"#t={self.start_s or 0:g},{'' if self.end_s is None else f'{self.end_s:g}'}"
 
     @cached_property
     def details(self) -> str:
-        """Everything but the content that ends up in a row."""
-        known = [self.text, self.language, self.start_s, self.end_s, self.columns]
-        return json.dumps(known, sort_keys=True, default=str)
+        """All that a row is made of except the content, as JSON."""
+        details = [self.text, self.language, self.start_s, self.end_s, self.columns]
+        return json.dumps(details, sort_keys=True, default=str)
 
     @property
-    def place(self) -> str:
-        """The file whose time of modification tells whether the item may have changed."""
+    def file(self) -> str:
+        """The path or URL of the file that changes when the item does."""
         return self.url if self.content is None else self.source
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What a first look at the sources finds: how many items (None: not before the end), and the further columns."""
+    """Number of items (None: unknown before the end) and types of the further columns."""
 
     items: int | None
     columns: Mapping[str, ColumnType]
 
 
-def suffix_of(place: str) -> str:
+def suffix_of(path: str) -> str:
     """Return the suffix of a path or URL, in lower case, dot included."""
-    return PurePosixPath(urlsplit(place).path if is_url(place) else place).suffix.lower()
+    return PurePosixPath(urlsplit(path).path if is_url(path) else path).suffix.lower()
 
 
-def text_lines(place: str | Path) -> Iterator[str]:
+def read_lines(path: str | Path) -> Iterator[str]:
     """Yield the lines of a UTF-8 file, line ends included.
 
     Raises FormatError with the line that is not UTF-8, SourceError where the file cannot be read.
     """
     try:
-        with open_binary(place) as file:
+        with open_binary(path) as file:
             for number, raw in enumerate(file, start=1):
                 try:
                     yield raw.decode("utf-8-sig" if number == 1 else "utf-8")
                 except UnicodeDecodeError as error:
-                    raise FormatError(f"{place}, line {number}: not UTF-8 ({error.reason})") from error
+                    raise FormatError(f"{path}, line {number}: not UTF-8 ({error.reason})") from error
     except OSError as error:
-        raise SourceError(f"{place}: {error.strerror or error}") from error
+        raise SourceError(f"{path}: {error.strerror or error}") from error
 
 
 def content_hash(content: bytes) -> str:
-    """Return what tells two contents apart: sha256, as 64 hex digits."""
+    """Return the sha256 of `content` as 64 hex digits."""
     return hashlib.sha256(content).hexdigest()
 
 
-def waveform_of(item: Item, content: bytes, sample_rate: int) -> npt.NDArray[np.float32]:
-    """Return the recording of `item`, whose bytes are `content`. Raises AudioError as `load_audio` does."""
+def decode_item(item: Item, content: bytes, sample_rate: int) -> npt.NDArray[np.float32]:
+    """Decode the recording of `item` from its bytes. Raises AudioError as `load_audio` does."""
     if isinstance(item.content, InMemoryWaveform):
-        return item.content.at(sample_rate)
+        return item.content.resampled(sample_rate)
     return load_audio(NamedBytes(content, item.uri), sample_rate)

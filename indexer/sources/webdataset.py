@@ -1,4 +1,4 @@
-"""WebDataset shards: tar files whose members of one name, but for the suffix, are one example; read as streams."""
+"""WebDataset shards: tar files whose members with one key, the name without its suffix, are one example."""
 
 from __future__ import annotations
 
@@ -8,85 +8,80 @@ from typing import Any
 
 from clara_search.audio.decode import AUDIO_SUFFIXES
 from clara_search.datasets.readers import Member, group_members
-from clara_search.errors import FormatError, SourceError
+from clara_search.errors import ClaraError
 from clara_search.files.paths import FileStat, is_url, stat_file
-from indexer.sources.item import ByteRange, ColumnType, Content, InMemoryBytes, Item, Survey
-from indexer.sources.manifest import RESERVED_COLUMNS, item_of, type_of, wider_type
-from indexer.sources.row import Row, plain_value, to_unicode
+from indexer.sources.base import Selection, SourceReader
+from indexer.sources.columns import RESERVED_COLUMNS, plain_value, to_unicode
+from indexer.sources.item import ByteRange, BytesSource, InMemoryBytes, Item
+from indexer.sources.row import Row, row_item
 
 
-def survey(place: str, text_column: str | None = None) -> Survey:
-    """Count the examples of a shard and type what their JSON says. Of a URL nothing is known before its end."""
-    if is_url(place):
-        return Survey(None, {})
-    count, columns = 0, dict[str, ColumnType]()
-    for item in items(place, text_column):
-        count += 1
-        for name, value in item.columns.items():
-            columns[name] = wider_type(columns.get(name), type_of(value))
-    return Survey(count, columns)
+class ShardReader(SourceReader):
+    """WebDataset shards; a recording is named as fsspec opens it, `tar://KEY.flac::SHARD`.
 
-
-def items(place: str, text_column: str | None = None) -> Iterator[Item]:
-    """Yield the examples of a shard: a recording, with what stands in the .json or .txt of its name, or a text alone.
-
-    A recording is called as fsspec opens it: `tar://KEY.flac::SHARD`. Of a shard on this machine it is read when its
-    turn comes, of a URL it is taken from the stream. What is cut off at the end of a shard is an item with a problem.
+    A recording in a local shard is read when its turn comes; at a URL it is taken from the stream.
     """
-    status = stat_file(place)
-    skip = None if is_url(place) else AUDIO_SUFFIXES
-    number = 0
-    try:
-        for number, (key, members) in enumerate(group_members(place, skip), start=1):
-            yield _item(place, number, key, members, status, text_column or "text")
-    except (FormatError, SourceError) as error:
-        here = f"{place}#L{number + 1}"
-        problem = str(error).removeprefix(f"{place}: ")
-        yield Item(place, "text", here, number + 1, problem=problem, hides_more=True)
+
+    suffixes = frozenset({".tar"})
+
+    def items(self, path: str, selection: Selection) -> Iterator[Item]:
+        """Yield the examples of a shard: a recording with the .json or .txt of its key, or a text alone.
+
+        The rest of a shard that is cut off is an item with a problem.
+        """
+        stat = stat_file(path)
+        skip = None if is_url(path) else AUDIO_SUFFIXES
+        number = 0
+        try:
+            for number, (key, members) in enumerate(group_members(path, skip), start=1):
+                yield _item(path, number, key, members, stat, selection.text_column or "text")
+        except ClaraError as error:
+            problem = str(error).removeprefix(f"{path}: ")
+            yield Item(path, "text", f"{path}#L{number + 1}", number + 1, problem=problem, hides_more=True)
 
 
-def _item(place: str, number: int, key: str, members: dict[str, Member], status: FileStat, text_column: str) -> Item:
+def _item(path: str, number: int, key: str, members: dict[str, Member], stat: FileStat, text_column: str) -> Item:
     audio = [suffix for suffix in members if suffix in AUDIO_SUFFIXES]
-    name = f"tar://{key}{audio[0]}::{place}" if audio else f"tar://{key}::{place}"
+    name = f"tar://{key}{audio[0]}::{path}" if audio else f"tar://{key}::{path}"
     if len(audio) > 1:
-        problem = f"has {len(audio)} recordings of one name: {', '.join(audio)}"
-        return Item(place, "text", f"{place}#L{number}", number, problem=problem)
+        problem = f"has {len(audio)} recordings of one key: {', '.join(audio)}"
+        return Item(path, "text", f"{path}#L{number}", number, problem=problem)
     try:
         values = _values(members)
     except ValueError as error:
-        return Item(place, "text", f"{place}#L{number}", number, problem=f"{key}: {error}")
+        return Item(path, "text", f"{path}#L{number}", number, problem=f"{key}: {error}")
     if text_column != "text":
         values.pop("text", None)
-    content: Content | None = None
+    content: BytesSource | None = None
     if audio:
         member = members[audio[0]]
         content = (
-            ByteRange(place, member.offset, member.size) if member.content is None else InMemoryBytes(member.content)
+            ByteRange(path, member.offset, member.size) if member.content is None else InMemoryBytes(member.content)
         )
-    return item_of(place, Row(number, values, content, name), text_column, status)
+    return row_item(path, Row(number, values, content, name), text_column, stat)
 
 
 def _values(members: dict[str, Member]) -> dict[str, Any]:
-    """Return what the .json and .txt of an example say, as the columns of a manifest."""
+    """Return the values in the .json and .txt of an example, as the columns of a manifest."""
     values: dict[str, Any] = {}
     if ".txt" in members:
         values["text"] = to_unicode((members[".txt"].content or b"").decode("utf-8", "replace").strip()) or None
     if ".json" in members:
         try:
-            found = json.loads(members[".json"].content or b"")
+            metadata = json.loads(members[".json"].content or b"")
         except (ValueError, RecursionError) as error:
             raise ValueError(f"its JSON is broken ({error})") from error
-        if not isinstance(found, dict):
+        if not isinstance(metadata, dict):
             raise ValueError("its JSON is no object")
-        if isinstance(found.get("text"), list):  # the first of several captions
-            found["text"] = next((text for text in found["text"] if isinstance(text, str)), None)
-        values |= {_column(name): plain_value(value) for name, value in found.items()}
-    # Where the recording lies is said by the shard.
+        if isinstance(metadata.get("text"), list):  # the first of several captions
+            metadata["text"] = next((text for text in metadata["text"] if isinstance(text, str)), None)
+        values |= {_column(name): plain_value(value) for name, value in metadata.items()}
+    # The recording is in the shard, wherever it came from.
     return {name: value for name, value in values.items() if name not in ("path", "url")}
 
 
 def _column(name: str) -> str:
-    """Return a name from JSON as a table can have it: what means something else there gets a "json_" in front."""
+    """Return a key from JSON as a column name; names with a meaning of their own get the prefix "json_"."""
     name = to_unicode(name).replace(".", "_").replace("`", "_")
     is_taken = name in RESERVED_COLUMNS or name in ("start_s", "end_s") or name.startswith("_") or not name
     return f"json_{name}" if is_taken else name

@@ -10,9 +10,9 @@ from clara_search.errors import SourceError, first_line
 from clara_search.files.paths import is_url, join, list_folder
 from clara_search.files.redact import without_credentials
 from indexer.ledger.ledger import LedgerEntry
-from indexer.sources.arrow import dataset_files
 from indexer.sources.item import Item
-from indexer.sources.listing import ResolvedSources, is_folder_url
+from indexer.sources.listing import ResolvedSources
+from indexer.sources.registry import find_reader, is_folder_url
 
 
 class PruneScope:
@@ -27,8 +27,7 @@ class PruneScope:
         folders = [name for name in self._names if not is_url(name) and Path(name).is_dir()]
         self._folders = {folder: _identity(folder) for folder in folders}
         self._urls = [name for name in self._names if is_folder_url(name)]
-        files = set(self._names).difference(folders, self._urls)
-        files.update(*(dataset_files(Path(folder)) or () for folder in folders))
+        files = [file for name in self._names for file in find_reader(name).listed_files(name)]
         self._files = {without_credentials(file) for file in files}
 
     def __str__(self) -> str:

@@ -21,8 +21,8 @@ from indexer.ledger.ledger import Ledger, LedgerEntry, LedgerRecord, row_ids
 from indexer.ledger.reconcile import Orphans
 from indexer.runtime.allocator import release_memory
 from indexer.runtime.timers import StageTimer
-from indexer.sources.item import ColumnType, Item
-from indexer.sources.manifest import convert_value, type_of, wider_type
+from indexer.sources.columns import ColumnType, convert_value, value_type, wider_type
+from indexer.sources.item import Item
 
 ItemStatus = Literal["indexed", "unchanged", "failed"]
 Progress = Callable[[Item, ItemStatus], None]
@@ -183,7 +183,7 @@ class Writer:
                 if name in there:
                     columns[name] = there[name]
                 elif name not in self._columns:
-                    columns[name] = wider_type(columns.get(name), type_of(value))
+                    columns[name] = wider_type(columns.get(name), value_type(value))
         for one in done:
             for name in new.keys() & one.item.columns.keys():
                 if not _fits(one.item.columns[name], columns[name]):
@@ -215,7 +215,7 @@ class Writer:
         if embedded.loaded.state == "touched":
             return True
         out_of_reach = embedded.loaded.content_hash is None and embedded.item.problem is None
-        return out_of_reach and not (self._prune and _is_known_missing(embedded.item.place))
+        return out_of_reach and not (self._prune and _is_known_missing(embedded.item.file))
 
     def _record(self, embedded: EmbeddedItem, entry: LedgerEntry | None) -> LedgerRecord:
         start_s, end_s = _covered(embedded.windows) if _status(embedded) == "indexed" else (None, None)

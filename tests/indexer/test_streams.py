@@ -21,7 +21,8 @@ from indexer.ledger.failures import failures
 from indexer.pipeline import index
 from indexer.sources.base import Selection
 from indexer.sources.item import Item, Survey
-from indexer.sources.listing import Recording, list_items, survey
+from indexer.sources.listing import list_items, survey
+from indexer.sources.memory import Recording
 from tests.helpers import ToneEncoder, band_energies, tone, write_tone
 
 

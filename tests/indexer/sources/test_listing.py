@@ -125,9 +125,9 @@ def test_a_column_of_several_types_is_as_wide_as_its_widest_value(tmp_path: Path
         ("m.jsonl", '{"path": "a.wav"}\n{"path": \n', "line 2: not JSON"),
         ("m.jsonl", '["a.wav"]\n', "line 1: not a JSON object"),
         ("m.jsonl", '{"file": "a.wav"}\n', "neither a 'path' nor a 'text'"),
-        ("m.parquet", b"PAR1 it is not", "not a Parquet file"),
+        ("m.parquet", b"PAR1 it is not", "not a readable Parquet file"),
         ("m.txt", " \n\n", "holds no text"),
-        ("m.docx", "what", "neither a folder, nor audio"),
+        ("m.docx", "what", "neither a folder, nor a recording"),
     ],
 )
 def test_a_broken_source_is_named_before_any_work(

@@ -1,0 +1,65 @@
+"""Folders that Hugging Face's `datasets` saved with `save_to_disk`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from clara_search.errors import FormatError
+from clara_search.files.gate import RefusedUri, child_of
+from clara_search.files.paths import is_url
+from indexer.sources.arrow import COLUMNAR_SUFFIXES
+from indexer.sources.base import Selection, SourceReader
+from indexer.sources.columns import ColumnType, wider_type
+from indexer.sources.item import Item, Survey, suffix_of
+from indexer.sources.manifest import ManifestReader
+
+_STATE, _SPLITS = "state.json", "dataset_dict.json"
+
+
+class SavedDatasetReader(SourceReader):
+    """Folders with a `state.json` or a `dataset_dict.json`: their Arrow files are manifests."""
+
+    _manifests = ManifestReader()
+
+    def accepts(self, path: str) -> bool:
+        """Tell whether `path` is such a folder."""
+        return not is_url(path) and any((Path(path) / name).is_file() for name in (_STATE, _SPLITS))
+
+    def survey(self, path: str, selection: Selection) -> Survey:
+        """Count and type the rows of all Arrow files."""
+        count, types = 0, dict[str, ColumnType]()
+        for file in self.listed_files(path):
+            surveyed = self._manifests.survey(file, selection)
+            count += surveyed.items or 0
+            for name, kind in surveyed.columns.items():
+                types[name] = wider_type(types.get(name), kind)
+        return Survey(count, types)
+
+    def items(self, path: str, selection: Selection) -> Iterator[Item]:
+        """Yield the rows of all Arrow files."""
+        for file in self.listed_files(path):
+            yield from self._manifests.items(file, selection)
+
+    def listed_files(self, path: str) -> list[str]:
+        """Return the Arrow files of all splits. Raises FormatError if the folder is broken."""
+        files = _arrow_files(Path(path))
+        for file in files:
+            if suffix_of(file) not in COLUMNAR_SUFFIXES:
+                raise FormatError(f"{path}: {file} is no Arrow file")
+        return files
+
+
+def _arrow_files(folder: Path) -> list[str]:
+    try:
+        if (folder / _SPLITS).is_file():
+            splits = json.loads((folder / _SPLITS).read_text(encoding="utf-8"))["splits"]
+            folders = [child_of(folder, split) for split in splits]
+            if not all((split / _STATE).is_file() for split in folders):
+                raise FormatError(f"{folder}: one of the splits {', '.join(splits)} is missing")
+            return [file for split in folders for file in _arrow_files(split)]
+        entries = json.loads((folder / _STATE).read_text(encoding="utf-8"))["_data_files"]
+        return [str(child_of(folder, entry["filename"])) for entry in entries]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, RefusedUri) as error:
+        raise FormatError(f"{folder}: not a data set that can be read ({error})") from error

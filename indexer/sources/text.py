@@ -1,0 +1,29 @@
+"""Text files: each line that is not blank is an item."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from clara_search.errors import FormatError
+from indexer.sources.base import Selection, SourceReader
+from indexer.sources.item import Item, Survey, read_lines
+
+
+class TextReader(SourceReader):
+    """UTF-8 text files."""
+
+    suffixes = frozenset({".txt"})
+
+    def survey(self, path: str, selection: Selection) -> Survey:
+        """Count the lines that are not blank, also of a URL."""
+        return Survey(sum(1 for _ in self.items(path, selection)), {})
+
+    def items(self, path: str, selection: Selection) -> Iterator[Item]:
+        """Yield the lines that are not blank. Raises FormatError if there are none."""
+        is_empty = True
+        for number, line in enumerate(read_lines(path), start=1):
+            if text := line.strip():
+                is_empty = False
+                yield Item(path, "text", f"{path}#L{number}", number, text)
+        if is_empty:
+            raise FormatError(f"{path}: holds no text")
