@@ -135,7 +135,8 @@ def index(
     from indexer.ray_executor import Ray
     from indexer.runtime.timeline import draw_timeline, require_matplotlib
     from indexer.runtime.timers import StageTimers
-    from indexer.sources.listing import Selection, survey
+    from indexer.sources.base import Selection
+    from indexer.sources.listing import survey
 
     if profile is not None:
         require_matplotlib()  # an error now, rather than after days of work
