@@ -8,6 +8,7 @@ from clara_search.errors import (
     ClaraError,
     ConfigError,
     DatabaseError,
+    DeviceError,
     EncoderMismatch,
     FormatError,
     MissingDependency,
@@ -18,36 +19,64 @@ from clara_search.errors import (
 )
 
 if TYPE_CHECKING:
+    from clara_search.classification.classifier import (
+        Classification,
+        Classifier,
+        HeadClassifier,
+        ZeroShotClassifier,
+    )
     from clara_search.models.base import Encoder
     from clara_search.models.registry import load_encoder
     from clara_search.retrieval.hits import Hit
     from clara_search.retrieval.index import Index, open  # noqa: A004 - `clara_search.open(db)` reads as what it does
+    from clara_search.store.database import Database
+    from clara_search.store.table import Table
+    from indexer.pipeline import index  # for type checkers; the library itself works without the indexer
+
+__version__ = "0.1.0"
 
 __all__ = [
     "AudioError",
     "ClaraError",
+    "Classification",
+    "Classifier",
     "ConfigError",
+    "Database",
     "DatabaseError",
+    "DeviceError",
     "Encoder",
     "EncoderMismatch",
     "FormatError",
+    "HeadClassifier",
     "Hit",
     "Index",
     "MissingDependency",
     "OutputError",
     "QueryError",
     "SourceError",
+    "Table",
     "UnknownModel",
+    "ZeroShotClassifier",
+    "__version__",
+    "index",
     "load_encoder",
     "open",
 ]
 
-__getattr__ = lazy_attributes(
+__getattr__, __dir__ = lazy_attributes(
     __name__,
+    __all__,
     {
+        "Classification": "clara_search.classification.classifier",
+        "Classifier": "clara_search.classification.classifier",
+        "Database": "clara_search.store.database",
         "Encoder": "clara_search.models.base",
+        "HeadClassifier": "clara_search.classification.classifier",
         "Hit": "clara_search.retrieval.hits",
         "Index": "clara_search.retrieval.index",
+        "Table": "clara_search.store.table",
+        "ZeroShotClassifier": "clara_search.classification.classifier",
+        "index": "indexer.pipeline",
         "load_encoder": "clara_search.models.registry",
         "open": "clara_search.retrieval.index",
     },

@@ -1,18 +1,29 @@
-"""Names of a package that are imported when they are asked for, so that `--help` needs no numpy, torch or LanceDB."""
+"""Package attributes that are imported at first use: `--help` loads no numpy, torch or LanceDB."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
 
-def lazy_attributes(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return the `__getattr__` of `package`, whose names live in the modules that `homes` says."""
+def lazy_attributes(
+    package: str, public: Sequence[str], homes: Mapping[str, str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Make the `__getattr__` and the `__dir__` of a package.
 
-    def find(name: str) -> Any:
+    Args:
+        package: Name of the package.
+        public: Its public names, `__all__`.
+        homes: For each name that is imported at first use the module that defines it.
+
+    Returns:
+        `__getattr__` and `__dir__`.
+    """
+
+    def get(name: str) -> Any:
         if name in homes:
             return getattr(import_module(homes[name]), name)
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
-    return find
+    return get, lambda: sorted(public)

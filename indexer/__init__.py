@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
 __all__ = ["IndexResult", "Ray", "Recording", "export_embeddings", "import_embeddings", "index"]
 
-__getattr__ = lazy_attributes(
+__getattr__, __dir__ = lazy_attributes(
     __name__,
+    __all__,
     {
         "Ray": "indexer.ray_executor",
         "Recording": "indexer.sources.memory",

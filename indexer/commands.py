@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from clara_search.commands.common import precision_option
+from clara_search.commands.common import device_option, precision_option
 
 if TYPE_CHECKING:
     from clara_search.store.database import Database
@@ -36,6 +36,7 @@ _INTERRUPTED = 130
 @click.option("--table", default="corpus", show_default=True, help="Table within the database.")
 @click.option("--model", help="Name, folder or hub id of the model.  [default: the bundled one]")
 @precision_option
+@device_option
 @click.option("--compile", "compile_model", is_flag=True, help="Compile the model first: minutes, for large corpora.")
 @click.option("--window", "window_s", type=float, metavar="SECONDS", help="Length of a window.  [default: 10]")
 @click.option("--hop", "hop_s", type=float, metavar="SECONDS", help="From one window to the next.  [default: 5]")
@@ -82,6 +83,7 @@ def index(
     table: str,
     model: str | None,
     precision: str,
+    device: str | None,
     compile_model: bool,
     window_s: float | None,
     hop_s: float | None,
@@ -145,7 +147,7 @@ def index(
         click.echo("Nothing failed that could be tried again.")
         return
     surveyed = survey(named, Selection(text_column, ignore, follow_symlinks))
-    encoder = load_encoder(model or _default_model(db, table), precision=precision, compile_model=compile_model)
+    encoder = load_encoder(model or _default_model(db, table), device, precision, compile_model)
     database = Database(db, create=True)
     failed: set[str] = set()
     clocks = StageTimers()

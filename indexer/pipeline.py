@@ -72,6 +72,7 @@ def index(
     encoder: Encoder | str | Path = DEFAULT_MODEL,
     table: str = DEFAULT_TABLE,
     *,
+    device: str | None = None,
     window_s: float | None = None,
     hop_s: float | None = None,
     prune: bool = False,
@@ -97,6 +98,7 @@ def index(
     and kept, with its reason, for `Database.failures`; it is tried again once its file is touched, or with
     `retry_failed`. A recording that was indexed under another name is not embedded again. Recordings are decoded in
     `threads` (0: as many as it takes); each has a process to do it where `decode_in` says so.
+    An encoder given by name is loaded on `device`.
     `surveyed` is `survey(sources, selection)`, for whoever has it already; `clocks` can be read while it runs; `engine`
     is a Ray cluster that decodes and embeds, where this machine is not to do it alone; `stop`, once set, has it finish
     and commit what it has begun.
@@ -114,7 +116,7 @@ def index(
     if surveyed.items == 0 and not prune:
         raise SourceError(f"{scope}: no recordings found")
     database = database if isinstance(database, Database) else Database(database, create=True)
-    encoder = encoder if isinstance(encoder, Encoder) else load_encoder(encoder)
+    encoder = encoder if isinstance(encoder, Encoder) else load_encoder(encoder, device)
     corpus = _open_or_create(database, table, encoder, window_s, hop_s, surveyed)
     ledger, orphans = open_ledger(database, corpus, retry_failed)
     clocks, stop = clocks or StageTimers(), stop or Event()

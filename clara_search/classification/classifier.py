@@ -198,7 +198,14 @@ class HeadClassifier(Classifier):
         return softmax(np.log(np.maximum(probabilities, 1e-12)) / self.temperature).astype(np.float32)
 
     def with_threshold(self, min_probability: float) -> Self:
-        """Return a classifier with the same scores that gives no label below a probability."""
+        """Return a classifier that gives no label below a probability.
+
+        Args:
+            min_probability: The threshold.
+
+        Returns:
+            A classifier with the same scores.
+        """
         return replace(self, min_probability=min_probability)
 
 

@@ -1,4 +1,4 @@
-"""`clara-search db`."""
+"""`clara-search db`: the content and the state of a database."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from clara_search.commands.common import db_option, json_option, print_facts, print_json
+from clara_search.commands.common import db_option, device_option, json_option, print_facts, print_json
 from clara_search.errors import DatabaseError
 
 if TYPE_CHECKING:
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from clara_search.store.verify import Finding
 
 _LEDGER = "indexer.ledger.failures"
-"""The ledger belongs to the indexer, which the library does not import."""
+"""Imported by name: the library does not depend on the indexer."""
 
 
 @click.group()
 def db() -> None:
-    """Show what a database holds, and whether it is whole."""
+    """Show the tables of a database, and verify them."""
 
 
 @db.command()
 @db_option
 @click.option("--table", help="Only this table.")
-@click.option("--failures", is_flag=True, help="List what could not be indexed, and why.")
+@click.option("--failures", is_flag=True, help="List the sources that could not be indexed, with the reason.")
 @json_option
 def info(db: str, table: str | None, failures: bool, as_json: bool) -> None:
     """Show the tables of a database: rows, windows, and the model that built them."""
@@ -38,16 +38,16 @@ def info(db: str, table: str | None, failures: bool, as_json: bool) -> None:
 
     database = Database(db)
     list_failures = import_module(_LEDGER).failures
-    tables = [database.table(name) for name in ([table] if table is not None else database.table_names())]
+    tables = [database.table(name) for name in table_names(database, table)]
     if failures:
-        failed = [{"table": one.name, **failure} for one in tables for failure in list_failures(database, one.name)]
+        failed = [{"table": item.name, **failure} for item in tables for failure in list_failures(database, item.name)]
         if as_json:
             print_json(failed)
         else:
-            for one in failed:
-                click.echo(f"{one['uri']}: {one['reason']}")
+            for failure in failed:
+                click.echo(f"{failure['uri']}: {failure['reason']}")
         return
-    described = [{**describe(one), "failures": len(list_failures(database, one.name))} for one in tables]
+    described = [{**describe(item), "failures": len(list_failures(database, item.name))} for item in tables]
     if as_json:
         print_json(described)
         return
@@ -62,51 +62,66 @@ def info(db: str, table: str | None, failures: bool, as_json: bool) -> None:
 @db.command()
 @db_option
 @click.option("--table", help="Only this table.")
-@click.option("--repair", is_flag=True, help="Mend what can be mended; the next `index` does again what that takes.")
-@click.option("--sample", type=click.IntRange(min=0), default=16, show_default=True, help="Rows to embed again.")
-@click.option("--fetch", is_flag=True, help="Also open the URLs that the table names, for rows to embed again.")
+@click.option("--repair", is_flag=True, help="Repair tables; the next `index` writes deleted rows anew.")
+@click.option(
+    "--sample", "sample_size", type=click.IntRange(min=0), default=16, show_default=True, help="Rows to embed again."
+)
+@click.option("--fetch", is_flag=True, help="Also open URLs of the table, for rows to embed again.")
+@device_option
 @json_option
-def verify(db: str, table: str | None, repair: bool, sample: int, fetch: bool, as_json: bool) -> None:
-    """Check that tables can be read, that every row is sound, and that some are what their sources give."""
+def verify(
+    db: str, table: str | None, repair: bool, sample_size: int, fetch: bool, device: str | None, as_json: bool
+) -> None:
+    """Check that tables can be read and every row is sound, and compare a sample of rows with their sources."""
     from clara_search.store.database import Database
 
     database = Database(db)
-    is_whole = True
-    for name in [table] if table is not None else database.table_names():
-        for finding in verify_all(database, name, repair, sample, fetch=fetch):
-            is_whole &= finding.ok
+    is_sound = True
+    for name in table_names(database, table):
+        for finding in verify_all(database, name, repair, sample_size, fetch=fetch, device=device):
+            is_sound &= finding.ok
             if as_json:
                 print_json([asdict(finding)])
             else:
                 state = "repaired" if finding.repaired else "ok" if finding.ok else "BROKEN"
                 click.echo(f"{finding.table}  {finding.check:<8} {state:<8} {finding.detail}")
-    if not is_whole:
-        raise DatabaseError(f"{database.location} is not whole" + ("" if repair else ": see --repair"))
+    if not is_sound:
+        raise DatabaseError(f"{database.location} is damaged" + ("" if repair else ": see --repair"))
+
+
+def table_names(database: Database, table: str | None) -> list[str]:
+    """Return the tables that a command is for: the given one, or all."""
+    return [table] if table is not None else database.table_names()
 
 
 def verify_all(
     database: Database,
     name: str,
     repair: bool = False,
-    sample: int = 16,
+    sample_size: int = 16,
     encoder: Encoder | None = None,
     fetch: bool = False,
+    device: str | None = None,
 ) -> Iterator[Finding]:
-    """Yield the findings of all checks of the table `name`: its rows, its ledger and its ANN index.
+    """Check a table, its ledger and its ANN index.
 
     Args:
-        database: where the table lies.
-        name: the corpus table.
-        repair: whether to mend what can be mended.
-        sample: the number of rows to embed again.
-        encoder: the one that built the table, if it is loaded already.
-        fetch: whether to open the URLs that the table names.
+        database: The database.
+        name: Name of the corpus table.
+        repair: Whether to repair.
+        sample_size: Number of rows to embed again.
+        encoder: The encoder that built the table; by default it is loaded.
+        fetch: Whether to open URLs of the table.
+        device: Device to load the encoder on.
+
+    Yields:
+        The result of each check.
     """
     from clara_search.retrieval.ann.verify import verify_index
     from clara_search.store.verify import verify, verify_files
 
     is_readable = True
-    for finding in verify(database, name, repair, sample, encoder, fetch):
+    for finding in verify(database, name, repair, sample_size, encoder, fetch, device):
         is_readable &= finding.check != "files" or finding.ok
         yield finding
     ledger = import_module(_LEDGER)
@@ -118,10 +133,9 @@ def verify_all(
 
 
 def describe(table: Table) -> dict[str, Any]:
-    """Return what is known of a table."""
+    """Return the facts that `db info` prints."""
     from clara_search.retrieval.ann import index as ann
 
-    index = ann.version_token(table)
     return {
         "table": table.name,
         "rows": table.count(),
@@ -135,5 +149,5 @@ def describe(table: Table) -> dict[str, Any]:
         "format_version": table.info.format_version,
         "version": table.version,
         "columns": [name for name in table.schema.names if name != "vector"],
-        "ann": index is not None,
+        "ann": ann.version_token(table) is not None,
     }

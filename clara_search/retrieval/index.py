@@ -56,7 +56,15 @@ def open(  # noqa: A001 - reads as `clara_search.open(db)`
 
 
 class Index:
-    """A table that answers queries; made by `open`. Each query sees all commits, also those of other processes."""
+    """A table that answers queries, made by `open`. Each query sees all commits, also those of other processes.
+
+    Args:
+        table: The table.
+        model: As in `open`.
+        encoder: As in `open`.
+        precision: As in `open`.
+        device: As in `open`.
+    """
 
     def __init__(
         self,
@@ -122,9 +130,8 @@ class Index:
 
         Args:
             query: A text.
-            audio: A recording, in place of `query`: a path, the bytes of a file, or a mono waveform at the encoder's
-                sample rate, shape (samples,). A recording longer than the table's window is cut as the table was; the
-                embeddings of its windows are averaged and renormalised.
+            audio: A recording, in place of `query`: a path, the bytes of a file, or a mono waveform (samples,) at the
+                encoder's sample rate. A long one is cut into windows as the table was; their embeddings are averaged.
             k: Maximum number of hits.
             language: Language of `query`, such as "en", for models that know languages.
             exact: Whether to compare with every row.
@@ -141,11 +148,7 @@ class Index:
         if (query is None) == (audio is None):
             raise QueryError("a query is either a text or a recording")
         _check_k(k)
-        if audio is not None:
-            vector = self.embed_audio(audio)
-        else:
-            assert query is not None
-            vector = self.embed_text(query, language)
+        vector = self.embed_text(query or "", language) if audio is None else self.embed_audio(audio)
         return self.search_vectors(vector[np.newaxis], k, exact=exact, **options)[0]
 
     def search_vectors(

@@ -1,4 +1,12 @@
-"""LanceDB tables whose rows one column tells apart: upsert, delete, read; a commit is on the disk when it returns."""
+"""LanceDB tables with a key column: upsert, delete, read.
+
+Versions: each commit makes a new version of the table; reads see the newest one, and a reader of an older version is
+not disturbed until `compact` deletes it.
+Locks: writes take the table's lock, so that processes of this machine commit one after the other; a conflict with a
+writer outside the lock is retried.
+Durability: a write returns when its commit is on the disk; a store that acknowledged it has it. After a crash the table
+is at its last commit: an upsert is one commit, a deletion of more than 1,000 keys several.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +25,26 @@ if TYPE_CHECKING:
 
     from clara_search.store.connection import Connection
 
-_IDS_PER_FILTER = 1000
+_KEYS_PER_FILTER = 1000
 _ROWS_PER_BATCH = 8192
 
 DEFAULT_KEEP_DAYS = 7.0
-"""Versions of a table as old as this are given up when it is compacted."""
+"""Age in days from which `compact` deletes versions of a table."""
 _COMMIT_ATTEMPTS = 6
 _FIRST_RETRY_S = 0.05
 
 
 class KeyedTable:
-    """A LanceDB table whose rows are told apart by one non-null column, so that writing a row twice keeps one."""
+    """A LanceDB table whose rows are identified by one non-null column: writing a row twice keeps one.
+
+    Args:
+        connection: The database.
+        name: Name of the table.
+        key: The column that identifies rows.
+
+    Raises:
+        DatabaseError: The table cannot be opened, or its folder holds a link.
+    """
 
     def __init__(self, connection: Connection, name: str, key: str):
         self.connection = connection
@@ -41,40 +58,80 @@ class KeyedTable:
                 f"{connection.location}: table '{name}' cannot be opened ({lance_reason(error)}): `clara-search db "
                 "verify --repair` rolls it back to its last whole version"
             ) from error
-        # What a store has acknowledged, it has.
+        # A store has what it acknowledged: nothing to sync.
         self._sync = FolderSync(folder, connection.path / f".{name}.synced") if folder else _nothing
 
     @property
     def version(self) -> int:
-        """The newest Lance version: it rises with every commit."""
+        """The newest Lance version; it grows with every commit."""
         return int(self._lance.version)
 
     @property
     def schema(self) -> pa.Schema:
-        """The Arrow schema, further columns included."""
+        """The Arrow schema, with the further columns."""
         return self._lance.schema
 
     def count(self, where: str | None = None) -> int:
-        """Return the number of rows, of those that pass the SQL filter `where`. Raises QueryError if it is bad."""
+        """Count rows.
+
+        Args:
+            where: Only rows that pass this SQL filter.
+
+        Returns:
+            The number of rows.
+
+        Raises:
+            QueryError: The filter cannot be used.
+            DatabaseError: The table's files are damaged.
+        """
         with translate_read_errors(where):
             return int(self._lance.count_rows(where))
 
     def scan(self, columns: Sequence[str], where: str | None = None) -> pa.Table:
-        """Return `columns` of the rows that pass the SQL filter `where`. Raises QueryError if it is bad."""
+        """Read rows.
+
+        Args:
+            columns: The columns to read.
+            where: Only rows that pass this SQL filter.
+
+        Returns:
+            The rows, in no particular order.
+
+        Raises:
+            QueryError: The filter cannot be used.
+            DatabaseError: The table's files are damaged.
+        """
         return self._scan(columns, where, row_ids=False)
 
     def batches(self, columns: Sequence[str], where: str | None = None) -> Iterator[pa.RecordBatch]:
-        """Yield what `scan` returns, in batches: in memory that does not grow with the table."""
+        """Read rows as `scan` does, in batches: memory does not grow with the table.
+
+        Args:
+            columns: The columns to read.
+            where: Only rows that pass this SQL filter.
+
+        Yields:
+            Batches of at most 8,192 rows.
+
+        Raises:
+            QueryError: The filter cannot be used.
+            DatabaseError: The table's files are damaged.
+        """
         query = self._lance.search().select(list(columns)).limit(None)
         with translate_read_errors(where):
             yield from (query if where is None else query.where(where)).to_batches(batch_size=_ROWS_PER_BATCH)
 
     def upsert(self, rows: pa.Table) -> None:
-        """Write `rows`: those whose key is there replace the old ones, the others are added.
+        """Write rows in one commit: rows of an existing key replace the old ones, the others are added.
 
-        Of rows with the same key the last one counts. Columns that the table lacks are added to it, those that `rows`
-        lacks are null. Safe to repeat, and safe beside other processes. Raises DatabaseError where a column's type
-        does not fit.
+        Repeating it changes nothing, and other processes may write at the same time.
+
+        Args:
+            rows: Of rows with the same key the last one is written. Columns that the table lacks are added to it;
+                columns that `rows` lacks become null.
+
+        Raises:
+            DatabaseError: A column's type does not fit, or the table cannot be written.
         """
         if rows.num_rows == 0:
             return
@@ -91,7 +148,17 @@ class KeyedTable:
             )
 
     def delete_keys(self, keys: Sequence[str]) -> int:
-        """Delete the rows with these keys and return how many there were."""
+        """Delete rows, 1,000 keys a commit.
+
+        Args:
+            keys: Their keys; keys without a row are ignored.
+
+        Returns:
+            The number of deleted rows.
+
+        Raises:
+            DatabaseError: The table cannot be written.
+        """
         if not keys:
             return 0
         with self.connection.lock(self.name):
@@ -101,18 +168,27 @@ class KeyedTable:
             return before - self.count()
 
     def keys_in(self, keys: Sequence[str], column: str | None = None) -> Iterator[str]:
-        """Yield SQL filters, each of a length that can be parsed, that together choose the rows with these keys.
+        """Make SQL filters that together select the rows of these keys, each short enough to be parsed.
 
-        `column` is another one of texts to choose by.
+        Args:
+            keys: The keys.
+            column: Another text column to select by.
+
+        Yields:
+            A filter for each 1,000 keys.
         """
-        for start in range(0, len(keys), _IDS_PER_FILTER):
-            listed = ", ".join(sql_string(key) for key in keys[start : start + _IDS_PER_FILTER])
+        for start in range(0, len(keys), _KEYS_PER_FILTER):
+            listed = ", ".join(sql_string(key) for key in keys[start : start + _KEYS_PER_FILTER])
             yield f"{column or self.key} IN ({listed})"
 
     def compact(self, keep_days: float = DEFAULT_KEEP_DAYS) -> None:
-        """Join the small files that many commits leave, so that reading stays fast. Row ids stay the same.
+        """Merge the small files of many commits, so that reading stays fast. Row ids stay the same.
 
-        Versions of the table that are older than `keep_days` are given up.
+        Args:
+            keep_days: Versions older than this are deleted; a reader that still uses one then fails.
+
+        Raises:
+            DatabaseError: The table cannot be written.
         """
         with self.connection.lock(self.name):
             self._commit(partial(self._lance.optimize, cleanup_older_than=timedelta(days=keep_days)))
@@ -129,9 +205,9 @@ class KeyedTable:
     def _add_missing_columns(self, schema: pa.Schema) -> None:
         import pyarrow as pa
 
-        there = set(self.schema.names)
-        # A column of nulls alone says nothing of its type: it waits for its first value.
-        missing = [pa.field(f.name, f.type) for f in schema if f.name not in there and not pa.types.is_null(f.type)]
+        present = set(self.schema.names)
+        # A column of nulls alone has no type yet: it is added with its first value.
+        missing = [pa.field(f.name, f.type) for f in schema if f.name not in present and not pa.types.is_null(f.type)]
         if missing:
             self._commit(lambda: self._lance.add_columns(missing))
 
@@ -151,7 +227,7 @@ class KeyedTable:
         return pa.Table.from_arrays(columns, schema=self.schema)
 
     def _commit(self, write: Callable[[], Any]) -> None:
-        """Run `write`, again where a writer outside our lock committed in between; then bring it to the disk."""
+        """Run `write`, again after a conflict with a writer outside the lock; then sync it to the disk."""
         for attempt in range(_COMMIT_ATTEMPTS):
             try:
                 write()
@@ -163,7 +239,7 @@ class KeyedTable:
         try:
             self._sync()
         except OSError as error:
-            raise DatabaseError(f"table '{self.name}' cannot be brought to the disk ({error.strerror})") from error
+            raise DatabaseError(f"table '{self.name}' cannot be synced to the disk ({error.strerror})") from error
 
 
 def _nothing() -> None:

@@ -1,4 +1,4 @@
-"""What LanceDB raises, as one-line errors of this library."""
+"""LanceDB's errors as one-line errors of this library."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from clara_search.errors import DatabaseError, QueryError
 
 @contextmanager
 def translate_read_errors(where: str | None) -> Iterator[None]:
-    """Turn what LanceDB raises on reading into a QueryError, where there is a filter to blame, or a DatabaseError."""
+    """Raise LanceDB's errors on reading as QueryError if there is a filter `where`, else as DatabaseError."""
     try:
         yield
     except (ValueError, RuntimeError) as error:
@@ -21,7 +21,7 @@ def translate_read_errors(where: str | None) -> Iterator[None]:
 
 
 def lance_reason(error: BaseException) -> str:
-    """Return what LanceDB says, on one line, without its wrappings and the place in its source."""
+    """Return the message of an error of LanceDB on one line, without prefixes and lines of its source."""
     first = " ".join(str(error).split("This issue was likely")[0].split())
     first = re.sub(r",? ?/\S+\.rs:\d+:\d+.*", "", first)
     return re.sub(r"^(Invalid input, |lance error: |LanceError\(\w+\): )+", "", first)

@@ -1,4 +1,4 @@
-"""Is a table whole? Every row is looked at, some are embedded again; what can be mended is mended on request."""
+"""Verify a table: read every row, embed a sample again, and repair on request."""
 
 from __future__ import annotations
 
@@ -24,18 +24,26 @@ from clara_search.store.database import Database
 from clara_search.store.keyed_table import KeyedTable
 from clara_search.store.table import Table
 
-SAMPLE = 16
-"""So many rows are embedded again."""
+DEFAULT_SAMPLE_SIZE = 16
+"""Number of rows to embed again."""
 
 _NORM_TOLERANCE = 1e-3
-_LOWEST_COSINE = 0.99  # another precision, or another way to multiply, is well above; another recording far below
-_MOST_VERSIONS_BACK = 8
+_MIN_COSINE = 0.99  # other precisions and other BLAS libraries stay well above, another recording far below
+_MAX_ROLLBACK_VERSIONS = 8
 _SEED = 0
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One check of a table, what it found, and whether what it found was mended."""
+    """The result of one check of a table.
+
+    Attributes:
+        table: Name of the table.
+        check: Name of the check.
+        ok: Whether the table passed, or was repaired.
+        detail: The result in words.
+        repaired: Whether something was repaired.
+    """
 
     table: str
     check: str
@@ -46,12 +54,12 @@ class Finding:
 
 @dataclass
 class _Rows:
-    """What reading all rows of a table showed."""
+    """Ids of bad rows, and a sample, from reading all rows of a table."""
 
     count: int = 0
-    broken: list[str] = field(default_factory=list)
-    unhashed: list[str] = field(default_factory=list)
-    doubled: list[str] = field(default_factory=list)
+    bad_vectors: list[str] = field(default_factory=list)
+    without_hash: list[str] = field(default_factory=list)
+    duplicates: list[str] = field(default_factory=list)
     sample: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -59,95 +67,121 @@ def verify(
     database: Database,
     name: str,
     repair: bool = False,
-    sample: int = SAMPLE,
+    sample_size: int = DEFAULT_SAMPLE_SIZE,
     encoder: Encoder | None = None,
     fetch: bool = False,
+    device: str | None = None,
 ) -> Iterator[Finding]:
-    """Check the table `name`, and mend it where `repair` is true; yield what was found, check by check.
+    """Check a table, and repair it on request.
 
-    A version that cannot be read is given up for the one before. Rows with a vector that is not finite or not of unit
-    norm, without a content hash, or unlike their recording embedded again, are deleted: the next `index` of their
-    source, which misses them, writes them anew. `encoder` is the one that built the table, for whoever has it loaded.
-    Raises DatabaseError where a folder of the database holds a link.
-    A recording at a URL is embedded again only with `fetch`: whoever wrote the table chose whom this machine asks.
+    A repair rolls a table that cannot be read back to its newest readable version. It deletes rows with a vector that
+    is not finite or not of unit norm, rows without a content hash, and rows that differ from their source embedded
+    again: the next `index` of their source writes them anew.
+
+    Args:
+        database: The database.
+        name: Name of the corpus table.
+        repair: Whether to repair.
+        sample_size: Number of rows to embed again.
+        encoder: The encoder that built the table; by default it is loaded.
+        fetch: Whether to open URLs for rows to embed again: whoever wrote the table chose them.
+        device: Device to load the encoder on, as in `load_encoder`.
+
+    Yields:
+        The result of each check: "files", "vectors", "ids", "hashes", "encoder" and "sample".
+
+    Raises:
+        DatabaseError: A folder of the database holds a link.
     """
-    opening, rows = _open_whole(database, name, "id", sample, repair)
-    yield Finding(name, "files", *opening)
+    files, rows = _open_readable(database, name, "id", sample_size, repair)
+    yield Finding(name, "files", *files)
     if rows is None:
         return
     table = database.table(name)
     unit = "finite and of unit norm"
-    yield _mended(table, "vectors", rows.broken, f"{rows.count} vectors are {unit}", f"are not {unit}", repair)
-    yield _unique(table, rows.doubled, repair)
-    yield _mended(table, "hashes", rows.unhashed, "all rows have a content hash", "have no content hash", repair)
+    yield _delete_bad(table, "vectors", rows.bad_vectors, f"{rows.count} vectors are {unit}", f"are not {unit}", repair)
+    yield _merge_duplicates(table, rows.duplicates, repair)
+    yield _delete_bad(
+        table, "hashes", rows.without_hash, "all rows have a content hash", "have no content hash", repair
+    )
     try:
-        encoder = encoder or load_encoder(table.info.encoder)
+        encoder = encoder or load_encoder(table.info.encoder, device=device)
         table.check_encoder(encoder)
     except ClaraError as error:
         yield Finding(name, "encoder", False, f"rows cannot be embedded again: {error}")
     else:
         yield Finding(name, "encoder", True, f"{encoder.name}, {encoder.fingerprint[:8]}...")
-        yield _sampled(table, rows.sample, encoder, repair, fetch)
+        yield _check_sample(table, rows.sample, encoder, repair, fetch)
 
 
 def verify_files(database: Database, name: str, key: str, repair: bool = False) -> Finding:
-    """Read the whole table `name`, of any schema, whose rows the column `key` tells apart.
+    """Check that a table of any schema can be read.
 
-    A version that cannot be read is given up for the one before where `repair` is true.
+    Args:
+        database: The database.
+        name: Name of the table.
+        key: The column that identifies its rows.
+        repair: Whether to roll it back to its newest readable version.
+
+    Returns:
+        The result of the check "files".
+
+    Raises:
+        DatabaseError: A folder of the database holds a link.
     """
-    return Finding(name, "files", *_open_whole(database, name, key, 0, repair)[0])
+    return Finding(name, "files", *_open_readable(database, name, key, 0, repair)[0])
 
 
-def _open_whole(
-    database: Database, name: str, key: str, sample: int, repair: bool
+def _open_readable(
+    database: Database, name: str, key: str, sample_size: int, repair: bool
 ) -> tuple[tuple[Any, ...], _Rows | None]:
-    """Open and read a table; with `repair`, step back to its newest version that can be read."""
+    """Open and read a table; with `repair`, roll it back to its newest readable version."""
     folder = database.table_folder(name)
     versions = folder / "_versions" if folder else None
     set_aside: list[Path] = []
     while True:
-        fresh = Database(database.location)  # a connection remembers what it read
+        fresh = Database(database.location)  # a connection caches what it read
         try:
             table = KeyedTable(fresh, name, key)
-            rows = _read(table, sample)
+            rows = _read_rows(table, sample_size)
         except DatabaseError as error:
-            # Lance counts down: the newest comes first.
-            heads = sorted(versions.glob("[0-9]*.manifest")) if versions else []
-            if versions and repair and len(heads) > 1 and len(set_aside) < _MOST_VERSIONS_BACK:
-                set_aside.append(confined.rename(database.path, heads[0], heads[0].with_suffix(".damaged")))
+            # Lance counts down in file names: the newest version comes first.
+            manifests = sorted(versions.glob("[0-9]*.manifest")) if versions else []
+            if versions and repair and len(manifests) > 1 and len(set_aside) < _MAX_ROLLBACK_VERSIONS:
+                set_aside.append(confined.rename(database.path, manifests[0], manifests[0].with_suffix(".damaged")))
                 sync_folder(versions)
                 continue
             for path in set_aside:
                 confined.rename(database.path, path, path.with_suffix(".manifest"))
-            hint = "no whole version of it was found near" if repair else "--repair goes back to a whole version"
+            hint = "none of its last versions is readable" if repair else "--repair rolls it back to a readable version"
             return (False, f"{error}; {hint}"), None
         if set_aside:
-            detail = f"went back {len(set_aside)} version(s), to {table.version}, with {rows.count} rows"
+            detail = f"rolled back {len(set_aside)} version(s), to {table.version}, with {rows.count} rows"
             return (True, f"{detail}; run `clara-search index` again", True), rows
-        return (True, f"version {table.version}, {rows.count} rows, all read"), rows
+        return (True, f"version {table.version}, {rows.count} rows, all readable"), rows
 
 
-def _read(table: KeyedTable, sample: int) -> _Rows:
-    """Read all of a table, and look at each row of a corpus."""
+def _read_rows(table: KeyedTable, sample_size: int) -> _Rows:
+    """Read all rows of a table, and check those of a corpus table."""
     rows, rng = _Rows(), random.Random(_SEED)
     digests = []
     columns = table.schema.names
     for batch in table.batches(columns):
         if "vector" in columns:
             digests.append(_check(batch, rows))
-            for number in range(batch.num_rows):  # every row has the same chance, whatever their number will be
-                place = number + rows.count
-                slot = place if place < sample else rng.randrange(place + 1)
-                if slot < sample:
+            for number in range(batch.num_rows):  # reservoir sampling
+                position = number + rows.count
+                slot = position if position < sample_size else rng.randrange(position + 1)
+                if slot < sample_size:
                     row = batch.slice(number, 1).to_pylist()[0]
                     rows.sample[slot : slot + 1] = [row]
         rows.count += batch.num_rows
     joined = np.concatenate(digests) if digests else np.zeros(0, np.uint64)
     values, counts = np.unique(joined, return_counts=True)
     if (counts > 1).any():
-        twice = set(values[counts > 1].tolist())
+        repeated = set(values[counts > 1].tolist())
         for batch in table.batches(["id"]):
-            rows.doubled += [id_ for id_ in batch["id"].to_pylist() if _digest(id_) in twice]
+            rows.duplicates += [id_ for id_ in batch["id"].to_pylist() if _digest(id_) in repeated]
     return rows
 
 
@@ -157,8 +191,9 @@ def _check(batch: Any, rows: _Rows) -> np.ndarray[Any, np.dtype[np.uint64]]:
     with np.errstate(all="ignore"):
         norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
     good = np.isfinite(norms) & (np.abs(norms - 1.0) <= _NORM_TOLERANCE)
-    rows.broken += [id_ for id_, is_good in zip(ids, good.tolist(), strict=True) if not is_good]
-    rows.unhashed += [id_ for id_, hashed in zip(ids, batch["content_hash"].to_pylist(), strict=True) if not hashed]
+    rows.bad_vectors += [id_ for id_, is_good in zip(ids, good.tolist(), strict=True) if not is_good]
+    hashes = batch["content_hash"].to_pylist()
+    rows.without_hash += [id_ for id_, content_hash in zip(ids, hashes, strict=True) if not content_hash]
     return np.array([_digest(id_) for id_ in ids], np.uint64)
 
 
@@ -166,7 +201,8 @@ def _digest(id_: str) -> int:
     return int.from_bytes(hashlib.blake2b(id_.encode(), digest_size=8).digest())
 
 
-def _mended(table: Table, check: str, ids: list[str], good: str, bad: str, repair: bool) -> Finding:
+def _delete_bad(table: Table, check: str, ids: list[str], good: str, bad: str, repair: bool) -> Finding:
+    """Return the finding of bad rows, deleted with `repair`."""
     if not ids:
         return Finding(table.name, check, True, good)
     if repair:
@@ -175,56 +211,57 @@ def _mended(table: Table, check: str, ids: list[str], good: str, bad: str, repai
     return Finding(table.name, check, repair, f"{len(ids)} rows {bad}{done}", repair)
 
 
-def _unique(table: Table, ids: list[str], repair: bool) -> Finding:
+def _merge_duplicates(table: Table, ids: list[str], repair: bool) -> Finding:
+    """Return the finding of ids of several rows; with `repair` one row of each stays."""
     if not ids:
-        return Finding(table.name, "ids", True, "no id is there twice")
-    twice = sorted(set(ids))
+        return Finding(table.name, "ids", True, "all ids are unique")
+    unique = sorted(set(ids))
     if repair:
-        kept = [table.scan(table.schema.names, where) for where in table.keys_in(twice)]
-        table.delete_ids(twice)
-        for rows in kept:
+        duplicates = [table.scan(table.schema.names, where) for where in table.keys_in(unique)]
+        table.delete_ids(unique)
+        for rows in duplicates:
             table.upsert(rows)
-    done = ": one of each is kept" if repair else ""
-    return Finding(table.name, "ids", repair, f"{len(twice)} ids are there more than once{done}", repair)
+    done = ": one row of each stays" if repair else ""
+    return Finding(table.name, "ids", repair, f"{len(unique)} ids have several rows{done}", repair)
 
 
-def _sampled(table: Table, rows: list[dict[str, Any]], encoder: Encoder, repair: bool, fetch: bool) -> Finding:
+def _check_sample(table: Table, rows: list[dict[str, Any]], encoder: Encoder, repair: bool, fetch: bool) -> Finding:
     """Embed the rows of a sample again and compare."""
-    unlike, compared, changed, away, refused, unopened = [], 0, 0, 0, 0, 0
+    different, compared, changed, unreachable, refused, unopened = [], 0, 0, 0, 0, 0
     for row in rows:
         try:
             uri = admit(ForeignUri(str(row["uri"]))) if row["kind"] == "audio" else ""
             if is_remote(uri) and not fetch:
                 unopened += 1
                 continue
-            vector = _embedded(row, uri, encoder)
+            vector = _embed_source(row, uri, encoder)
         except RefusedUri:
             refused += 1
             continue
         except (ClaraError, OSError, ValueError):
-            away += 1
+            unreachable += 1
             continue
         if vector is None:
             changed += 1
             continue
         compared += 1
-        if not float(vector[0] @ np.asarray(row["vector"], np.float32)) >= _LOWEST_COSINE:
-            unlike.append(row["id"])
+        if not float(vector[0] @ np.asarray(row["vector"], np.float32)) >= _MIN_COSINE:
+            different.append(row["id"])
     counted = f"{compared} of {len(rows)} rows embedded again"
-    others = [f"{changed} changed since"] * bool(changed) + [f"{away} out of reach"] * bool(away)
+    others = [f"{changed} changed since"] * bool(changed) + [f"{unreachable} unreachable"] * bool(unreachable)
     others += [f"{unopened} at URLs not opened (--fetch opens them)"] * bool(unopened)
-    others += [f"{refused} with names that no table may have opened"] * bool(refused)
+    others += [f"{refused} with URIs that a table may not name"] * bool(refused)
     counted = ", ".join([counted, *others])
-    bad = f"are unlike what their source gives ({counted})"
-    return _mended(table, "sample", unlike, f"{counted}: alike", bad, repair)
+    bad = f"differ from their source ({counted})"
+    return _delete_bad(table, "sample", different, f"{counted}: equal", bad, repair)
 
 
-def _embedded(row: dict[str, Any], uri: str, encoder: Encoder) -> Embeddings | None:
-    """Return the vector of what a row stands for now, shape (1, dim), or None where that has changed."""
+def _embed_source(row: dict[str, Any], uri: str, encoder: Encoder) -> Embeddings | None:
+    """Embed the source of a row as it is now, shape (1, dim); None if it has changed."""
     if row["kind"] == "text":
         return encoder.encode_text([row["text"]], row["language"])
     if not is_remote(uri):
-        stat_file(uri)  # raises where it is no file: a pipe would let this wait for ever
+        stat_file(uri)  # raises for a pipe, which would block
     content = read_bytes(uri)
     if hashlib.sha256(content).hexdigest() != row["content_hash"]:
         return None

@@ -213,7 +213,7 @@ def test_an_ordinary_database_works_also_where_its_own_folder_is_a_link(home: Pa
         (home / "db").rename(home / "elsewhere")
         (home / "db").symlink_to("elsewhere")
     if command == "db verify --repair":  # the encoder of the tests is none that the command knows
-        with pytest.raises(DatabaseError, match="is not whole"):
+        with pytest.raises(DatabaseError, match="is damaged"):
             COMMANDS[command](home)
     else:
         COMMANDS[command](home)

@@ -247,11 +247,11 @@ def test_verify_opens_no_url_of_a_table_unasked_and_never_another_protocol(
     said = sample()
     assert "0 of 4 rows embedded again" in said
     assert "2 at URLs not opened (--fetch opens them)" in said
-    assert "2 with names that no table may have opened" in said
+    assert "2 with URIs that a table may not name" in said
     assert server.requests == []
     said = sample(fetch=True)
     assert "1 of 4 rows embedded again" in said
-    assert "1 out of reach" in said
+    assert "1 unreachable" in said
     assert {request.split()[1] for request in server.requests} == {"/x.wav", "/x.tar"}
 
 
@@ -261,13 +261,13 @@ def test_verify_does_not_wait_for_a_pipe_that_a_table_names(database: Database, 
     os.mkfifo(tmp_path / "pipe.wav")
     table_naming([str(tmp_path / "pipe.wav")], database, tmp_path / "in")
     details = {one.check: one.detail for one in verify(database, "corpus", encoder=ToneEncoder())}
-    assert "1 out of reach" in details["sample"]
+    assert "1 unreachable" in details["sample"]
 
 
 def test_the_command_verify_fetches_only_where_it_is_told_to(
     server: Server, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clara_search.store.verify.load_encoder", lambda *_: ToneEncoder())
+    monkeypatch.setattr("clara_search.store.verify.load_encoder", lambda *_, **__: ToneEncoder())
     write_tone(tmp_path / "served" / "x.wav", 300)
     table_naming([f"{server.url}/x.wav"], database, tmp_path / "in")
     arguments = ["db", "verify", "--db", str(database.path)]

@@ -194,7 +194,7 @@ def test_a_missing_table_lists_those_there_are(database: Database) -> None:
 
 
 def test_a_table_is_not_created_over_another(table: Table, database: Database) -> None:
-    with pytest.raises(DatabaseError, match="there already"):
+    with pytest.raises(DatabaseError, match="exists already"):
         database.create_table(table.name, INFO)
     for name in ("_hidden", "a/b", "", "../up"):
         with pytest.raises(DatabaseError, match="cannot name a table"):

@@ -104,7 +104,7 @@ def test_an_id_that_is_there_twice_is_kept_once(indexed: Database) -> None:
     table = indexed.table()
     rows = table.scan(table.schema.names)
     table._lance.add(rows.slice(0, 2))  # as a writer does that knows nothing of the key
-    assert "2 ids are there more than once" in found(indexed)["ids"].detail
+    assert "2 ids have several rows" in found(indexed)["ids"].detail
     assert found(indexed, repair=True)["ids"].repaired
     assert indexed.table().count() == 4
 
@@ -124,7 +124,7 @@ def test_a_changed_or_missing_source_is_no_damage(indexed: Database, recordings:
     (recordings / "more.wav").unlink()
     sample = found(indexed)["sample"]
     assert sample.ok
-    assert "1 changed since, 1 out of reach" in sample.detail
+    assert "1 changed since, 1 unreachable" in sample.detail
 
 
 def test_the_command_ends_with_1_where_something_is_broken(indexed: Database) -> None:

@@ -91,4 +91,4 @@ def test_a_database_that_is_not_there_or_cannot_be_reached_is_named(bucket: Any)
 def test_what_is_no_place_for_a_database_is_refused(place: str) -> None:
     result = CliRunner().invoke(main, ["db", "info", "--db", place])
     assert result.exit_code == 1
-    assert f"{place}: no database can lie there" in result.output
+    assert f"{place}: cannot hold a database" in result.output

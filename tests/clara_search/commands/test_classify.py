@@ -1,0 +1,101 @@
+"""`clara-search classify`: files and databases, labels, templates, calibration and thresholds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from clara_search.audio.decode import load_audio
+from tests.clara_search.commands.runner import assert_one_line_error, json_lines, run
+from tests.helpers import write_tone
+
+
+@pytest.fixture
+def labelled(tmp_path, recordings):
+    """A manifest of the three recordings, each under the label that its nearest prompt is not sure of."""
+    manifest = recordings / "labelled.csv"
+    rows = [
+        "path,label,split",
+        "low.wav,dog,valid",
+        "middle.flac,rain,valid",
+        "high/high.ogg,rain,test",
+        "no.wav,dog,valid",
+    ]
+    manifest.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return manifest
+
+
+def test_classify_files_names_each_window_and_steps_over_bad_files(tmp_path, recordings):
+    long = write_tone(tmp_path / "long.wav", duration_s=2.0)
+    bad = tmp_path / "bad.wav"
+    bad.write_bytes(b"")
+    arguments = ["--labels", "dog, rain", "--template", "a {}", "--window", 1, "--hop", 0.5, "--json"]
+    result = run("classify", bad, long, recordings / "low.wav", *arguments, code=1)
+    found = json_lines(result)
+    assert [(one["start_s"], one["end_s"]) for one in found] == [(0.0, 1.0), (0.5, 1.5), (1.0, 2.0), (0.0, 1.0)]
+    assert set(found[0]) == {"uri", "start_s", "end_s", "label", "score", "scores"}
+    assert found[0]["uri"] == str(long)
+    assert list(found[0]["scores"]) == ["dog", "rain"]
+    assert found[0]["score"] == max(found[0]["scores"].values()) == found[0]["scores"][found[0]["label"]]
+    assert "bad.wav" in result.stderr
+
+
+def test_classify_gives_probabilities_where_they_are_calibrated_and_abstains(recordings, labelled):
+    arguments = ["classify", recordings / "low.wav", "--labels", "dog,rain", "--json"]
+    (plain,) = json_lines(run(*arguments))
+    result = run(*arguments, "--calibrate", labelled)
+    (found,) = json_lines(result)
+    assert "Calibrated on 2 recordings" in result.stderr  # those of the split valid that can be read
+    assert sum(found["scores"].values()) == pytest.approx(1.0, abs=1e-5)
+    assert max(found["scores"], key=found["scores"].get) == max(plain["scores"], key=plain["scores"].get)
+    (unsure,) = json_lines(run(*arguments, "--calibrate", labelled, "--min-probability", 1.0))
+    assert unsure["label"] is None
+    assert unsure["scores"] == found["scores"]
+    table = run(*arguments[:-1], "--calibrate", labelled, "--min-probability", 1.0).stdout
+    assert "(unsure)" in table
+
+
+def test_classify_says_what_it_cannot_calibrate_on(recordings, labelled):
+    arguments = ["classify", recordings / "low.wav", "--labels", "cat,horse", "--calibrate", labelled]
+    assert_one_line_error(run(*arguments, code=1), "none of cat, horse", "dog, rain")
+    assert_one_line_error(run(*arguments, "--label-column", "mood", code=1), "no column 'mood'", "label, path, split")
+
+
+def test_several_templates_are_averaged_as_vectors(recordings, encoder):
+    templates = ["--template", "a {}", "--template", "the sound of a {}"]
+    (found,) = json_lines(run("classify", recordings / "low.wav", "--labels", "dog,rain", *templates, "--json"))
+    sound = encoder.encode_audio([load_audio(recordings / "low.wav", encoder.sample_rate)])[0]
+    for label, cosine in found["scores"].items():
+        mean = encoder.encode_text([f"a {label}", f"the sound of a {label}"]).mean(axis=0)
+        assert cosine == pytest.approx(float(mean @ sound / np.linalg.norm(mean)), abs=1e-5)
+
+
+def test_classify_refuses_options_that_do_not_go_together(recordings):
+    file = recordings / "low.wav"
+    for arguments, part in (
+        (["--labels", "a,b", "--min-probability", "0.5"], "needs probabilities"),
+        ([], "either --labels or --head"),
+        (["--labels", "a,b", "--head", "x"], "either --labels or --head"),
+        (["--head", "x", "--template", "a {}"], "are for --labels"),
+        (["--labels", "a,b", "--text", "one", "--text", "two"], "2 for 1"),
+    ):
+        assert part in run("classify", file, *arguments, code=2).stderr
+    assert_one_line_error(run("classify", file, "--head", recordings, code=1), "not a head folder")
+
+
+def test_classify_a_database_with_labels_from_a_file(tmp_path, corpus):
+    labels = tmp_path / "labels.txt"
+    labels.write_text("dog, small\n\nrain\n", encoding="utf-8")
+    found = json_lines(run("classify", "--db", corpus.path, "--labels", labels, "--json"))
+    assert len(found) == 3
+    assert set(found[0]["scores"]) == {"dog, small", "rain"}
+    table = run("classify", "--db", corpus.path, "--labels", labels).stdout
+    assert len(table.splitlines()) == 4
+
+
+def test_labels_may_be_many_and_a_file_of_them_must_be_there_and_readable(corpus, recordings, tmp_path):
+    many = ",".join(f"label number {number}" for number in range(200))
+    assert run("classify", recordings / "low.wav", "--labels", many).stdout
+    (tmp_path / "labels.txt").write_bytes(b"\xff\xfe")
+    for name, part in ((tmp_path / "labels.txt", "not UTF-8"), ("none.txt", "no such file")):
+        assert_one_line_error(run("classify", recordings / "low.wav", "--labels", name, code=1), part)
