@@ -40,7 +40,7 @@ def rows(vectors, ids=None, kind="audio", language="en", text=None, **extra):
     return pa.table({**columns, **extra})
 
 
-def table_of(database: Database, vectors, name="corpus", **columns):
-    table = database.create_table(name, INFO)
+def table_of(database: Database, vectors, name="corpus", info=INFO, **columns):
+    table = database.create_table(name, info)
     table.upsert(rows(vectors, **columns))
     return table

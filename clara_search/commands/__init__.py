@@ -1,1 +1,1 @@
-"""The subcommands of `clara-search`, one a file. They import click at the top and everything heavy when they run."""
+"""The subcommands of `clara-search`, one a file. Heavy modules are imported when a command runs."""

@@ -99,7 +99,7 @@ def classify(
         }
     )
     from clara_search.classification.classifier import classify_file
-    from clara_search.classification.head import load_head, load_head_encoder
+    from clara_search.classification.head_files import load_head, load_head_encoder
     from clara_search.models.registry import DEFAULT_MODEL, load_encoder
     from clara_search.retrieval.index import open as open_index
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from clara_search.commands.common import db_option, device_option, json_option, print_facts, print_json
+from clara_search.commands.lazy_group import name_options
 from clara_search.errors import DatabaseError
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def verify(
                 print_json([asdict(finding)])
             else:
                 state = "repaired" if finding.repaired else "ok" if finding.ok else "BROKEN"
-                click.echo(f"{finding.table}  {finding.check:<8} {state:<8} {finding.detail}")
+                click.echo(f"{finding.table}  {finding.check:<8} {state:<8} {name_options(finding.detail)}")
     if not is_sound:
         raise DatabaseError(f"{database.location} is damaged" + ("" if repair else ": see --repair"))
 

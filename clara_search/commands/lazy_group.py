@@ -1,7 +1,8 @@
-"""A click group whose commands are imported one by one, when they are called."""
+"""A click group that imports a command when it is called, and prints the errors of the library as one line."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from importlib import import_module
 from typing import ClassVar
@@ -11,12 +12,20 @@ import click
 from clara_search.errors import ClaraError
 from clara_search.files.redact import redact
 
+OPTIONS = {"device": "--device", "fetch": "--fetch", "model": "--model", "repair": "--repair", "table": "--table"}
+"""The options of arguments that errors name: the library writes `model`, a command prints --model."""
+
+
+def name_options(message: str) -> str:
+    """Return a message of the library with options in place of the arguments in backticks."""
+    return re.sub(r"`(\w+)`", lambda match: OPTIONS.get(match[1], match[0]), message)
+
 
 class LazyGroup(click.Group):
-    """A group that knows where its commands are, and turns a ClaraError into one line and exit code 1."""
+    """A group of commands by name; a ClaraError becomes one line and exit code 1."""
 
     homes: ClassVar[Mapping[str, str]] = {}
-    """For each command "module:attribute", in the order in which a newcomer needs them."""
+    """For each command "module:attribute", in the order of `--help`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of the commands."""
@@ -36,5 +45,7 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except ClaraError as error:
-            line = " ".join(redact(str(error)).split()).encode("utf-8", "backslashreplace").decode("utf-8")
+            line = (
+                " ".join(name_options(redact(str(error))).split()).encode("utf-8", "backslashreplace").decode("utf-8")
+            )
             raise click.ClickException(line) from error

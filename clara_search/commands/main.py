@@ -1,4 +1,4 @@
-"""The command `clara-search`. A subcommand is loaded when it is called."""
+"""The command `clara-search`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from clara_search.commands.lazy_group import LazyGroup
 
 
 class Commands(LazyGroup):
-    """The subcommands and where they are."""
+    """The subcommands, each with its module."""
 
     homes = {  # noqa: RUF012 - a constant
         "index": "indexer.commands:index",

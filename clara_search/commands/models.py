@@ -1,4 +1,4 @@
-"""`clara-search models`."""
+"""`clara-search models`: list, show, convert and push models."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 @click.group()
 def models() -> None:
-    """Show which models there are and what they are, convert and share them."""
+    """List and show models, convert released checkpoints, share models."""
 
 
 @models.command("list")
 @json_option
 def list_models(as_json: bool) -> None:
-    """List the models that come with the package."""
+    """List the bundled models."""
     from clara_search.models import registry as catalog
 
     described = [catalog.describe_model(name) for name in catalog.bundled_models()]
@@ -42,7 +42,7 @@ def list_models(as_json: bool) -> None:
 @click.argument("model")
 @json_option
 def show_model(model: str, as_json: bool) -> None:
-    """Show what is known of MODEL, a name, a folder or a hub id, with its card."""
+    """Show the facts and the card of MODEL, a name, a folder or a hub id."""
     from clara_search.models import registry as catalog
 
     described = catalog.describe_model(model)
@@ -56,7 +56,7 @@ def show_model(model: str, as_json: bool) -> None:
 @click.argument("checkpoint", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="The model folder.")
 @click.option("--name", help="Name of the model.  [default: that of the file]")
-@click.option("--sample-rate", type=click.IntRange(min=1), help="Hz it was trained at.  [default: 48000]")
+@click.option("--sample-rate", type=click.IntRange(min=1), help="Sample rate in training, in Hz.  [default: 48000]")
 @click.option(
     "--vocabulary",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -67,10 +67,16 @@ def show_model(model: str, as_json: bool) -> None:
     type=click.Choice(["4", "5"]),
     default="4",
     show_default=True,
-    help="Major version of transformers it was trained under: 4, as released, gives words that begin with t other "
-    "tokens than 5.",
+    help="Major version of transformers in training: under 4, as released, words that begin with t have other tokens "
+    "than under 5.",
 )
-@click.option("--half", is_flag=True, help="Store the weights in half precision.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["fp32", "fp16"]),
+    default="fp32",
+    show_default=True,
+    help="Precision of the stored weights.",
+)
 def convert_model(
     checkpoint: Path,
     out: Path,
@@ -78,21 +84,22 @@ def convert_model(
     sample_rate: int | None,
     vocabulary: Path | None,
     transformers_version: str,
-    half: bool,
+    dtype: str,
 ) -> None:
     """Convert a released CLARA CHECKPOINT (Lightning's .ckpt) to a model folder.
 
-    Nothing but tensors and plain values is read from it. A tensor that is missing, unknown or of another shape is an
-    error; what DistributedDataParallel, torch.compile and the like add to names is stripped, and that is said.
+    Only tensors and plain values are read from it. A tensor that is missing, unknown or of another shape is an error;
+    prefixes that DistributedDataParallel, torch.compile and the like add to names are stripped, with a message.
     """
     import torch
 
     from clara_search.models.clara import convert as released
 
     rate = sample_rate or released.RELEASED_SAMPLE_RATE
-    dtype = torch.float16 if half else torch.float32
     version: TransformersVersion = 5 if transformers_version == "5" else 4
-    model = released.convert(checkpoint, out, vocabulary, rate, name, dtype, version)
+    model = released.convert(
+        checkpoint, out, vocabulary, rate, name, torch.float16 if dtype == "fp16" else torch.float32, version
+    )
     parameters = sum(parameter.numel() for parameter in model.parameters())
     click.echo(f"{out}: {model.config.name}, {parameters:,} parameters; use it with --model {out}")
 
@@ -104,7 +111,7 @@ def convert_model(
 def push_model(model: Path, repository: str, private: bool) -> None:
     """Upload the model of the folder MODEL to the Hugging Face hub, where `--model ORGANISATION/NAME` finds it.
 
-    Only the files of a model are uploaded; they are listed first, with what is left out.
+    Only the files of a model are uploaded. They are listed first, and so are the other files of the folder.
     """
     from clara_search.models import hub
     from clara_search.models.registry import load_encoder

@@ -107,7 +107,7 @@ class Index:
             except UnknownModel as error:
                 if self._model is not None:
                     raise
-                message = f"{error} (table '{self.table.name}' was built by it: say where it is with --model FOLDER)"
+                message = f"{error} (table '{self.table.name}' was built by it: give its folder as `model`)"
                 raise UnknownModel(message) from error
             self.table.check_encoder(encoder)
             self._encoder = encoder

@@ -153,7 +153,7 @@ def _open_readable(
                 continue
             for path in set_aside:
                 confined.rename(database.path, path, path.with_suffix(".manifest"))
-            hint = "none of its last versions is readable" if repair else "--repair rolls it back to a readable version"
+            hint = "none of its last versions is readable" if repair else "`repair` rolls it back to a readable version"
             return (False, f"{error}; {hint}"), None
         if set_aside:
             detail = f"rolled back {len(set_aside)} version(s), to {table.version}, with {rows.count} rows"
@@ -249,7 +249,7 @@ def _check_sample(table: Table, rows: list[dict[str, Any]], encoder: Encoder, re
             different.append(row["id"])
     counted = f"{compared} of {len(rows)} rows embedded again"
     others = [f"{changed} changed since"] * bool(changed) + [f"{unreachable} unreachable"] * bool(unreachable)
-    others += [f"{unopened} at URLs not opened (--fetch opens them)"] * bool(unopened)
+    others += [f"{unopened} at URLs not opened (`fetch` opens them)"] * bool(unopened)
     others += [f"{refused} with URIs that a table may not name"] * bool(refused)
     counted = ", ".join([counted, *others])
     bad = f"differ from their source ({counted})"

@@ -99,7 +99,7 @@ def _fit(
         on_epoch(row)
 
     if config.head == "knn":
-        shape = replace(shape, examples=len(train))
+        shape = replace(shape, num_examples=len(train))
     head = Head(shape).eval()
     for number, stream in enumerate(shape.streams):
         part = head.parts[number]

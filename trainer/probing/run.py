@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clara_search.classification.head import ENCODER_FOLDER, save_head
+from clara_search.classification.head_files import ENCODER_FOLDER, save_head
 from clara_search.errors import DatabaseError, OutputError
 from clara_search.files import confined
 from clara_search.files.atomic import atomic_write_text

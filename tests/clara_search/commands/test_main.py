@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import click
 import pytest
 
+from clara_search.commands.lazy_group import OPTIONS, name_options
+from clara_search.commands.main import Commands
 from tests.clara_search.commands.runner import assert_one_line_error, run
+from tests.tables import INFO, table_of, unit_vectors
 
 
 @pytest.mark.parametrize(
@@ -46,6 +52,20 @@ def test_every_error_is_one_line_and_ends_with_1(tmp_path, corpus):
     assert_one_line_error(run("ann", "status", *db, code=1), "ann build")
     assert_one_line_error(run("db", "info", "--db", nowhere, code=1), str(nowhere))
     assert_one_line_error(run("models", "show", "clara-huge", code=1), "clara-huge")
+
+
+def test_arguments_that_an_error_names_are_options_at_the_command_line(database):
+    table_of(database, unit_vectors(2), info=replace(INFO, encoder="gone"))
+    assert_one_line_error(run("search", "rain", "--db", database.path, code=1), "no model 'gone'", "as --model)")
+    assert name_options("give `model` or `nothing`") == "give --model or `nothing`"
+    options = {option for command in every_command() for param in command.params for option in param.opts}
+    assert set(OPTIONS.values()) <= options
+
+
+def every_command():
+    for name in Commands.homes:
+        command = Commands("all").get_command(None, name)
+        yield from command.commands.values() if isinstance(command, click.Group) else [command]
 
 
 def test_a_damaged_table_is_one_line(corpus):

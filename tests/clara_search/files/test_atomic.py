@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from clara_search.classification.head import CONFIG_FILE, WEIGHTS_FILE, Head, HeadConfig, save_head
+from clara_search.classification.head import Head, HeadConfig
+from clara_search.classification.head_files import CONFIG_FILE, WEIGHTS_FILE, save_head
 from clara_search.errors import OutputError
 from clara_search.files.atomic import atomic_path, atomic_write_text
 from trainer.probing.run import _remove_encoder

@@ -297,7 +297,7 @@ CHANGES = {"unlink", "rmtree", "rename", "replace", "rmdir", "removedirs", "remo
 
 ALLOWED = {
     # The user names the folder or the file; what is replaced or deleted is what the function has written or read.
-    ("clara_search/classification/head.py", "save_head", "replace"),
+    ("clara_search/classification/head_files.py", "save_head", "replace"),
     ("clara_search/files/fsync.py", "_write_lines", "unlink"),
     ("clara_search/models/clara/checkpoint.py", "save_model", "replace"),
     ("indexer/import_export.py", "export_embeddings", "rename"),

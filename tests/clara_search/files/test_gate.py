@@ -246,7 +246,7 @@ def test_verify_opens_no_url_of_a_table_unasked_and_never_another_protocol(
 
     said = sample()
     assert "0 of 4 rows embedded again" in said
-    assert "2 at URLs not opened (--fetch opens them)" in said
+    assert "2 at URLs not opened (`fetch` opens them)" in said
     assert "2 with URIs that a table may not name" in said
     assert server.requests == []
     said = sample(fetch=True)

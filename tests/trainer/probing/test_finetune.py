@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from clara_search.classification.head import load_head
+from clara_search.classification.head_files import load_head
 from clara_search.commands.main import main as clara_search
 from clara_search.errors import ConfigError
 from clara_search.models.clara.checkpoint import load_model

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from clara_search.classification.head import CONFIG_FILE, WEIGHTS_FILE, HeadConfig, load_head, save_head
+from clara_search.classification.head import HeadConfig
+from clara_search.classification.head_files import CONFIG_FILE, WEIGHTS_FILE, load_head, save_head
 from clara_search.errors import FormatError
 from trainer.probing.fit import Examples, fit
 from trainer.probing.sgd import UNKNOWN, FitConfig, class_weights, sample_batches
@@ -134,7 +135,7 @@ def test_a_broken_head_folder_is_named(tmp_path: Path) -> None:
         ("{", "broken JSON"),
         (json.dumps({**json.loads(good), "format_version": 99}), "format version"),
         (json.dumps({**json.loads(good), "kinds": 1}), "unknown key 'kinds'"),
-        (json.dumps({**json.loads(good), "tasks": {"side": ["left"]}}), "no weights of this head"),
+        (json.dumps({**json.loads(good), "tasks": {"side": ["left"]}}), "the weights of this head"),
         (json.dumps({**json.loads(good), "tasks": {}}), "needs a task"),
     ):
         (tmp_path / CONFIG_FILE).write_text(broken)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clara_search.classification.head import load_head
+from clara_search.classification.head_files import load_head
 from clara_search.commands.main import main as clara_search
 from clara_search.errors import ClaraError, OutputError
 from tests.trainer.probing.conftest import SENTENCES, probe_config, run

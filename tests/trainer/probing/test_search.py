@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from clara_search.audio.decode import load_audio
-from clara_search.classification.head import load_head
+from clara_search.classification.head_files import load_head
 from clara_search.errors import ConfigError
 from clara_search.models.registry import load_encoder
 from tests.trainer.probing.conftest import probe_config

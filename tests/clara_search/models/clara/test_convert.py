@@ -62,7 +62,7 @@ def test_conversion_changes_no_vector(tmp_path: Path, vocabulary: Path) -> None:
 def test_the_command_writes_a_folder_that_says_what_it_is(tmp_path: Path, vocabulary: Path) -> None:
     checkpoint = whole_checkpoint(tmp_path / "clara-tiny.ckpt")
     arguments = ["models", "convert", str(checkpoint), "--out", str(tmp_path / "m"), "--vocabulary", str(vocabulary)]
-    result = CliRunner().invoke(main, [*arguments, "--half", "--name", "tiny"])
+    result = CliRunner().invoke(main, [*arguments, "--dtype", "fp16", "--name", "tiny"])
     assert result.exit_code == 0, result.output
     assert {path.name for path in (tmp_path / "m").iterdir()} == {
         *("config.json", "model.safetensors", "tokenizer.json", "README.md")

@@ -1,0 +1,93 @@
+"""The folder of a head: `head.json`, `head.safetensors`, and for a fine-tuned encoder its model folder `encoder`.
+
+Nothing in it is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+from pathlib import Path
+
+import safetensors.torch
+from safetensors import SafetensorError
+
+from clara_search.classification.head import Head, HeadConfig
+from clara_search.config import from_file
+from clara_search.errors import FormatError, OutputError, first_line
+
+FORMAT_VERSION = 1
+CONFIG_FILE, WEIGHTS_FILE, ENCODER_FOLDER = "head.json", "head.safetensors", "encoder"
+
+
+def save_head(folder: Path, head: Head) -> None:
+    """Write a head.
+
+    Args:
+        folder: The folder; it is created if missing.
+        head: The head.
+
+    Raises:
+        OutputError: The folder cannot be written.
+    """
+    config = {"format_version": FORMAT_VERSION, **dataclasses.asdict(head.config)}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in head.state_dict().items()}
+        with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as temporary:
+            partial = Path(temporary)
+            safetensors.torch.save_file(weights, partial / WEIGHTS_FILE)
+            text = json.dumps(config, indent=1, ensure_ascii=False) + "\n"
+            (partial / CONFIG_FILE).write_text(text, encoding="utf-8")
+            for name in (WEIGHTS_FILE, CONFIG_FILE):  # the configuration last: a folder that has it is complete
+                (partial / name).replace(folder / name)
+    except (OSError, SafetensorError) as error:
+        raise OutputError(f"{folder}: the head cannot be written ({first_line(error)})") from error
+
+
+def load_head(folder: Path) -> Head:
+    """Read a head.
+
+    Args:
+        folder: A folder that `save_head` wrote.
+
+    Returns:
+        The head, in evaluation mode.
+
+    Raises:
+        FormatError: A file is missing or broken.
+    """
+    path, weights_path = folder / CONFIG_FILE, folder / WEIGHTS_FILE
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FormatError(f"{folder}: not a head folder, it has no readable {CONFIG_FILE}") from error
+    except ValueError as error:
+        raise FormatError(f"{path}: broken JSON ({first_line(error)})") from error
+    if not isinstance(values, dict) or values.pop("format_version", None) != FORMAT_VERSION:
+        raise FormatError(f"{path}: not a head of format version {FORMAT_VERSION}")
+    config = from_file(HeadConfig, values, path)
+    try:
+        weights = safetensors.torch.load_file(weights_path)
+        head = Head(config)
+        head.load_state_dict(weights)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise FormatError(f"{weights_path}: does not hold the weights of this head ({first_line(error)})") from error
+    if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
+        raise FormatError(f"{weights_path}: holds weights that are not finite")
+    return head.eval()
+
+
+def load_head_encoder(folder: Path, head: Head) -> str:
+    """Return the model whose vectors a head takes.
+
+    Args:
+        folder: The folder of the head.
+        head: The head.
+
+    Returns:
+        The model folder within `folder`, or the name of the model.
+    """
+    encoder = folder / ENCODER_FOLDER
+    return str(encoder) if encoder.is_dir() else head.config.model
