@@ -27,7 +27,7 @@ from clara_search.models.clara.convert import PRESETS
 from clara_search.models.clara.layers import Attention
 from clara_search.models.clara.towers import Clara
 from clara_search.models.registry import find_model, load_encoder, model_type
-from clara_search.text.tokenizer import Tokenizer
+from trainer.pretraining.tokenizer import train_tokenizer
 
 PLAIN_BATCH = 16
 """Clips that the plain rendering embeds at once, in the order they come, padded to the longest: the released batch."""
@@ -258,6 +258,6 @@ def _folder_of(model: str) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory() as folder:
         torch.manual_seed(0)
-        tokenizer = Tokenizer.train([" ".join(WORDS)], 1000, ["en"])
+        tokenizer = train_tokenizer([" ".join(WORDS)], 1000, ["en"])
         save_model(Path(folder), Clara(PRESETS[model]), tokenizer, "", torch.float32)
         yield Path(folder)

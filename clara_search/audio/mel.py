@@ -1,6 +1,6 @@
-"""Waveform to log-mel spectrogram: the same code in training, indexing and querying.
+"""Log-mel spectrograms of waveforms, by the same code in training, indexing and querying.
 
-The mel scale and its area-normalised filters are Slaney's (Auditory Toolbox, 1998), as librosa's default has them.
+The mel scale and its area-normalised filters are Slaney's (Auditory Toolbox, 1998), the default of librosa.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from clara_search.errors import AudioError
 
 CPU = torch.device("cpu")
 
-_FRAMES_AT_ONCE = {"cpu": 512, "cuda": 16384}
-"""What the caches of a CPU hold; on any accelerator, a step costs more than what is done in it."""
+_FRAMES_PER_STEP = {"cpu": 512, "cuda": 16384}
+"""Few enough for the caches of a CPU; on an accelerator many, as launching a step costs more than computing it."""
 
-POWER_FLOOR = 1e-10
-"""Powers below this count as this, before the logarithm."""
+MIN_POWER = 1e-10
+"""Lower powers are raised to this before the logarithm."""
 
 
 @dataclass(frozen=True)
 class MelConfig:
-    """How a log-mel is made. The defaults are those of the released CLARA models.
+    """Configuration of a log-mel. The defaults are those of the released CLARA models.
 
     Attributes:
-        sample_rate: Hz of the waveform.
-        n_fft: samples in a transform.
-        win_length: samples in a Hann window, centred in the transform.
-        hop_length: samples from frame to frame.
-        n_mels: mel bands.
-        f_max: upper edge of the highest band, Hz; the lowest begins at 0.
-        min_db: lowest level, relative to the reference.
-        reference_db: the level that counts as 0 dB; None: the loudest band of the clip.
+        sample_rate: Sample rate of the waveform, Hz.
+        n_fft: Samples per Fourier transform.
+        win_length: Samples of the Hann window, centred in the transform.
+        hop_length: Samples from one frame to the next.
+        n_mels: Number of mel bands.
+        f_max: Upper edge of the highest band, Hz; the lowest band starts at 0 Hz.
+        min_db: Lowest level, dB relative to the reference; lower ones are raised to it.
+        reference_db: Level that becomes 0 dB; None: that of the loudest band and frame of the clip.
     """
 
     sample_rate: int = 48000
@@ -53,57 +53,78 @@ class MelConfig:
     def __post_init__(self) -> None:
         sizes = (self.sample_rate, self.n_fft, self.win_length, self.hop_length, self.n_mels)
         if min(sizes) < 1 or max(sizes) > 1_000_000 or self.n_mels > 1024 or self.win_length > self.n_fft:
-            raise ValueError("a log-mel needs positive sizes, at most 1,024 mels, and a window no longer than n_fft")
+            raise ValueError("a log-mel needs positive sizes, n_mels up to 1,024, and win_length up to n_fft")
         if not (0 < self.f_max <= 1e6 and -1e3 <= self.min_db < 0):
-            raise ValueError("a log-mel needs f_max above 0 Hz and a floor below 0 dB")
+            raise ValueError("a log-mel needs f_max above 0 Hz and min_db below 0 dB")
 
 
 def log_mel(waveform: Waveform, config: MelConfig, device: torch.device = CPU) -> torch.Tensor:
-    """Return the log-mel of `waveform`, shape (frames, n_mels), dB relative to the reference, scaled (x + 40) / 40.
+    """Return the log-mel of a waveform.
 
-    Expects mono float32 of shape (samples,) at `config.sample_rate` Hz; gives 1 + samples // hop frames, centred and
-    zero-padded. It is computed on `device` and stays there. Raises AudioError if it is empty.
+    Args:
+        waveform: Mono float32, shape (samples,), at `config.sample_rate` Hz.
+        config: Settings.
+        device: Where it is computed and stays.
+
+    Returns:
+        Shape (1 + samples // hop_length, n_mels), float32: dB relative to the reference, scaled (x + 40) / 40. Frames
+        are centred and zero-padded.
+
+    Raises:
+        AudioError: The waveform is empty.
     """
     return log_mels([waveform], config, device)[0]
 
 
 def log_mels(waveforms: Sequence[Waveform], config: MelConfig, device: torch.device = CPU) -> list[torch.Tensor]:
-    """Return the `log_mel` of each of `waveforms`: the same numbers, in fewer and larger steps."""
+    """Return the log-mels of several waveforms, the same numbers as `log_mel` gives, in fewer and larger steps.
+
+    Args:
+        waveforms: As in `log_mel`.
+        config: Settings.
+        device: Where they are computed and stay.
+
+    Returns:
+        One log-mel per waveform, as in `log_mel`.
+
+    Raises:
+        AudioError: A waveform is empty.
+    """
     if not all(map(len, waveforms)):
         raise AudioError("cannot make a log-mel of an empty waveform")
-    # One behind the other, each between zeros of half a transform, and each from a multiple of the hop on.
+    # All in one array, each padded with zeros of half a transform at both ends, each starting at a multiple of the hop.
     hops = [-(-(len(waveform) + config.n_fft) // config.hop_length) for waveform in waveforms]
-    *firsts, count = accumulate(hops, initial=0)
+    *first_frames, count = accumulate(hops, initial=0)
     samples = np.zeros(count * config.hop_length + config.n_fft, np.float32)
-    for waveform, first in zip(waveforms, firsts, strict=True):
+    for waveform, first in zip(waveforms, first_frames, strict=True):
         start = first * config.hop_length + config.n_fft // 2
         samples[start : start + len(waveform)] = waveform
     framed = torch.from_numpy(samples).to(device).as_strided((count, config.n_fft), (config.hop_length, 1))
     window, filters = _window(config, device), _filters(config, device)
     powers = torch.empty(count, config.n_mels, device=device)
-    together = _FRAMES_AT_ONCE["cpu" if device.type == "cpu" else "cuda"]
-    for start in range(0, count, together):
-        some = slice(start, start + together)
-        squares = torch.view_as_real(torch.fft.rfft(framed[some] * window)).square_()
-        torch.matmul(squares[..., 0] + squares[..., 1], filters, out=powers[some])
-    decibels = powers.clamp_min_(POWER_FLOOR).log10_().mul_(10.0)
-    found = [
+    step = _FRAMES_PER_STEP["cpu" if device.type == "cpu" else "cuda"]
+    for start in range(0, count, step):
+        frames = slice(start, start + step)
+        squares = torch.view_as_real(torch.fft.rfft(framed[frames] * window)).square_()
+        torch.matmul(squares[..., 0] + squares[..., 1], filters, out=powers[frames])
+    decibels = powers.clamp_min_(MIN_POWER).log10_().mul_(10.0)
+    mels = [
         decibels[first : first + 1 + len(waveform) // config.hop_length]
-        for waveform, first in zip(waveforms, firsts, strict=True)
+        for waveform, first in zip(waveforms, first_frames, strict=True)
     ]
     if config.reference_db is not None:
         decibels.sub_(config.reference_db)
     else:
-        for one in found:
-            one.sub_(one.max())
+        for mel in mels:
+            mel.sub_(mel.max())
     decibels.clamp_min_(config.min_db).add_(40.0).div_(40.0)
-    return found
+    return mels
 
 
 @cache
 def _window(config: MelConfig, device: torch.device) -> torch.Tensor:
-    window, beside = torch.hann_window(config.win_length, device=device), config.n_fft - config.win_length
-    return torch.nn.functional.pad(window, (beside // 2, beside - beside // 2))
+    window, padding = torch.hann_window(config.win_length, device=device), config.n_fft - config.win_length
+    return torch.nn.functional.pad(window, (padding // 2, padding - padding // 2))
 
 
 @cache
@@ -123,12 +144,20 @@ def mel_filters(config: MelConfig) -> npt.NDArray[np.float32]:
 
 
 def log_mel_statistics(waveform: Waveform, config: MelConfig) -> npt.NDArray[np.float32]:
-    """Return the mean and the standard deviation of each band of the log-mel of `waveform`, shape (2 * n_mels,).
+    """Return mean and standard deviation of each band of a log-mel: a baseline without learning.
 
-    What recordings differ by before anything is learnt: the baseline of similarity.
+    Args:
+        waveform: As in `log_mel`.
+        config: Settings.
+
+    Returns:
+        Shape (2 * n_mels,), float32: the means, then the standard deviations.
+
+    Raises:
+        AudioError: The waveform is empty.
     """
-    made = log_mel(waveform, config)
-    statistics: npt.NDArray[np.float32] = torch.cat([made.mean(dim=0), made.std(dim=0, correction=0)]).numpy()
+    mel = log_mel(waveform, config)
+    statistics: npt.NDArray[np.float32] = torch.cat([mel.mean(dim=0), mel.std(dim=0, correction=0)]).numpy()
     return statistics
 
 
@@ -141,7 +170,7 @@ def _edges_hz(config: MelConfig) -> npt.NDArray[np.float64]:
     return _mel_to_hz(np.linspace(0.0, _hz_to_mel(config.f_max), config.n_mels + 2))
 
 
-# Slaney's scale: linear below 1 kHz (3 mels each 200 Hz), then 27 mels for each factor of 6.4.
+# Slaney's scale: linear below 1 kHz (3 mels per 200 Hz), then 27 mels per factor of 6.4.
 _LINEAR_HZ = 200.0 / 3.0
 _BREAK_HZ = 1000.0
 _BREAK_MEL = _BREAK_HZ / _LINEAR_HZ

@@ -1,1 +1,1 @@
-"""The towers, their layers and their folder format."""
+"""Models: encoders, their registry, the CLARA towers, CLAP models of `transformers`, the hub."""

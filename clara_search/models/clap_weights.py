@@ -1,4 +1,4 @@
-"""The weights of a CLAP folder of `transformers`: which files hold them, and a model made of them alone."""
+"""Weights of a CLAP folder of `transformers`: their files, and a model made of them alone."""
 
 from __future__ import annotations
 
@@ -16,26 +16,35 @@ from clara_search.models.folder import read_json
 from clara_search.models.state_dict import summarize, unwrap
 
 WEIGHTS_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
-"""Where `transformers` looks for weights, in this order."""
+"""Files in which `transformers` looks for weights, in this order."""
 
 _ROOTS = ("model", "clap")
-"""Names under which a model that contains a CLAP has it."""
+"""Attributes in which an enclosing model may have the CLAP model."""
 
 
 def load_clap(folder: Path, dtype: torch.dtype) -> Any:
-    """Return the `ClapModel` in `folder`, every weight of which is from there.
+    """Load the `ClapModel` in `folder`, strictly.
 
-    `transformers` itself fills what is missing with random numbers and ignores what is left over. What wrappers such as
-    torch.compile add to names is stripped, and that is logged. Raises FormatError, naming it, for a tensor that is
-    missing, unknown, of another shape or not finite.
+    `transformers` itself would fill missing weights with random numbers and ignore unknown ones. Prefixes that wrappers
+    such as torch.compile add to names are stripped, which is logged.
+
+    Args:
+        folder: The model folder.
+        dtype: Type of the weights in memory.
+
+    Returns:
+        The model.
+
+    Raises:
+        FormatError: A tensor is missing, unknown, of another shape or not finite; the message names it.
     """
     from transformers import ClapConfig, ClapModel
 
     state: dict[str, Tensor] = {}
     for path in weight_files(folder):
         tensors = _read_tensors(path)
-        if twice := sorted(state.keys() & tensors.keys()):
-            raise FormatError(f"{path}: {summarize(twice)}: also in another file of the folder")
+        if duplicates := sorted(state.keys() & tensors.keys()):
+            raise FormatError(f"{path}: {summarize(duplicates)}: also in another file of the folder")
         state |= tensors
     state = unwrap(state, folder, _ROOTS)
     broken = [f"{name} is not finite" for name, tensor in state.items() if not tensor.isfinite().all()]
@@ -44,23 +53,23 @@ def load_clap(folder: Path, dtype: torch.dtype) -> Any:
         model, report = ClapModel.from_pretrained(
             None, config=config, state_dict=state, dtype=dtype, ignore_mismatched_sizes=True, output_loading_info=True
         )
-    wanted = model.state_dict()
-    # Integers are no weights but constants (positions, indices), which a model makes itself and older files lack.
-    missing = [f"{name} is missing" for name in sorted(report["missing_keys"]) if wanted[name].is_floating_point()]
+    expected = model.state_dict()
+    # Integers are constants (positions, indices) that the model makes itself and older files lack.
+    missing = [f"{name} is missing" for name in sorted(report["missing_keys"]) if expected[name].is_floating_point()]
     unknown = [f"{name} is unknown" for name in sorted(report["unexpected_keys"])]
     misshapen = [
-        f"{name} has shape {tuple(stored)}, expected {tuple(expected)}"
-        for name, stored, expected in sorted(report["mismatched_keys"])
+        f"{name} has shape {tuple(stored)}, expected {tuple(shape)}"
+        for name, stored, shape in sorted(report["mismatched_keys"])
     ]
     if missing or unknown or misshapen or broken:
         problems = summarize(missing, unknown, misshapen, broken)
-        raise FormatError(f"{folder}: not the weights of a CLAP model of its config.json: {problems}")
+        raise FormatError(f"{folder}: its weights do not fit its config.json: {problems}")
     return model
 
 
 @contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    """Keep back the bar of `transformers`, and its table of what does not fit: an error says that."""
+    """Silence the progress bar of `transformers` and its report of tensors that do not fit; our error says it."""
     from transformers.utils import logging
 
     verbosity, has_bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -75,16 +84,21 @@ def _quiet_transformers() -> Iterator[None]:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Return the files that hold the weights of the model in `folder`. Raises FormatError where there are none."""
+    """Return the files with the weights of the model in `folder`.
+
+    Raises:
+        FormatError: There are none, or their index is broken.
+    """
     first = next((folder / name for name in WEIGHTS_FILES if (folder / name).is_file()), None)
     if first is None:
-        raise FormatError(f"{folder}: holds none of {', '.join(WEIGHTS_FILES)}")
+        raise FormatError(f"{folder}: has none of {', '.join(WEIGHTS_FILES)}")
     if first.suffix != ".json":
         return [first]
-    listed = read_json(folder, first.name).get("weight_map")
-    names = set(listed.values()) if isinstance(listed, dict) and all(map(_is_name, listed.values())) else set()
+    weight_map = read_json(folder, first.name).get("weight_map")
+    is_map = isinstance(weight_map, dict) and all(map(_is_file_name, weight_map.values()))
+    names = set(weight_map.values()) if isinstance(weight_map, dict) and is_map else set()
     if not names:
-        raise FormatError(f"{first}: has no weight_map of names of files beside it")
+        raise FormatError(f"{first}: has no weight_map with names of files in the same folder")
     return [folder / name for name in sorted(names)]
 
 
@@ -93,9 +107,9 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         return safetensors.torch.load_file(path)
     state = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        raise FormatError(f"{path}: not a state dict of tensors by name")
+        raise FormatError(f"{path}: not a dict of tensors by name")
     return state
 
 
-def _is_name(name: object) -> bool:
+def _is_file_name(name: object) -> bool:
     return isinstance(name, str) and name == Path(name).name

@@ -1,4 +1,4 @@
-"""State dicts that other programs wrote: their tensors under the names of the bare model."""
+"""State dicts of other programs: tensors renamed to the names of the bare model."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ T = TypeVar("T")
 WRAPPERS = frozenset(
     ("module", "_orig_mod", "_forward_module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"),
 )
-"""What DistributedDataParallel and DeepSpeed, torch.compile, Fabric, FSDP and activation checkpointing add to names."""
+"""Parts that DistributedDataParallel, DeepSpeed, torch.compile, Fabric, FSDP and checkpointing add to names."""
 
 
 _COUNTERS = frozenset({"n_averaged"})
-"""What `torch.optim.swa_utils.AveragedModel` stores beside the model."""
+"""Tensors that `torch.optim.swa_utils.AveragedModel` stores beside the model."""
 
 
 def unwrap(
@@ -32,29 +32,35 @@ def unwrap(
     usual: str = "",
     rename: Callable[[str], str | None] = lambda name: name,
 ) -> dict[str, T]:
-    """Return `state` without what wrappers added to its names, and log what that was.
+    """Strip from names the parts that wrappers added, and log which.
 
     Args:
-        state: tensors by name, as stored.
-        path: the file they are from, for messages.
-        roots: names of attributes in which a program may hold the model; stripped at the beginning of a name.
-        usual: the prefix that goes without saying.
-        rename: what the model calls a tensor of a bare name; None for an unknown one, which stays as stored.
+        state: Tensors by name, as stored.
+        path: The file they are from, for messages.
+        roots: Attributes in which a program may hold the model; stripped at the start of a name.
+        usual: A prefix that is stripped without being logged.
+        rename: Returns the model's name of a tensor, given its bare name; None for an unknown one, which keeps its
+            stored name.
+
+    Returns:
+        The tensors by the model's names.
 
     Raises:
-        FormatError: two tensors have the same name then.
+        FormatError: Two tensors get the same name.
     """
     renamed: dict[str, T] = {}
     origins: dict[str, str] = {}
     stripped: Counter[str] = Counter()
     for stored, tensor in state.items():
         if stored in _COUNTERS:
-            log.warning("%s: left out %r, which is no weight", path, stored)
+            log.warning("%s: left out %r, which is not a weight", path, stored)
             continue
         prefix, bare = _split(stored, roots)
         name = rename(bare) or stored
         if name in renamed:
-            raise FormatError(f"{path}: {origins[name]} and {stored} are one tensor of the model: keep one of them")
+            raise FormatError(
+                f"{path}: {origins[name]} and {stored} are the same tensor of the model: keep one of them"
+            )
         renamed[name], origins[name] = tensor, stored
         stripped[prefix] += 1
     for prefix, count in stripped.items():
@@ -64,18 +70,22 @@ def unwrap(
 
 
 def summarize(*problems: Sequence[str]) -> str:
-    """Return three of `problems` on one line, one of each kind at first, and how many more there are."""
-    rounds = [problem for each in zip_longest(*problems) for problem in each if problem is not None]
-    more = f" (and {len(rounds) - 3} more)" if len(rounds) > 3 else ""
-    return f"{'; '.join(rounds[:3])}{more}"
+    """Return a line with the first three problems, alternating between the kinds, and the number of the others.
+
+    Args:
+        problems: Problems of one kind each.
+    """
+    mixed = [problem for problems_of_kind in zip_longest(*problems) for problem in problems_of_kind if problem]
+    more = f" (and {len(mixed) - 3} more)" if len(mixed) > 3 else ""
+    return f"{'; '.join(mixed[:3])}{more}"
 
 
 def _split(name: str, roots: Collection[str]) -> tuple[str, str]:
-    """Return what is stripped from `name`, wherever it stands in it, and the rest."""
+    """Return the parts of `name` that are stripped, wherever they are, joined; and the bare name."""
     *parents, last = name.split(".")
     stripped: list[str] = []
-    kept: list[str] = []
+    bare: list[str] = []
     for part in parents:
-        removable = part in WRAPPERS or (part in roots and not kept)
-        (stripped if removable else kept).append(part)
-    return "".join(f"{part}." for part in stripped), ".".join([*kept, last])
+        is_stripped = part in WRAPPERS or (part in roots and not bare)
+        (stripped if is_stripped else bare).append(part)
+    return "".join(f"{part}." for part in stripped), ".".join([*bare, last])

@@ -1,4 +1,4 @@
-"""What a model says of the collections it was trained on, so that a score on one of them can be marked."""
+"""Training sources that a model's card states, so that a score on one of them can be marked."""
 
 from __future__ import annotations
 
@@ -13,10 +13,19 @@ _TABLE = re.compile(r"^\| *source *\|.*\n\|[-| :]+\n((?:\|.*\n?)+)", re.MULTILIN
 
 
 def training_sources(model: str | Path) -> tuple[str, ...] | None:
-    """Return the sources that the card of `model` lists, in order; None where it has no such list.
+    """Return the training sources that a model card lists.
 
-    They stand in its front matter under `training_sources` or `datasets` (as on the Hugging Face hub), or in a table
-    whose first column is called "source". Raises UnknownModel where there is no such model.
+    They are listed in its front matter under `training_sources` or `datasets` (as on the Hugging Face hub), or in a
+    table whose first column is called "source".
+
+    Args:
+        model: As in `load_encoder`.
+
+    Returns:
+        The sources in order; None if the card has no such list.
+
+    Raises:
+        UnknownModel: There is no such model.
     """
     card = model_card(model)
     front = _FRONT_MATTER.match(card)

@@ -1,1 +1,1 @@
-"""Texts to token ids."""
+"""Tokenizer and languages."""

@@ -1,6 +1,6 @@
-"""The languages that models have tokens for: codes, English names, other spellings.
+"""Languages that models have tokens for: codes, English names, other spellings.
 
-The codes, their order and their names are those of Whisper (Radford et al., 2022) with CLARA's thirteen beside them.
+Codes, order and names are those of Whisper (Radford et al., 2022), plus CLARA's thirteen.
 """
 
 from __future__ import annotations
@@ -33,31 +33,35 @@ slovene sl, valencian ca
 _CODES_OF_NAME: dict[str, list[str]] = {}
 for _entry in _NAMES.replace("\n", " ").split(", "):
     _code, _name = _entry.strip().split(" ", 1)
-    # The last code of a name goes first, as in the released code: "chinese" is zh-CN, and zh for a model without it.
+    # The last code of a name is tried first, as in the released code: "chinese" is zh-CN, or zh if that has no token.
     _CODES_OF_NAME.setdefault(_name, []).insert(0, _code.lower())
 _CODES_OF_NAME |= {name: [code] for name, code in (entry.split() for entry in _ALIASES.split(","))}
 
-# Codes that changed: today's and the one that Whisper and CLARA know. A model may have either.
+# Today's codes and the former ones that Whisper and CLARA use. A model may have either.
 _CODE_OF_CODE = {"he": "iw", "jv": "jw", "fil": "tl", "nb": "no"}
 _CODE_OF_CODE |= {old: new for new, old in _CODE_OF_CODE.items()}
 
 UNSPECIFIED = frozenset({"", "und", "mul", "zxx", "mis"})
-"""What stands in place of a language that is not known (ISO 639-2): undetermined, several, none, one without a code."""
+"""Codes for "not known" (ISO 639-2): undetermined, multiple languages, no linguistic content, uncoded languages."""
 
 
 def is_specified(language: str | None) -> bool:
-    """Tell whether `language` names one, and does not say that it is not known."""
+    """Tell whether `language` names a language, rather than none or one that is not known."""
     return language is not None and language.strip().lower() not in UNSPECIFIED
 
 
 def language_spellings(language: str) -> list[str]:
-    """Return the codes, in lower case, by which a model may know `language`, likeliest first.
+    """Return the codes by which a model may know a language.
 
-    `language` is a code ("es", "zh-CN", "pt_BR") or an English name ("Spanish"), in any letter case.
+    Args:
+        language: A code ("es", "zh-CN", "pt_BR") or an English name ("Spanish"), in any letter case.
+
+    Returns:
+        Codes in lower case, the most likely one first.
     """
-    written = language.strip().lower().replace("_", "-")
+    name = language.strip().lower().replace("_", "-")
     codes: list[str | None] = []
-    for code in _CODES_OF_NAME.get(written, [written]):
+    for code in _CODES_OF_NAME.get(name, [name]):
         base = code.partition("-")[0]
         codes += [code, _CODE_OF_CODE.get(code), base, _CODE_OF_CODE.get(base)]
     return list(dict.fromkeys(filter(None, codes)))

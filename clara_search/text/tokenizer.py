@@ -1,10 +1,10 @@
-"""Texts to token ids and a mask: a byte-level BPE that is saved with its model."""
+"""Texts to token ids and a mask, by a byte-level BPE that is saved with its model."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -21,29 +21,29 @@ PAD = "<|pad|>"
 ANY_LANGUAGE = "<|und|>"
 
 SPEECH, NO_SPEECH = "<|speech|>", "<|nospeech|>"
-"""Tokens of the released CLARA models: whether the text goes with speech."""
+"""Tokens of the released CLARA models: whether the recording of the text is speech."""
 
 DEFAULT_LANGUAGE = "<|en|>"
-"""What the released models are told where nothing is known, as their own code has it."""
+"""Language token of the released models for an unknown language, as in their own code."""
 
 _CONTROL_TOKENS = frozenset(
     (PAD, ANY_LANGUAGE, SPEECH, NO_SPEECH, "<|endoftext|>", "<|startoftranscript|>", "<|translate|>", "<|transcribe|>")
 )
-"""Tokens between bars that are no languages."""
+"""Special tokens that are not languages."""
 
 
 class Tokenizer:
-    """A Hugging Face `tokenizer.json`; every text becomes a language token and its byte pairs.
+    """A Hugging Face `tokenizer.json` that encodes a text as a language token and its byte pairs.
 
-    Languages are codes or English names, in any letter case; "es-419" is "es" where there is no token for it. No
-    language is `<|und|>`, and so is one that there is no token for, which is logged once. A tokenizer of the released
-    models has `<|speech|>` too: there a text is the tokens of language and of speech and the pairs of a space and the
-    text, and no language is English.
+    A language is a code or an English name, in any letter case; "es-419" falls back to "es". No language is encoded as
+    `<|und|>`; so is one without a token, which is logged once. A tokenizer of the released models also has
+    `<|speech|>`: it encodes a text as a language token, a speech token and the byte pairs of a space and the text, and
+    no language as English.
     """
 
     def __init__(self, bpe: tokenizers.Tokenizer) -> None:
         if not isinstance(bpe.model, tokenizers.models.BPE):
-            raise FormatError(f"the tokenizer is a {type(bpe.model).__name__}, not a BPE")
+            raise FormatError(f"the tokenizer's model is {type(bpe.model).__name__}, expected BPE")
         bpe.no_padding()
         bpe.no_truncation()
         self._bpe = bpe
@@ -59,29 +59,12 @@ class Tokenizer:
         self._unknown_languages: set[str] = set()
 
     @classmethod
-    def train(cls, texts: Iterable[str], vocab_size: int, languages: Iterable[str]) -> Tokenizer:
-        """Learn a BPE of at most `vocab_size` tokens from `texts`, with a token for each of `languages`.
-
-        Case is folded and forms are unified (NFKC): a query is found however it is typed.
-        """
-        bpe = tokenizers.Tokenizer(tokenizers.models.BPE())
-        bpe.normalizer = tokenizers.normalizers.Sequence(
-            [tokenizers.normalizers.NFKC(), tokenizers.normalizers.Lowercase()]
-        )
-        bpe.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=True)
-        bpe.decoder = tokenizers.decoders.ByteLevel()
-        trainer = tokenizers.trainers.BpeTrainer(
-            vocab_size=vocab_size,
-            special_tokens=[PAD, ANY_LANGUAGE, *(f"<|{code}|>" for code in sorted(set(languages)))],
-            initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        )
-        bpe.train_from_iterator(texts, trainer)
-        return cls(bpe)
-
-    @classmethod
     def load(cls, path: Path) -> Tokenizer:
-        """Read a `tokenizer.json`. Raises FormatError where it is missing or broken."""
+        """Read a `tokenizer.json`.
+
+        Raises:
+            FormatError: The file is missing or broken.
+        """
         try:
             return cls(tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8")))
         except (OSError, UnicodeDecodeError) as error:
@@ -95,13 +78,13 @@ class Tokenizer:
 
     @property
     def languages(self) -> list[str]:
-        """The codes of the languages that it has tokens for, in the order of their ids."""
+        """Codes of the languages that have a token, in the order of the token ids."""
         contents = {index: token.content for index, token in self._bpe.get_added_tokens_decoder().items()}
         return [contents[index][2:-2] for index in sorted(self._languages.values())]
 
     @property
     def vocab_size(self) -> int:
-        """One more than the highest token id, specials included."""
+        """The highest token id plus one, special tokens included."""
         return max(self._bpe.get_vocab().values()) + 1
 
     def encode(
@@ -113,19 +96,28 @@ class Tokenizer:
         dropout: float = 0.0,
         rngs: Sequence[np.random.Generator] | None = None,
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-        """Return token ids, shape (n, longest), and a mask of the same shape that is true where a token stands.
+        """Encode texts as token ids.
 
-        A text of more than `max_tokens` is cut there. `speech` says, to a released model, that the texts go with
-        speech; its own code says so of every query. For training, each merge of pairs is undone with probability
-        `dropout`, as the one of `rngs` for that text draws: BPE dropout's cousin (Provilkov et al., 2020), repeatable.
+        Args:
+            texts: Texts.
+            languages: Language of each text, a code or an English name; None: not known.
+            max_tokens: Longer texts are truncated to this many tokens.
+            speech: Whether the recordings of the texts are speech, for a released model; its own code says so of every
+                query.
+            dropout: For training: probability of splitting a merged pair again, a repeatable variant of BPE dropout
+                (Provilkov et al., 2020).
+            rngs: Generator for each text, if there is `dropout`.
+
+        Returns:
+            Token ids, int64, shape (n, longest), padded; and a mask of the same shape, true for tokens.
         """
-        written = [f" {text}" for text in texts] if self._released else list(texts)
-        middle = [self._special[SPEECH if speech else NO_SPEECH]] if self._released else []
-        encoded = [encoding.ids for encoding in self._bpe.encode_batch(written, add_special_tokens=False)]
+        inputs = [f" {text}" for text in texts] if self._released else list(texts)
+        speech_token = [self._special[SPEECH if speech else NO_SPEECH]] if self._released else []
+        encoded = [encoding.ids for encoding in self._bpe.encode_batch(inputs, add_special_tokens=False)]
         if dropout and rngs is not None:
-            encoded = [self._undone(ids, dropout, rng) for ids, rng in zip(encoded, rngs, strict=True)]
+            encoded = [self._split_merges(ids, dropout, rng) for ids, rng in zip(encoded, rngs, strict=True)]
         rows = [
-            [self._language(language), *middle, *ids][:max_tokens]
+            [self._language_token(language), *speech_token, *ids][:max_tokens]
             for language, ids in zip(languages, encoded, strict=True)
         ]
         ids = np.full((len(rows), max(map(len, rows), default=0)), self._pad, dtype=np.int64)
@@ -135,29 +127,29 @@ class Tokenizer:
             mask[index, : len(row)] = True
         return ids, mask
 
-    def spans(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
-        """Return where in its text each token that `encode` gives behind the language begins and ends, in letters."""
+    def token_offsets(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
+        """Return, for each text, start and end of each token after the language token, in characters."""
         return [encoding.offsets for encoding in self._bpe.encode_batch(list(texts), add_special_tokens=False)]
 
-    def _undone(self, ids: list[int], dropout: float, rng: np.random.Generator) -> list[int]:
-        found, left = [], ids[::-1]
-        while left:
-            token = left.pop()
-            parents = self._parents.get(token)
-            if parents is not None and rng.random() < dropout:
-                left += parents[::-1]
+    def _split_merges(self, ids: list[int], dropout: float, rng: np.random.Generator) -> list[int]:
+        result, stack = [], ids[::-1]
+        while stack:
+            token = stack.pop()
+            pair = self._merged_pairs.get(token)
+            if pair is not None and rng.random() < dropout:
+                stack += pair[::-1]
             else:
-                found.append(token)
-        return found
+                result.append(token)
+        return result
 
     @cached_property
-    def _parents(self) -> dict[int, tuple[int, int]]:
-        """The two tokens that each merged one is made of."""
+    def _merged_pairs(self) -> dict[int, tuple[int, int]]:
+        """The two tokens that each merged token consists of."""
         vocabulary = self._bpe.get_vocab()
         merges = json.loads(self._bpe.to_str())["model"]["merges"]
         return {vocabulary[a + b]: (vocabulary[a], vocabulary[b]) for a, b in merges}
 
-    def _language(self, language: str | None) -> int:
+    def _language_token(self, language: str | None) -> int:
         if language is None:
             return self._special[self._default_language]
         for code in language_spellings(language):
@@ -166,8 +158,8 @@ class Tokenizer:
         if is_specified(language) and language not in self._unknown_languages:
             self._unknown_languages.add(language)
             log.warning(
-                "the model has no token for the language %r: texts in it get %s (`clara-search models show` lists the "
-                "languages it has)",
+                "the model has no token for the language %r: its texts get %s (`clara-search models show` lists the "
+                "languages)",
                 language,
                 self._default_language,
             )

@@ -2,7 +2,7 @@ import pytest
 
 from clara_search.config import from_mapping
 from clara_search.errors import ConfigError
-from clara_search.models.clara.towers import AudioTowerConfig, ClaraConfig
+from clara_search.models.clara.config import AudioTowerConfig, ClaraConfig
 
 
 def test_nested_tables_and_lists_become_dataclasses_and_tuples() -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from clara_search.audio.mel import MelConfig
+from clara_search.models.clara.config import AudioTowerConfig, ClaraConfig, TextTowerConfig
 from clara_search.models.clara.convert import PRESETS as RELEASED
-from clara_search.models.clara.towers import AudioTowerConfig, ClaraConfig, TextTowerConfig
 
 V2_MEL = MelConfig(sample_rate=16000, n_fft=512, win_length=400, hop_length=160, n_mels=80, reference_db=20.0)
 """16 kHz and a fixed reference: what is soft stays soft, whatever else is in the clip."""

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from clara_search.config import Between, check_bounds, from_mapping
 from clara_search.errors import ConfigError, FormatError, SourceError
-from clara_search.models.clara.towers import ClaraConfig
+from clara_search.models.clara.config import ClaraConfig
 from trainer.config.augmentation import AugmentConfig
 from trainer.config.captions import CaptionConfig
 from trainer.config.loss import LossConfig

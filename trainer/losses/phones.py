@@ -39,6 +39,6 @@ def text_phone_loss(spoken: PhoneHead, text: Tensor, targets: Tensor, lengths: T
     if not said.any():
         return text.sum() * 0.0
     vectors = F.normalize(
-        spoken.embed(known_phone_bigrams(targets[said], lengths[said], spoken.num_phones)).float(), dim=-1
+        spoken.embed_bigrams(known_phone_bigrams(targets[said], lengths[said], spoken.num_phones)).float(), dim=-1
     )
     return (1.0 - (text[said] * vectors).sum(dim=1)).sum()

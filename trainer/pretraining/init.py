@@ -13,12 +13,14 @@ from clara_search.datasets.example import Example
 from clara_search.errors import ConfigError
 from clara_search.files.atomic import atomic_path
 from clara_search.models.clara.checkpoint import TOKENIZER_FILE, load_model, read_weights
-from clara_search.models.clara.towers import Clara, ClaraConfig
+from clara_search.models.clara.config import ClaraConfig
+from clara_search.models.clara.towers import Clara
 from clara_search.models.registry import find_model
 from clara_search.text.tokenizer import Tokenizer
 from trainer.config.recipe import Recipe
 from trainer.config.sections import TowersConfig
 from trainer.phones.g2p import principal_bigrams
+from trainer.pretraining.tokenizer import train_tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +97,7 @@ def learn_tokenizer(recipe: Recipe, trained: Sequence[Example], path: Path | Non
     if path is not None and path.exists():
         return _fitting(Tokenizer.load(path), recipe, path)
     texts = sorted(text for example in trained for text in (example.text, *example.alternatives))
-    learnt = Tokenizer.train(texts, recipe.model.text.vocab_size, {example.text_language for example in trained})
+    learnt = train_tokenizer(texts, recipe.model.text.vocab_size, {example.text_language for example in trained})
     if path is None:
         return learnt
     with atomic_path(path) as partial:

@@ -75,7 +75,7 @@ def fit_bigram_projection(
         for group in optimiser.param_groups:
             group["lr"] = lr * (1.0 - step / steps)
         chosen = torch.randint(len(groups), (DEFAULT_BATCH_SIZE,), generator=generator)
-        vectors = [F.normalize(pairs.embed(some[chosen].float()), dim=1) for some in (heard, said)]
+        vectors = [F.normalize(pairs.embed_bigrams(some[chosen].float()), dim=1) for some in (heard, said)]
         loss = contrastive_loss(vectors[0], vectors[1], groups[chosen], LossConfig(), scale, scale)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

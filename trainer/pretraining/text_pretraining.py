@@ -142,7 +142,7 @@ def _embedded(
     ids, mask = map(torch.from_numpy, tokenizer.encode([x.text for x, _ in batch], [None] * len(batch), longest))
     targets = nn.utils.rnn.pad_sequence([torch.tensor(said) for _, said in batch], batch_first=True)
     with torch.no_grad():
-        vectors = spoken.embed(
+        vectors = spoken.embed_bigrams(
             known_phone_bigrams(targets, torch.tensor([len(said) for _, said in batch]), spoken.num_phones)
         )
     tokens = model.text.encode_tokens(ids, mask)
@@ -161,7 +161,7 @@ def _slots(model: Clara, tokenizer: Tokenizer, batch: Sequence[_Told], length: i
     assert model.config.phone_head is not None
     inventory, per_token = model.config.phone_head.phones, model.config.phone_head.slots_per_token
     found = torch.full((len(batch), length), _UNTOLD)
-    spans = tokenizer.spans([reading.text for reading, _ in batch])
+    spans = tokenizer.token_offsets([reading.text for reading, _ in batch])
     for row, (reading, _), places in zip(found, batch, spans, strict=True):
         said = [phone_indices(word, inventory) for word in reading.phones.split(" ")]
         slots = phone_slots(reading.text, said, places, per_token)

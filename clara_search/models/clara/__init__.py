@@ -1,1 +1,1 @@
-"""CLARA: towers, checkpoints, encoder."""
+"""CLARA: towers, model folders, the encoder, conversion of released checkpoints."""

@@ -1,4 +1,4 @@
-"""The model folder: config.json, model.safetensors, tokenizer.json, README.md."""
+"""CLARA model folders: config.json, model.safetensors, tokenizer.json, README.md."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from torch import Tensor
 
 from clara_search.config import from_file
 from clara_search.errors import ClaraError, FormatError, OutputError, first_line
-from clara_search.models.clara.towers import Clara, ClaraConfig
+from clara_search.models.clara.config import ClaraConfig
+from clara_search.models.clara.towers import Clara
 from clara_search.models.folder import CARD_FILE, CONFIG_FILE, count_parameters, hash_file, read_json
 from clara_search.models.state_dict import summarize
 from clara_search.text.tokenizer import Tokenizer
@@ -27,14 +28,23 @@ MODEL_TYPE = "clara"
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 WEIGHTS_FILE, TOKENIZER_FILE = "model.safetensors", "tokenizer.json"
 MODEL_FILES = (WEIGHTS_FILE, TOKENIZER_FILE, CARD_FILE, CONFIG_FILE)
-"""In the order in which they are put in place: a folder that has the last one is whole."""
+"""In the order in which they are moved into place: a folder with the last one is complete."""
 
 
 def save_model(folder: Path, model: Clara, tokenizer: Tokenizer, card: str, dtype: torch.dtype = torch.float16) -> None:
-    """Write a model folder. Weights are stored as `dtype`; they are computed with in float32.
+    """Write a model folder.
 
-    All files are written beside `folder` before the first takes its place in it. Raises OutputError where they cannot
-    be, and for weights that `dtype` cannot hold.
+    All files are written to a temporary folder before the first is moved into place.
+
+    Args:
+        folder: The folder, made if it does not exist; its files of a model are replaced.
+        model: The model.
+        tokenizer: Its tokenizer.
+        card: Its model card, Markdown.
+        dtype: Type in which weights are stored; they are loaded as float32.
+
+    Raises:
+        OutputError: The files cannot be written, or a weight is not finite as `dtype`.
     """
     config = {"model_type": MODEL_TYPE, "format_version": FORMAT_VERSION, **dataclasses.asdict(model.config)}
     weights = {name: tensor.detach().to(dtype, copy=True).contiguous() for name, tensor in model.state_dict().items()}
@@ -42,8 +52,8 @@ def save_model(folder: Path, model: Clara, tokenizer: Tokenizer, card: str, dtyp
         raise OutputError(f"{folder}: {broken[0]} is not finite as {dtype}: not written")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as place:
-            partial = Path(place)
+        with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as temporary:
+            partial = Path(temporary)
             (partial / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
             safetensors.torch.save_file(weights, partial / WEIGHTS_FILE, metadata={"format": "pt"})
             tokenizer.save(partial / TOKENIZER_FILE)
@@ -52,14 +62,23 @@ def save_model(folder: Path, model: Clara, tokenizer: Tokenizer, card: str, dtyp
                 (partial / name).replace(folder / name)
     except ClaraError:
         raise
-    except Exception as error:  # safetensors and tokenizers have exceptions of their own for a full disk
+    except Exception as error:  # safetensors and tokenizers raise their own exceptions for a full disk
         raise OutputError(f"{folder}: the model cannot be written there ({first_line(error)})") from error
 
 
 def load_model(folder: Path) -> tuple[Clara, Tokenizer]:
-    """Read a model folder, in evaluation mode, float32. Raises FormatError, naming the file, for what is broken.
+    """Load a model folder.
 
-    Weights that are float32 on disk are not copied: they are read from the file as they are used.
+    Weights that are float32 on disk are mapped, not copied: they are read when used.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        The model, in evaluation mode, float32, on the CPU; and its tokenizer.
+
+    Raises:
+        FormatError: A file is missing, broken, or does not fit the others; the message names it.
     """
     config = read_config(folder)
     tokenizer = Tokenizer.load(folder / TOKENIZER_FILE)
@@ -72,7 +91,11 @@ def load_model(folder: Path) -> tuple[Clara, Tokenizer]:
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """Return the tensors of a model folder by name. Raises FormatError where they cannot be read."""
+    """Return the tensors of a model folder by name.
+
+    Raises:
+        FormatError: The weights file is missing or broken.
+    """
     path = folder / WEIGHTS_FILE
     try:
         return safetensors.torch.load_file(path)
@@ -81,23 +104,32 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def assemble(config: ClaraConfig, weights: Mapping[str, Tensor], path: Path) -> Clara:
-    """Return a model of `config` made of `weights` alone, in evaluation mode, float32.
+    """Return a model made of `weights` alone, strictly.
 
-    Raises FormatError, naming `path` and the tensor, for one that is missing, unknown, of another shape, or holds no
-    numbers that can be computed with.
+    Args:
+        config: Its configuration.
+        weights: All its tensors by name.
+        path: The file they are from, for messages.
+
+    Returns:
+        The model, in evaluation mode, float32.
+
+    Raises:
+        FormatError: A tensor is missing, unknown, of another shape, or not of finite floating-point numbers.
     """
     with torch.device("meta"):
         model = Clara(config)
-    wanted = model.state_dict()
+    expected = model.state_dict()
     for name, tensor in weights.items():
         if tensor.layout is not torch.strided or tensor.device.type != "cpu" or tensor.dtype not in _DTYPES:
-            raise FormatError(f"{path}: {name} holds {tensor.dtype}, {tensor.layout} on {tensor.device}: no weights")
-    missing = [f"{name} is missing" for name in wanted if name not in weights]
-    unknown = [f"{name} is unknown" for name in weights if name not in wanted]
+            stored = f"{tensor.dtype}, {tensor.layout} on {tensor.device}"
+            raise FormatError(f"{path}: {name} is {stored}, expected dense floating-point numbers")
+    missing = [f"{name} is missing" for name in expected if name not in weights]
+    unknown = [f"{name} is unknown" for name in weights if name not in expected]
     misshapen = [
-        f"{name} has shape {tuple(tensor.shape)}, expected {tuple(wanted[name].shape)}"
+        f"{name} has shape {tuple(tensor.shape)}, expected {tuple(expected[name].shape)}"
         for name, tensor in weights.items()
-        if name in wanted and tensor.shape != wanted[name].shape
+        if name in expected and tensor.shape != expected[name].shape
     ]
     weights = {name: tensor.float() for name, tensor in weights.items()}
     broken = [f"{name} is not finite" for name, tensor in weights.items() if not tensor.isfinite().all()]
@@ -108,7 +140,11 @@ def assemble(config: ClaraConfig, weights: Mapping[str, Tensor], path: Path) -> 
 
 
 def describe(folder: Path) -> dict[str, Any]:
-    """Return what is known of the model in `folder`, without loading it."""
+    """Return the facts that `clara-search models show` prints, without loading the model in `folder`.
+
+    Raises:
+        FormatError: A file is missing or broken.
+    """
     config, tokenizer = read_config(folder), Tokenizer.load(folder / TOKENIZER_FILE)
     weights = folder / WEIGHTS_FILE
     return {
@@ -124,7 +160,11 @@ def describe(folder: Path) -> dict[str, Any]:
 
 
 def read_config(folder: Path) -> ClaraConfig:
-    """Read the configuration of a CLARA model folder. Raises FormatError where there is none or one of another kind."""
+    """Read the configuration of a CLARA model folder.
+
+    Raises:
+        FormatError: It is missing, broken, of another model type or of another format version.
+    """
     path, values = folder / CONFIG_FILE, read_json(folder)
     if values.pop("model_type", None) != MODEL_TYPE:
         raise FormatError(f"{path}: not a {MODEL_TYPE} model")
@@ -135,7 +175,13 @@ def read_config(folder: Path) -> ClaraConfig:
 
 
 def fingerprint(folder: Path) -> str:
-    """Return the SHA-256, in hex, over what decides a vector: configuration (but the name), weights and tokenizer."""
+    """Return the SHA-256, in hex, over everything that decides a vector.
+
+    That is the configuration without the name, the weights and the tokenizer.
+
+    Raises:
+        FormatError: A file is missing or broken.
+    """
     config = _without_none(dataclasses.asdict(read_config(folder)))
     del config["name"]
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
@@ -145,7 +191,7 @@ def fingerprint(folder: Path) -> str:
 
 
 def _without_none(values: dict[str, Any]) -> dict[str, Any]:
-    """Return `values` without what is None: a setting that a later release adds leaves a fingerprint as it is."""
+    """Return `values` without settings that are None, so that an optional setting added later keeps fingerprints."""
     return {
         key: _without_none(value) if isinstance(value, dict) else value
         for key, value in values.items()

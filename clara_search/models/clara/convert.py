@@ -1,4 +1,4 @@
-"""The released CLARA models: their three sizes, and their Lightning checkpoints to model folders."""
+"""The released CLARA models: configurations of their three sizes, and conversion of their Lightning checkpoints."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import torch
 from clara_search.config import from_file
 from clara_search.errors import FormatError, OutputError, SourceError, first_line
 from clara_search.models.clara.checkpoint import WEIGHTS_FILE, assemble, save_model
+from clara_search.models.clara.config import AudioTowerConfig, ClaraConfig, TextTowerConfig
 from clara_search.models.clara.released_names import name_of_released
 from clara_search.models.clara.released_tokenizer import (
     FIRST_ADDED_TOKEN,
@@ -23,17 +24,17 @@ from clara_search.models.clara.released_tokenizer import (
     TransformersVersion,
     released_tokenizer,
 )
-from clara_search.models.clara.towers import AudioTowerConfig, Clara, ClaraConfig, TextTowerConfig
+from clara_search.models.clara.towers import Clara
 from clara_search.models.folder import hash_file
 from clara_search.models.state_dict import unwrap
 
 RELEASED_SAMPLE_RATE = 48000
-"""Hz of the recordings that the released models were trained on; a checkpoint does not say it."""
+"""Sample rate in Hz of the recordings that the released models were trained on; a checkpoint does not state it."""
 
 TRAINING_SOURCES = tuple(
     "EMNS EmoV-DB CREMA-D RAVDESS MSWC Clotho AudioCaps AudioSet ESC-50 UrbanSound8K FSD50K VGGSound".split()
 )
-"""What the released models were trained on, among others."""
+"""Datasets that the released models were trained on, among others."""
 
 PRESETS: dict[str, ClaraConfig] = {
     "clara-60m": ClaraConfig(
@@ -60,40 +61,63 @@ def convert(
     dtype: torch.dtype = torch.float32,
     transformers_version: TransformersVersion = RELEASED_TRANSFORMERS_VERSION,
 ) -> Clara:
-    """Write the released checkpoint `path` as a model folder, called `name` (by default as the file is), and return it.
+    """Convert a released checkpoint to a model folder.
 
-    `vocabulary` and `transformers_version` are those of `released_tokenizer`, whose choice of merges the folder's
-    `tokenizer.json` keeps; the rest is as in `load_released`. Raises as both do, FormatError for a vocabulary that does
-    not fit the checkpoint, and OutputError where `folder` cannot be written or holds other files.
+    Args:
+        path: The Lightning checkpoint.
+        folder: The model folder to write; a model in it is replaced.
+        vocabulary: As in `released_tokenizer`.
+        sample_rate: Sample rate in Hz that the model was trained at.
+        name: Name of the model; None: that of the checkpoint file.
+        dtype: Type in which weights are stored.
+        transformers_version: As in `released_tokenizer`; the folder's `tokenizer.json` has the resulting merges.
+
+    Returns:
+        The model.
+
+    Raises:
+        SourceError: The checkpoint or the vocabulary is missing.
+        FormatError: The checkpoint is broken or not CLARA's, or the vocabulary does not fit it.
+        OutputError: The folder cannot be written, or holds other files.
     """
     model = load_released(path, sample_rate)
     model.config = replace(model.config, name=name or path.stem)
     tokenizer = released_tokenizer(vocabulary, transformers_version)
     if tokenizer.vocab_size > model.config.text.vocab_size:
         raise FormatError(
-            f"{path}: has embeddings for {model.config.text.vocab_size} tokens, CLARA's tokenizer has "
-            f"{tokenizer.vocab_size}: not a checkpoint that was trained with it"
+            f"{path}: has embeddings for {model.config.text.vocab_size} tokens, but CLARA's tokenizer has "
+            f"{tokenizer.vocab_size}: the model was not trained with it"
         )
     if folder.is_dir() and any(folder.iterdir()) and not (folder / WEIGHTS_FILE).is_file():
-        raise OutputError(f"{folder}: holds other files, and no model that could be replaced")
+        raise OutputError(f"{folder}: holds other files and no model: choose an empty folder")
     save_model(folder, model, tokenizer, _card(model, path, transformers_version), dtype)
     return model
 
 
 def load_released(path: Path, sample_rate: int = RELEASED_SAMPLE_RATE) -> Clara:
-    """Read a Lightning checkpoint of the released CLARA code, strictly, in evaluation mode.
+    """Load a Lightning checkpoint of the released CLARA code, strictly.
 
-    `sample_rate` is the rate in Hz that the model was trained at, which the checkpoint does not say. Nothing but
-    tensors and plain values is ever unpickled. What DistributedDataParallel, torch.compile and the like add to names
-    is stripped, and that is logged. Raises FormatError, naming it, for a tensor that is missing, extra or of another
-    shape, and for the checkpoint of a probe; SourceError where there is no such file.
+    Only tensors and plain values are unpickled. Prefixes that DistributedDataParallel, torch.compile and the like add
+    to names are stripped, which is logged.
+
+    Args:
+        path: The checkpoint.
+        sample_rate: Sample rate in Hz that the model was trained at, which the checkpoint does not state.
+
+    Returns:
+        The model, in evaluation mode, float32.
+
+    Raises:
+        SourceError: There is no such file.
+        FormatError: It is broken, the checkpoint of a probe, or has a tensor that is missing, unknown or of another
+            shape; the message names it.
     """
     try:
-        # Mapped, the states of the optimizer, two thirds of a file, are never read; torch maps archives only.
+        # If it is mapped, the optimizer states, two thirds of a file, are never read; torch maps archives only.
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
     except FileNotFoundError as error:
         raise SourceError(f"{path}: there is no such file") from error
-    except pickle.UnpicklingError as error:  # torch's own words go on about loading it unsafely
+    except pickle.UnpicklingError as error:  # torch's own message recommends loading it unsafely
         foreign = re.search(r"GLOBAL (\S+)", str(error))
         holds = f"it holds {foreign.group(1)}" if foreign else "it is damaged, or holds something else"
         raise FormatError(f"{path}: not a checkpoint of tensors and plain values: {holds}") from error
@@ -158,8 +182,8 @@ def _refuse_probe(parameters: Mapping[str, Any], state: Mapping[str, torch.Tenso
     shapes = [tensor.shape for tensor in head if tensor.ndim == 2]
     sizes = [*(str(shape[1]) for shape in shapes[:1]), *(str(shape[0]) for shape in shapes)]
     raise FormatError(
-        f"{path}: a probe's checkpoint: convert its base, {base or 'the checkpoint it was trained on'}; its head is "
-        f"classifier ({' -> '.join(sizes) or 'missing'}), which is not converted: train one on the converted base with "
+        f"{path}: the checkpoint of a probe: convert its base, {base or 'the checkpoint it was trained on'}; its "
+        f"classifier ({' -> '.join(sizes) or 'missing'}) is not converted: train one on the converted base with "
         "python -m trainer probe"
     )
 
@@ -169,7 +193,7 @@ def _card(model: Clara, path: Path, transformers_version: TransformersVersion) -
     hash_file(digest, path)
     config = model.config
     sources = "\n".join(f"- {source}" for source in TRAINING_SOURCES)
-    sized = next((name for name, preset in PRESETS.items() if _same_size(preset, config)), "a size of its own")
+    size = next((name for name, preset in PRESETS.items() if _same_size(preset, config)), "none of the released")
     return f"""---
 library_name: clara-search
 pipeline_tag: feature-extraction
@@ -179,13 +203,13 @@ training_sources:
 ---
 # {config.name}
 
-A released CLARA checkpoint (arXiv 2310.11830), converted to a model folder of clara-search: the same weights, which
-give the same vectors as the released code gives for a clip and a text alone.
+A released CLARA checkpoint (arXiv 2310.11830), converted to a model folder of clara-search. The weights are the same,
+and so are the vectors that the released code gives for an unbatched clip or text.
 
 - Checkpoint: `{path.name}`, SHA-256 `{digest.hexdigest()}`
-- Size: {sized}, {sum(p.numel() for p in model.parameters()):,} parameters, vectors of {config.dim}
+- Size: {size}, {sum(p.numel() for p in model.parameters()):,} parameters, vectors of {config.dim}
 - Audio: mono at {config.mel.sample_rate} Hz, {config.mel.n_mels} mel bands
-- Tokens: Whisper's multilingual byte pairs with CLARA's {config.text.vocab_size - FIRST_ADDED_TOKEN} added,
+- Tokens: Whisper's multilingual byte pairs and CLARA's {config.text.vocab_size - FIRST_ADDED_TOKEN} added tokens,
   as under transformers {transformers_version}
 
 ## Licence
@@ -195,12 +219,12 @@ The checkpoint states none. The code it was released with is under Apache-2.0, W
 ## Scores
 
 None were measured here. CLARA was trained on {", ".join(TRAINING_SOURCES[:-1])} and
-{TRAINING_SOURCES[-1]} among others: scores on these are not of unseen data.
+{TRAINING_SOURCES[-1]}, among others: scores on these are not scores on unseen data.
 
 ## Limits
 
-The checkpoint does not say at which rate it was trained; {config.mel.sample_rate} Hz was taken. A recording longer than
-the position table is cut into windows whose vectors are averaged.
+The checkpoint does not state the sample rate of its training; {config.mel.sample_rate} Hz was assumed. A recording
+longer than the position table is embedded in chunks, whose vectors are averaged.
 """
 
 

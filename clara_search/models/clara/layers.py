@@ -1,6 +1,6 @@
-"""The layers of the towers: attention, gated feed-forward, masked convolutions, positions, pooling.
+"""Layers of the towers: attention, gated feed-forward, masked convolutions, positions, pooling.
 
-Masks are boolean, true where something stands; what they hide never reaches an output.
+Masks are boolean, false for padding, which never affects an output.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Positions = Literal["learned", "sinusoidal"]
 
 
 class Attention(nn.Module):
-    """Multi-head attention of queries over a context, through the fused kernel of torch."""
+    """Multi-head attention of queries over a context, by torch's fused kernel."""
 
     def __init__(self, query_dim: int, context_dim: int, heads: int, head_dim: int) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class Attention(nn.Module):
         self.to_out = nn.Linear(heads * head_dim, query_dim)
 
     def forward(self, queries: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
-        """(batch, n, query_dim), (batch, m, context_dim), mask (batch, m) -> (batch, n, query_dim)."""
+        """Attend: (batch, n, query_dim), (batch, m, context_dim), mask (batch, m) -> (batch, n, query_dim)."""
         q = self._split(self.to_q(queries))
         k, v = map(self._split, self.to_kv(context).chunk(2, dim=-1))
         attended = F.scaled_dot_product_attention(q, k, v, None if mask is None else mask[:, None, None, :])
@@ -38,7 +38,7 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """GEGLU (Shazeer, 2020): half of a linear layer gates the other."""
+    """Feed-forward layer with GEGLU (Shazeer, 2020): one half of the inner layer gates the other."""
 
     def __init__(self, dim: int, expansion: int = 4) -> None:
         super().__init__()
@@ -46,13 +46,13 @@ class FeedForward(nn.Module):
         self.contract = nn.Linear(expansion * dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., dim) -> (..., dim)."""
+        """Transform each vector: (..., dim) -> (..., dim)."""
         values, gates = self.expand(x).chunk(2, dim=-1)
         return self.contract(values * F.gelu(gates))  # type: ignore[no-any-return]
 
 
 class LatentBlock(nn.Module):
-    """Pre-norm attention and feed-forward of a Perceiver: over a context where it has one, else over the latents."""
+    """Pre-norm block of a Perceiver: attention over a context or, without `context_dim`, over the latents."""
 
     def __init__(
         self, dim: int, heads: int, head_dim: int, context_dim: int | None = None, dropout: float = 0.0
@@ -66,7 +66,7 @@ class LatentBlock(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, latents: Tensor, context: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-        """(batch, latents, dim) and, for a cross-attention, (batch, n, context_dim) with its mask (batch, n)."""
+        """Update latents (batch, latents, dim), with a context (batch, n, context_dim), mask (batch, n), if given."""
         queries = self.attention_norm(latents)
         attended = queries if context is None or self.context_norm is None else self.context_norm(context)
         latents = latents + self.dropout(self.attention(queries, attended, mask))
@@ -74,7 +74,7 @@ class LatentBlock(nn.Module):
 
 
 class ConvStem(nn.Module):
-    """Convolutions of kernel 3 with GELU over log-mel frames, each with its stride."""
+    """Strided convolutions of kernel 3, each followed by GELU, over log-mel frames."""
 
     def __init__(self, n_mels: int, dim: int, strides: tuple[int, ...]) -> None:
         super().__init__()
@@ -85,9 +85,9 @@ class ConvStem(nn.Module):
         )
 
     def forward(self, frames: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """(batch, frames, n_mels) with its mask -> (batch, fewer, dim) with its own.
+        """Convolve: (batch, frames, n_mels), mask (batch, frames) -> (batch, fewer frames, dim) with their mask.
 
-        Hidden frames are zeroed before each convolution: they look like the zeros beyond the end of a lone clip.
+        Masked frames are zeroed before each convolution, like the padding at the end of an unbatched clip.
         """
         x = frames.transpose(1, 2)
         for convolution in self.convolutions:
@@ -100,7 +100,7 @@ class ConvStem(nn.Module):
 
 
 def new_transformer(dim: int, heads: int, feed_forward: int, layers: int, pre_norm: bool, dropout: float) -> nn.Module:
-    """A stack of standard layers with a closing norm: post-norm with ReLU as in CLARA, or pre-norm with GELU."""
+    """Return transformer layers with a final norm: post-norm with ReLU as in CLARA, or pre-norm with GELU."""
     layer = nn.TransformerEncoderLayer(
         dim,
         heads,
@@ -110,43 +110,40 @@ def new_transformer(dim: int, heads: int, feed_forward: int, layers: int, pre_no
         batch_first=True,
         norm_first=pre_norm,
     )
-    # Nested tensors take another path, with other rounding, for padded batches.
+    # With nested tensors, padded batches would take another path, with other rounding.
     return nn.TransformerEncoder(layer, layers, norm=nn.LayerNorm(dim), enable_nested_tensor=False)
 
 
 def randn_init(*shape: int, std: float = 1.0) -> Tensor:
-    """Return normally distributed numbers; without memory, where none is asked for, no numbers.
-
-    (To draw them there, torch would load its compiler, which takes seconds.)
-    """
-    numbers = torch.empty(*shape)
-    return numbers if numbers.is_meta else numbers.normal_(std=std)
+    """Sample N(0, std^2). On the meta device return an empty tensor: sampling there imports torch's compiler."""
+    tensor = torch.empty(*shape)
+    return tensor if tensor.is_meta else tensor.normal_(std=std)
 
 
 def new_embedding(count: int, dim: int) -> nn.Embedding:
-    """Return a table of `count` vectors, as torch makes one."""
+    """Return an embedding table initialised as torch does it, usable on the meta device (see `randn_init`)."""
     return nn.Embedding(count, dim, _weight=randn_init(count, dim))
 
 
 class PositionTable(nn.Module):
-    """Positions 0 ... count - 1, learned."""
+    """Learned position embeddings 0 ... count - 1."""
 
     def __init__(self, count: int, dim: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(randn_init(count, dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the positions of x, (batch, n, dim): (n, dim)."""
+        """Return the position embeddings of a sequence: (batch, n, dim) -> (n, dim)."""
         if x.shape[1] > len(self.weight):
-            raise ValueError(f"{x.shape[1]} positions asked of a table of {len(self.weight)}")
+            raise ValueError(f"a sequence of {x.shape[1]} is longer than the {len(self.weight)} learned positions")
         return self.weight[: x.shape[1]]
 
 
 class SinusoidalPositions(nn.Module):
-    """Positions without an end (Vaswani et al., 2017)."""
+    """Sinusoidal position embeddings for any length (Vaswani et al., 2017)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the positions of x, (batch, n, dim): (n, dim)."""
+        """Return the position embeddings of a sequence: (batch, n, dim) -> (n, dim)."""
         length, dim = x.shape[1:]
         frequencies = torch.exp(torch.arange(0, dim, 2, device=x.device) * (-math.log(10000.0) / dim))
         angles = torch.arange(length, device=x.device)[:, None] * frequencies
@@ -154,14 +151,14 @@ class SinusoidalPositions(nn.Module):
 
 
 def new_positions(kind: Positions, count: int, dim: int) -> nn.Module:
-    """Return a module that gives the positions of a sequence."""
+    """Return position embeddings of the given kind; `count` matters to learned ones only."""
     return PositionTable(count, dim) if kind == "learned" else SinusoidalPositions()
 
 
 def mean_plus_max(x: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Return mean + max of x, (batch, n, dim), over n where the mask (batch, n) allows: (batch, dim)."""
+    """Pool by mean + max over n: (batch, n, dim), mask (batch, n) -> (batch, dim)."""
     if mask is None:
         return x.mean(dim=1) + x.amax(dim=1)
-    there = mask[:, :, None]
-    mean = (x * there).sum(dim=1) / there.sum(dim=1)
-    return mean + x.masked_fill(~there, -torch.inf).amax(dim=1)
+    mask = mask[:, :, None]
+    mean = (x * mask).sum(dim=1) / mask.sum(dim=1)
+    return mean + x.masked_fill(~mask, -torch.inf).amax(dim=1)

@@ -1,8 +1,8 @@
-"""What is said, phone by phone, as a part of a vector.
+"""The phone head: embeds speech and transcripts by their expected phone bigrams.
 
-The frames of the audio tower are asked for phones. How often each phone is expected, and how often each one soon after
-another, makes a vector that says what a recording says, whatever the tower had been taught of it; the tokens of a text
-are asked for phones too, and make the same vector of a transcript. So speech is found without searching it for where.
+A classifier predicts phones for each frame of the audio tower. The expected counts of phones and of phone bigrams,
+projected, are added to the embedding of the recording. A second classifier predicts phones for each token of the text
+tower and adds the same counts to the embedding of a transcript. So speech matches its transcript without alignment.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 BLANK = 0
-"""The index between phones, where nothing new is said (CTC). The phones themselves begin at 1."""
+"""Class of the CTC blank. The phones are the classes from 1 on."""
 
 PHONES = "abcdefhijklmnoprstuvwxyzðøŋœɐɑɒɔəɛɜɟɡɣɪɲɹɾʁʃʊʌʎʑʒβθɕ"
-"""Letters of the IPA that tell the words of the larger European languages apart."""
+"""Letters of the IPA that distinguish the words of the larger European languages."""
 
 SKIP_DECAY = 0.5
-"""What one phone leaves of the memory of those before it: neighbours count 1, the next but one this much, and so on."""
+"""Weight of a skip-bigram per phone skipped: neighbours count 1, the next but one this much, and so on."""
 
-_BLOCK = 128
-"""Slots whose pairs are counted at once."""
+_SLOTS_PER_BLOCK = 128
+"""Slots whose bigrams are counted in one matrix product."""
 
-_SILENT = 1e-4
-"""So little of what begins in a slot does not count. Where no more begins, as in most slots, it is passed over."""
+_MIN_ONSET = 1e-4
+"""Phone onset mass per slot below which a slot counts as silent and is skipped, as most slots are."""
 
 
 @dataclass(frozen=True)
 class PhoneHeadConfig:
-    """The phones that are heard in a recording, and read in a text.
+    """Configuration of the phone head.
 
     Attributes:
-        phones: a letter for each.
-        slots_per_frame: how many phones a frame of the audio tower may hold: they come faster than its frames.
-        slots_per_token: how many a token of a text may hold; 0: the text tower gives its vector without telling phones.
+        phones: The phones, one letter each.
+        slots_per_frame: Predictions per frame of the audio tower; phones may be shorter than its frames.
+        slots_per_token: Predictions per token of the text tower; 0: none, texts have no bigrams in their embeddings.
     """
 
     phones: str = PHONES
@@ -45,7 +45,7 @@ class PhoneHeadConfig:
 
     def __post_init__(self) -> None:
         if not 1 <= len(set(self.phones)) == len(self.phones) <= 500:
-            raise ValueError("phones must hold one to 500 letters, none of them twice")
+            raise ValueError("phones must be 1 to 500 different letters")
         if not 1 <= self.slots_per_frame <= 64:
             raise ValueError(f"slots_per_frame must lie between 1 and 64, got {self.slots_per_frame}")
         if not 0 <= self.slots_per_token <= 64:
@@ -53,7 +53,14 @@ class PhoneHeadConfig:
 
 
 class PhoneHead(nn.Module):
-    """Hears phones in frames, reads them in tokens, and turns phones into vectors."""
+    """Phone classifiers of frames and tokens, and a projection of phone bigrams.
+
+    Attributes:
+        num_phones: Number of phones, without the blank.
+        frame_classifier: Logits of each slot of a frame.
+        token_classifier: Logits of each slot of a token; None without `slots_per_token`.
+        bigram_projection: Projects bigram and phone counts into the embedding space.
+    """
 
     def __init__(self, config: PhoneHeadConfig, width: int, dim: int, text_width: int) -> None:
         super().__init__()
@@ -65,15 +72,31 @@ class PhoneHead(nn.Module):
         self.bigram_projection = nn.Linear(self.num_phones * self.num_phones + self.num_phones, dim, bias=False)
 
     def forward(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
-        """(batch, frames, width), mask (batch, frames) -> (batch, dim); next to nothing where no phone is heard."""
-        return self.embed(expected_phone_bigrams(*self.predict_from_frames(frames, mask)))
+        """Embed frames: (batch, frames, width), mask (batch, frames) -> (batch, dim); near zero without speech."""
+        return self.embed_bigrams(expected_phone_bigrams(*self.predict_from_frames(frames, mask)))
 
     def predict_from_frames(self, frames: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """(batch, frames, width), mask (batch, frames) -> logits (batch, slots, blank and phones) with their mask."""
+        """Predict the phones of frames.
+
+        Args:
+            frames: Shape (batch, frames, width).
+            mask: Shape (batch, frames), false for padding.
+
+        Returns:
+            Logits, shape (batch, slots, 1 + num_phones), and their mask, shape (batch, slots).
+        """
         return self._slots(self.frame_classifier(frames), mask)
 
     def predict_from_tokens(self, tokens: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """(batch, tokens, text_width), mask (batch, tokens) -> logits as of `predict_from_frames`."""
+        """Predict the phones of tokens; needs a `token_classifier`.
+
+        Args:
+            tokens: Shape (batch, tokens, text_width).
+            mask: Shape (batch, tokens), false for padding.
+
+        Returns:
+            Logits, shape (batch, slots, 1 + num_phones), and their mask, shape (batch, slots).
+        """
         assert self.token_classifier is not None
         return self._slots(self.token_classifier(tokens), mask)
 
@@ -82,43 +105,55 @@ class PhoneHead(nn.Module):
         logits = logits.reshape(len(logits), -1, self.num_phones + 1)
         return logits, None if mask is None else mask.repeat_interleave(slots, dim=1)
 
-    def embed(self, counts: Tensor) -> Tensor:
-        """What `expected_phone_bigrams` returns -> (batch, dim): much is said or little, it is about as long."""
+    def embed_bigrams(self, counts: Tensor) -> Tensor:
+        """Embed counts of `expected_phone_bigrams` as (batch, dim), of similar norm for much and for little speech."""
         counts = counts / (1.0 + counts.square().sum(dim=1, keepdim=True)).sqrt()
         return self.bigram_projection(counts.to(self.bigram_projection.weight.dtype))  # type: ignore[no-any-return]
 
 
 def expected_phone_bigrams(logits: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Return how often each phone is expected behind each other one, then how often each is, in float32.
+    """Return the expected counts of phone bigrams and of phones.
 
-    logits (batch, slots, blank and phones), mask (batch, slots) -> (batch, phones * phones + phones); the pair of `a`
-    and then `b` stands at a * phones + b. A phone counts in the slot where it begins; pairs that are not neighbours
-    count `SKIP_DECAY` for each phone between them.
+    A phone counts in the slot of its onset. Skip-bigrams count too, `SKIP_DECAY` per phone skipped.
+
+    Args:
+        logits: Shape (batch, slots, 1 + phones), blank first.
+        mask: Shape (batch, slots), false for padding.
+
+    Returns:
+        Shape (batch, phones * phones + phones), float32: the count of phone `a` followed by `b` at a * phones + b, then
+        the counts of the phones.
     """
     with torch.autocast(logits.device.type, enabled=False):  # counts need more digits than bf16 has
-        return _counted(logits.float(), mask)
+        return _count_bigrams(logits.float(), mask)
 
 
-def _counted(logits: Tensor, mask: Tensor | None) -> Tensor:
-    told = logits.softmax(dim=-1)[..., BLANK + 1 :]
+def _count_bigrams(logits: Tensor, mask: Tensor | None) -> Tensor:
+    onsets = _onsets(logits, mask)
+    log_decays = torch.log1p((SKIP_DECAY - 1.0) * onsets.sum(dim=-1).clamp(max=1.0))
+    batch, slots, phones = onsets.shape
+    memory, bigrams = onsets.new_zeros(batch, phones), onsets.new_zeros(batch, phones, phones)
+    for start in range(0, slots, _SLOTS_PER_BLOCK):
+        block = slice(start, start + _SLOTS_PER_BLOCK)
+        current, after = onsets[:, block], log_decays[:, block].cumsum(dim=1)
+        before = after - log_decays[:, block]
+        # The weight of an earlier slot decays with the onsets between the two.
+        weights = (before[:, :, None] - after[:, None, :]).clamp(max=0.0).exp().tril(-1)
+        preceding = weights @ current + before.exp()[..., None] * memory[:, None, :]
+        bigrams = bigrams + preceding.transpose(1, 2) @ current
+        to_end = (after[:, -1:] - after).exp()
+        memory = after[:, -1:].exp() * memory + (to_end[:, None, :] @ current)[:, 0]
+    return torch.cat([bigrams.flatten(1), onsets.sum(dim=1)], dim=1)
+
+
+def _onsets(logits: Tensor, mask: Tensor | None) -> Tensor:
+    """Return the onset mass of each phone in the slots that are not silent: (batch, fewer slots, phones)."""
+    probabilities = logits.softmax(dim=-1)[..., BLANK + 1 :]
     if mask is not None:
-        told = told * mask[..., None]
-    begun = (told - F.pad(told, (0, 0, 1, 0))[:, :-1]).clamp_min(0.0)
-    total = begun.sum(dim=-1, keepdim=True)
-    begun = begun * ((total - _SILENT).clamp_min(0.0) / total.clamp_min(_SILENT))
-    begins = total[..., 0] > _SILENT
-    kept = begins.long().argsort(dim=1, descending=True, stable=True)[:, : int(begins.sum(dim=1).amax())]
-    begun = begun.gather(1, kept[..., None].expand(-1, -1, begun.shape[2]))
-    fading = torch.log1p((SKIP_DECAY - 1.0) * begun.sum(dim=-1).clamp(max=1.0))
-    batch, slots, phones = begun.shape
-    memory, pairs = begun.new_zeros(batch, phones), begun.new_zeros(batch, phones, phones)
-    for at in range(0, slots, _BLOCK):
-        now, since = begun[:, at : at + _BLOCK], fading[:, at : at + _BLOCK].cumsum(dim=1)
-        before = since - fading[:, at : at + _BLOCK]
-        # A slot remembers an earlier one by all that was begun between the two.
-        left = (before[:, :, None] - since[:, None, :]).clamp(max=0.0).exp().tril(-1)
-        remembered = left @ now + before.exp()[..., None] * memory[:, None, :]
-        pairs = pairs + remembered.transpose(1, 2) @ now
-        last = (since[:, -1:] - since).exp()
-        memory = since[:, -1:].exp() * memory + (last[:, None, :] @ now)[:, 0]
-    return torch.cat([pairs.flatten(1), begun.sum(dim=1)], dim=1)
+        probabilities = probabilities * mask[..., None]
+    onsets = (probabilities - F.pad(probabilities, (0, 0, 1, 0))[:, :-1]).clamp_min(0.0)
+    total = onsets.sum(dim=-1, keepdim=True)
+    onsets = onsets * ((total - _MIN_ONSET).clamp_min(0.0) / total.clamp_min(_MIN_ONSET))
+    is_onset = total[..., 0] > _MIN_ONSET
+    order = is_onset.long().argsort(dim=1, descending=True, stable=True)[:, : int(is_onset.sum(dim=1).amax())]
+    return onsets.gather(1, order[..., None].expand(-1, -1, onsets.shape[2]))

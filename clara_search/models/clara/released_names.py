@@ -1,10 +1,10 @@
-"""Names of tensors in the released CLARA code (without the `model.` of its LightningModule), and in `Clara`."""
+"""Tensor names of the released CLARA code (without the `model.` of its LightningModule) and of `Clara`."""
 
 from __future__ import annotations
 
 import re
 
-_NAMES = [  # in the order in which they are tried
+_NAMES = [  # tried in this order
     (r"audio_tempeture", "audio_logit_scale"),
     (r"text_tempeture", "text_logit_scale"),
     (r"text_encoder\.transformer_encoder\.transformer_encoder\.(.*)", r"text.layers.\1"),
@@ -24,21 +24,21 @@ _BLOCKS = [
     (r"audio_encoder\.cross_attend_blocks\.(\d+)\.(.*)", "audio.cross"),
     (r"audio_encoder\.layers\.(\d+)\.(\d+)\.(.*)", "audio.layers.{0}"),
 ]
-_BLOCK_PARTS = {  # by their number in the block: attention, then feed-forward
+_BLOCK_PARTS = {  # by number in the block: attention, then feed-forward
     "0": {"fn.": "attention.", "norm.": "attention_norm.", "norm_context.": "context_norm."},
     "1": {"fn.net.0.": "feed_forward.expand.", "fn.net.2.": "feed_forward.contract.", "norm.": "feed_forward_norm."},
 }
 
 
 def name_of_released(released: str) -> str | None:
-    """Return what a tensor is called in `Clara` that is called `released` there; None for an unknown one."""
+    """Return the name in `Clara` of the tensor called `released` in the released code; None for an unknown one."""
     for pattern, replacement in _NAMES:
         if match := re.fullmatch(pattern, released):
             return match.expand(replacement)
     for pattern, block in _BLOCKS:
         if match := re.fullmatch(pattern, released):
             *_, part, rest = groups = match.groups()
-            for theirs, ours in _BLOCK_PARTS.get(part, {}).items():
-                if rest.startswith(theirs):
-                    return f"{block.format(*groups)}.{ours}{rest.removeprefix(theirs)}"
+            for prefix, replacement in _BLOCK_PARTS.get(part, {}).items():
+                if rest.startswith(prefix):
+                    return f"{block.format(*groups)}.{replacement}{rest.removeprefix(prefix)}"
     return None

@@ -1,4 +1,4 @@
-"""The tokenizer of the released CLARA models: Whisper's multilingual vocabulary with CLARA's 116 tokens added."""
+"""The tokenizer of the released CLARA models: Whisper's multilingual vocabulary and CLARA's 116 added tokens."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from clara_search.text.languages import CLARA_LANGUAGES
 from clara_search.text.tokenizer import NO_SPEECH, SPEECH, Tokenizer
 
 FIRST_ADDED_TOKEN = 50257
-"""Whisper's byte pairs have the ids below, CLARA's tokens those from here on."""
+"""Id of the first of CLARA's tokens; Whisper's byte pairs have the ids below."""
 
 VOCABULARY_SHA256 = "b34b360dbb493e781e479794586d661700670d65564001f23024971d1f2fa126"
-"""Of Whisper's `multilingual.tiktoken`, the same in every release."""
+"""SHA-256 of Whisper's `multilingual.tiktoken`, the same in every release."""
 
 TransformersVersion = Literal[4, 5]
 
 RELEASED_TRANSFORMERS_VERSION: TransformersVersion = 4
-"""Major version of `transformers` in the environment that the released models were trained in (4.27.4)."""
+"""Major version of `transformers` (4.27.4) under which the released models were trained."""
 
 ADDED_TOKENS = (
     "<|endoftext|>",
@@ -44,14 +44,17 @@ def released_tokenizer(
     """Return the tokenizer of the released models.
 
     Args:
-        vocabulary: Whisper's `multilingual.tiktoken`, by default the one in the installed distribution openai-whisper.
-        transformers_version: major version of `transformers` that the model was trained under. The released
-            environment has 4, which takes the first line of CLARA's `merges.txt` for a header and so never merges a
-            space with a "t": " the" is two tokens there, and one under 5.
+        vocabulary: Whisper's `multilingual.tiktoken`; None: the one in the installed distribution openai-whisper.
+        transformers_version: Major version of `transformers` under which the model was trained. Version 4, that of the
+            released models, takes the first line of CLARA's `merges.txt` for a header and so never merges a space with
+            a "t": " the" is two tokens, and one under version 5.
+
+    Returns:
+        The tokenizer.
 
     Raises:
-        FormatError: The file has another content than Whisper's.
-        MissingDependency: No file is named, and openai-whisper is not installed.
+        FormatError: The file is not Whisper's.
+        MissingDependency: `vocabulary` is None, and openai-whisper is not installed.
         SourceError: The file cannot be read.
     """
     ranks = _read_ranks(vocabulary or _installed_vocabulary())
@@ -72,17 +75,17 @@ def _installed_vocabulary() -> Path:
     path = Path(spec.origin).parent / "assets" / "multilingual.tiktoken" if spec and spec.origin else None
     if path is None or not path.is_file():
         raise MissingDependency(
-            "the released tokenizer is built from Whisper's vocabulary: pip install 'clara-search[convert]', or name "
-            "the file multilingual.tiktoken of the openai/whisper repository with --vocabulary"
+            "the released tokenizer needs Whisper's vocabulary: pip install 'clara-search[convert]', or give the file "
+            "multilingual.tiktoken of the openai/whisper repository as vocabulary"
         )
     return path
 
 
 def _read_ranks(path: Path) -> dict[bytes, int]:
-    """Read a line a token: its bytes in Base64, its rank. The last token is empty and written `=`, which is no Base64.
+    """Return the rank of each token. A line holds a token's bytes in Base64 (`=` for the empty one) and its rank.
 
-    Every release of Whisper has the same file. A part of it, or another vocabulary such as `gpt2.tiktoken` beside it,
-    would give other ids without an error: nothing but that content is taken.
+    Every release of Whisper has the same file. Any other content, such as a part of it or `gpt2.tiktoken`, would give
+    other ids without an error, so it is refused.
     """
     try:
         lines = path.read_bytes().splitlines()
@@ -99,7 +102,7 @@ def _read_ranks(path: Path) -> dict[bytes, int]:
 
 
 def _merges(ranks: Mapping[bytes, int]) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the two parts that each token is merged from, by rank: what its bytes become under the lower ranks."""
+    """Yield the two parts that each token is merged from, by rank: its bytes after all merges of lower rank."""
     for token in sorted(ranks, key=ranks.__getitem__):
         parts = [bytes([byte]) for byte in token]
         while len(parts) > 2:
@@ -118,7 +121,7 @@ def _letters(token: bytes) -> str:
 
 
 def _letter_of_byte() -> dict[int, str]:
-    """Return GPT-2's letter for each byte: printable Latin-1 stands for itself, the rest follow from U+0100."""
+    """Return GPT-2's letter for each byte: itself for printable Latin-1, else letters from U+0100 on."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
     return {byte: chr(byte) for byte in printable} | {byte: chr(0x100 + n) for n, byte in enumerate(others)}

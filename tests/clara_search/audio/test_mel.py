@@ -2,7 +2,7 @@ import librosa
 import numpy as np
 import pytest
 
-from clara_search.audio.mel import POWER_FLOOR, MelConfig, log_mel, log_mels, mel_filters
+from clara_search.audio.mel import MIN_POWER, MelConfig, log_mel, log_mels, mel_filters
 from clara_search.errors import AudioError
 from tests.helpers import PARITY
 
@@ -55,7 +55,7 @@ def test_many_log_mels_at_once_are_those_of_each_transform_by_itself(config: Mel
         padded = np.pad(waveform.astype(np.float64), config.n_fft // 2)
         starts = range(0, len(waveform) + 1, config.hop_length)
         powers = [np.abs(np.fft.rfft(padded[start : start + config.n_fft] * window)) ** 2 for start in starts]
-        decibels = 10 * np.log10(np.maximum(np.stack(powers) @ mel_filters(config), POWER_FLOOR))
+        decibels = 10 * np.log10(np.maximum(np.stack(powers) @ mel_filters(config), MIN_POWER))
         reference = decibels.max() if config.reference_db is None else config.reference_db
         expected = (np.maximum(decibels - reference, config.min_db) + 40) / 40
         np.testing.assert_allclose(found.numpy(), expected, atol=1e-4)

@@ -55,11 +55,11 @@ def test_a_mask_is_true_where_something_stands() -> None:
     [
         (np.zeros(0, np.float32), "waveform 2 of 2 is empty"),
         (np.zeros((8, 100), np.float32), r"waveform 2 of 2 has shape \(8, 100\): expected mono"),
-        (np.array([0.0, np.nan]), "waveform 2 of 2 holds samples that are not finite"),
-        (np.array([0.0, -np.inf]), "waveform 2 of 2 holds samples that are not finite"),
-        (np.zeros(10, np.int16), "waveform 2 of 2 holds int16"),
-        (np.full(10, 1e30, np.float32), r"waveform 2 of 2 holds samples of up to 1e\+30"),
-        (np.full(10, -1e300), r"waveform 2 of 2 holds samples of up to 1e\+300"),
+        (np.array([0.0, np.nan]), "waveform 2 of 2 has samples that are not finite"),
+        (np.array([0.0, -np.inf]), "waveform 2 of 2 has samples that are not finite"),
+        (np.zeros(10, np.int16), "waveform 2 of 2 is int16"),
+        (np.full(10, 1e30, np.float32), r"waveform 2 of 2 has samples of up to 1e\+30"),
+        (np.full(10, -1e300), r"waveform 2 of 2 has samples of up to 1e\+300"),
     ],
 )
 def test_what_is_no_waveform_is_named_by_its_place(waveform: np.ndarray, message: str) -> None:
@@ -71,8 +71,8 @@ def test_what_is_no_waveform_is_named_by_its_place(waveform: np.ndarray, message
     ("texts", "message"),
     [
         ("dog", "got one text: put it into a list"),
-        (["a", None], "text 2 of 2 is no text: None"),
-        ([("a", "b")], "text 1 of 1 is no text"),
+        (["a", None], "text 2 of 2 is not a string: None"),
+        ([("a", "b")], "text 1 of 1 is not a string"),
         (["a\udcff"], "text 1 of 1 is not Unicode"),
     ],
 )
@@ -128,7 +128,7 @@ def test_texts_and_waveforms_may_come_one_by_one() -> None:
 
 def test_without_a_compiler_compiling_is_refused_and_the_compiler_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(DeviceError, match="there is no no-such-compiler"):
+    with pytest.raises(DeviceError, match="no-such-compiler is not installed"):
         load_encoder("clara-small", compile_model=True)
 
 

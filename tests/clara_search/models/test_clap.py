@@ -12,7 +12,7 @@ import safetensors.torch
 import tokenizers
 import torch
 
-from clara_search.errors import DeviceError, FormatError, UnknownModel
+from clara_search.errors import DeviceError, FormatError
 from clara_search.models import registry as catalog
 from clara_search.models.base import Encoder
 from clara_search.models.clap import fingerprint
@@ -189,7 +189,7 @@ def without(*prefixes: str) -> Callable[[dict[str, torch.Tensor]], dict[str, tor
         (lambda state: {f"encoder.{name}": tensor for name, tensor in state.items()}, r"is missing; .* more\)"),
         (
             lambda state: state | {"module.logit_scale_a": torch.ones(())},
-            r"logit_scale_a and module\.logit_scale_a are one tensor|module\.logit_scale_a and logit_scale_a are one",
+            r"logit_scale_a and (module\.)?logit_scale_a are the same tensor",
         ),
     ],
 )
@@ -293,11 +293,5 @@ def test_weights_are_files_of_the_folder(folder: Path, tmp_path: Path, listed: d
     shutil.copytree(folder, tmp_path / "m")
     (tmp_path / "m" / "model.safetensors").unlink()
     (tmp_path / "m" / "model.safetensors.index.json").write_text(json.dumps(listed))
-    with pytest.raises(FormatError, match="has no weight_map of names of files beside it"):
+    with pytest.raises(FormatError, match="has no weight_map with names of files in the same folder"):
         catalog.describe_model(tmp_path / "m")
-
-
-def test_a_folder_of_another_kind_of_model_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(UnknownModel, match="model type 'bert'"):
-        load_encoder(tmp_path)

@@ -101,7 +101,7 @@ def test_the_same_clip_in_the_same_process_has_the_same_vector(encoder: Encoder)
     np.testing.assert_array_equal(encoder.encode_audio([clip]), encoder.encode_audio([clip]))
 
 
-@pytest.mark.skipif(which("g++") is None, reason="torch compiles for a CPU with a compiler of C++")
+@pytest.mark.skipif(which("g++") is None, reason="torch compiles for a CPU with a C++ compiler")
 def test_a_compiled_model_gives_the_same_vectors(tmp_path: Path, vocabulary: Path) -> None:
     convert(whole_checkpoint(tmp_path / "small.ckpt"), tmp_path / "small", vocabulary, sample_rate=16000)
     plain, compiled = load_encoder(tmp_path / "small"), load_encoder(tmp_path / "small", compile_model=True)

@@ -210,13 +210,15 @@ def test_a_link_is_not_pushed(server: ThreadingHTTPServer, tmp_path: Path, name:
     (model / name).symlink_to("../letter")
     result = CliRunner().invoke(main, ["models", "push", str(model), "lab/mine"])
     assert result.exit_code == 1
-    assert result.output == f"Error: {model / name}: is a link, or no file: only files are pushed; put a copy there\n"
+    assert (
+        result.output == f"Error: {model / name}: not a regular file: replace it by a copy, as links are not uploaded\n"
+    )
     assert not Hub.pushed
 
 
 def test_a_push_that_cannot_be_made_says_why(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _point_to(monkeypatch, "http://127.0.0.1:9")
-    with pytest.raises(UnknownModel, match=r"lab/mine: could not be pushed .*hf auth login"):
+    with pytest.raises(UnknownModel, match=r"lab/mine: cannot be uploaded .*hf auth login"):
         hub.push_model(hub.list_files_to_push(MODEL)[0], "lab/mine")
 
 

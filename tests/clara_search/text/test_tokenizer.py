@@ -5,13 +5,14 @@ import pytest
 
 from clara_search.errors import FormatError
 from clara_search.text.tokenizer import Tokenizer
+from trainer.pretraining.tokenizer import train_tokenizer
 
 TEXTS = ["a dog barks", "ein Hund bellt laut", "собака лает", "un chien aboie", "犬が吠える"] * 20
 
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    return Tokenizer.train(TEXTS, vocab_size=400, languages=["en", "de", "pt-BR"])
+    return train_tokenizer(TEXTS, vocab_size=400, languages=["en", "de", "pt-BR"])
 
 
 def test_a_saved_tokenizer_gives_the_same_ids(tokenizer: Tokenizer, tmp_path: Path) -> None:
@@ -44,12 +45,12 @@ def test_a_language_has_its_token_in_any_letter_case(tokenizer: Tokenizer) -> No
 def test_a_language_without_a_token_is_undetermined_and_that_is_said_once(
     language: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    tokenizer = Tokenizer.train(TEXTS, vocab_size=400, languages=["en", "de", "pt-BR"])
+    tokenizer = train_tokenizer(TEXTS, vocab_size=400, languages=["en", "de", "pt-BR"])
     for _ in range(2):
         ids, _ = tokenizer.encode(["x", "x"], [language, None], 99)
         assert ids[0, 0] == ids[1, 0]
     (said,) = [record.getMessage() for record in caplog.records]
-    assert said.startswith(f"the model has no token for the language '{language}': texts in it get <|und|> (")
+    assert said.startswith(f"the model has no token for the language '{language}': its texts get <|und|> (")
 
 
 def test_a_language_that_is_not_known_says_nothing(tokenizer: Tokenizer, caplog: pytest.LogCaptureFixture) -> None:
@@ -63,7 +64,7 @@ def test_a_language_that_is_not_known_says_nothing(tokenizer: Tokenizer, caplog:
     [("zh", "chinese"), ("zh-CN", "Chinese"), ("he", "hebrew"), ("iw", "he"), ("nb", "Norwegian"), ("no", "nb")],
 )
 def test_a_language_has_its_token_by_whichever_of_its_codes_the_model_knows(known: str, asked: str) -> None:
-    tokenizer = Tokenizer.train(TEXTS, vocab_size=400, languages=["en", known])
+    tokenizer = train_tokenizer(TEXTS, vocab_size=400, languages=["en", known])
     ids, _ = tokenizer.encode(["x", "x", "x"], [asked, known, "en"], 99)
     assert ids[0, 0] == ids[1, 0] != ids[2, 0]
 

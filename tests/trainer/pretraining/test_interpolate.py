@@ -7,13 +7,13 @@ import torch
 from clara_search.errors import ConfigError
 from clara_search.models.clara.checkpoint import load_model, save_model
 from clara_search.models.clara.towers import Clara
-from clara_search.text.tokenizer import Tokenizer
 from tests.trainer.pretraining.test_text_pretraining import CONFIG
 from trainer.pretraining.interpolate import interpolate
+from trainer.pretraining.tokenizer import train_tokenizer
 
 
 def test_the_mean_lies_on_the_line_between_two_models(tmp_path: Path) -> None:
-    tokenizer = Tokenizer.train(["a b c d"] * 9, 300, set())
+    tokenizer = train_tokenizer(["a b c d"] * 9, 300, set())
     for name in ("first", "second"):
         save_model(tmp_path / name, Clara(CONFIG), tokenizer, "", torch.float32)
     interpolate(str(tmp_path / "first"), str(tmp_path / "second"), 0.25, tmp_path / "mean")
@@ -23,7 +23,7 @@ def test_the_mean_lies_on_the_line_between_two_models(tmp_path: Path) -> None:
 
 
 def test_models_of_two_kinds_have_no_mean(tmp_path: Path) -> None:
-    tokenizer = Tokenizer.train(["a b c d"] * 9, 300, set())
+    tokenizer = train_tokenizer(["a b c d"] * 9, 300, set())
     save_model(tmp_path / "first", Clara(CONFIG), tokenizer, "")
     save_model(tmp_path / "second", Clara(replace(CONFIG, phone_head=None)), tokenizer, "")
     with pytest.raises(ConfigError, match="are not of one kind"):

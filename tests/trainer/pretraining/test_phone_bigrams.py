@@ -28,7 +28,7 @@ def test_doubtful_hearing_finds_what_was_said_after_fitting() -> None:
     def found() -> float:
         with torch.inference_mode():
             vectors = [
-                torch.nn.functional.normalize(model.phone_head.embed(some[200:].float()), dim=1)
+                torch.nn.functional.normalize(model.phone_head.embed_bigrams(some[200:].float()), dim=1)
                 for some in (heard, said)
             ]
         return float(((vectors[1] @ vectors[0].T).argmax(dim=1) == torch.arange(100)).float().mean())

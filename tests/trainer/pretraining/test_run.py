@@ -14,10 +14,9 @@ import soundfile
 
 from clara_search.audio.mel import MelConfig
 from clara_search.audio.resample import resample
+from clara_search.models.clara.config import AudioTowerConfig, ClaraConfig, TextTowerConfig
 from clara_search.models.clara.phone_head import PhoneHeadConfig
-from clara_search.models.clara.towers import AudioTowerConfig, ClaraConfig, TextTowerConfig
 from clara_search.models.registry import load_encoder
-from clara_search.text.tokenizer import Tokenizer
 from tests.helpers import write_tone
 from trainer.config.augmentation import AugmentConfig
 from trainer.config.captions import CaptionConfig
@@ -30,6 +29,7 @@ from trainer.data.sampler import LengthBucketSampler, sampling_weights
 from trainer.data.splits import split_corpus
 from trainer.data.text_split import text_split
 from trainer.pretraining.run import pretrain
+from trainer.pretraining.tokenizer import train_tokenizer
 
 RATE = 16000
 RECIPE = Recipe(
@@ -166,7 +166,7 @@ def test_what_is_weighted_comes_as_often_as_asked_and_sounds_different_each_time
 
 def test_a_batch_can_be_made_again_and_differs_by_epoch(shard: Path, tmp_path: Path) -> None:
     corpus = load_corpus([str(shard)], RATE, tmp_path)
-    tokenizer = Tokenizer.train(["tone number of hertz 0123456789"], 300, ["en"])
+    tokenizer = train_tokenizer(["tone number of hertz 0123456789"], 300, ["en"])
     recipe = replace(RECIPE, augment=EVERYTHING, captions=CaptionConfig(translations="sounds.csv"))
     pairs = PairDataset(corpus, list(range(50)), recipe, tokenizer, training=True)
     first, again, later = pairs[0, [(3, 0), (5, 1)]], pairs[0, [(3, 0), (5, 1)]], pairs[1, [(3, 0), (5, 1)]]

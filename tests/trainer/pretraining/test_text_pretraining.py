@@ -11,12 +11,14 @@ from click.testing import CliRunner
 
 from clara_search.errors import ConfigError, FormatError
 from clara_search.models.clara.checkpoint import load_model, save_model
+from clara_search.models.clara.config import AudioTowerConfig, ClaraConfig, TextTowerConfig
 from clara_search.models.clara.phone_head import BLANK, PhoneHeadConfig
-from clara_search.models.clara.towers import AudioTowerConfig, Clara, ClaraConfig, TextTowerConfig
+from clara_search.models.clara.towers import Clara
 from clara_search.text.tokenizer import Tokenizer
 from trainer.__main__ import main
 from trainer.phones.pronunciations import Pronunciation, load_pronunciations, sample_pronunciations
 from trainer.pretraining.text_pretraining import Anchors, pretrain_text
+from trainer.pretraining.tokenizer import train_tokenizer
 
 needs_words = pytest.mark.skipif(
     find_spec("wordfreq") is None or find_spec("espeakng_loader") is None,
@@ -47,7 +49,7 @@ def readings() -> list[Pronunciation]:
 
 @pytest.fixture(scope="module")
 def tokenizer(readings: list[Pronunciation]) -> Tokenizer:
-    return Tokenizer.train([reading.text for reading in readings], 400, set())
+    return train_tokenizer([reading.text for reading in readings], 400, set())
 
 
 def test_a_text_finds_what_it_says_among_texts_it_was_not_taught(

@@ -35,6 +35,7 @@ from trainer.data.shards import write_shards
 from trainer.pretraining.callbacks import Stopped
 from trainer.pretraining.module import Pretraining, TrainingError
 from trainer.pretraining.run import Loaders, prepare, pretrain
+from trainer.pretraining.tokenizer import train_tokenizer
 from trainer.runtime.checkpoints import newest_checkpoint
 
 
@@ -314,11 +315,10 @@ def test_a_recording_that_vanished_is_replaced_by_another_of_its_batch(folder: P
         (copy / f"{number}.txt").write_text(f"tone {number}")
     settings = recipe(folder)
     settings = replace(settings, data=replace(settings.data, sources=(str(copy),), decode=False))
-    from clara_search.text.tokenizer import Tokenizer
     from trainer.data.corpus import load_corpus
 
     corpus = load_corpus([str(copy)], RATE, tmp_path, decode=False)
-    pairs = PairDataset(corpus, [0, 1, 2], settings, Tokenizer.train(["tone"], 300, []), training=True)
+    pairs = PairDataset(corpus, [0, 1, 2], settings, train_tokenizer(["tone"], 300, []), training=True)
     (copy / "1.wav").unlink()
     batch = pairs[0, [(0, 0), (1, 1), (2, 2)]]
     assert batch.indices.tolist() == [0, 2, 0]

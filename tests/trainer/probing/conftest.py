@@ -12,11 +12,11 @@ from click.testing import CliRunner, Result
 from clara_search.audio.waveform import Waveform
 from clara_search.models.clara.checkpoint import save_model
 from clara_search.models.clara.towers import Clara
-from clara_search.text.tokenizer import Tokenizer
 from tests.clara_search.datasets.published import MELD_HEADER
 from tests.helpers import write_tone
 from tests.trainer.pretraining.test_run import RECIPE
 from trainer.phones.espeak import speak
+from trainer.pretraining.tokenizer import train_tokenizer
 from trainer.probing.experiment import ProbeConfig
 from trainer.probing.sgd import FitConfig
 
@@ -82,7 +82,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     config = replace(RECIPE.model, audio=replace(RECIPE.model.audio, latent_layers=1, frame_layers=1, frame_heads=1))
     card = "---\nlicense: x\ntraining_sources:\n- CREMA-D\n- other\n---\n# small\n"
-    save_model(folder, Clara(config), Tokenizer.train(["high tone", "low tone"], 300, ["en"]), card, torch.float32)
+    save_model(folder, Clara(config), train_tokenizer(["high tone", "low tone"], 300, ["en"]), card, torch.float32)
     return folder
 
 

@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 
 from clara_search.errors import ConfigError
-from clara_search.text.tokenizer import Tokenizer
 from tests.helpers import write_tone
 from tests.trainer.pretraining.test_run import RATE
 from trainer.config.recipe import Recipe
 from trainer.config.sections import RunConfig
 from trainer.pretraining.callbacks import zero_shots
 from trainer.pretraining.run import check_machine
+from trainer.pretraining.tokenizer import train_tokenizer
 
 REFUSED: list[dict[str, Any]] = [
     {"accelerator": "tpu"},
@@ -57,4 +57,4 @@ def test_a_zero_shot_set_that_tells_nothing_apart_is_refused_at_the_start(
     places = tuple(str(tmp_path / str(number) / "m.csv") for number in range(len(labels)))
     settings = replace(small, run=replace(small.run, zero_shot=places))
     with pytest.raises(ConfigError, match=message):
-        zero_shots(settings, Tokenizer.train(["x"], 300, []), tmp_path / "cache")
+        zero_shots(settings, train_tokenizer(["x"], 300, []), tmp_path / "cache")

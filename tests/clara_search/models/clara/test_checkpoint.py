@@ -11,8 +11,8 @@ from clara_search.errors import FormatError, OutputError
 from clara_search.models.clara.checkpoint import describe, fingerprint, load_model, save_model
 from clara_search.models.clara.towers import Clara
 from clara_search.models.registry import load_encoder
-from clara_search.text.tokenizer import Tokenizer
 from tests.clara_search.models.clara.test_towers import MASKED
+from trainer.pretraining.tokenizer import train_tokenizer
 
 Spoil = Callable[[torch.Tensor], torch.Tensor]
 
@@ -20,7 +20,7 @@ Spoil = Callable[[torch.Tensor], torch.Tensor]
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     torch.manual_seed(0)
-    save_model(tmp_path / "m", Clara(MASKED), Tokenizer.train(["a b"], 300, ["en"]), "# card", torch.float32)
+    save_model(tmp_path / "m", Clara(MASKED), train_tokenizer(["a b"], 300, ["en"]), "# card", torch.float32)
     return tmp_path / "m"
 
 
@@ -92,7 +92,7 @@ def test_weights_that_are_no_numbers_are_refused(folder: Path) -> None:
     weights = safetensors.torch.load_file(path)
     weights["audio_projection.bias"] = weights["audio_projection.bias"].to(torch.int32)
     safetensors.torch.save_file(dict(weights), path)
-    with pytest.raises(FormatError, match=r"audio_projection\.bias holds torch\.int32"):
+    with pytest.raises(FormatError, match=r"audio_projection\.bias is torch\.int32"):
         load_model(folder)
 
 
@@ -123,7 +123,7 @@ def test_a_folder_is_described_without_its_weights_being_read(folder: Path) -> N
         ('"dropout": 0.0', '"dropout": 5.0', "dropout must lie between 0 and 1"),
         ('"f_max": 8000.0', '"f_max": Infinity', "f_max above 0 Hz"),
         ('"f_max": 8000.0', '"f_max": ' + "9" * 400, "f_max: expected float"),
-        ('"conv_strides": [', '"conv_strides": [0, ', "conv_strides must hold one to eight numbers"),
+        ('"conv_strides": [', '"conv_strides": [0, ', "conv_strides must be one to eight numbers"),
         ('"dim": 24', '"dim": ' + "[" * 100_000, "broken JSON"),
     ],
     ids=["dim", "heads", "layers", "hop", "vocabulary", "dropout", "endless", "digits", "strides", "nesting"],
@@ -141,7 +141,7 @@ def test_a_size_that_no_model_has_is_refused(folder: Path, old: str, new: str, m
     [
         (lambda x: x * torch.nan, r"projection\.bias is not finite"),
         (lambda x: x.double() + 1e300, r"projection\.bias is not finite"),
-        (lambda x: x.to(torch.float8_e5m2), r"projection\.bias holds torch\.float8_e5m2"),
+        (lambda x: x.to(torch.float8_e5m2), r"projection\.bias is torch\.float8_e5m2"),
     ],
 )
 def test_weights_that_cannot_be_computed_with_are_named(folder: Path, spoil: Spoil, message: str) -> None:
@@ -194,5 +194,5 @@ def test_a_tokenizer_that_pads_and_cuts_by_itself_does_neither(folder: Path) -> 
     bpe.save(str(folder / "tokenizer.json"))
     assert load_model(folder)[1].encode(["a b a b"], [None], 99)[0].tolist() == expected.tolist()
     tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0}, "a")).save(str(folder / "tokenizer.json"))
-    with pytest.raises(FormatError, match="the tokenizer is a WordLevel, not a BPE"):
+    with pytest.raises(FormatError, match="tokenizer's model is WordLevel, expected BPE"):
         load_model(folder)

@@ -162,7 +162,7 @@ def test_two_tensors_of_one_name_are_refused(tmp_path: Path) -> None:
     averaged = {f"module.{name}": tensor + 1 for name, tensor in checkpoint["state_dict"].items()}
     checkpoint["state_dict"] |= averaged
     torch.save(checkpoint, tmp_path / "twice.ckpt")
-    with pytest.raises(FormatError, match=r"ckpt: model\.\S+ and module\.model\.\S+ are one tensor of the model"):
+    with pytest.raises(FormatError, match=r"ckpt: model\.\S+ and module\.model\.\S+ are the same tensor of the model"):
         load_released(tmp_path / "twice.ckpt")
 
 
@@ -175,7 +175,7 @@ def test_a_probe_is_refused_with_its_base_and_its_head(tmp_path: Path, prefix: s
         state[f"{prefix}classifier.sequential.{number}.bias"] = torch.zeros(outputs)
     parameters = {"in_features": 48, "num_classes": 5, "task": "emotion", "clara_checkpoint_path": "logs/60M.ckpt"}
     torch.save({"hyper_parameters": parameters, "state_dict": state}, tmp_path / "probe.ckpt")
-    message = r"probe\.ckpt: a probe's checkpoint: convert its base, logs/60M\.ckpt; its head is classifier \(48 -> 512"
+    message = r"probe\.ckpt: the checkpoint of a probe: convert its base, logs/60M\.ckpt; its classifier \(48 -> 512"
     with pytest.raises(FormatError, match=message + " -> 128 -> 5"):
         load_released(tmp_path / "probe.ckpt")
 
@@ -260,7 +260,7 @@ def test_a_missing_checkpoint_and_one_that_the_vocabulary_does_not_fit_are_named
 ) -> None:
     with pytest.raises(SourceError, match=r"none\.ckpt: there is no such file"):
         load_released(tmp_path / "none.ckpt")
-    with pytest.raises(FormatError, match="embeddings for 300 tokens, CLARA's tokenizer has 50373"):
+    with pytest.raises(FormatError, match="embeddings for 300 tokens, but CLARA's tokenizer has 50373"):
         convert(RELEASED, tmp_path / "m", vocabulary)
 
 
@@ -268,6 +268,6 @@ def test_a_folder_of_other_things_is_not_written_to(tmp_path: Path, vocabulary: 
     checkpoint = whole_checkpoint(tmp_path / "clara-tiny.ckpt")
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "config.json").write_text("mine")
-    with pytest.raises(OutputError, match="holds other files, and no model"):
+    with pytest.raises(OutputError, match="holds other files and no model"):
         convert(checkpoint, tmp_path / "m", vocabulary)
     assert [path.name for path in (tmp_path / "m").iterdir()] == ["config.json"]

@@ -106,7 +106,7 @@ def test_a_language_without_a_token_is_english_and_that_is_said_once(
     for _ in range(2):
         assert ids_of(tokenizer, "rain", language) == ids_of(tokenizer, "rain", "en")
     (said,) = [record.getMessage() for record in caplog.records]
-    assert said.startswith(f"the model has no token for the language '{language}': texts in it get <|en|> (")
+    assert said.startswith(f"the model has no token for the language '{language}': its texts get <|en|> (")
 
 
 def test_every_language_of_the_released_code_is_found_by_its_code_and_listed(

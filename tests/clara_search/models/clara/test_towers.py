@@ -6,8 +6,9 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from clara_search.audio.mel import MelConfig
+from clara_search.models.clara.config import AudioTowerConfig, ClaraConfig, TextTowerConfig
 from clara_search.models.clara.convert import load_released
-from clara_search.models.clara.towers import AudioTowerConfig, Clara, ClaraConfig, TextTowerConfig
+from clara_search.models.clara.towers import Clara
 from tests.helpers import PARITY
 
 MASKED = ClaraConfig(
@@ -106,5 +107,5 @@ def test_order_of_tokens_matters() -> None:
 
 def test_a_text_longer_than_a_learned_table_is_an_error() -> None:
     learned = Clara(ClaraConfig(text=TextTowerConfig(300, max_positions=8, layers=1), audio=MASKED.audio))
-    with pytest.raises(ValueError, match="9 positions"):
+    with pytest.raises(ValueError, match="a sequence of 9 is longer than the 8 learned positions"):
         learned.embed_tokens(torch.zeros(1, 9, dtype=torch.long))
