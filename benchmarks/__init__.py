@@ -1,1 +1,1 @@
-"""Programs that measure and print what they measured; run as `python -m benchmarks`."""
+"""Benchmarks of quality and speed; run as `python -m benchmarks`."""

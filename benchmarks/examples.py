@@ -1,4 +1,4 @@
-"""Which recordings a benchmark takes, and their embeddings."""
+"""The recordings of a benchmark and their embeddings."""
 
 from __future__ import annotations
 
@@ -20,33 +20,49 @@ from trainer.config.evaluation import bundled_digits
 from trainer.data.text_split import text_split
 
 data_option = click.option(
-    "--data", required=True, metavar="GLOB", help='Shards or manifests: "DIR/*.tar" or a CSV with path and text.'
+    "--data", required=True, metavar="GLOB", help='Shards or a manifest with path and text, such as "DIR/*.tar".'
 )
-model_option = click.option("--model", default="clara-small", show_default=True, help="Name or folder of the model.")
+model_option = click.option(
+    "--model", default="clara-small", show_default=True, help="Name, folder or hub id of the model."
+)
 where_option = click.option(
-    "--where", multiple=True, metavar="FIELD=VALUE", help="Only such examples, such as language=de; can be repeated."
+    "--where", multiple=True, metavar="FIELD=VALUE", help="Only these examples, such as language=de; repeatable."
 )
 
-_WINDOWS_A_BATCH = 32
+_BATCH_WINDOWS = 32
 
 
 def select(pattern: str, split: str, where: Sequence[str]) -> Iterator[Example]:
-    """Yield the examples of `pattern` on one side of the text split ("all": on any) that have each FIELD=VALUE."""
-    wanted = dict(_condition(condition) for condition in where)
+    """Yield examples.
+
+    Args:
+        pattern: shards or manifests.
+        split: of the bundled model's split by texts: "train", "valid", "test" or "all".
+        where: conditions FIELD=VALUE, all of which an example has to meet.
+    """
+    conditions = dict(_condition(condition) for condition in where)
     train_texts = bundled_digits().all_words
     for example in read_examples(pattern):
         if split not in ("all", text_split(example.text, train_texts)):
             continue
-        if all(str(getattr(example, name)) == value for name, value in wanted.items()):
+        if all(str(getattr(example, name)) == value for name, value in conditions.items()):
             yield example
 
 
 def embed_examples(encoder: Encoder, examples: Iterable[Example]) -> tuple[list[Example], Embeddings, list[str]]:
-    """Return the examples that could be decoded, their vectors of shape (n, dim), and the reasons of the others.
+    """Embed examples as audio queries are embedded: a long one has the mean vector of its windows, of unit norm.
 
-    A clip longer than a window has the mean over its windows, renormalised, as an audio query has.
+    Args:
+        encoder: gives the vectors.
+        examples: recordings.
+
+    Returns:
+        The n examples that could be decoded, their vectors (n, dim), and the reasons of the others.
+
+    Raises:
+        QueryError: no example could be decoded.
     """
-    kept: list[Example] = []
+    decoded: list[Example] = []
     failures: list[str] = []
     waveforms: list[np.ndarray] = []
     owners: list[int] = []
@@ -60,19 +76,19 @@ def embed_examples(encoder: Encoder, examples: Iterable[Example]) -> tuple[list[
         duration_s = len(waveform) / encoder.sample_rate
         for window in window_spans(duration_s, DEFAULT_WINDOW_S, DEFAULT_HOP_S):
             waveforms.append(crop(waveform, window, encoder.sample_rate))
-            owners.append(len(kept))
-        kept.append(example)
-        if len(waveforms) >= _WINDOWS_A_BATCH:
+            owners.append(len(decoded))
+        decoded.append(example)
+        if len(waveforms) >= _BATCH_WINDOWS:
             vectors.append(encoder.encode_audio(waveforms))
             waveforms = []
     if waveforms:
         vectors.append(encoder.encode_audio(waveforms))
-    if not kept:
-        raise QueryError("no example can be scored: none was selected, or none could be decoded")
+    if not decoded:
+        raise QueryError("no example can be scored: none was selected or could be decoded")
     by_window = np.concatenate(vectors)
-    firsts = np.searchsorted(owners, np.arange(len(kept) + 1))
-    means = [mean_embedding(by_window[first:last]) for first, last in pairwise(firsts)]
-    return kept, np.stack(means), failures
+    bounds = np.searchsorted(owners, np.arange(len(decoded) + 1))
+    means = [mean_embedding(by_window[first:last]) for first, last in pairwise(bounds)]
+    return decoded, np.stack(means), failures
 
 
 def _condition(condition: str) -> tuple[str, str]:

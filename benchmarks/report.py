@@ -1,4 +1,4 @@
-"""How a benchmark says what it measured, and on what."""
+"""The output of a benchmark: a Markdown table, the machine it ran on, and a JSON file."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 
 import click
 
-out_option = click.option("--out", type=click.Path(path_type=Path), help="Write the result as JSON to this file.")
+out_option = click.option("--out", type=click.Path(path_type=Path), help="Write the result to this file, as JSON.")
 
 
 def machine() -> dict[str, Any]:
-    """Return what a figure depends on: processor, cores, and versions."""
+    """Return the processor, the number of cores and the versions that a figure depends on."""
     from clara_search.cpu import core_count
 
     return {
@@ -27,13 +27,13 @@ def machine() -> dict[str, Any]:
 
 
 def markdown(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table; all columns but the first are aligned to the right."""
+    """Return a Markdown table whose columns, but the first, are aligned to the right."""
     lines = [headings, ["---", *("---:" for _ in headings[1:])], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def publish(result: dict[str, Any], table: str, out: Path | None) -> None:
-    """Print `table` and the machine, and write `result` with the machine to the file `out`."""
+    """Print `table` and the machine, and write `result` and the machine to `out` as JSON."""
     facts = machine()
     click.echo(table)
     click.echo("\nOn " + ", ".join(f"{name} {value}" for name, value in facts.items()) + ".")

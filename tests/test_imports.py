@@ -58,7 +58,7 @@ FLOORS = {
         {"__main__"},
     ],
     "benchmarks": [
-        {"arithmetic", "examples", "report", "demo"},
+        {"examples", "hardware", "report", "stand_ins", "demo"},
         {"tasks"},
         {"__main__"},
     ],

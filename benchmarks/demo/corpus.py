@@ -1,7 +1,7 @@
-"""The demo corpus: recorded prompts and sound effects out of Debian packages, and phrases that espeak-ng speaks.
+"""The demo corpus: recorded prompts and sound effects from Debian packages, and phrases spoken by espeak-ng.
 
-Where there is no apt, only the second part. Nothing needs root and nothing is installed: the packages are downloaded
-into the folder and unpacked there. A folder whose manifest is written is complete and is used as it is.
+The packages are downloaded and unpacked in the demo's folder, without root, and not installed; without apt there are
+only the spoken phrases. A folder that has its manifest is complete and is used as it is.
 """
 
 from __future__ import annotations
@@ -31,23 +31,30 @@ MANIFEST = "manifest.csv"
 PHRASES = Path(__file__).with_name("phrases.csv")
 
 SOUND_PROMPTS = frozenset({"ascending-2tone", "beep", "beeperr", "descending-2tone", "tt-monkeys"})
-"""The prompts in which nobody speaks."""
+"""Prompts without speech."""
 
-VOICES_A_DIGIT = 4
+VOICES_PER_DIGIT = 4
 APT_TIMEOUT_S = 180
 NO_SPEECH = "zxx"
 
 
 class CorpusError(ClaraError):
-    """The packages of the corpus cannot be had here."""
+    """The packages of the corpus cannot be downloaded."""
 
 
 @dataclass(frozen=True)
 class Recording:
     """A row of the manifest.
 
-    `path` is relative to it; `category` is "speech" or "sound", `label` a class such as "digit:7" or empty; `author` is
-    the credit that the licence asks for.
+    Attributes:
+        path: relative to the manifest.
+        text: transcript or caption.
+        language: of the speech; "zxx" for a sound.
+        category: "speech" or "sound".
+        label: a class such as "digit:7", or "".
+        source: the collection.
+        licence: SPDX identifier.
+        author: the credit that the licence requires.
     """
 
     path: str
@@ -61,7 +68,7 @@ class Recording:
 
 
 class Corpus(NamedTuple):
-    """A folder of recordings and their manifest, and a line that says where they come from."""
+    """A folder of recordings with their manifest, and their origin in a few words."""
 
     manifest: Path
     recordings: list[Recording]
@@ -69,7 +76,7 @@ class Corpus(NamedTuple):
 
     @property
     def folder(self) -> Path:
-        """The folder that the paths of the recordings are relative to."""
+        """The folder of the recordings."""
         return self.manifest.parent
 
 
@@ -83,9 +90,14 @@ class Effect(NamedTuple):
 
 
 def prepare(folder: Path, say: Callable[[str], None] = lambda line: None) -> list[Corpus]:
-    """Return the corpora in `folder`, made on the first call: a recorded one where apt can get it, and a spoken one.
+    """Return the corpora in `folder`, which the first call makes.
 
-    `say` is told in one line why there is no recorded corpus; that it could not be had is remembered.
+    Args:
+        folder: of the demo.
+        say: prints a line, if the recorded corpus cannot be downloaded.
+
+    Returns:
+        The recorded corpus, if it can be downloaded, and the spoken one.
     """
     recorded, spoken = folder / "recorded", folder / "spoken"
     note = recorded / "unavailable.txt"
@@ -93,20 +105,20 @@ def prepare(folder: Path, say: Callable[[str], None] = lambda line: None) -> lis
     if (recorded / MANIFEST).is_file():
         corpora.append(read_corpus(recorded / MANIFEST))
     elif note.is_file():
-        say(f"Only synthetic speech: {note.read_text(encoding='utf-8')} (delete {note} to try again).")
+        say(f"The demo uses synthetic speech only: {note.read_text(encoding='utf-8')} (to try again, delete {note}).")
     else:
         try:
-            corpora.append(recorded_corpus(recorded))
+            corpora.append(make_recorded_corpus(recorded))
         except CorpusError as reason:
-            say(f"No recorded corpus here ({reason}): only the one that espeak-ng speaks.")
+            say(f"The recordings cannot be downloaded ({reason}): the demo uses synthetic speech only.")
             note.parent.mkdir(parents=True, exist_ok=True)
             note.write_text(str(reason), encoding="utf-8")
-    done = (spoken / MANIFEST).is_file()
-    return [*corpora, read_corpus(spoken / MANIFEST) if done else spoken_corpus(spoken)]
+    exists = (spoken / MANIFEST).is_file()
+    return [*corpora, read_corpus(spoken / MANIFEST) if exists else make_spoken_corpus(spoken)]
 
 
-def recorded_corpus(folder: Path) -> Corpus:
-    """Make the corpus of recorded prompts and effects in `folder`. Raises CorpusError without apt or network."""
+def make_recorded_corpus(folder: Path) -> Corpus:
+    """Download recorded prompts and effects to `folder`. Raises CorpusError without apt or network."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix="packages-") as name:
         packages, root = Path(name), Path(name) / "root"
@@ -121,10 +133,10 @@ def recorded_corpus(folder: Path) -> Corpus:
     return _write_corpus(folder, recordings)
 
 
-def spoken_corpus(folder: Path) -> Corpus:
-    """Make a corpus of everyday phrases in five languages in `folder`, by voices that training never used.
+def make_spoken_corpus(folder: Path) -> Corpus:
+    """Speak everyday phrases in five languages to `folder`, with voices that were not used in training.
 
-    A digit is spoken by VOICES_A_DIGIT of them, anything else by one.
+    A digit is spoken by VOICES_PER_DIGIT voices, any other phrase by one.
     """
     from trainer.data.synthesis import LICENCE, UNHEARD_VARIANTS, trim_silence
     from trainer.phones.espeak import speak
@@ -137,7 +149,7 @@ def spoken_corpus(folder: Path) -> Corpus:
     for number, row in enumerate(rows):
         label = row.pop("label")
         for language, text in row.items():
-            for variant in rng.permutation(UNHEARD_VARIANTS)[: VOICES_A_DIGIT if label else 1]:
+            for variant in rng.permutation(UNHEARD_VARIANTS)[: VOICES_PER_DIGIT if label else 1]:
                 voice = f"{language}+{variant}"
                 waveform, rate = speak(text, voice, int(rng.integers(140, 191)), int(rng.integers(30, 71)))
                 path = f"wav/{language}-{number:02d}-{variant}.wav"
@@ -148,24 +160,26 @@ def spoken_corpus(folder: Path) -> Corpus:
 
 
 def read_corpus(manifest: Path) -> Corpus:
-    """Return the corpus of a manifest that `prepare` wrote. Raises FormatError where columns are missing."""
+    """Return the corpus of a manifest that `prepare` wrote. Raises FormatError if columns are missing."""
     with manifest.open(encoding="utf-8", newline="") as file:
         try:
             recordings = [Recording(**row) for row in csv.DictReader(file)]
         except TypeError as error:
-            raise FormatError(f"{manifest}: not a manifest of this demo; delete {manifest.parent}") from error
+            raise FormatError(
+                f"{manifest}: not a manifest of this demo: delete {manifest.parent} to make a new one"
+            ) from error
     spoken = all(recording.source == "espeak" for recording in recordings)
     origin = "phrases in five languages, spoken by espeak-ng" if spoken else "telephone prompts and sound effects"
     return Corpus(manifest, recordings, origin)
 
 
 def download_packages(folder: Path) -> None:
-    """Download the Debian packages into `folder`, without root. Raises CorpusError where that does not work.
+    """Download the Debian packages to `folder`, without root. Raises CorpusError if that fails.
 
-    Where the system has no package lists, lists of our own are fetched into `folder`; the system's are never touched.
+    If the system has no package lists, they are downloaded to `folder` too; the system's own lists are not changed.
     """
     if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
-        raise CorpusError("there is no apt-get")
+        raise CorpusError("apt-get is not installed")
     quick = ["-qq", "-o", "Acquire::Retries=1", "-o", "Acquire::http::Timeout=20", "-o", "APT::Sandbox::User="]
     try:
         _run(["apt-get", *quick, "download", *PACKAGES], folder)
@@ -184,30 +198,31 @@ def download_packages(folder: Path) -> None:
 def parse_catalogue(content: bytes) -> Iterator[Effect]:
     """Yield the effects of an OpenTTD sound catalogue, without those that are "Unused".
 
-    It begins with a little-endian pair a sound: the offset, whose top bit is a flag, and a size. At the offset stand a
-    length byte, that many bytes of credits ending in NUL, and a WAV file. Raises FormatError where it ends too early.
+    The catalogue starts with a little-endian pair for each sound: its offset, whose top bit is a flag, and its size.
+    At the offset there are a length byte, that many bytes of credits ending in NUL, and a WAV file. Raises FormatError
+    if the catalogue is truncated.
     """
     try:
         count = (struct.unpack_from("<I", content)[0] & 0x7FFFFFFF) // 8
         for entry in range(count):
             offset = struct.unpack_from("<I", content, 8 * entry)[0] & 0x7FFFFFFF
-            begin = offset + 1 + content[offset]
-            credits_line = content[offset + 1 : begin].rstrip(b"\0").decode("utf-8", "replace")
-            tag, riff_size = struct.unpack_from("<4sI", content, begin)
-            wav = content[begin : begin + 8 + riff_size]
+            start = offset + 1 + content[offset]
+            credits_line = content[offset + 1 : start].rstrip(b"\0").decode("utf-8", "replace")
+            tag, riff_size = struct.unpack_from("<4sI", content, start)
+            wav = content[start : start + 8 + riff_size]
             if tag != b"RIFF" or len(wav) != 8 + riff_size:
-                raise FormatError(f"sound catalogue: entry {entry} holds no whole WAV file")
-            found = re.match(r'"(?P<caption>[^"]*)"\.?\s*(?P<author>.*?)\s*License: (?P<licence>.*?)\.?$', credits_line)
-            if found and "Unused" not in found["caption"]:
-                yield Effect(_clean_caption(found["caption"]), found["author"], _spdx(found["licence"]), wav)
+                raise FormatError(f"sound catalogue: entry {entry} is not a complete WAV file")
+            match = re.match(r'"(?P<caption>[^"]*)"\.?\s*(?P<author>.*?)\s*License: (?P<licence>.*?)\.?$', credits_line)
+            if match and "Unused" not in match["caption"]:
+                yield Effect(_clean_caption(match["caption"]), match["author"], _spdx(match["licence"]), wav)
     except (struct.error, IndexError) as error:
-        raise FormatError("sound catalogue: it ends before its last entry") from error
+        raise FormatError("sound catalogue: truncated before its last entry") from error
 
 
 def parse_transcripts(content: str) -> dict[str, str]:
-    """Return what is said in each prompt, by the prompt's name, from lines "name: text"; `;` begins a comment.
+    """Return the transcripts of prompts by name, from lines "name: text", in which `;` begins a comment.
 
-    Without the marks of a sentence that goes on ("..."), notes in brackets, and prompts of silence.
+    Ellipses, notes in brackets and prompts of silence are dropped.
     """
     transcripts = {}
     for line in content.splitlines():
@@ -223,14 +238,14 @@ def parse_transcripts(content: str) -> dict[str, str]:
 
 
 def _clean_caption(caption: str) -> str:
-    """Return an effect's caption without the game's climate before it and the number of the take after it."""
+    """Return an effect's caption without the game's climate before it and the take number after it."""
     caption = re.sub(r"^(Toyland|Tropical|Lumber mill): ", "", caption)
     caption = re.sub(r"\s*\((\d+\)|[^)]*builds\)?)$", "", caption)
     return caption.replace("Diesel/electric", "Diesel-electric").replace("/", " or ")
 
 
 def _spdx(licence: str) -> str:
-    """Return the short name of a Creative Commons licence that is written out."""
+    """Return the SPDX identifier of a Creative Commons licence."""
     if "Zero" in licence:
         return "CC0-1.0"
     return "CC-BY-SA-3.0" if "ShareAlike" in licence else "CC-BY-3.0" if "Attribution 3.0" in licence else licence
@@ -280,7 +295,7 @@ def _write_corpus(folder: Path, recordings: list[Recording]) -> Corpus:
 
 
 def _run(command: list[str], folder: Path | None = None) -> None:
-    """Run `command` in `folder`; raises CorpusError with the last line of its complaint."""
+    """Run `command` in `folder`. Raises CorpusError with the last line of its error output."""
     try:
         done = subprocess.run(
             command, cwd=folder, timeout=APT_TIMEOUT_S, capture_output=True, text=True, errors="replace", check=False
@@ -288,5 +303,5 @@ def _run(command: list[str], folder: Path | None = None) -> None:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise CorpusError(f"{command[0]}: {error}") from error
     if done.returncode:
-        complaint = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-        raise CorpusError(f"{command[0]}: {complaint[-1]}")
+        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        raise CorpusError(f"{command[0]}: {lines[-1]}")

@@ -1,4 +1,4 @@
-"""The demo: get a corpus, index it, search it by text and by sound, name it by prompts, and score all that."""
+"""The demo: download a small corpus, index it, search it by text and by sound, classify it, and score the results."""
 
 from __future__ import annotations
 
@@ -32,33 +32,43 @@ RECALL_AT = (1, 5, 10)
 
 
 class Query(NamedTuple):
-    """A text to search for and its language; `category` names the recordings that it makes sense for."""
+    """A text to search for, its language, and the source of recordings that it asks for ("": any)."""
 
     text: str
     language: str
-    needs: str = ""
+    source: str = ""
 
 
 QUERIES = (
-    Query("explosion", "en", needs="opensfx"),
-    Query("a jet plane takes off", "en", needs="opensfx"),
-    Query("please hold while I connect your call", "en", needs="asterisk"),
-    Query("siete", "es", needs="espeak"),
-    Query("otto", "it", needs="espeak"),
+    Query("explosion", "en", source="opensfx"),
+    Query("a jet plane takes off", "en", source="opensfx"),
+    Query("please hold while I connect your call", "en", source="asterisk"),
+    Query("siete", "es", source="espeak"),
+    Query("otto", "it", source="espeak"),
 )
 OWN_QUERIES = (Query("a person talking", "en"), Query("music", "en"), Query("an engine running", "en"))
 AUDIO_QUERIES = ("effects/28-old-bus-start.wav", "wav/en-10-")
-"""Beginnings of paths: the first recording that has one of them is the query."""
+"""Prefixes of paths; the first recording with one of them is the query."""
 
 OWN_LABELS = ("speech", "music", "sound effect")
 
 
 @click.command()
-@click.option("--audio", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Your own recordings.")
+@click.option(
+    "--audio",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Your own recordings, instead of the corpus.",
+)
 @click.option("--model", default=DEFAULT_MODEL, show_default=True, help="Name or folder of the model.")
-@click.option("--folder", type=click.Path(file_okay=False, path_type=Path), default=FOLDER, show_default=True)
+@click.option(
+    "--folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=FOLDER,
+    show_default=True,
+    help="Keeps corpus and index.",
+)
 def demo(audio: Path | None, model: str, folder: Path) -> None:
-    """Search, classify and score a small real corpus, or search your own recordings."""
+    """Index, search and classify a small corpus or your recordings."""
     started = time.perf_counter()
     try:
         encoder = load_encoder(model)
@@ -72,25 +82,25 @@ def demo(audio: Path | None, model: str, folder: Path) -> None:
 
 
 def demo_on_corpus(folder: Path, encoder: Encoder) -> None:
-    """Run every step on the demo corpus, kept in `folder`."""
-    heading("1. The corpus")
+    """Run every step on the demo corpus in `folder`."""
+    heading("1. Get the corpus")
     corpora = prepare(folder, click.echo)
     for corpus in corpora:
         size = f"{len(corpus.recordings)} recordings, {minutes(corpus):.1f} minutes"
         click.echo(f"{size}: {corpus.origin} ({corpus.folder})")
-    heading("2. The index")
+    heading("2. Build the index")
     database = folder / "database"
     index = build_index([corpus.manifest for corpus in corpora], database, encoder)
     sources = {recording.source for corpus in corpora for recording in corpus.recordings}
     heading("3. Search by text")
-    search_texts(index, [query for query in QUERIES if query.needs in sources])
+    search_texts(index, [query for query in QUERIES if query.source in sources])
     heading("4. Search by sound")
     search_audio(index, audio_query(corpora))
-    heading("5. Zero-shot classification: which digit is spoken?")
+    heading("5. Zero-shot classification of spoken digits")
     classify_digits(index, corpora)
-    heading("6. Text -> audio on texts that the model never trained on")
+    heading("6. Recall for texts that the model was never trained on")
     score_unseen_texts(index)
-    heading("Try next")
+    heading("Try it yourself")
     query = "an engine starts" if "opensfx" in sources else "good night"
     click.echo(f'.venv/bin/clara-search search "{query}" --db {shlex.quote(str(database))}')
     click.echo("make demo AUDIO=folder-of-your-own-recordings")
@@ -102,34 +112,34 @@ def demo_on_own(audio: Path, folder: Path, encoder: Encoder) -> None:
 
     digest = hashlib.sha256(str(audio.resolve()).encode()).hexdigest()[:6]
     database = folder / f"database-{audio.resolve().name}-{digest}"
-    heading(f"1. The index of {audio}")
+    heading(f"1. Build the index of {audio}")
     index = build_index([audio], database, encoder)
     if not index.table.count():
-        raise SourceError(f"{audio}: no recording in it could be indexed")
+        raise SourceError(f"{audio}: no recording could be indexed")
     heading("2. Search by text")
     search_texts(index, OWN_QUERIES)
     heading("3. Search by sound")
     indexed = {row["uri"] for row in index.table.scan(["uri"]).to_pylist()}
     search_audio(index, next(Path(item.uri) for item in list_items([audio]) if item.uri in indexed))
-    heading("4. Zero-shot classification (there are no labels to score it by)")
+    heading("4. Zero-shot classification")
     classify_own(index)
-    heading("Try next")
+    heading("Try it yourself")
     click.echo(f'.venv/bin/clara-search search "rain on a roof" --db {shlex.quote(str(database))}')
 
 
 def build_index(sources: Sequence[Path], folder: Path, encoder: Encoder) -> Index:
-    """Index `sources` into the database in `folder` and open it; it is built anew where the model has changed."""
+    """Index `sources` into the database in `folder` and open it; rebuild it if the model has changed."""
     from clara_search.retrieval.index import open as open_index
 
     try:
         summary = run_indexer(sources, folder, encoder)
     except EncoderMismatch:
-        click.echo("The model has changed since the last run: indexing anew.")
+        click.echo("The model has changed since the last run: the index is rebuilt.")
         shutil.rmtree(folder)
         summary = run_indexer(sources, folder, encoder)
     click.echo(
-        f"{encoder.name}: {summary.indexed} indexed, {summary.unchanged} unchanged, {summary.failed} failed; "
-        f"{summary.rows} rows; {summary.seconds:.1f} s"
+        f"{summary.indexed} indexed, {summary.unchanged} unchanged, {summary.failed} failed with {encoder.name} "
+        f"in {summary.seconds:.1f} s; the index has {summary.rows} rows"
     )
     index = open_index(folder, encoder=encoder)
     for failure in failures(index.table.connection)[:HITS]:
@@ -138,7 +148,7 @@ def build_index(sources: Sequence[Path], folder: Path, encoder: Encoder) -> Inde
 
 
 def run_indexer(sources: Sequence[Path], folder: Path, encoder: Encoder) -> IndexResult:
-    """Index `sources` into the database in `folder`, with a bar on a terminal, and return what was done."""
+    """Index `sources` into the database in `folder`, with a progress bar on a terminal."""
     from tqdm import tqdm
 
     from clara_search.store.database import Database
@@ -164,26 +174,26 @@ def search_texts(index: Index, queries: Iterable[Query]) -> None:
 
 
 def audio_query(corpora: Sequence[Corpus]) -> Path:
-    """Return the recording to search by: the first that one of AUDIO_QUERIES names."""
-    for beginning in AUDIO_QUERIES:
+    """Return the recording to search by: the first one that matches AUDIO_QUERIES."""
+    for prefix in AUDIO_QUERIES:
         for corpus in corpora:
             for recording in corpus.recordings:
-                if recording.path.startswith(beginning):
+                if recording.path.startswith(prefix):
                     return corpus.folder / recording.path
     return corpora[0].folder / corpora[0].recordings[0].path
 
 
 def search_audio(index: Index, recording: Path) -> None:
-    """Print what sounds like `recording`, which is itself kept out of the answer."""
+    """Print the recordings that are most similar to `recording`, without itself."""
     from clara_search.store.keyed_table import sql_string
 
-    click.echo(f"\n{recording.name}, itself left out")
+    click.echo(f"\nrecordings similar to {recording.name}")
     others = f"uri <> {sql_string(str(recording.absolute()))}"
     print_hits(index.search(audio=recording, k=HITS, where=others, modality="audio"))
 
 
 def classify_digits(index: Index, corpora: Sequence[Corpus]) -> None:
-    """Print, voice by voice and language by language, how many spoken digits their nearest digit word names."""
+    """Print the accuracy of classifying spoken digits by their nearest digit word, for each voice and language."""
     from clara_search.metrics.accuracy import accuracy
 
     digits: dict[tuple[str, str], dict[str, Recording]] = defaultdict(dict)
@@ -196,31 +206,32 @@ def classify_digits(index: Index, corpora: Sequence[Corpus]) -> None:
     for (source, language), expected in digits.items():
         words = list(dict.fromkeys(r.text for r in sorted(expected.values(), key=lambda r: r.label)))
         where = f"language = '{language}' AND source = '{source}' AND label LIKE 'digit:%'"
-        named = list(index.classify(words, where=where, language=language))
-        s = accuracy([str(one.label) for one in named], [expected[one.uri].text for one in named], len(words))
-        rows.append((source, language, str(s.n), f"{s.accuracy:.2f}", interval(s.interval), f"{s.chance:.2f}"))
-    click.echo("asterisk: recorded, by a speaker whose digits training never heard; espeak: synthetic, unheard voices.")
+        results = list(index.classify(words, where=where, language=language))
+        score = accuracy(
+            [str(result.label) for result in results], [expected[result.uri].text for result in results], len(words)
+        )
+        rows.append(
+            (source, language, str(score.n), f"{score.accuracy:.2f}", interval(score.interval), f"{score.chance:.2f}")
+        )
+    click.echo("asterisk: a speaker whose digits the model was not trained on; espeak: synthetic voices, likewise.")
     columns: dict[str, Align] = {"voice": "left", "language": "left", "clips": "right", "accuracy": "right"}
     print_table({**columns, "95 % interval": "right", "chance": "right"}, rows)
 
 
 def classify_own(index: Index, limit: int = 10) -> None:
-    """Print the nearest of OWN_LABELS for the first windows of the table."""
+    """Print the nearest of OWN_LABELS for the first windows of the index."""
     from itertools import islice
 
     columns: dict[str, Align] = {"file": "left", "time": "left", "label": "left", "score": "right"}
-    named = islice(index.classify(OWN_LABELS, ("{}", "the sound of {}")), limit)
+    results = islice(index.classify(OWN_LABELS, ("{}", "the sound of {}")), limit)
     print_table(
         columns,
-        [
-            (short_name(one.uri), format_span(one.start_s, one.end_s), str(one.label), f"{one.score:.3f}")
-            for one in named
-        ],
+        [(short_name(x.uri), format_span(x.start_s, x.end_s), str(x.label), f"{x.score:.3f}") for x in results],
     )
 
 
 def score_unseen_texts(index: Index) -> None:
-    """Print recall@k of each source's unseen texts against all windows of unseen texts, with chance beside it."""
+    """Print recall@k of the unseen texts of each source, among all windows of unseen texts, and chance."""
     names = ("texts of", "texts", "windows", "k", "recall@k", "95 % interval", "chance")
     rows = []
     for source, scores in unseen_retrieval(index).items():
@@ -228,13 +239,13 @@ def score_unseen_texts(index: Index) -> None:
             group = (source, str(scores.n_queries), str(scores.n_gallery)) if k == RECALL_AT[0] else ("", "", "")
             bounds = interval(scores.recall_interval[k])
             rows.append((*group, str(k), f"{scores.recall[k]:.2f}", bounds, f"{scores.chance_recall[k]:.2f}"))
-    click.echo("Speakers and instruments may be known to the model; the sentences and captions are not.")
+    click.echo("The model may know the speakers and instruments, but not these sentences and captions.")
     columns: dict[str, Align] = {name: "left" if name == "texts of" else "right" for name in names}
     print_table(columns, rows)
 
 
 def unseen_retrieval(index: Index) -> dict[str, RetrievalScores]:
-    """Return text -> audio scores by source of the texts, over all windows whose text is outside the training split."""
+    """Return the text-to-audio scores of unseen texts by their source, among all windows of unseen texts."""
     import numpy as np
 
     from clara_search.metrics.retrieval import score_retrieval
@@ -248,13 +259,13 @@ def unseen_retrieval(index: Index) -> dict[str, RetrievalScores]:
     unseen = [position for position, row in enumerate(rows) if text_split(row["text"], train_texts) != "train"]
     groups = [f"{rows[position]['language']} {normalize_text(rows[position]['text'])}" for position in unseen]
     texts = {group: rows[position] for group, position in zip(groups, unseen, strict=True)}
-    spoken, languages = [row["text"] for row in texts.values()], [text_language(row) for row in texts.values()]
-    queries = dict(zip(texts, embed_texts(index.encoder, spoken, languages), strict=True))
+    query_texts, languages = [row["text"] for row in texts.values()], [text_language(row) for row in texts.values()]
+    queries = dict(zip(texts, embed_texts(index.encoder, query_texts, languages), strict=True))
     scores = {}
     for source in sorted({rows[position]["source"] for position in unseen}):
-        asked = sorted({g for g, position in zip(groups, unseen, strict=True) if rows[position]["source"] == source})
+        queried = sorted({g for g, position in zip(groups, unseen, strict=True) if rows[position]["source"] == source})
         scores[source] = score_retrieval(
-            np.stack([queries[g] for g in asked]), vectors[unseen], asked, groups, RECALL_AT
+            np.stack([queries[g] for g in queried]), vectors[unseen], queried, groups, RECALL_AT
         )
     return scores
 
@@ -275,7 +286,7 @@ def interval(bounds: tuple[float, float]) -> str:
 
 
 def minutes(corpus: Corpus) -> float:
-    """Return how long all recordings of a corpus take, out of their headers."""
+    """Return the total duration of a corpus in minutes, from the headers of its files."""
     import soundfile
 
     return float(sum(soundfile.info(corpus.folder / recording.path).duration for recording in corpus.recordings)) / 60

@@ -1,1 +1,1 @@
-"""Benchmarks, one a file."""
+"""The benchmarks, one a file."""

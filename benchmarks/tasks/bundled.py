@@ -1,4 +1,4 @@
-"""The bundled model as it is shipped: does it still score what its card says, in which precision, and how fast."""
+"""The bundled model as it is shipped: its scores and speed in each precision, compared with the recorded ones."""
 
 from __future__ import annotations
 
@@ -23,51 +23,53 @@ from clara_search.models.registry import DEFAULT_MODEL, load_encoder
 from trainer.evaluation.retrieval import score_pairs
 
 RECORD = Path(__file__).parent.parent / "results" / DEFAULT_MODEL / "check.json"
-"""What the shipped weights scored when they were shipped, and their fingerprint."""
+"""The fingerprint of the shipped weights, and their scores."""
 
 CLIPS = 400
-"""Held-out clips of the check: those whose keys have the lowest hashes."""
+"""Number of held-out clips of the check, those whose keys have the lowest hashes."""
 
 TOLERANCE = 0.01
 PRECISIONS = ("fp32", "bf16", "int8")
-_TIMED = 20
+_TIMED_CALLS = 20
 
 
 @click.command("bundled")
 @data_option
-@click.option("--record", is_flag=True, help="Keep what is measured as what the weights score.")
+@click.option("--record", is_flag=True, help="Record these scores as those of the weights.")
 @out_option
 def bundled(data: str, record: bool, out: Path | None) -> None:
-    """Score the bundled model on a few held-out clips in each precision, beside what it scored when it was shipped.
+    """Check the bundled model against its recorded scores.
 
-    Fails where a score in fp32 is further than 0.01 from that, or the weights are others.
+    Prints scores on 400 held-out clips and the speed in each precision. Fails if the weights are others, or if a score
+    in fp32 differs from the recorded one by more than 0.01.
     """
     results = [measure(precision, data) for precision in PRECISIONS]
-    exact = results[0]
-    lowest = [float((one["vectors"] * exact["vectors"]).sum(axis=1).min()) for one in results]
+    fp32 = results[0]
     rows = []
-    for one, cosine in zip(results, lowest, strict=True):
-        scores = [f"{value:.3f}" for value in one["scores"].values()]
-        rows.append([one["precision"], *scores, f"{cosine:.5f}", f"{one['clip_ms']:.1f}", f"{one['text_ms']:.1f}"])
-    headings = ["precision", *exact["scores"], "lowest cosine to fp32", "10 s clip, ms", "query, ms"]
-    found = {"fingerprint": exact["fingerprint"], "clips": CLIPS, "scores": exact["scores"]}
+    for result in results:
+        cosine = float((result["vectors"] * fp32["vectors"]).sum(axis=1).min())
+        scores = [f"{value:.3f}" for value in result["scores"].values()]
+        times = [f"{result['clip_ms']:.1f}", f"{result['text_ms']:.1f}"]
+        rows.append([result["precision"], *scores, f"{cosine:.5f}", *times])
+    headings = ["precision", *fp32["scores"], "lowest cosine to fp32", "10 s clip, ms", "query, ms"]
+    measured = {"fingerprint": fp32["fingerprint"], "clips": CLIPS, "scores": fp32["scores"]}
     if record:
-        RECORD.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    published = [{key: value for key, value in one.items() if key != "vectors"} for one in results]
+        RECORD.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+    published = [{key: value for key, value in result.items() if key != "vectors"} for result in results]
     publish(
         {"benchmark": "bundled", "model": DEFAULT_MODEL, "data": data, "results": published},
         markdown(headings, rows),
         out,
     )
     click.echo("Times are medians on one core.")
-    if differs := differences(found, json.loads(RECORD.read_text(encoding="utf-8"))):
-        raise FormatError(f"{DEFAULT_MODEL} is not what was recorded in {RECORD.name}: {'; '.join(differs)}")
+    if differs := differences(measured, json.loads(RECORD.read_text(encoding="utf-8"))):
+        raise FormatError(f"{DEFAULT_MODEL} differs from {RECORD.name}: {'; '.join(differs)}")
 
 
 def measure(precision: str, data: str) -> dict[str, Any]:
-    """Return scores, vectors and times of the bundled model in a precision, on the clips of the check."""
+    """Return the scores, vectors and times of the bundled model in a precision."""
     encoder = load_encoder(DEFAULT_MODEL, "cpu", precision)
-    examples, audio, failures = embed_examples(encoder, chosen(list(select(data, "test", ()))))
+    examples, audio, failures = embed_examples(encoder, check_clips(list(select(data, "test", ()))))
     if failures:
         raise FormatError(f"{data}: {failures[0]}")
     clip = np.random.default_rng(0).standard_normal(10 * encoder.sample_rate).astype(np.float32) * 0.1
@@ -81,49 +83,49 @@ def measure(precision: str, data: str) -> dict[str, Any]:
     return {
         "precision": precision,
         "fingerprint": encoder.fingerprint,
-        "scores": scores_of(encoder, examples, audio),
+        "scores": score_clips(encoder, examples, audio),
         "vectors": audio,
         "clip_ms": clip_ms,
         "text_ms": text_ms,
     }
 
 
-def chosen(examples: Sequence[Example]) -> list[Example]:
-    """Return the examples of the check, the same whatever order they come in."""
+def check_clips(examples: Sequence[Example]) -> list[Example]:
+    """Return the clips of the check, whatever the order of `examples`."""
     by_hash = sorted(examples, key=lambda example: hashlib.sha256(example.key.encode()).digest())
     return by_hash[:CLIPS]
 
 
-def scores_of(encoder: Encoder, examples: Sequence[Example], audio: Embeddings) -> dict[str, float]:
-    """Return R@10 and mAP@10 among the examples, both ways."""
-    both = score_pairs(encoder, examples, audio)["all"]
+def score_clips(encoder: Encoder, examples: Sequence[Example], audio: Embeddings) -> dict[str, float]:
+    """Return R@10 and mAP@10 among the clips, in both directions."""
+    directions = score_pairs(encoder, examples, audio)["all"]
     return {
-        f"{name}, {way.replace('_', ' ')}": value
-        for way, one in both.items()
-        for name, value in (("R@10", one.recall[10]), ("mAP@10", one.map10))
+        f"{name}, {direction.replace('_', ' ')}": value
+        for direction, scores in directions.items()
+        for name, value in (("R@10", scores.recall[10]), ("mAP@10", scores.map10))
     }
 
 
-def differences(found: dict[str, Any], recorded: dict[str, Any]) -> list[str]:
-    """Return what of `found` is not what was recorded, to `TOLERANCE`."""
+def differences(measured: dict[str, Any], recorded: dict[str, Any]) -> list[str]:
+    """Return the differences between measured and recorded figures, of scores those above `TOLERANCE`."""
     differs = []
-    if found["fingerprint"] != recorded["fingerprint"]:
-        differs.append(f"fingerprint {found['fingerprint'][:12]}, recorded {recorded['fingerprint'][:12]}")
+    if measured["fingerprint"] != recorded["fingerprint"]:
+        differs.append(f"fingerprint {measured['fingerprint'][:12]}, recorded {recorded['fingerprint'][:12]}")
     differs += [
-        f"{name} is {found['scores'][name]:.3f}, recorded {value:.3f}"
+        f"{name} is {measured['scores'][name]:.3f}, recorded {value:.3f}"
         for name, value in recorded["scores"].items()
-        if abs(found["scores"][name] - value) > TOLERANCE
+        if abs(measured["scores"][name] - value) > TOLERANCE
     ]
     return differs
 
 
 def milliseconds(call: Callable[[], object]) -> float:
-    """Return the median time of a call, after a few that are not timed."""
+    """Return the median time of a call, after a few calls to warm up."""
     for _ in range(3):
         call()
     times = []
-    for _ in range(_TIMED):
-        began = time.perf_counter()
+    for _ in range(_TIMED_CALLS):
+        started = time.perf_counter()
         call()
-        times.append(time.perf_counter() - began)
+        times.append(time.perf_counter() - started)
     return statistics.median(times) * 1000

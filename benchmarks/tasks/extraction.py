@@ -1,4 +1,4 @@
-"""What a probe spends before its first epoch: vectors from files, beside the encoder alone, and vectors it knows."""
+"""The time of a probe before its first epoch: vectors from files, and vectors from the cache."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ import soundfile
 
 from benchmarks.examples import model_option
 from benchmarks.report import markdown, out_option, publish
-from benchmarks.tasks.indexing import KeepingEncoder
+from benchmarks.stand_ins import BatchRecorder
 from clara_search.audio.decode import load_audio
 from clara_search.cpu import core_count
 from clara_search.datasets.labelled import Clip, read_clips
@@ -35,23 +35,24 @@ _ROOT = Path(__file__).parent.parent.parent
 
 
 @click.command("extraction")
-@click.option("--data", required=True, metavar="GLOB", help="Shards, manifests or folders to take recordings from.")
+@click.option("--data", required=True, metavar="GLOB", help="Shards, manifests or folders of recordings.")
 @model_option
-@click.option("--clips", type=click.IntRange(min=1), default=1024, show_default=True, help="How many.")
-@click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True, help="Times each, taken in turn.")
+@click.option("--clips", type=click.IntRange(min=1), default=1024, show_default=True, help="Clips to embed.")
+@click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True, help="Timings of each, in turn.")
 @click.option(
-    "--known",
+    "--cached",
     type=click.IntRange(min=0),
     default=10_000,
     show_default=True,
-    help="Clips of the run that has all vectors.",
+    help="Clips of the probe that is run twice; 0 leaves it out.",
 )
 @out_option
-def extraction(data: str, model: str, clips: int, rounds: int, known: int, out: Path | None) -> None:
-    """Time vectors from FLAC files (as `prepare` writes them) beside the encoder alone, on the same windows in batches.
+def extraction(data: str, model: str, clips: int, rounds: int, cached: int, out: Path | None) -> None:
+    """Time the embedding of files for a probe.
 
-    The encoder is given waveforms that lie in memory; each extraction begins with an empty cache. Then a probe of KNOWN
-    synthetic clips is run twice, each time as a command of its own: how long until its first epoch, once all is known?
+    The FLAC files are like those that `prepare` writes, and the cache is empty; the encoder alone is timed on the same
+    windows in memory. Then a probe of synthetic clips is run twice as a command, and the time until its first epoch is
+    measured: in the second run all vectors are in the cache.
     """
     speed = _speed(read_clips(data), describe_encoder(model), clips, rounds)
     medians = speed["medians"]
@@ -59,45 +60,45 @@ def extraction(data: str, model: str, clips: int, rounds: int, known: int, out: 
         [name, f"{seconds:.2f}", f"{speed['clips'] / seconds:.0f}", f"{speed['audio_s'] / seconds:.0f}"]
         for name, seconds in medians.items()
     ]
-    said = [
-        markdown(["", "seconds", "clips/s", "seconds of audio a second"], rows),
-        f"Extraction keeps {speed['ratio']:.0%} of the encoder's throughput (each round: "
+    paragraphs = [
+        markdown(["", "seconds", "clips/s", "seconds of audio per second"], rows),
+        f"Extraction reaches {speed['ratio']:.0%} of the encoder's throughput (each round: "
         f"{', '.join(f'{ratio:.0%}' for ratio in speed['ratios'])}); cores: {speed['cores']}.",
     ]
-    second = _known(known, model) if known else None
-    if second is not None:
-        first, again = second["first"], second["second"]
-        said.append(
-            f"A second probe of {known} clips: manifest and vectors took {again['vectors_s']:.2f} s (the first time "
-            f"{first['vectors_s']:.1f} s); its first epoch began {again['first_epoch_s']:.2f} s after the command, "
-            "imports included."
+    probes = _probe_twice(cached, model) if cached else None
+    if probes is not None:
+        first, second = probes["first"], probes["second"]
+        paragraphs.append(
+            f"A second probe of {cached} clips: manifest and vectors took {second['vectors_s']:.2f} s (the first time "
+            f"{first['vectors_s']:.1f} s); its first epoch began {second['first_epoch_s']:.2f} s after the start of "
+            "the command, imports included."
         )
-    result = {"benchmark": "extraction", "model": model, "data": data, "speed": speed, "known": second}
-    publish(result, "\n\n".join(said), out)
+    result = {"benchmark": "extraction", "model": model, "data": data, "speed": speed, "probes": probes}
+    publish(result, "\n\n".join(paragraphs), out)
 
 
-def _speed(everything: Sequence[Clip], model: EncoderSpec, count: int, rounds: int) -> dict[str, Any]:
+def _speed(clips: Sequence[Clip], model: EncoderSpec, count: int, rounds: int) -> dict[str, Any]:
     encoder = model.load()
     ratios: list[float] = []
     seconds: dict[str, list[float]] = {"extraction": [], "encoder alone": []}
     with tempfile.TemporaryDirectory() as folder:
-        clips = list(islice(flac_files(everything, encoder.sample_rate, Path(folder)), count))
-        if not clips:
+        files = list(islice(write_flac_files(clips, encoder.sample_rate, Path(folder)), count))
+        if not files:
             raise QueryError("no recording can be decoded")
-        keeping = KeepingEncoder(encoder)
-        embed_clips(clips, replace(model, load=lambda: keeping), Path(folder) / "warm")
+        recorder = BatchRecorder(encoder)
+        embed_clips(files, replace(model, load=lambda: recorder), Path(folder) / "warm")
 
-        def alone() -> None:
-            for batch in keeping.batches:
+        def encode_alone() -> None:
+            for batch in recorder.batches:
                 encoder.encode_audio(batch)
 
         for number in range(rounds):
-            seconds["extraction"].append(_timed(partial(embed_clips, clips, model, Path(folder) / str(number))))
-            seconds["encoder alone"].append(_timed(alone))
+            seconds["extraction"].append(_timed(partial(embed_clips, files, model, Path(folder) / str(number))))
+            seconds["encoder alone"].append(_timed(encode_alone))
             ratios.append(seconds["encoder alone"][-1] / seconds["extraction"][-1])
-    audio_s = sum(len(waveform) for batch in keeping.batches for waveform in batch) / encoder.sample_rate
+    audio_s = sum(len(waveform) for batch in recorder.batches for waveform in batch) / encoder.sample_rate
     return {
-        "clips": len(clips),
+        "clips": len(files),
         "audio_s": audio_s,
         "cores": core_count(),
         "seconds": seconds,
@@ -108,13 +109,13 @@ def _speed(everything: Sequence[Clip], model: EncoderSpec, count: int, rounds: i
 
 
 def _timed(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
+    started = time.perf_counter()
     work()
-    return time.perf_counter() - began
+    return time.perf_counter() - started
 
 
-def flac_files(clips: Sequence[Clip], rate: int, folder: Path) -> Iterator[Clip]:
-    """Yield clips whose recordings are FLAC files of `rate` Hz in `folder`; what cannot be decoded is passed over."""
+def write_flac_files(clips: Sequence[Clip], rate: int, folder: Path) -> Iterator[Clip]:
+    """Write recordings as FLAC files of `rate` Hz to `folder` and yield them; skip those that cannot be decoded."""
     for number, clip in enumerate(clips):
         path = folder / f"{number:06d}.flac"
         try:
@@ -125,10 +126,10 @@ def flac_files(clips: Sequence[Clip], rate: int, folder: Path) -> Iterator[Clip]
         yield replace(clip, audio=path)
 
 
-def _known(count: int, model: str) -> dict[str, Any]:
-    """Probe `count` clips twice; return seconds until the first epoch of each run, from its command on."""
+def _probe_twice(count: int, model: str) -> dict[str, Any]:
+    """Probe `count` clips twice; return, for each run, the seconds from its start to its first epoch."""
     with tempfile.TemporaryDirectory() as folder:
-        manifest = synthetic(count, Path(folder))
+        manifest = write_tones(count, Path(folder))
         runs = {name: _first_epoch(manifest, model, Path(folder)) for name in ("first", "second")}
     return {"clips": count, "clip_s": _CLIP_S, **runs}
 
@@ -137,23 +138,23 @@ def _first_epoch(manifest: Path, model: str, folder: Path) -> dict[str, float]:
     arguments = ["--data", manifest, "--label", "pitch", "--model", model, "--set", "fit.epochs=2"]
     arguments += ["--cache", folder / "cache", "--run", folder / "run"]
     command = [sys.executable, "-m", "trainer", "probe", *map(str, arguments)]
-    began = time.perf_counter()
-    found: dict[str, float] = {}
-    said: list[str] = []
+    started = time.perf_counter()
+    seconds: dict[str, float] = {}
+    lines: list[str] = []
     with subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         for line in process.stderr:
-            said.append(line)
+            lines.append(line)
             if FIRST_EPOCH in line:
-                found["first_epoch_s"] = time.perf_counter() - began
-                found["vectors_s"] = float(line.partition(FIRST_EPOCH)[2].split()[0])
-    if process.returncode or not found:
-        raise QueryError(f"the probe failed: {said[-1].strip() if said else process.returncode}")
-    return found
+                seconds["first_epoch_s"] = time.perf_counter() - started
+                seconds["vectors_s"] = float(line.partition(FIRST_EPOCH)[2].split()[0])
+    if process.returncode or not seconds:
+        raise QueryError(f"the probe failed: {lines[-1].strip() if lines else process.returncode}")
+    return seconds
 
 
-def synthetic(count: int, folder: Path) -> Path:
-    """Write tones, low and high, no two alike, and their manifest."""
+def write_tones(count: int, folder: Path) -> Path:
+    """Write low and high tones, all different, and return their manifest."""
     manifest, time_s = folder / "manifest.csv", np.arange(int(16000 * _CLIP_S)) / 16000
     with manifest.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file)

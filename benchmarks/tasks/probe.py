@@ -1,4 +1,4 @@
-"""What a head learns over a model's vectors, beside what it learns over plainer ones; no voice is on both sides."""
+"""Probes of a model's vectors, compared with random weights and log-mel statistics, on disjoint speakers."""
 
 from __future__ import annotations
 
@@ -39,27 +39,27 @@ from trainer.probing.experiment import (
 from trainer.probing.report import build_report
 from trainer.probing.sgd import FitConfig
 
-KINDS = ("digit", "letter", "number", "day", "month", "tone", "animal", "drum", "family", "surface")
-"""What stands before the colon of a label: each is a task of its own."""
+LABEL_KINDS = ("digit", "letter", "number", "day", "month", "tone", "animal", "drum", "family", "surface")
+"""Prefixes of labels such as "digit:7"; each is a classification task of its own."""
 
 STATISTICS, RANDOM = "log-mel statistics", "random weights"
 
 
 @dataclass(frozen=True)
 class LogMelStatistics:
-    """Mean and standard deviation of each band of a log-mel, over time: what sounds differ by before any learning."""
+    """A baseline encoder: mean and standard deviation of each log-mel band over time."""
 
     config: MelConfig
     name: str = STATISTICS
 
     @property
     def fingerprint(self) -> str:
-        """Of the configuration, which is all there is."""
+        """SHA-256 of the configuration."""
         return hashlib.sha256(repr(self).encode()).hexdigest()
 
     @property
     def dim(self) -> int:
-        """Two numbers a band."""
+        """Length of a vector: two numbers for each band."""
         return 2 * self.config.n_mels
 
     @property
@@ -79,43 +79,49 @@ class LogMelStatistics:
 @click.command("probe")
 @click.option("--data", required=True, metavar="GLOB", help='Shards or manifests whose `label` is "KIND:CLASS".')
 @model_option
-@click.option("--kind", "kinds", multiple=True, default=KINDS, help="Of label; repeatable.  [default: ten of them]")
+@click.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    default=LABEL_KINDS,
+    help="Kind of label to probe; repeatable.  [default: ten kinds]",
+)
 @click.option("--head", type=click.Choice(["linear", "mlp", "knn", "logistic"]), default="logistic", show_default=True)
 @click.option("--cache", type=click.Path(path_type=Path), default=Path("runs/cache/vectors"), show_default=True)
 @out_option
 def probe(data: str, model: str, kinds: tuple[str, ...], head: str, cache: Path, out: Path | None) -> None:
-    """Score heads over MODEL, over the same towers with random weights, and over log-mel statistics.
+    """Score heads over a model's vectors, and over two baselines.
 
-    Each kind of label is cross-validated in folds in which no speaker, kit or font (or source, where none is named)
-    stands in two; of a kind that comes from one alone, no text stands in two. A class that fewer than three of them
-    have is left out: it could not be trained on, tuned on and tested.
+    The baselines are the same model with random weights, and log-mel statistics. Each kind of label is cross-validated
+    in folds of disjoint speakers (or sources, if speakers are missing; or texts, if there is a single speaker). Classes
+    of fewer than three speakers are left out: they cannot be in the training, validation and test split at once.
     """
     logging.getLogger("trainer").setLevel(logging.WARNING)
-    everything = read_clips(data)
+    clips = read_clips(data)
     fit = FitConfig(head=head)  # type: ignore[arg-type]  # click checked it
     results: dict[str, Any] = {}
-    with _random(model) as random_folder:
-        candidates = {name: found for name, found in _candidates(model, random_folder).items() if found is not None}
+    with _random_weights(model) as random_folder:
+        candidates = {name: x for name, x in _candidates(model, random_folder).items() if x is not None}
         for kind in kinds:
-            results[kind] = _scores(kind, everything, candidates, fit, data, model, cache)
+            results[kind] = _probe_kind(kind, clips, candidates, fit, data, model, cache)
     result = {"benchmark": "probe", "model": model, "data": data, "head": head, "kinds": results}
     publish(result, report(results, model), out)
 
 
-def _scores(
+def _probe_kind(
     kind: str,
-    everything: Sequence[Clip],
+    clips: Sequence[Clip],
     candidates: dict[str, EncoderSpec],
     fit: FitConfig,
     data: str,
     model: str,
     cache: Path,
 ) -> dict[str, Any]:
-    """Return the scores of each candidate for a kind of label, and what they were measured on."""
-    clips = widespread(grouped(of_kind(everything, kind)), kind)
+    """Return the scores of each candidate for a kind of label, with facts about the clips."""
+    clips = drop_rare_classes(with_groups(of_kind(clips, kind)), kind)
     scores: dict[str, Any] = {}
     for name, candidate in candidates.items():
-        # Statistics are of the whole recording; a mean over windows is for vectors of unit norm.
+        # Statistics are taken of whole recordings: the mean over windows is for vectors of unit norm.
         window_s = 3600.0 if name == STATISTICS else 10.0
         config = ProbeConfig(data, (kind,), fit=fit, window_s=window_s, hop_s=window_s / 2)
         labelled: LabelledSet = build_labelled_set(config, clips, candidate, cache)
@@ -134,20 +140,20 @@ def _scores(
 
 def of_kind(clips: Sequence[Clip], kind: str) -> list[Clip]:
     """Return the clips whose label is "KIND:CLASS", with CLASS in a column KIND. Raises QueryError for none."""
-    found = []
+    matching = []
     for clip in clips:
         prefix, colon, name = (clip.value("label") or "").partition(":")
         if colon and name and prefix == kind:
-            found.append(replace(clip, columns={**clip.columns, kind: name}))
-    if not found:
+            matching.append(replace(clip, columns={**clip.columns, kind: name}))
+    if not matching:
         labels = {clip.value("label") or "" for clip in clips}
         kinds = sorted({label.partition(":")[0] for label in labels if ":" in label})
-        raise QueryError(f"no label begins with {kind!r}:; there are {', '.join(kinds[:10]) or 'none'}")
-    return found
+        raise QueryError(f"no label begins with '{kind}:'; the data has the kinds {', '.join(kinds[:10]) or '(none)'}")
+    return matching
 
 
-def grouped(clips: Sequence[Clip]) -> list[Clip]:
-    """Return `clips` without declared splits, the source as speaker where none is named; of one alone, the text."""
+def with_groups(clips: Sequence[Clip]) -> list[Clip]:
+    """Return `clips` without declared splits, each with a group as its speaker: its speaker, source or text."""
     owners = [clip.value("speaker") or clip.source for clip in clips]
     if len(set(owners)) == 1:
         owners = [_text_group(clip) for clip in clips]
@@ -157,20 +163,19 @@ def grouped(clips: Sequence[Clip]) -> list[Clip]:
     ]
 
 
-def widespread(clips: Sequence[Clip], kind: str) -> list[Clip]:
-    """Return the clips whose class three groups have, or all where there are fewer than three.
+def drop_rare_classes(clips: Sequence[Clip], kind: str) -> list[Clip]:
+    """Return the clips of classes that three groups have, or all groups if there are fewer than three.
 
-    A class of one group cannot be both trained on and tested, nor one of two be tuned on as well. Raises QueryError
-    where no class is left.
+    Raises QueryError if no class is left.
     """
-    owners: dict[str, set[str]] = {}
+    groups: dict[str, set[str]] = {}
     for clip in clips:
-        owners.setdefault(str(clip.value(kind)), set()).add(str(clip.value("speaker")))
-    needed = min(3, len(set().union(*owners.values())))
-    found = [clip for clip in clips if len(owners[str(clip.value(kind))]) >= needed]
-    if not found:
+        groups.setdefault(str(clip.value(kind)), set()).add(str(clip.value("speaker")))
+    needed = min(3, len(set().union(*groups.values())))
+    common = [clip for clip in clips if len(groups[str(clip.value(kind))]) >= needed]
+    if not common:
         raise QueryError(f"no class of {kind!r} comes from {needed} speakers, kits or sources")
-    return found
+    return common
 
 
 def _text_group(clip: Clip) -> str:
@@ -178,7 +183,7 @@ def _text_group(clip: Clip) -> str:
 
 
 def _candidates(model: str, random_folder: Path | None) -> dict[str, EncoderSpec | None]:
-    """Return what is compared, in order; random weights where the model is one of ours."""
+    """Return the encoders to compare, in order; random weights only for a CLARA model."""
     is_clara = model_type(model) == "clara"
     mel = load_model(find_model(model))[0].config.mel if is_clara else MelConfig(sample_rate=16000)
     plain = LogMelStatistics(mel)
@@ -190,16 +195,16 @@ def _candidates(model: str, random_folder: Path | None) -> dict[str, EncoderSpec
 
 
 @contextmanager
-def _random(model: str) -> Iterator[Path | None]:
-    """Yield a folder with the architecture of `model` and random weights; None where it is none of ours."""
+def _random_weights(model: str) -> Iterator[Path | None]:
+    """Yield a folder with the architecture of `model` and random weights; None if it is no CLARA model."""
     if model_type(model) != "clara":
         yield None
         return
     trained, tokenizer = load_model(find_model(model))
     torch.manual_seed(0)
-    with tempfile.TemporaryDirectory() as place:
-        save_model(Path(place), Clara(trained.config), tokenizer, "", torch.float32)
-        yield Path(place)
+    with tempfile.TemporaryDirectory() as random_folder:
+        save_model(Path(random_folder), Clara(trained.config), tokenizer, "", torch.float32)
+        yield Path(random_folder)
 
 
 def report(results: dict[str, Any], model: str) -> str:
@@ -208,9 +213,9 @@ def report(results: dict[str, Any], model: str) -> str:
         _table(results, model, "accuracy", "accuracy, in percent [95 % interval]"),
         _table(results, model, "uar", "unweighted average recall, in percent [95 % interval]"),
     ]
-    marked = {kind: one["contamination"] for kind, one in results.items() if one["contamination"]["trained_on"]}
+    marked = [facts["contamination"] for facts in results.values() if facts["contamination"]["trained_on"]]
     if marked:
-        sources = sorted({source for one in marked.values() for source in one["trained_on"]})
+        sources = sorted({source for contamination in marked for source in contamination["trained_on"]})
         parts.append(
             f"* {model} was pretrained on recordings of these sources (with their texts, not with these labels): "
             f"{', '.join(sources)}. Marked scores are not of unseen recordings."
@@ -220,12 +225,12 @@ def report(results: dict[str, Any], model: str) -> str:
 
 def _table(results: dict[str, Any], model: str, measure: str, title: str) -> str:
     rows = []
-    for kind, one in results.items():
-        scores = one["scores"]
-        mark = "*" if one["contamination"]["trained_on"] else ""
-        any_of_them = scores[model]
-        cells = [kind, str(any_of_them["n"]), str(len(any_of_them["classes"])), str(one["groups"])]
-        cells.append(f"{any_of_them['majority'][measure]:.1%}")
+    for kind, facts in results.items():
+        scores = facts["scores"]
+        mark = "*" if facts["contamination"]["trained_on"] else ""
+        shared = scores[model]
+        cells = [kind, str(shared["n"]), str(len(shared["classes"])), str(facts["groups"])]
+        cells.append(f"{shared['majority'][measure]:.1%}")
         for name in scores:
             low, high = scores[name]["scores"][measure]["interval"]
             value = scores[name]["scores"][measure]["value"]

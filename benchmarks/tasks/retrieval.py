@@ -1,4 +1,4 @@
-"""Recall@1/5/10 and mAP@10 of a model, text to audio and audio to text, over full galleries, chance beside them."""
+"""Retrieval scores of a model, text to audio and audio to text, in full galleries, beside chance."""
 
 from __future__ import annotations
 
@@ -18,15 +18,19 @@ from trainer.evaluation.retrieval import KS, Scores, score_pairs
 @data_option
 @model_option
 @click.option(
-    "--split", type=click.Choice(["test", "valid", "train", "all"]), default="test", show_default=True, help="By text."
+    "--split",
+    type=click.Choice(["test", "valid", "train", "all"]),
+    default="test",
+    show_default=True,
+    help="Of the texts.",
 )
 @where_option
 @out_option
 def retrieval(data: str, model: str, split: str, where: tuple[str, ...], out: Path | None) -> None:
-    """Score how well texts find recordings and recordings find texts.
+    """Score retrieval of recordings by texts, and the reverse.
 
-    A text is a query once, however many recordings have it, and all of those are its positives. Texts are the same
-    where they differ only in case and punctuation.
+    Prints recall@1, @5 and @10 and mAP@10. Texts that differ only in case and punctuation are one query, and all
+    recordings of it are its positives.
     """
     encoder = load_encoder(model)
     examples, audio, failures = embed_examples(encoder, select(data, split, where))
@@ -40,21 +44,32 @@ def retrieval(data: str, model: str, split: str, where: tuple[str, ...], out: Pa
         "where": list(where),
         "clips": len(examples),
         "failures": failures,
-        "scores": {name: {way: one.as_dict() for way, one in ways.items()} for name, ways in scores.items()},
+        "scores": {
+            name: {direction: x.as_dict() for direction, x in by_direction.items()}
+            for name, by_direction in scores.items()
+        },
     }
     publish(result, table(scores), out)
 
 
 def table(scores: Scores) -> str:
-    """Return the scores as a Markdown table, in percent, with 95 % intervals and chance levels."""
+    """Return the scores as a Markdown table, in percent, with 95 % intervals and chance."""
     rows = []
-    for name, ways in scores.items():
-        for way, one in ways.items():
-            cells: list[Any] = [name, way.replace("_", " "), str(one.n_queries), str(one.n_gallery)]
-            cells += [_cell(one.recall[k], one.recall_interval[k], one.chance_recall[k]) for k in KS]
-            cells += [_cell(one.map10, one.map10_interval, one.chance_map10), f"{one.median_rank:g}"]
+    for name, by_direction in scores.items():
+        for direction, x in by_direction.items():
+            cells: list[Any] = [name, direction.replace("_", " "), str(x.n_queries), str(x.n_gallery)]
+            cells += [_cell(x.recall[k], x.recall_interval[k], x.chance_recall[k]) for k in KS]
+            cells += [_cell(x.map10, x.map10_interval, x.chance_map10), f"{x.median_rank:g}"]
             rows.append(cells)
-    headings = ["examples", "way", "queries", "gallery", *(f"R@{k} (chance)" for k in KS), "mAP@10 (chance)", "median"]
+    headings = [
+        "examples",
+        "direction",
+        "queries",
+        "gallery",
+        *(f"R@{k} (chance)" for k in KS),
+        "mAP@10 (chance)",
+        "median",
+    ]
     return markdown(headings, rows) + "\n\nIn percent, with 95 % intervals; median: of the rank of the first positive."
 
 

@@ -1,4 +1,4 @@
-"""Latency of exact search from a warm process, without encoding, beside LanceDB's own flat scan of the same table."""
+"""Latency of exact search in a warm process, without encoding, compared with LanceDB's flat scan of the table."""
 
 from __future__ import annotations
 
@@ -25,22 +25,25 @@ _WARM_UP = 5
 
 @click.command()
 @click.option("--rows", type=click.IntRange(min=1), default=10_000, show_default=True, help="Rows of the table.")
-@click.option("--dim", type=click.IntRange(min=1), default=512, show_default=True, help="Numbers a vector.")
-@click.option("--queries", type=click.IntRange(min=1), default=200, show_default=True, help="Queries that are timed.")
+@click.option("--dim", type=click.IntRange(min=1), default=512, show_default=True, help="Dimensions of a vector.")
+@click.option("--queries", type=click.IntRange(min=1), default=200, show_default=True, help="Timed queries.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @out_option
 def search(rows: int, dim: int, queries: int, seed: int, out: Path | None) -> None:
-    """Time searches for the ten best, their columns included, in a table of random vectors in clusters."""
+    """Time exact search and LanceDB's flat scan.
+
+    Each query reads the ten best rows, with all columns, of a table of clustered random vectors.
+    """
     vectors = clustered(rows + queries, dim, seed)
-    asked = vectors[rows:]
+    query_vectors = vectors[rows:]
     with tempfile.TemporaryDirectory() as folder:
         table = fill(Database(folder, create=True), vectors[:rows])
         index = Index(table)
         lance = table.connection.lance.open_table(table.name)
         columns = [name for name in table.schema.names if name != "vector"]
         latencies = {
-            "exact search": timed(lambda query: index.search_vectors(query, exact=True), asked),
-            "LanceDB flat scan": timed(lambda query: flat_scan(lance, columns, query), asked),
+            "exact search": time_queries(lambda query: index.search_vectors(query, exact=True), query_vectors),
+            "LanceDB flat scan": time_queries(lambda query: flat_scan(lance, columns, query), query_vectors),
         }
     summary = {
         name: {"p50": float(np.percentile(times, 50)), "p95": float(np.percentile(times, 95))}
@@ -54,12 +57,12 @@ def search(rows: int, dim: int, queries: int, seed: int, out: Path | None) -> No
         "seed": seed,
         "latency_ms": summary,
     }
-    cells = [[name, f"{one['p50']:.2f}", f"{one['p95']:.2f}"] for name, one in summary.items()]
+    cells = [[name, f"{latency['p50']:.2f}", f"{latency['p95']:.2f}"] for name, latency in summary.items()]
     publish(result, markdown([f"{rows} rows of {dim}, k = 10", "p50 ms", "p95 ms"], cells), out)
 
 
 def clustered(n: int, dim: int, seed: int) -> Embeddings:
-    """Return `n` unit vectors in random clusters, as embeddings lie."""
+    """Return `n` unit vectors in random clusters, shape (n, dim), distributed like embeddings."""
     generator = np.random.default_rng(seed)
     centres = generator.normal(size=(_CLUSTERS, dim))
     vectors = centres[generator.integers(0, _CLUSTERS, n)] + _SPREAD * generator.normal(size=(n, dim))
@@ -67,7 +70,7 @@ def clustered(n: int, dim: int, seed: int) -> Embeddings:
 
 
 def fill(database: Database, vectors: Embeddings) -> Table:
-    """Return a new table that holds `vectors`, shape (n, dim), as windows of recordings."""
+    """Return a new table of `vectors`, shape (n, dim), as windows of recordings."""
     n, dim = vectors.shape
     table = database.create_table("corpus", TableInfo("random", "0" * 64, dim, window_s=10.0, hop_s=5.0))
     uris = [f"/recordings/{number:08d}.wav" for number in range(n)]
@@ -87,18 +90,18 @@ def fill(database: Database, vectors: Embeddings) -> Table:
 
 
 def flat_scan(lance: Any, columns: list[str], query: Embeddings) -> list[dict[str, Any]]:
-    """Ask LanceDB itself for the ten nearest rows, without their vectors."""
-    found = lance.search(query[0]).distance_type("cosine").select([*columns, "_distance"]).limit(10)
-    return found.to_list()  # type: ignore[no-any-return]
+    """Return the ten nearest rows by LanceDB itself, without their vectors."""
+    query_builder = lance.search(query[0]).distance_type("cosine").select([*columns, "_distance"]).limit(10)
+    return query_builder.to_list()  # type: ignore[no-any-return]
 
 
-def timed(search_one: Callable[[Embeddings], object], queries: Embeddings) -> list[float]:
-    """Return the milliseconds of each query, after some that are not counted."""
+def time_queries(search_one: Callable[[Embeddings], object], queries: Embeddings) -> list[float]:
+    """Return the milliseconds of each query, after some queries to warm up."""
     for query in queries[:_WARM_UP]:
         search_one(query[np.newaxis])
     latencies = []
     for query in queries:
-        began = time.perf_counter()
+        started = time.perf_counter()
         search_one(query[np.newaxis])
-        latencies.append((time.perf_counter() - began) * 1000)
+        latencies.append((time.perf_counter() - started) * 1000)
     return latencies

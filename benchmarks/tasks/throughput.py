@@ -1,4 +1,4 @@
-"""Clips and texts a second of an encoder, beside a plain-PyTorch rendering of the released attention."""
+"""Clips and texts per second of an encoder, compared with a plain implementation of the released attention."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from benchmarks.arithmetic import device_name, matmul_flops_per_s, seconds_of
 from benchmarks.examples import model_option
+from benchmarks.hardware import device_name, matmul_flops_per_s, seconds_of
 from benchmarks.report import markdown, out_option, publish
 from clara_search.audio.mel import log_mel
 from clara_search.audio.waveform import Waveform
@@ -30,14 +30,14 @@ from clara_search.models.registry import find_model, load_encoder, model_type
 from trainer.pretraining.tokenizer import train_tokenizer
 
 PLAIN_BATCH = 16
-"""Clips that the plain rendering embeds at once, in the order they come, padded to the longest: the released batch."""
+"""Clips that the plain implementation embeds at once, in their order, padded to the longest: the released batch."""
 
 DURATIONS_S = (1.0, 5.0, 10.0, 30.0)
 WORDS = "a dog barks in the rain while somebody talks about the weather and a car drives past slowly".split()
 
 
 class PlainAttention(Attention):
-    """Attention as the released code writes it: two einsums and a softmax over the whole matrix."""
+    """Attention as in the released code: two einsums and a softmax over the whole matrix."""
 
     def forward(self, queries: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
         """As `Attention.forward`."""
@@ -51,7 +51,7 @@ class PlainAttention(Attention):
 
 
 class PlainEncoder:
-    """The model in `folder` with `PlainAttention`, in fp32, batch after batch as they come."""
+    """The model in `folder` with `PlainAttention`, in fp32, whose batches are not sorted by length."""
 
     def __init__(self, folder: Path, device: str | None) -> None:
         model, self.tokenizer = load_model(folder)
@@ -64,7 +64,7 @@ class PlainEncoder:
 
     @torch.inference_mode()
     def encode_audio(self, waveforms: Sequence[Waveform]) -> Embeddings:
-        """As `Encoder.encode_audio`, of clips that the model has positions for."""
+        """As `Encoder.encode_audio`, for clips no longer than the model has positions."""
         vectors = []
         for start in range(0, len(waveforms), PLAIN_BATCH):
             part = waveforms[start : start + PLAIN_BATCH]
@@ -91,7 +91,7 @@ class PlainEncoder:
 
 @dataclass(frozen=True)
 class Workload:
-    """What is embedded: clips and their seconds of audio, or texts (of no seconds)."""
+    """Clips and their seconds of audio, or texts."""
 
     name: str
     clips: Sequence[Waveform] = ()
@@ -99,7 +99,7 @@ class Workload:
     audio_s: float = 0.0
 
     def run(self, encoder: Encoder | PlainEncoder) -> Embeddings:
-        """Return the vectors of all of it."""
+        """Return the vectors of the clips or texts."""
         return encoder.encode_audio(self.clips) if self.clips else encoder.encode_text(self.texts)
 
     def __len__(self) -> int:
@@ -109,18 +109,11 @@ class Workload:
 @click.command()
 @model_option
 @click.option("--precision", "precisions", multiple=True, default=("fp32",), show_default=True, help="Repeatable.")
-@click.option("--device", help='Where to compute, such as "cpu" or "cuda:0".  [default: a GPU where there is one]')
+@click.option("--device", help='Where to compute, such as "cpu" or "cuda:0".  [default: a GPU if there is any]')
 @click.option("--clips", type=click.IntRange(min=1), default=32, show_default=True, help="Clips of each length.")
 @click.option("--texts", type=click.IntRange(min=1), default=256, show_default=True, help="Texts of 3 to 18 words.")
-@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="Times each, taken in turn.")
-@click.option(
-    "--index",
-    "folder",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Time indexing of this folder instead, beside the encoder alone and a plain loop.",
-)
-@click.option("--plain-clips", type=click.IntRange(min=1), default=200, show_default=True, help="Of --index.")
-@click.option("--compile", "compile_model", is_flag=True, help="Compile the encoder (not the plain rendering).")
+@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="Timings of each, in turn.")
+@click.option("--compile", "compile_model", is_flag=True, help="Compile the encoder, but not the plain implementation.")
 @out_option
 def throughput(
     model: str,
@@ -129,23 +122,15 @@ def throughput(
     clips: int,
     texts: int,
     rounds: int,
-    folder: Path | None,
-    plain_clips: int,
     compile_model: bool,
     out: Path | None,
 ) -> None:
-    """Time an encoder alone on noise of 1, 5, 10 and 30 s, on mixed lengths and on texts.
+    """Time an encoder on noise and on texts.
 
-    MODEL may also be clara-60m, clara-100m or clara-600m: a released size with random weights. CLARA models are timed
-    in turn with a plain rendering of the released attention that has the same weights, in fp32; the medians are
-    compared, and so are the vectors. With --index it is the whole way from a folder of recordings to a table that is
-    timed, in turn with the encoder alone on the same windows and with a plain loop over --plain-clips of them.
+    The noise has 1, 5, 10 and 30 s, and mixed lengths. --model may also be clara-60m, clara-100m or clara-600m, a
+    released size with random weights. A CLARA model is compared with a plain implementation of the released attention
+    with the same weights, in fp32: by the medians of their times and by their vectors.
     """
-    if folder is not None:
-        from benchmarks.tasks.end_to_end import compare
-
-        compare(folder, model, rounds, plain_clips, out)
-        return
     with _folder_of(model) as model_folder:
         encoders: dict[str, Encoder | PlainEncoder] = {
             precision: load_encoder(model_folder, device, precision, compile_model) for precision in precisions
@@ -170,12 +155,12 @@ def throughput(
     }
     if "plain" in encoders:
         result["arithmetic"] = arithmetic(encoders["plain"], first, result)
-    headings = ["", "items/s", "seconds of audio a second", "of plain", "lowest cosine to plain"]
+    headings = ["", "items/s", "seconds of audio per second", "relative to plain", "lowest cosine to plain"]
     publish(result, f"{model} on {result['device']}\n\n{markdown(headings, rows)}\n{_sentence(result)}", out)
 
 
 def workloads(sample_rate: int, clips: int, texts: int, seed: int = 0) -> Iterator[Workload]:
-    """Yield noise of each duration, noise of mixed durations (1 to 10 s, as they come), and texts of 3 to 18 words."""
+    """Yield noise of each duration, noise of mixed durations (1 to 10 s, unsorted), and texts of 3 to 18 words."""
     rng = np.random.default_rng(seed)
 
     def noise(seconds: float) -> Waveform:
@@ -190,7 +175,7 @@ def workloads(sample_rate: int, clips: int, texts: int, seed: int = 0) -> Iterat
 
 
 def measure(workload: Workload, encoders: dict[str, Encoder | PlainEncoder], rounds: int) -> dict[str, dict[str, Any]]:
-    """Return, by encoder, the seconds of each round, taken in turn, and how far vectors are from those of "plain"."""
+    """Return, by encoder, the seconds of each round and the differences between its vectors and those of "plain"."""
     seconds: dict[str, list[float]] = {name: [] for name in encoders}
     vectors = {name: workload.run(encoder) for name, encoder in encoders.items()}  # warms up, too
     for _ in range(rounds):
@@ -213,7 +198,7 @@ def measure(workload: Workload, encoders: dict[str, Encoder | PlainEncoder], rou
 
 
 def arithmetic(plain: Encoder | PlainEncoder, encoder: Encoder, result: dict[str, Any]) -> dict[str, float]:
-    """Return how much the encoder computes a second on clips of 10 s, and what the machine multiplies in large."""
+    """Return the operations per second of the encoder on clips of 10 s, and of large matrix products."""
     from torch.utils.flop_counter import FlopCounterMode
 
     assert isinstance(plain, PlainEncoder)
@@ -221,7 +206,7 @@ def arithmetic(plain: Encoder | PlainEncoder, encoder: Encoder, result: dict[str
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         plain.model.embed_log_mels(torch.zeros(1, frames, plain.model.config.mel.n_mels, device=plain.device))
     per_clip = float(counter.get_total_flops())
-    ten_seconds = next(one for one in result["results"] if one["workload"] == "10 s")
+    ten_seconds = next(facts for facts in result["results"] if facts["workload"] == "10 s")
     rate = next(iter(value for name, value in ten_seconds.items() if name not in ("workload", "items")))["items_per_s"]
     dtype = torch.bfloat16 if getattr(encoder, "precision", "fp32") == "bf16" else torch.float32
     matmul = matmul_flops_per_s(plain.device, dtype)
@@ -245,14 +230,14 @@ def _sentence(result: dict[str, Any]) -> str:
     facts = result["arithmetic"]
     return (
         f"\nA clip of 10 s takes {facts['flops_per_clip'] / 1e9:.1f} GFLOP; the first precision computes "
-        f"{facts['flops_per_s'] / 1e9:,.0f} GFLOP/s, {facts['flops_per_s'] / facts['matmul_flops_per_s']:.0%} of what "
-        "this machine multiplies in large matrices of that precision."
+        f"{facts['flops_per_s'] / 1e9:,.0f} GFLOP/s, {facts['flops_per_s'] / facts['matmul_flops_per_s']:.0%} of the "
+        "rate of large matrix products in that precision."
     )
 
 
 @contextmanager
 def _folder_of(model: str) -> Iterator[Path]:
-    """Yield the folder of `model`; of a released size, one with random weights and a tokenizer of a few bytes."""
+    """Yield the folder of `model`; for a released size, one with random weights and a small tokenizer."""
     if model not in PRESETS:
         yield find_model(model)
         return

@@ -1,4 +1,4 @@
-"""Pairs a second of whole training steps, and the share of what the device multiplies that they use."""
+"""Pairs per second of training steps, and their share of the device's matrix throughput."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.arithmetic import device_name, matmul_flops_per_s, seconds_of
+from benchmarks.hardware import device_name, matmul_flops_per_s, seconds_of
 from benchmarks.report import markdown, out_option, publish
 from clara_search.errors import DeviceError
 from clara_search.models.batching import choose_device
@@ -22,18 +22,22 @@ from trainer.data.dataset import Batch
 from trainer.pretraining.module import Pretraining
 
 TOKENS = 32
-"""In a text of a synthetic batch: about twenty words."""
+"""Tokens of a synthetic text, about twenty words."""
 
 
 @click.command("training")
 @click.option("--preset", type=click.Choice(sorted(PRESETS)), default="clara-100m", show_default=True)
 @click.option("--seconds", type=click.FloatRange(min=0.1), default=10.0, show_default=True, help="Of each clip.")
 @click.option("--batch", "batches", type=click.IntRange(min=2), multiple=True, default=(8,), help="Pairs; repeatable.")
-@click.option("--chunk", type=click.IntRange(min=0), default=0, show_default=True, help="Pairs embedded at once.")
+@click.option(
+    "--chunk", type=click.IntRange(min=0), default=0, show_default=True, help="Pairs embedded at once; 0: all."
+)
 @click.option("--loss", "kind", type=click.Choice(get_args(LossKind)), default="clara", show_default=True)
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True)
-@click.option("--device", help="Such as cuda or cpu; the fastest there is by default.")
-@click.option("--steps", type=click.IntRange(min=1), default=5, show_default=True, help="Timed, behind one that warms.")
+@click.option("--device", help="Such as cuda or cpu.  [default: a GPU if there is any]")
+@click.option(
+    "--steps", type=click.IntRange(min=1), default=5, show_default=True, help="Timed steps, after one to warm up."
+)
 @click.option("--compile", "compile_model", is_flag=True, help="Compile the model first.")
 @out_option
 def training(
@@ -48,45 +52,47 @@ def training(
     compile_model: bool,
     out: Path | None,
 ) -> None:
-    """Time forward, backward and AdamW on noise, for each --batch; the data are ready beforehand.
+    """Time training steps on noise.
 
-    The share is of the operations of the forward and backward pass (what a chunk computes twice counts once) in the
-    rate of one large matrix product of that precision on that device.
+    A step is a forward pass, a backward pass and AdamW, without preparing the data. Prints the operations of a step, of
+    which those that a chunk repeats count once, relative to the rate of a large matrix product of that precision.
     """
-    place = choose_device(device)
+    torch_device = choose_device(device)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     torch.manual_seed(0)
-    module = Pretraining(Recipe(preset, loss=LossConfig(kind, chunk=chunk), model=PRESETS[preset])).to(place).train()
-    module.log_dict = lambda *_, **__: None  # type: ignore[method-assign]  # nobody listens
-    optimiser = torch.optim.AdamW(module.parameters(), lr=1e-5, fused=place.type == "cuda")
-    flops = _flops_of_a_pair(module, seconds, place, dtype)
+    module = (
+        Pretraining(Recipe(preset, loss=LossConfig(kind, chunk=chunk), model=PRESETS[preset])).to(torch_device).train()
+    )
+    module.log_dict = lambda *_, **__: None  # type: ignore[method-assign]  # there is no trainer to log to
+    optimiser = torch.optim.AdamW(module.parameters(), lr=1e-5, fused=torch_device.type == "cuda")
+    flops = _flops_of_a_pair(module, seconds, torch_device, dtype)
     if compile_model:
         module.model.compile()
-    multiplied = matmul_flops_per_s(place, dtype)
+    matmul_rate = matmul_flops_per_s(torch_device, dtype)
     results: list[dict[str, Any]] = []
     rows = []
     for pairs in batches:
-        batch = _noise(module, pairs, seconds, place)
+        batch = _noise(module, pairs, seconds, torch_device)
 
         def step(batch: Batch = batch) -> None:
-            with torch.autocast(place.type, dtype, enabled=dtype != torch.float32):
+            with torch.autocast(torch_device.type, dtype, enabled=dtype != torch.float32):
                 loss = module.training_step(batch, 0)
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
 
         try:
-            if place.type == "cuda":
+            if torch_device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats()
             step()
-            taken = [seconds_of(step) for _ in range(steps)]
+            step_s = [seconds_of(step) for _ in range(steps)]
         except torch.OutOfMemoryError:
             rows.append([str(pairs), "out of memory", "", "", ""])
             continue
-        median = float(np.median(taken))
-        peak = torch.cuda.max_memory_allocated() / 2**30 if place.type == "cuda" else None
-        share = pairs * flops / median / multiplied
-        results.append({"pairs": pairs, "seconds": taken, "pairs_per_s": pairs / median, "share": share, "gib": peak})
+        median = float(np.median(step_s))
+        peak = torch.cuda.max_memory_allocated() / 2**30 if torch_device.type == "cuda" else None
+        share = pairs * flops / median / matmul_rate
+        results.append({"pairs": pairs, "seconds": step_s, "pairs_per_s": pairs / median, "share": share, "gib": peak})
         speed = f"{pairs / median:.2f}"
         audio = f"{pairs * seconds / median:,.0f}"
         rows.append([str(pairs), speed, audio, f"{share:.1%}", "" if peak is None else f"{peak:.1f} GiB"])
@@ -102,18 +108,18 @@ def training(
         "compiled": compile_model,
         "device": device_name(device),
         "flops_of_a_pair": flops,
-        "matmul_flops_per_s": multiplied,
+        "matmul_flops_per_s": matmul_rate,
         "results": results,
     }
     title = f"{preset}, clips of {seconds:g} s, {precision}, on {device_name(device)}"
     title += f", {chunk} at once" if chunk else ""
-    headings = ["pairs in a step", "pairs/s", "seconds of audio a second", "of the matmul rate", "peak memory"]
-    rate = f"\nA pair takes {flops / 1e9:.1f} GFLOP; a large product runs at {multiplied / 1e9:,.0f} GFLOP/s."
+    headings = ["pairs in a step", "pairs/s", "seconds of audio per second", "relative to matmul", "peak memory"]
+    rate = f"\nA pair takes {flops / 1e9:.1f} GFLOP; a large product runs at {matmul_rate / 1e9:,.0f} GFLOP/s."
     publish(result, f"{title}\n\n{markdown(headings, rows)}\n{rate}", out)
 
 
 def _noise(module: Pretraining, pairs: int, seconds: float, device: torch.device) -> Batch:
-    """Return pairs of noise and tokens without padding, every text another."""
+    """Return pairs of noise and random tokens, without padding and all with different texts."""
     config = module.recipe.model
     frames = 1 + round(seconds * config.mel.sample_rate) // config.mel.hop_length
     return Batch(
@@ -128,7 +134,7 @@ def _noise(module: Pretraining, pairs: int, seconds: float, device: torch.device
 
 
 def _flops_of_a_pair(module: Pretraining, seconds: float, device: torch.device, dtype: torch.dtype) -> float:
-    """Return the operations of a forward and a backward pass over one of two pairs, nothing computed twice."""
+    """Return the operations of a forward and backward pass for a pair (measured on two), without chunks."""
     recipe = module.recipe
     module.recipe = replace(recipe, loss=replace(recipe.loss, chunk=0))
     with (

@@ -1,4 +1,4 @@
-"""Accuracy of naming labelled recordings by prompts alone, with its interval and chance."""
+"""Accuracy of zero-shot classification of labelled recordings, with its interval and chance."""
 
 from __future__ import annotations
 
@@ -20,12 +20,18 @@ from clara_search.models.registry import load_encoder
 @data_option
 @model_option
 @click.option(
-    "--labels", metavar="A,B,...|FILE", help="Labels of the data, as label or label=words; by default all there are."
+    "--labels", metavar="A,B,...|FILE", help="Labels, each as label or label=words.  [default: all labels of the data]"
 )
-@click.option("--template", "templates", multiple=True, default=("{}",), help="Sentence with {} for the words.")
+@click.option(
+    "--template", "templates", multiple=True, default=("{}",), help="Sentence with {} for the words; repeatable."
+)
 @click.option("--language", help="Language of the prompts, where the model knows languages.")
 @click.option(
-    "--split", type=click.Choice(["test", "valid", "train", "all"]), default="all", show_default=True, help="By text."
+    "--split",
+    type=click.Choice(["test", "valid", "train", "all"]),
+    default="all",
+    show_default=True,
+    help="Of the texts.",
 )
 @where_option
 @out_option
@@ -39,7 +45,10 @@ def zero_shot(
     where: tuple[str, ...],
     out: Path | None,
 ) -> None:
-    """Name each labelled recording by its nearest prompt; examples with other labels are left out."""
+    """Classify labelled recordings by their nearest prompt.
+
+    Recordings with other labels are left out.
+    """
     encoder = load_encoder(model)
     labelled = [example for example in select(data, split, where) if example.label]
     words = prompts(labels, {str(example.label) for example in labelled})
@@ -52,8 +61,8 @@ def zero_shot(
     low, high = score.interval
     rows = [["all", str(score.n), f"{score.accuracy:.1%} [{low:.1%}, {high:.1%}]", f"{score.chance:.1%}"]]
     counts = Counter(expected)
-    right = Counter(truth for truth, guess in zip(expected, predicted, strict=True) if truth == guess)
-    rows += [[f"{name} ({words[name]})", str(n), f"{right[name] / n:.1%}", ""] for name, n in sorted(counts.items())]
+    hits = Counter(truth for truth, guess in zip(expected, predicted, strict=True) if truth == guess)
+    rows += [[f"{name} ({words[name]})", str(n), f"{hits[name] / n:.1%}", ""] for name, n in sorted(counts.items())]
     result = {
         "benchmark": "zero-shot",
         "model": encoder.name,
@@ -65,15 +74,17 @@ def zero_shot(
         "templates": list(templates),
         "failures": failures,
         "scores": score.as_dict(),
-        "per_label": {name: right[name] / n for name, n in counts.items()},
+        "per_label": {name: hits[name] / n for name, n in counts.items()},
     }
-    publish(result, markdown(["label", "clips", "right [95 % interval]", "chance"], rows), out)
+    publish(result, markdown(["label", "clips", "accuracy [95 % interval]", "chance"], rows), out)
 
 
 def prompts(labels: str | None, present: set[str]) -> dict[str, str]:
-    """Return the words for each label of `labels` ("a,b=words"), or for each of those `present`: the label itself."""
-    given = sorted(present) if labels is None else read_labels(labels)
-    words = {name.strip(): said.strip() or name.strip() for name, _, said in (one.partition("=") for one in given)}
-    if len(words) < len(given):
+    """Return the words of each label in `labels` ("a,b=words"); without it, those `present` are their own words."""
+    entries = sorted(present) if labels is None else read_labels(labels)
+    words = {
+        name.strip(): text.strip() or name.strip() for name, _, text in (entry.partition("=") for entry in entries)
+    }
+    if len(words) < len(entries):
         raise QueryError("a label is given twice")
     return words

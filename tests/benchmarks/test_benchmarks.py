@@ -1,4 +1,4 @@
-"""The benchmarks on a few tones: what they write, what they select, and that their figures are right."""
+"""The benchmarks on a few tones: their output, their selection of examples, and their figures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from benchmarks.__main__ import main
 from benchmarks.examples import embed_examples, select
-from benchmarks.tasks import indexing
+from benchmarks.stand_ins import BatchRecorder
 from benchmarks.tasks.zero_shot import prompts
 from clara_search.datasets.example import Example
 from clara_search.errors import QueryError
@@ -23,7 +23,7 @@ from trainer.evaluation.retrieval import embed_texts, score_pairs
 
 
 class NotesEncoder(ToneEncoder):
-    """A tone encoder that reads: "note 3 of a scale" lies where the tone of `NOTES[3]` lies."""
+    """A tone encoder whose vector of "note 3 of a scale" is that of the tone of `NOTES[3]`."""
 
     def encode_text(self, texts, language=None):
         numbers = [int(next(word for word in text.split() if word.isdigit())) for text in texts]
@@ -68,7 +68,7 @@ def run(tmp_path, *arguments):
     return result.stdout, written
 
 
-def test_retrieval_scores_both_ways_overall_and_by_kind(tmp_path, manifest, encoder):
+def test_retrieval_scores_both_directions_overall_and_by_kind(tmp_path, manifest, encoder):
     table, result = run(tmp_path, "retrieval", "--data", manifest, "--split", "all")
     assert result["clips"] == 12
     assert len(result["failures"]) == 1
@@ -83,11 +83,11 @@ def test_retrieval_scores_both_ways_overall_and_by_kind(tmp_path, manifest, enco
     assert everything["audio_to_text"]["chance_recall"]["5"] == pytest.approx(5 / 6)
     assert result["scores"]["speech"]["text_to_audio"]["n_gallery"] == 6
     assert result["scores"]["speech in all"]["text_to_audio"]["n_gallery"] == 12
-    assert table.startswith("| examples | way | queries | gallery | R@1 (chance) |")
+    assert table.startswith("| examples | direction | queries | gallery | R@1 (chance) |")
     assert "| all | text to audio | 6 | 12 | 100.0 [100.0, 100.0] (16.67) |" in table
 
 
-def test_retrieval_of_an_encoder_that_knows_nothing_is_at_chance():
+def test_retrieval_with_random_vectors_is_at_chance():
     generator = np.random.default_rng(0)
     examples = [Example(str(n), b"", f"text {n}", kind="sound") for n in range(300)]
     audio = generator.normal(size=(300, DIM)).astype(np.float32)
@@ -97,7 +97,7 @@ def test_retrieval_of_an_encoder_that_knows_nothing_is_at_chance():
     assert low - 0.02 <= scores["all"]["text_to_audio"].chance_recall[10] <= high + 0.02
 
 
-def test_zero_shot_states_accuracy_chance_and_interval(tmp_path, manifest, encoder):
+def test_zero_shot_reports_accuracy_chance_and_interval(tmp_path, manifest, encoder):
     labels = "n0=note 0,n1=note 1,n2=note 2,n5=note 5"
     table, result = run(tmp_path, "zero-shot", "--data", manifest, "--labels", labels, "--template", "the {}")
     assert result["scores"]["accuracy"] == 1.0
@@ -109,14 +109,14 @@ def test_zero_shot_states_accuracy_chance_and_interval(tmp_path, manifest, encod
     assert german["scores"]["n"] == 2
 
 
-def test_labels_are_those_of_the_data_unless_said():
+def test_labels_are_by_default_those_of_the_data():
     assert prompts(None, {"dog", "cat"}) == {"cat": "cat", "dog": "dog"}
     assert prompts("digit:7=seven, dog", set()) == {"digit:7": "seven", "dog": "dog"}
     with pytest.raises(QueryError, match="twice"):
         prompts("dog,dog=hound", set())
 
 
-def test_indexing_is_compared_with_the_encoder_alone_on_the_same_windows(tmp_path, manifest, encoder):
+def test_indexing_is_compared_with_the_encoder_on_the_same_windows(tmp_path, manifest, encoder):
     arguments = ("indexing", "--data", manifest, "--limit", 8, "--rounds", 1)
     table, result = run(tmp_path, *arguments)
     assert result["clips"] == 8
@@ -127,25 +127,25 @@ def test_indexing_is_compared_with_the_encoder_alone_on_the_same_windows(tmp_pat
     assert "of the encoder's throughput" in table
 
 
-def test_what_is_kept_of_a_batch_does_not_change_afterwards():
-    keeping = indexing.KeepingEncoder(ToneEncoder())
+def test_recorded_batches_do_not_change_with_the_waveforms():
+    recorder = BatchRecorder(ToneEncoder())
     waveform = tone(440)
-    keeping.encode_audio([waveform])
+    recorder.encode_audio([waveform])
     waveform[:] = 0
-    assert keeping.batches[0][0].any()
+    assert recorder.batches[0][0].any()
 
 
-def test_throughput_stands_beside_a_plain_rendering_that_gives_the_same_vectors(tmp_path):
+def test_throughput_is_compared_with_a_plain_implementation_of_equal_vectors(tmp_path):
     arguments = ("--clips", 2, "--texts", 3, "--rounds", 1, "--precision", "fp32", "--precision", "int8")
     table, result = run(tmp_path, "throughput", "--device", "cpu", *arguments)
-    assert [one["workload"] for one in result["results"]] == ["1 s", "5 s", "10 s", "30 s", "1 to 10 s", "texts"]
-    for one in result["results"]:
-        assert one["items"] == (3 if one["workload"] == "texts" else 2)
-        assert one["fp32"]["largest_difference"] < 1e-4
-        assert one["plain"]["ratio"] == 1.0
-        assert one["int8"]["lowest_cosine"] > 0.99
-        assert one["fp32"]["ratio"] == pytest.approx(one["plain"]["seconds"][0] / one["fp32"]["seconds"][0])
-        assert one["fp32"]["items_per_s"] == pytest.approx(one["items"] / one["fp32"]["seconds"][0])
+    assert [facts["workload"] for facts in result["results"]] == ["1 s", "5 s", "10 s", "30 s", "1 to 10 s", "texts"]
+    for facts in result["results"]:
+        assert facts["items"] == (3 if facts["workload"] == "texts" else 2)
+        assert facts["fp32"]["largest_difference"] < 1e-4
+        assert facts["plain"]["ratio"] == 1.0
+        assert facts["int8"]["lowest_cosine"] > 0.99
+        assert facts["fp32"]["ratio"] == pytest.approx(facts["plain"]["seconds"][0] / facts["fp32"]["seconds"][0])
+        assert facts["fp32"]["items_per_s"] == pytest.approx(facts["items"] / facts["fp32"]["seconds"][0])
     assert result["results"][2]["fp32"]["audio_s_per_s"] == pytest.approx(
         20 / result["results"][2]["fp32"]["seconds"][0]
     )
@@ -153,14 +153,14 @@ def test_throughput_stands_beside_a_plain_rendering_that_gives_the_same_vectors(
     assert "| 1 to 10 s, int8 |" in table
 
 
-def test_search_latency_stands_beside_lancedb(tmp_path):
+def test_search_latency_is_compared_with_lancedb(tmp_path):
     table, result = run(tmp_path, "search", "--rows", 500, "--dim", 16, "--queries", 10)
     assert set(result["latency_ms"]) == {"exact search", "LanceDB flat scan"}
-    assert all(0 < one["p50"] <= one["p95"] for one in result["latency_ms"].values())
+    assert all(0 < facts["p50"] <= facts["p95"] for facts in result["latency_ms"].values())
     assert "500 rows of 16" in table
 
 
-def test_examples_are_chosen_by_split_and_field(manifest):
+def test_examples_are_selected_by_split_and_field(manifest):
     chosen = list(select(str(manifest), "test", []))
     assert all(text_split(example.text) == "test" for example in chosen)
     everything = list(select(str(manifest), "all", []))
@@ -171,15 +171,15 @@ def test_examples_are_chosen_by_split_and_field(manifest):
         list(select(str(manifest), "all", ["colour=red"]))
 
 
-def test_clips_of_any_length_get_the_vector_they_get_alone(tmp_path):
+def test_a_vector_does_not_depend_on_the_other_clips(tmp_path):
     encoder = ToneEncoder()
     lengths = [0.3, 24.0, 1.0, 61.0, 2.0]
     examples = [
         Example(str(n), write_tone(tmp_path / f"{n}.wav", 300 * (n + 1), duration_s=length), "")
         for n, length in enumerate(lengths)
     ]
-    kept, together, failures = embed_examples(encoder, examples)
-    assert (kept, failures) == (examples, [])
+    decoded, together, failures = embed_examples(encoder, examples)
+    assert (decoded, failures) == (examples, [])
     for example, vector in zip(examples, together, strict=True):
         assert embed_examples(encoder, [example])[1][0] == pytest.approx(vector, abs=1e-6)
     short = encoder.encode_audio([tone(300, 0.3, SAMPLE_RATE)])[0]
@@ -190,19 +190,19 @@ def test_clips_of_any_length_get_the_vector_they_get_alone(tmp_path):
 
 def test_texts_are_encoded_in_their_language():
     encoder = ToneEncoder()
-    found = embed_texts(encoder, ["ein Hund", "a dog", "ein Haus"], ["de", "und", "de"])
-    assert found[0] == pytest.approx(encoder.encode_text(["ein Hund"], "de")[0])
-    assert found[1] == pytest.approx(encoder.encode_text(["a dog"])[0])
-    assert found[2] == pytest.approx(encoder.encode_text(["ein Haus"], "de")[0])
+    vectors = embed_texts(encoder, ["ein Hund", "a dog", "ein Haus"], ["de", "und", "de"])
+    assert vectors[0] == pytest.approx(encoder.encode_text(["ein Hund"], "de")[0])
+    assert vectors[1] == pytest.approx(encoder.encode_text(["a dog"])[0])
+    assert vectors[2] == pytest.approx(encoder.encode_text(["ein Haus"], "de")[0])
 
 
-def test_training_is_measured_in_pairs_and_in_its_share_of_the_matmul_rate(tmp_path):
+def test_training_is_measured_in_pairs_and_relative_to_matmul(tmp_path):
     arguments = ("--preset", "clara-v2-tiny", "--seconds", 1, "--batch", 4, "--batch", 8, "--chunk", 3, "--steps", 2)
     table, result = run(tmp_path, "training", "--device", "cpu", *arguments)
-    assert [one["pairs"] for one in result["results"]] == [4, 8]
-    for one in result["results"]:
-        median = float(np.median(one["seconds"]))
-        assert one["pairs_per_s"] == pytest.approx(one["pairs"] / median)
-        rate = one["pairs_per_s"] * result["flops_of_a_pair"]
-        assert one["share"] == pytest.approx(rate / result["matmul_flops_per_s"])
+    assert [facts["pairs"] for facts in result["results"]] == [4, 8]
+    for facts in result["results"]:
+        median = float(np.median(facts["seconds"]))
+        assert facts["pairs_per_s"] == pytest.approx(facts["pairs"] / median)
+        rate = facts["pairs_per_s"] * result["flops_of_a_pair"]
+        assert facts["share"] == pytest.approx(rate / result["matmul_flops_per_s"])
     assert "clara-v2-tiny, clips of 1 s, fp32" in table

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from benchmarks.demo.corpus import CorpusError, recorded_corpus
+from benchmarks.demo.corpus import CorpusError, make_recorded_corpus
 from clara_search.audio.decode import load_audio
 from clara_search.commands.main import main as clara_search
 from tests.clara_search.datasets.published import MELD_HEADER
@@ -18,24 +18,24 @@ from tests.trainer.probing.conftest import film, run
 from trainer.__main__ import main as trainer
 
 FOLDERS = {"train": "train_splits", "dev": "dev_splits_complete", "test": "output_repeated_splits_test"}
-LONGEST_S = {"joy": 1.0, "anger": 2.0, "neutral": 6.0}
-"""What stands for an emotion: how long a prompt is, which can be heard."""
+MAX_DURATION_S = {"joy": 1.0, "anger": 2.0, "neutral": 6.0}
+"""Emotions by the duration of a prompt, in seconds: one that a model can tell."""
 
 
 @pytest.mark.slow
-def test_recorded_speech_in_films_is_prepared_probed_tested_and_named(tmp_path: Path) -> None:
+def test_recorded_speech_in_films_is_prepared_probed_and_classified(tmp_path: Path) -> None:
     try:
-        corpus = recorded_corpus(tmp_path / "corpus")
+        corpus = make_recorded_corpus(tmp_path / "corpus")
     except CorpusError as reason:
         pytest.skip(f"no recorded prompts here: {reason}")
     raw, out, folder = tmp_path / "MELD.Raw", tmp_path / "meld", tmp_path / "run"
     tables: dict[str, list[list[object]]] = {split: [] for split in FOLDERS}
     films: list[Path] = []
-    prompts = [one for one in corpus.recordings if one.category == "speech"]
+    prompts = [recording for recording in corpus.recordings if recording.category == "speech"]
     for number, prompt in enumerate(prompts[:160]):
         waveform = load_audio(corpus.folder / prompt.path, 16000)
-        bounds = pairwise([0.0, *LONGEST_S.values()])
-        named = zip(LONGEST_S, bounds, strict=True)
+        bounds = pairwise([0.0, *MAX_DURATION_S.values()])
+        named = zip(MAX_DURATION_S, bounds, strict=True)
         emotion = next((name for name, (low, high) in named if low <= len(waveform) / 16000 < high), None)
         if emotion is None:
             continue
@@ -52,15 +52,15 @@ def test_recorded_speech_in_films_is_prepared_probed_tested_and_named(tmp_path: 
 
     run(trainer, "prepare", "meld", "--src", raw, "--out", out)
     assert len((out / "left-out.txt").read_text().splitlines()) == 3
-    said = run(trainer, "prepare", "meld", "--src", raw, "--out", out).output
-    assert f"{len(films) - 3} recordings" in said
-    assert "(0 made now)" in said
+    output = run(trainer, "prepare", "meld", "--src", raw, "--out", out).output
+    assert f"{len(films) - 3} recordings" in output
+    assert "(0 made now)" in output
     settings = ("--data", out / "manifest.csv", "--label", "emotion", "--head", "mlp", "--inputs", "both")
     run(trainer, "probe", *settings, "--cache", tmp_path / "cache", "--run", folder)
     report = json.loads((folder / "report.json").read_text())
-    found = report["labels"]["emotion"]
+    scores = report["labels"]["emotion"]
     assert report["clips"]["used"] == len(films) - 3
-    assert found["scores"]["uar"]["value"] > found["majority"]["uar"]
+    assert scores["scores"]["uar"]["value"] > scores["majority"]["uar"]
 
     test = [row for row in csv.DictReader((out / "manifest.csv").open(encoding="utf-8")) if row["split"] == "test"]
     arguments = ["classify", *(str(out / row["path"]) for row in test), "--head", str(folder / "head"), "--json"]
@@ -69,4 +69,4 @@ def test_recorded_speech_in_films_is_prepared_probed_tested_and_named(tmp_path: 
     assert result.exit_code == 0, result.output
     labels = [json.loads(line)["label"] for line in result.stdout.splitlines()]
     right = sum(label == row["emotion"] for label, row in zip(labels, test, strict=True)) / len(test)
-    assert right == pytest.approx(found["scores"]["accuracy"]["value"])
+    assert right == pytest.approx(scores["scores"]["accuracy"]["value"])

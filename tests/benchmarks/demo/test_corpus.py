@@ -87,22 +87,22 @@ def test_without_apt_it_says_so_in_a_line_and_speaks_five_languages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(demo_corpus.shutil, "which", lambda name: None)
-    said: list[str] = []
-    (corpus,) = prepare(tmp_path, said.append)
-    assert len(said) == 1
-    assert "there is no apt-get" in said[0]
-    assert "\n" not in said[0]
+    lines: list[str] = []
+    (corpus,) = prepare(tmp_path, lines.append)
+    assert len(lines) == 1
+    assert "apt-get is not installed" in lines[0]
+    assert "\n" not in lines[0]
     assert len(corpus.recordings) >= 200
     assert {recording.language for recording in corpus.recordings} == {"en", "es", "fr", "de", "it"}
     assert all((corpus.folder / recording.path).stat().st_size > 1000 for recording in corpus.recordings)
     fours = [recording for recording in corpus.recordings if recording.text == "vier"]
     assert {recording.label for recording in fours} == {"digit:4"}
-    assert len({recording.author for recording in fours}) == demo_corpus.VOICES_A_DIGIT
+    assert len({recording.author for recording in fours}) == demo_corpus.VOICES_PER_DIGIT
 
-    monkeypatch.setattr(demo_corpus, "recorded_corpus", _unexpected)
-    assert prepare(tmp_path, said.append) == [corpus]
-    assert len(said) == 2
-    assert "there is no apt-get" in said[1]
+    monkeypatch.setattr(demo_corpus, "make_recorded_corpus", _unexpected)
+    assert prepare(tmp_path, lines.append) == [corpus]
+    assert len(lines) == 2
+    assert "apt-get is not installed" in lines[1]
 
 
 def test_a_complete_folder_is_used_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,8 +111,8 @@ def test_a_complete_folder_is_used_as_it_is(tmp_path: Path, monkeypatch: pytest.
     for part, recording in (("recorded", cow), ("spoken", two)):
         (tmp_path / part).mkdir()
         demo_corpus._write_corpus(tmp_path / part, [recording])
-    monkeypatch.setattr(demo_corpus, "recorded_corpus", _unexpected)
-    monkeypatch.setattr(demo_corpus, "spoken_corpus", _unexpected)
+    monkeypatch.setattr(demo_corpus, "make_recorded_corpus", _unexpected)
+    monkeypatch.setattr(demo_corpus, "make_spoken_corpus", _unexpected)
     recorded, spoken = prepare(tmp_path)
     assert (recorded.recordings, spoken.recordings) == ([cow], [two])
     assert recorded.folder == tmp_path / "recorded"
@@ -122,7 +122,7 @@ def test_a_failed_download_leaves_nothing_that_looks_complete(tmp_path: Path, mo
     monkeypatch.setattr(demo_corpus.shutil, "which", lambda name: f"/usr/bin/{name}")
     monkeypatch.setattr(demo_corpus, "_run", _never)
     with pytest.raises(CorpusError, match="no network"):
-        demo_corpus.recorded_corpus(tmp_path)
+        demo_corpus.make_recorded_corpus(tmp_path)
     assert list(tmp_path.rglob("*")) == []
 
 

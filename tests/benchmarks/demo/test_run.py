@@ -71,7 +71,7 @@ def encoder(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> KnowingEncoder:
     return knowing
 
 
-def test_the_demo_prints_every_step_and_indexes_nothing_the_second_time(
+def test_the_demo_prints_every_step_and_indexes_nothing_on_its_second_run(
     corpus: Corpus, encoder: KnowingEncoder, tmp_path: Path
 ) -> None:
     runs = [CliRunner().invoke(demo, ["--folder", str(tmp_path / "data")]) for _ in range(2)]
@@ -89,7 +89,7 @@ def test_only_texts_outside_the_training_split_are_scored(
 ) -> None:
     index = build_index([corpus.manifest], tmp_path / "db", encoder)
     scores = unseen_retrieval(index)["espeak"]
-    expected = len(unseen) + sum(text_split(word) != "train" for word in WORDS)
+    expected = len(unseen)  # the model was trained on the words of digits, whatever their hash
     assert scores.n_queries == scores.n_gallery == expected
     assert scores.recall == {1: 1.0, 5: 1.0, 10: 1.0}
     assert scores.chance_recall[5] == pytest.approx(5 / expected)
@@ -105,7 +105,7 @@ def test_own_recordings_are_searched_and_classified(encoder: KnowingEncoder, cor
     run = CliRunner().invoke(demo, ["--audio", str(corpus.folder), "--folder", str(tmp_path / "own folder")])
     assert run.exit_code == 0, run.output
     assert "27 indexed" in run.output
-    assert "0.wav, itself left out" in run.output
+    assert "similar to 0.wav" in run.output
     assert "sound effect" in run.output or "speech" in run.output
 
 

@@ -1,4 +1,4 @@
-"""The weights that are shipped are those that were scored."""
+"""The shipped weights are those whose scores were recorded."""
 
 import json
 import os
@@ -19,14 +19,14 @@ def test_the_weights_are_those_whose_scores_were_recorded() -> None:
 
 
 @pytest.mark.skipif(not DATA, reason="CLARA_SMALL_DATA does not name the shards that clara-small was scored on")
-def test_the_weights_score_what_was_recorded() -> None:
+def test_the_weights_have_their_recorded_scores() -> None:
     run = CliRunner().invoke(main, ["bundled", "--data", str(DATA)])
     assert run.exit_code == 0, run.output
 
 
-def test_a_score_that_moved_is_named() -> None:
+def test_a_changed_score_is_named() -> None:
     name, value = next(iter(RECORDED["scores"].items()))
-    moved = {**RECORDED, "scores": {**RECORDED["scores"], name: value + 0.02}}
+    changed = {**RECORDED, "scores": {**RECORDED["scores"], name: value + 0.02}}
     assert differences(RECORDED, RECORDED) == []
-    assert differences(moved, RECORDED) == [f"{name} is {value + 0.02:.3f}, recorded {value:.3f}"]
+    assert differences(changed, RECORDED) == [f"{name} is {value + 0.02:.3f}, recorded {value:.3f}"]
     assert "fingerprint" in differences({**RECORDED, "fingerprint": "0" * 64}, RECORDED)[0]

@@ -1,4 +1,4 @@
-"""What a device can multiply, and how long calls on it take."""
+"""The speed of a device: matrix products, and the time of a call."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 def matmul_flops_per_s(device: torch.device, dtype: torch.dtype) -> float:
-    """Return the rate of the best of five products of two square matrices."""
+    """Return the operations per second of the fastest of five products of two large square matrices."""
     size = 8192 if device.type == "cuda" else 2048
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     a @ b
@@ -17,18 +17,18 @@ def matmul_flops_per_s(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def seconds_of(call: Callable[[], object]) -> float:
-    """Return how long `call` takes, with what it leaves a GPU to do."""
+    """Return the seconds that `call` takes, on the GPU too."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    began = time.perf_counter()
+    started = time.perf_counter()
     call()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return time.perf_counter() - began
+    return time.perf_counter() - started
 
 
 def device_name(device: str | None) -> str:
-    """Return what a figure was measured on: the GPU, or how many threads of the CPU."""
+    """Return the name of the GPU, or the number of CPU threads, that `device` stands for."""
     if device != "cpu" and torch.cuda.is_available():
         return str(torch.cuda.get_device_name(device or 0))
     return f"{torch.get_num_threads()} CPU threads"
