@@ -169,7 +169,7 @@ class PlainLoop:
                 y=waveform,
                 sr=config.sample_rate,
                 n_fft=config.n_fft,
-                win_length=config.window,
+                win_length=config.win_length,
                 hop_length=config.hop_length,
                 n_mels=config.n_mels,
                 fmax=config.f_max,

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from benchmarks.demo.corpus import CorpusError, make_recorded_corpus
+from benchmarks.demo.corpus import make_recorded_corpus
+from benchmarks.demo.debian import CorpusError
 from clara_search.audio.decode import load_audio
 from clara_search.commands.main import main as clara_search
 from tests.clara_search.datasets.published import MELD_HEADER

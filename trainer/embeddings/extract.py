@@ -60,7 +60,7 @@ class EncoderSpec:
 class _Recording(NamedTuple):
     """A recording that was read: its windows, none if its vector is in the store, or the reason why it is unusable."""
 
-    index: int
+    clip_index: int
     digest: bytes = b""
     windows: Sequence[Waveform] = ()
     problem: str | None = None
@@ -172,7 +172,7 @@ class Extractor:
         for recordings, vectors in encode_in_parts(encode, fresh):
             with self._lock:
                 if isinstance(vectors, str):
-                    self.problems[recordings[0].index] = vectors
+                    self.problems[recordings[0].clip_index] = vectors
                 else:
                     self._store.add([recording.digest for recording in recordings], vectors)
 

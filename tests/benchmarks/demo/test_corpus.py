@@ -12,7 +12,9 @@ import pytest
 import soundfile
 
 from benchmarks.demo import corpus as demo_corpus
-from benchmarks.demo.corpus import CorpusError, Recording, parse_catalogue, parse_transcripts, prepare
+from benchmarks.demo import debian
+from benchmarks.demo.corpus import Recording, prepare
+from benchmarks.demo.debian import CorpusError, parse_catalogue, parse_transcripts, run_command
 from clara_search.errors import FormatError
 
 needs_espeak = pytest.mark.skipif(
@@ -83,10 +85,10 @@ a line without one
 
 
 @needs_espeak
-def test_without_apt_it_says_so_in_a_line_and_speaks_five_languages(
+def test_without_apt_the_corpus_is_speech_in_five_languages_and_one_line_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demo_corpus.shutil, "which", lambda name: None)
+    monkeypatch.setattr(debian.shutil, "which", lambda name: None)
     lines: list[str] = []
     (corpus,) = prepare(tmp_path, lines.append)
     assert len(lines) == 1
@@ -119,18 +121,18 @@ def test_a_complete_folder_is_used_as_it_is(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_failed_download_leaves_nothing_that_looks_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo_corpus.shutil, "which", lambda name: f"/usr/bin/{name}")
-    monkeypatch.setattr(demo_corpus, "_run", _never)
+    monkeypatch.setattr(debian.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(debian, "run_command", _never)
     with pytest.raises(CorpusError, match="no network"):
         demo_corpus.make_recorded_corpus(tmp_path)
     assert list(tmp_path.rglob("*")) == []
 
 
-def test_a_missing_program_and_a_failing_one_are_told_in_a_line(tmp_path: Path) -> None:
+def test_the_error_of_a_missing_or_failing_program_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="no-such-program"):
-        demo_corpus._run(["no-such-program"])
+        run_command(["no-such-program"])
     with pytest.raises(CorpusError, match="sh: second"):
-        demo_corpus._run(["sh", "-c", "echo first >&2; echo second >&2; exit 3"])
+        run_command(["sh", "-c", "echo first >&2; echo second >&2; exit 3"])
 
 
 def _unexpected(folder: Path) -> None:

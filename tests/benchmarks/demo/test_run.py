@@ -11,6 +11,7 @@ import soundfile
 from click.testing import CliRunner
 
 from benchmarks.demo import corpus as demo_corpus
+from benchmarks.demo import debian
 from benchmarks.demo import run as demo_module
 from benchmarks.demo.corpus import Corpus, Recording
 from benchmarks.demo.run import audio_query, build_index, demo, unseen_retrieval
@@ -67,7 +68,7 @@ def corpus(tmp_path: Path, unseen: list[str]) -> Corpus:
 def encoder(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> KnowingEncoder:
     knowing = KnowingEncoder([recording.text for recording in corpus.recordings])
     monkeypatch.setattr(demo_module, "load_encoder", lambda model: knowing)
-    monkeypatch.setattr(demo_corpus.shutil, "which", lambda name: None)
+    monkeypatch.setattr(debian.shutil, "which", lambda name: None)
     return knowing
 
 
