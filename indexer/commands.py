@@ -32,7 +32,7 @@ _INTERRUPTED = 130
 
 @click.command()
 @click.argument("sources", nargs=-1, metavar="SOURCE...")
-@click.option("--db", required=True, metavar="DIR", help="The database, a folder or a URL; made where there is none.")
+@click.option("--db", required=True, metavar="DIR", help="The database, a folder or a URL; created if missing.")
 @click.option("--table", default="corpus", show_default=True, help="Table within the database.")
 @click.option("--model", help="Name, folder or hub id of the model.  [default: the bundled one]")
 @precision_option
@@ -43,22 +43,26 @@ _INTERRUPTED = 130
 @click.option("--text-column", metavar="NAME", help="Column of a manifest that holds the text.  [default: text]")
 @click.option("--ignore", multiple=True, metavar="PATTERN", help='Leave files and folders out, like "*.tmp.wav".')
 @click.option("--follow-symlinks", is_flag=True, help="Follow symbolic links in folders.")
-@click.option("--prune", is_flag=True, help="Remove the rows of what is no longer in the sources.")
-@click.option("--retry-failed", is_flag=True, help="Try again what failed; without a SOURCE, all that failed.")
+@click.option("--prune", is_flag=True, help="Remove rows of items that are gone from the sources.")
+@click.option("--retry-failed", is_flag=True, help="Try failed items again; without a SOURCE, all of them.")
 @click.option(
     "--timeout",
     "timeout_s",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
-    help="Longest time to decode one file in.  [default: 600]",
+    help="Longest time for decoding one file.  [default: 600]",
 )
-@click.option("--threads", type=click.IntRange(min=1), help="Threads that decode.  [default: as many as it takes]")
 @click.option(
-    "--decode-in",
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Decoding threads, as many as needed by default; of --engine ray: embedding actors, one a GPU by default.",
+)
+@click.option(
+    "--decode-backend",
     type=click.Choice(["threads", "processes"]),
     default="threads",
     show_default=True,
-    help="A process each: a decoder that crashes costs its file only, and many cores do not wait for each other.",
+    help="With processes, a decoder that crashes costs its file only, and many cores decode faster.",
 )
 @click.option(
     "--engine",
@@ -67,15 +71,16 @@ _INTERRUPTED = 130
     show_default=True,
     help="Where decoding and embedding run.",
 )
+@click.option("--address", metavar="HOST:PORT", help="Of --engine ray: a running cluster.  [default: start one]")
 @click.option(
-    "--num-workers", type=click.IntRange(min=1), help="Of --engine ray: how many embed.  [default: one a GPU]"
+    "--retain-days",
+    type=click.FloatRange(min=0),
+    help="Age at which old versions are deleted.  [default: 7]",
 )
-@click.option("--address", metavar="HOST:PORT", help="Of --engine ray: a running cluster.  [default: one is started]")
 @click.option(
-    "--keep-days", type=click.FloatRange(min=0), help="How long versions of the table are kept.  [default: 7]"
+    "--timeline", type=click.Path(dir_okay=False, path_type=Path), help="Image of how busy each stage was over time."
 )
-@click.option("--profile", type=click.Path(dir_okay=False, path_type=Path), help="A picture of where the time went.")
-@click.option("--strict", is_flag=True, help="Exit with 1 where any file could not be used, or not pruned.")
+@click.option("--strict", is_flag=True, help="Exit with 1 if any file could not be used or pruned.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one line of JSON.")
 def index(
     sources: tuple[str, ...],
@@ -93,13 +98,12 @@ def index(
     prune: bool,
     retry_failed: bool,
     timeout_s: float | None,
-    threads: int | None,
-    decode_in: DecodeBackend,
+    workers: int | None,
+    decode_backend: DecodeBackend,
     engine: str,
-    num_workers: int | None,
     address: str | None,
-    keep_days: float | None,
-    profile: Path | None,
+    retain_days: float | None,
+    timeline: Path | None,
     strict: bool,
     as_json: bool,
 ) -> None:
@@ -107,9 +111,9 @@ def index(
 
     A SOURCE is a folder, a recording, a text file (each line a text), a WebDataset shard (.tar), a folder of Hugging
     Face's datasets, or a manifest: a CSV, TSV, JSON-lines, Parquet or Arrow file with a column "path", "url" or "text",
-    and any further columns to filter by; a pattern of them, or a URL. What did not change since the last time is left
-    alone. A file that cannot be used is stepped over and listed. Ctrl-C finishes what was begun, a second one stops at
-    once; the same command goes on where it ended, however it ended.
+    and any further columns to filter by; or a pattern or URL of these. Unchanged items are left alone. A file that
+    cannot be used is skipped and listed. Ctrl-C finishes the current batch, a second one stops at once; the same
+    command continues, however it ended.
 
     \b
     clara-search index recordings/ --db DIR
@@ -121,8 +125,8 @@ def index(
         raise click.UsageError("--hop must be no longer than --window.")
     if not sources and not retry_failed:
         raise click.UsageError("Missing argument 'SOURCE...'.")
-    if engine != "ray" and (num_workers or address):
-        raise click.UsageError("--num-workers and --address are of --engine ray.")
+    if engine != "ray" and address:
+        raise click.UsageError("--address needs --engine ray.")
     from indexer.runtime.allocator import limit_allocator
 
     limit_allocator()
@@ -138,33 +142,35 @@ def index(
     from indexer.runtime.timeline import draw_timeline, require_matplotlib
     from indexer.runtime.timers import StageTimers
     from indexer.sources.base import Selection
-    from indexer.sources.listing import survey
+    from indexer.sources.listing import survey_sources
+    from indexer.write.table import table_model
 
-    if profile is not None:
-        require_matplotlib()  # an error now, rather than after days of work
-    named: tuple[Source, ...] = sources or tuple(failed_sources(Database(db), table))
-    if not named:
-        click.echo("Nothing failed that could be tried again.")
+    if timeline is not None:
+        require_matplotlib()  # fail now, not after days of work
+    inputs: tuple[Source, ...] = sources or tuple(failed_sources(Database(db), table))
+    if not inputs:
+        click.echo("No failed items to try again.")
         return
-    surveyed = survey(named, Selection(text_column, ignore, follow_symlinks))
-    encoder = load_encoder(model or _default_model(db, table), device, precision, compile_model)
-    database = Database(db, create=True)
+    survey = survey_sources(inputs, Selection(text_column, ignore, follow_symlinks))
+    model = model or table_model(Database(db, create=True), table)
+    encoder = load_encoder(model, device, precision, compile_model)
+    database = Database(db, create=True)  # after the model: if that cannot be loaded, no folder is left
     failed: set[str] = set()
-    clocks = StageTimers()
-    is_watched = sys.stderr is not None and sys.stderr.isatty()
+    timers = StageTimers()
+    is_terminal = sys.stderr is not None and sys.stderr.isatty()
 
-    def settled(item: Item, status: ItemStatus) -> None:
-        bar.set_postfix_str(clocks.shares(), refresh=False)
+    def report(item: Item, status: ItemStatus) -> None:
+        bar.set_postfix_str(timers.shares(), refresh=False)
         bar.update()
         if status == "failed" and len(failed) < _FAILURES_SHOWN:
             failed.add(item.uri)
 
     with (
         _interruptible() as stop,
-        tqdm(total=surveyed.items, unit="item", disable=not is_watched, file=sys.stderr) as bar,
+        tqdm(total=survey.items, unit="item", disable=not is_terminal, file=sys.stderr) as bar,
     ):
         summary = pipeline.index(
-            named,
+            inputs,
             database,
             encoder,
             table,
@@ -176,17 +182,17 @@ def index(
             ignore=ignore,
             follow_symlinks=follow_symlinks,
             timeout_s=timeout_s or DEFAULT_TIMEOUT_S,
-            threads=threads or 0,
-            decode_in=decode_in,
-            keep_days=DEFAULT_KEEP_DAYS if keep_days is None else keep_days,
-            engine=Ray(num_workers or 0, address) if engine == "ray" else None,
-            surveyed=surveyed,
-            progress=settled,
-            clocks=clocks,
+            workers=0 if engine == "ray" else workers or 0,
+            decode_backend=decode_backend,
+            retain_days=DEFAULT_KEEP_DAYS if retain_days is None else retain_days,
+            engine=Ray(workers or 0, address) if engine == "ray" else None,
+            survey=survey,
+            progress=report,
+            timers=timers,
             stop=stop,
         )
-    if profile is not None:
-        draw_timeline(clocks, summary.seconds, profile)
+    if timeline is not None:
+        draw_timeline(timers, summary.seconds, timeline)
     if as_json:
         click.echo(json.dumps(asdict(summary)))
     else:
@@ -195,7 +201,7 @@ def index(
     if unpruned:
         click.echo(unpruned, err=True)
     if summary.stopped:
-        click.echo("Stopped. What is done is kept: the same command goes on from here.", err=True)
+        click.echo("Stopped. All finished work is committed: the same command continues here.", err=True)
         sys.exit(_INTERRUPTED)
     used = summary.indexed + summary.unchanged
     if summary.failed and (strict or not used):
@@ -206,15 +212,15 @@ def index(
 
 @contextmanager
 def _interruptible() -> Iterator[Event]:
-    """Yield what is set at the first Ctrl-C. The second one ends the process: a database survives that at any time."""
+    """Yield an event that the first Ctrl-C sets. The second one ends the process, which a database survives."""
     stop = Event()
 
     def interrupt(number: int, frame: object) -> None:
         if stop.is_set():
-            os.write(2, b"\nStopped at once. The same command goes on from here.\n")
+            os.write(2, b"\nStopped at once. The same command continues here.\n")
             os._exit(_INTERRUPTED)
         stop.set()
-        os.write(2, b"\nFinishing what was begun; Ctrl-C again stops at once.\n")
+        os.write(2, b"\nFinishing the current batch; Ctrl-C again stops at once.\n")
 
     before = signal.signal(signal.SIGINT, interrupt)
     try:
@@ -223,19 +229,8 @@ def _interruptible() -> Iterator[Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def _default_model(db: str, table: str) -> str:
-    """Return the name of the model that built the table, or of the bundled one where there is no table yet."""
-    from clara_search.models.registry import DEFAULT_MODEL
-    from clara_search.store.database import Database
-
-    if not Path(db).is_dir():
-        return DEFAULT_MODEL
-    database = Database(db)
-    return database.table(table).info.encoder if table in database.table_names() else DEFAULT_MODEL
-
-
 def _unpruned(summary: IndexResult) -> str | None:
-    """Return what --prune left undone, and why, on one line."""
+    """Return on one line why --prune left rows, if it did."""
     if summary.unlisted:
         return f"Nothing was pruned: {summary.unlisted:,} folders or shards could not be listed to their end."
     if summary.unanswered:
@@ -244,7 +239,7 @@ def _unpruned(summary: IndexResult) -> str | None:
 
 
 def _print(summary: IndexResult, database: Database, table: str, failed: Collection[str]) -> None:
-    """Tell people what was done, and on stderr what was not: of all failures known, those of this run."""
+    """Print the counts, and on stderr the failures of this run."""
     from indexer.ledger.failures import failures
 
     minutes, seconds = divmod(round(summary.audio_s), 60)

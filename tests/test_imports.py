@@ -42,10 +42,10 @@ FLOORS = {
     "indexer": [
         {"sources", "runtime"},
         {"ledger"},
-        {"decode", "import_export"},
+        {"decode"},
         {"embed"},
         {"write", "ray_executor"},
-        {"pipeline"},
+        {"pipeline", "import_export"},
         {"commands"},
     ],
     "trainer": [

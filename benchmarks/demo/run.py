@@ -153,15 +153,15 @@ def run_indexer(sources: Sequence[Path], folder: Path, encoder: Encoder) -> Inde
 
     from clara_search.store.database import Database
     from indexer import pipeline
-    from indexer.sources.listing import survey
+    from indexer.sources.listing import survey_sources
 
-    surveyed = survey(sources)
+    surveyed = survey_sources(sources)
     with tqdm(total=surveyed.items, disable=None, leave=False, unit=" recordings") as bar:
         return pipeline.index(
             sources,
             Database(folder, create=True),
             encoder,
-            surveyed=surveyed,
+            survey=surveyed,
             progress=lambda item, status: bar.update(),
         )
 

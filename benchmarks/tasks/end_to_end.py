@@ -182,7 +182,7 @@ class PlainLoop:
 
 
 def _indexing(folder: Path, database: Path, encoder: Encoder, threads: int = 0) -> Callable[[], IndexResult]:
-    return lambda: index([folder], Database(database, create=True), encoder, threads=threads)
+    return lambda: index([folder], Database(database, create=True), encoder, workers=threads)
 
 
 def _encoding(encoder: Encoder, batches: Sequence[Sequence[Waveform]]) -> Callable[[], None]:

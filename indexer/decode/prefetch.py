@@ -1,7 +1,8 @@
-"""Recordings to waveforms in threads, ahead of the encoder, as far as memory allows."""
+"""Decoding ahead of the encoder, in threads, as far as memory allows."""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
@@ -14,53 +15,62 @@ from clara_search.files.paths import FileStat, stat_file
 from indexer.decode.processes import DecodeBackend, DecodeProcesses
 from indexer.decode.read import LoadedItem, failure_reason
 from indexer.ledger.ledger import LedgerSnapshot, file_stamp
-from indexer.runtime.pools import AdaptivePool, Job, Workers
+from indexer.runtime.pools import AdaptivePool, Job, WorkerThreads
 from indexer.runtime.timers import StageTimer
 from indexer.sources.item import InMemoryWaveform, Item, content_hash
 
 DEFAULT_TIMEOUT_S = 600.0
-"""Nothing that is decoded takes this long, but for what hangs."""
+"""Longer than any file takes to decode, unless its decoder hangs."""
 
-_MOST_FILES_AHEAD = 256
-_MOST_BYTES_AHEAD = 256 * 2**20
-"""Of files that wait and of waveforms that are done: an opus file becomes some fifty times as much."""
+_MAX_QUEUED_FILES = 256
+_MAX_QUEUED_BYTES = 256 * 2**20
+"""Of files that wait and of decoded waveforms: an opus file grows about fiftyfold."""
 
-_PATIENCE_S = 1.0
-"""So long the others wait for a recording whose turn it is."""
+_OVERTAKE_AFTER_S = 1.0
+"""A recording that takes longer is overtaken by those behind it."""
 
-_LOOK_AGAIN_S = 0.005
+_POLL_S = 0.005
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class DecodeConfig:
-    """How recordings are decoded: at which rate (Hz), how long one may take, by how many threads (0: as it takes)."""
+    """How recordings are decoded.
+
+    Attributes:
+        sample_rate: rate of the waveforms in Hz.
+        timeout_s: longest time for one file, in seconds.
+        workers: number of threads; 0: as many as the encoder needs.
+        backend: whether each thread decodes itself or has a process do it.
+    """
 
     sample_rate: int
     timeout_s: float = DEFAULT_TIMEOUT_S
-    threads: int = 0
-    place: DecodeBackend = "threads"
+    workers: int = 0
+    backend: DecodeBackend = "threads"
 
 
 def prefetch_items(
-    items: Iterable[Item], known: LedgerSnapshot, how: DecodeConfig, clock: StageTimer | None = None
+    items: Iterable[Item], known: LedgerSnapshot, config: DecodeConfig, timer: StageTimer | None = None
 ) -> Generator[LoadedItem, None, None]:
-    """Yield `items` in order, loaded; recordings are decoded in threads ahead of the one that is asked for.
+    """Yield `items` in order, loaded; recordings are decoded in threads ahead of the consumer.
 
-    Consecutive items of one recording decode it once. What the ledger holds unchanged is not decoded, and not even read
-    where its size and time of modification are the same. A recording that takes long is overtaken by those behind it,
-    and one that takes longer than `how.timeout_s` fails.
+    Consecutive items of one recording decode it once. An unchanged item is not decoded, and its file not even read if
+    size and time of modification are the same. A slow recording is overtaken by those behind it, and fails after
+    `config.timeout_s`.
     """
-    workers = Workers(how.threads or 1, clock or StageTimer(), "decode")
-    readers = DecodeProcesses(known, how.sample_rate, how.place)
-    queue = _Ahead(workers, readers, how.timeout_s, None if how.threads else AdaptivePool(workers))
+    workers = WorkerThreads(config.workers or 1, timer or StageTimer(), "decode")
+    readers = DecodeProcesses(known, config.sample_rate, config.backend)
+    queue = _DecodeQueue(workers, readers, config.timeout_s, None if config.workers else AdaptivePool(workers))
     try:
-        for settled, status, wanted in read_jobs(items, known):
-            if settled and not queue and not wanted:
+        for settled, stat, pending in read_jobs(items, known):
+            if settled and not queue and not pending:
                 yield from settled
             elif settled:
-                queue.add(_Settled(settled))
-            if wanted and status is not None:
-                queue.read(wanted, status)
+                queue.add(_SettledEntry(settled))
+            if pending and stat is not None:
+                queue.submit(pending, stat)
             while queue.is_full():
                 yield from queue.next()
         while queue:
@@ -71,11 +81,11 @@ def prefetch_items(
 
 
 @dataclass
-class _Settled:
+class _SettledEntry:
     """Items that need no reading."""
 
     loaded: list[LoadedItem]
-    bytes: int | None = 0
+    num_bytes: int | None = 0
     is_finished = True
 
     def result(self) -> list[LoadedItem]:
@@ -83,13 +93,13 @@ class _Settled:
 
 
 @dataclass
-class _Reading:
-    """Items of one file that a thread reads, and the `bytes` it is counted with; None once it was handed on."""
+class _ReadingEntry:
+    """Items of one file that a thread reads, and the bytes they count for; None once they have left the queue."""
 
     items: list[Item]
-    status: FileStat
+    stat: FileStat
     job: Job[list[LoadedItem]]
-    bytes: int | None
+    num_bytes: int | None
 
     @property
     def is_finished(self) -> bool:
@@ -99,118 +109,121 @@ class _Reading:
         return self.job.result()
 
 
-class _Ahead:
-    """What was begun and not yet handed on, in order."""
+class _DecodeQueue:
+    """Submitted items in order, until the consumer takes them."""
 
-    def __init__(self, workers: Workers, readers: DecodeProcesses, timeout_s: float, crew: AdaptivePool | None):
+    def __init__(
+        self, workers: WorkerThreads, readers: DecodeProcesses, timeout_s: float, adaptive: AdaptivePool | None
+    ):
         self._workers = workers
         self._readers = readers
-        self._crew = crew
+        self._adaptive = adaptive
         self._timeout_s = timeout_s
-        self._queue: deque[_Settled | _Reading] = deque()
-        self._bytes = 0
+        self._queue: deque[_SettledEntry | _ReadingEntry] = deque()
+        self._num_bytes = 0
         self._counting = Lock()
 
     def __len__(self) -> int:
         return len(self._queue)
 
-    def add(self, begun: _Settled | _Reading) -> None:
-        self._queue.append(begun)
+    def add(self, entry: _SettledEntry | _ReadingEntry) -> None:
+        self._queue.append(entry)
 
-    def read(self, items: list[Item], status: FileStat) -> None:
-        """Have a thread read `items`. They count as large as their file, and once they are read, as their waveforms."""
+    def submit(self, items: list[Item], stat: FileStat) -> None:
+        """Let a thread read `items`. They count as large as their file and, once read, as their waveforms."""
 
         def work() -> list[LoadedItem]:
-            found = self._readers.read(items, status)
-            waveforms = {id(one.waveform): one.waveform.nbytes for one in found if one.waveform is not None}
+            loaded = self._readers.read(items, stat)
+            waveforms = {id(item.waveform): item.waveform.nbytes for item in loaded if item.waveform is not None}
             with self._counting:
-                if reading.bytes is not None:
-                    self._bytes += sum(waveforms.values()) - reading.bytes
-                    reading.bytes = sum(waveforms.values())
-            return found
+                if entry.num_bytes is not None:
+                    self._num_bytes += sum(waveforms.values()) - entry.num_bytes
+                    entry.num_bytes = sum(waveforms.values())
+            return loaded
 
-        reading = _Reading(items, status, Job(work), status.size)
+        entry = _ReadingEntry(items, stat, Job(work), stat.size)
         with self._counting:
-            self._bytes += status.size
-        self._queue.append(reading)
-        self._workers.submit(reading.job)
+            self._num_bytes += stat.size
+        self._queue.append(entry)
+        self._workers.submit(entry.job)
 
     def is_full(self) -> bool:
-        return len(self._queue) > _MOST_FILES_AHEAD or self._bytes > _MOST_BYTES_AHEAD
+        return len(self._queue) > _MAX_QUEUED_FILES or self._num_bytes > _MAX_QUEUED_BYTES
 
-    def _take(self, place: int) -> _Settled | _Reading:
-        one = self._queue[place]
-        del self._queue[place]
+    def _take(self, index: int) -> _SettledEntry | _ReadingEntry:
+        entry = self._queue[index]
+        del self._queue[index]
         with self._counting:
-            self._bytes -= one.bytes or 0
-            one.bytes = None
-        return one
+            self._num_bytes -= entry.num_bytes or 0
+            entry.num_bytes = None
+        return entry
 
     def next(self) -> list[LoadedItem]:
-        """Return the first that is finished: that whose turn it is, unless it lets the others wait."""
+        """Return the first entry once it is finished; if it is slow, the first finished entry behind it."""
         while True:
             head = self._queue[0]
             if head.is_finished:
                 return self._take(0).result()
-            assert isinstance(head, _Reading)
-            if head.job.ran_s() > _PATIENCE_S:
-                for place, one in enumerate(self._queue):
-                    if one.is_finished:
-                        return self._take(place).result()
-                    if isinstance(one, _Reading) and one.job.ran_s() > self._timeout_s:
-                        self._take(place)
-                        self._workers.abandon(one.job)
-                        self._readers.leave_behind(one.job.thread)
-                        return [self._timed_out(item, one.status) for item in one.items]
-            # To be woken by each recording would cost the threads that decode more than this costs the encoder.
-            began = time.monotonic()
-            time.sleep(_LOOK_AGAIN_S)
-            if self._crew is not None:
-                self._crew.waited(time.monotonic() - began)
+            assert isinstance(head, _ReadingEntry)
+            if head.job.running_s() > _OVERTAKE_AFTER_S:
+                for index, entry in enumerate(self._queue):
+                    if entry.is_finished:
+                        return self._take(index).result()
+                    if isinstance(entry, _ReadingEntry) and entry.job.running_s() > self._timeout_s:
+                        self._take(index)
+                        return self._abandon(entry)
+            # Waking up for each recording would cost the decoding threads more than polling costs the encoder.
+            started_at = time.monotonic()
+            time.sleep(_POLL_S)
+            if self._adaptive is not None:
+                self._adaptive.add_waiting(time.monotonic() - started_at)
 
-    def _timed_out(self, item: Item, status: FileStat) -> LoadedItem:
-        reason = f"not decoded within {self._timeout_s:g} s (--timeout)"
-        return LoadedItem(item, "failed", stamp=file_stamp(item, status), reason=reason)
+    def _abandon(self, entry: _ReadingEntry) -> list[LoadedItem]:
+        _log.warning("abandoned the decoder of %s after %g s", entry.items[0].uri, self._timeout_s)
+        self._workers.abandon(entry.job)
+        self._readers.abandon(entry.job.thread)
+        reason = f"not decoded within {self._timeout_s:g} s: allow more time"
+        return [LoadedItem(item, "failed", stamp=file_stamp(item, entry.stat), reason=reason) for item in entry.items]
 
 
 def read_jobs(
     items: Iterable[Item], known: LedgerSnapshot
 ) -> Iterator[tuple[list[LoadedItem], FileStat | None, list[Item]]]:
-    """Yield, for each run of items with one uri, what is settled already, and what has to be read from the file."""
+    """Yield, for each run of items with one uri, the settled items, the file's stat, and the items to be read."""
     for _, run in groupby(items, key=lambda item: item.uri):
-        settled, wanted = list[LoadedItem](), list[Item]()
-        status: FileStat | None = None
+        settled, pending = list[LoadedItem](), list[Item]()
+        stat: FileStat | None = None
         for item in run:
             if item.problem is not None:
                 settled.append(LoadedItem(item, "failed", reason=item.problem))
             elif item.kind == "text":
-                settled.append(_text(item, known))
+                settled.append(_load_text(item, known))
             else:
                 try:
-                    status = status or _status(item)
+                    stat = stat or _stat_item(item)
                 except (OSError, ValueError, ClaraError) as error:  # ValueError: a NUL in the name
                     settled.append(LoadedItem(item, "failed", reason=failure_reason(error, item.uri)))
                     continue
-                stamp = file_stamp(item, status)
+                stamp = file_stamp(item, stat)
                 if known.is_untouched(item, stamp):
                     settled.append(LoadedItem(item, "unchanged"))
-                elif known.is_refused(item, stamp):
-                    settled.append(LoadedItem(item, "refused", reason="failed before"))
+                elif known.would_fail_again(item, stamp):
+                    settled.append(LoadedItem(item, "skipped", reason="failed before"))
                 else:
-                    wanted.append(item)
-        yield settled, status, wanted
+                    pending.append(item)
+        yield settled, stat, pending
 
 
-def _status(item: Item) -> FileStat:
+def _stat_item(item: Item) -> FileStat:
     if isinstance(item.content, InMemoryWaveform):
         return FileStat(item.content.size, "")
-    status = item.stat or stat_file(item.file)
-    # What costs memory and time is the recording, not the shard that holds it.
+    stat = item.stat or stat_file(item.file)
+    # The recording costs memory and time, not the shard that holds it.
     if item.content is None:
-        return status
-    return FileStat(item.content.size, f"{status.size} {status.token}" if status.token else "")
+        return stat
+    return FileStat(item.content.size, f"{stat.size} {stat.token}" if stat.token else "")
 
 
-def _text(item: Item, known: LedgerSnapshot) -> LoadedItem:
-    hashed = content_hash((item.text or "").encode())
-    return LoadedItem(item, "unchanged") if known.is_done(item, hashed) else LoadedItem(item, "fresh", hashed)
+def _load_text(item: Item, known: LedgerSnapshot) -> LoadedItem:
+    text_hash = content_hash((item.text or "").encode())
+    return LoadedItem(item, "unchanged") if known.is_done(item, text_hash) else LoadedItem(item, "fresh", text_hash)

@@ -1,12 +1,13 @@
-"""Reading and decoding in processes of their own.
+"""Reading and decoding in processes.
 
-A decoder that crashes costs the file that made it crash, and where there are many cores, those that decode do not stop
-each other at the lock of the interpreter. On two cores that also embed it is slower than threads (80 and 87 % of the
-encoder's throughput in two runs, against 85 and 90 %), and so it has to be asked for.
+A decoder that crashes costs only the file that it reads, and on many cores the decoders do not share the lock of the
+interpreter. On two cores that also embed, processes are slower than threads (80 and 87 % of the encoder's throughput in
+two runs, against 85 and 90 %), and so they are not the default.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import signal
@@ -23,161 +24,166 @@ from indexer.ledger.ledger import LedgerSnapshot, file_stamp
 from indexer.sources.item import ByteRange, Item
 
 DecodeBackend = Literal["threads", "processes"]
-"""Where recordings are decoded."""
+"""Whether threads decode recordings themselves, or each has a process do it."""
 
 _ATTEMPTS = 2
-"""A process may also end for another reason than what it reads."""
+"""A process may also end for other reasons than the file that it reads."""
 
-_ENDS_IN_S = 1.0
+_EXIT_TIMEOUT_S = 1.0
 
 _PIPE_BYTES = 1 << 20
-"""A waveform fits into such a pipe, where Linux gives one, so that who wrote it can go on."""
+"""Pipe size on Linux: a waveform fits, so that its writer can continue."""
 
 _SET_PIPE_SIZE = 1031
-"""Linux's F_SETPIPE_SZ, which Python knows under its name only there."""
+"""Linux's F_SETPIPE_SZ, which Python defines on Linux only."""
+
+_log = logging.getLogger(__name__)
 
 _SERVE = "import sys; sys.path[:] = sys.argv[1:]; from indexer.decode.processes import serve; serve()"
 
 
 class DecodeProcesses:
-    """Reads files for the threads that ask: each of them has a process, or does it itself."""
+    """Reads files for several threads: each has a process of its own, or reads itself."""
 
-    def __init__(self, known: LedgerSnapshot, sample_rate: int, place: DecodeBackend):
+    def __init__(self, known: LedgerSnapshot, sample_rate: int, backend: DecodeBackend):
         self._known = known
         self._sample_rate = sample_rate
-        self._place = place
-        self._children: dict[int, _Child] = {}
+        self._backend = backend
+        self._processes: dict[int, _DecodeProcess] = {}
         self._is_closed = False
-        self._opening = threading.Lock()
+        self._starting = threading.Lock()
 
-    def read(self, items: list[Item], status: FileStat) -> list[LoadedItem]:
+    def read(self, items: list[Item], stat: FileStat) -> list[LoadedItem]:
         """Return `items`, all of one file, loaded from it."""
-        ending: int | None = None
-        for _ in range(_ATTEMPTS if self._is_for_a_process(items[0]) else 0):
-            child = self._child()
-            if child is None:
+        exit_code: int | None = None
+        for _ in range(_ATTEMPTS if self._needs_process(items[0]) else 0):
+            process = self._process_of_thread()
+            if process is None:
                 break
             try:
-                return child.read(items, status)
-            except _Died:
-                self._children.pop(threading.get_ident(), None)
-                ending = child.ending
-            if child.is_ended:  # by this process: nobody waits for an answer
+                return process.read(items, stat)
+            except _ProcessEnded:
+                self._processes.pop(threading.get_ident(), None)
+                exit_code = process.exit_code
+            if process.is_killed:  # by this program: nobody waits for an answer
                 return []
-            if not child.has_begun:  # and so will no other
-                self._place = "threads"
-                ending = None
+            if not process.is_ready:  # it never started, and others will not either
+                _log.warning("decoding in threads: a process cannot be started")
+                self._backend = "threads"
+                exit_code = None
                 break
-        if ending is None:
-            return load_items(items, status, self._known, self._sample_rate)
-        reason = f"the decoder crashed ({_named(ending)})"
-        # What was killed from outside is not to blame: the next run tries it again.
-        blame = ending != -signal.SIGKILL
+        if exit_code is None:
+            return load_items(items, stat, self._known, self._sample_rate)
+        reason = f"the decoder crashed ({_exit_name(exit_code)})"
+        _log.warning("%s: %s", items[0].uri, reason)
+        # A process that was killed from outside is not the file's fault: the next run tries again.
+        is_final = exit_code != -signal.SIGKILL
         return [
-            LoadedItem(one, "failed", stamp=file_stamp(one, status) if blame else "", reason=reason) for one in items
+            LoadedItem(item, "failed", stamp=file_stamp(item, stat) if is_final else "", reason=reason)
+            for item in items
         ]
 
-    def leave_behind(self, thread: int | None) -> None:
-        """End the process of `thread`, which takes too long."""
-        if thread is not None and (child := self._children.pop(thread, None)) is not None:
-            child.end()
+    def abandon(self, thread: int | None) -> None:
+        """Kill the process of a thread."""
+        if thread is not None and (process := self._processes.pop(thread, None)) is not None:
+            process.kill()
 
     def close(self) -> None:
-        """End all processes."""
-        with self._opening:
+        """Kill all processes."""
+        with self._starting:
             self._is_closed = True
-        for child in list(self._children.values()):
-            child.end()
+        for process in list(self._processes.values()):
+            process.kill()
 
-    def _is_for_a_process(self, item: Item) -> bool:
-        is_here = item.content is None or isinstance(item.content, ByteRange)  # not in the memory of this process
-        return self._place != "threads" and is_here and not is_url(item.file)
+    def _needs_process(self, item: Item) -> bool:
+        is_file = item.content is None or isinstance(item.content, ByteRange)  # not in the memory of this process
+        return self._backend != "threads" and is_file and not is_url(item.file)
 
-    def _child(self) -> _Child | None:
+    def _process_of_thread(self) -> _DecodeProcess | None:
         thread = threading.get_ident()
-        with self._opening:
-            if thread not in self._children and not self._is_closed and sys.executable:
-                with suppress(OSError):  # no memory for one more process, say: then in this one
-                    self._children[thread] = _Child(self._known, self._sample_rate)
-        return self._children.get(thread)
+        with self._starting:
+            if thread not in self._processes and not self._is_closed and sys.executable:
+                with suppress(OSError):  # no memory for another process, say: then decode in this one
+                    self._processes[thread] = _DecodeProcess(self._known, self._sample_rate)
+        return self._processes.get(thread)
 
 
-class _Died(Exception):
+class _ProcessEnded(Exception):
     """A process ended before it answered."""
 
 
-class _Child:
+class _DecodeProcess:
     """A process that answers one thread.
 
     Attributes:
-        has_begun: whether it answered at all.
-        is_ended: whether it was ended on purpose.
-        ending: its exit status, negative for a signal; None while it runs.
+        is_ready: whether it ever answered.
+        is_killed: whether this program killed it.
     """
 
     def __init__(self, known: LedgerSnapshot, sample_rate: int):
-        self.has_begun = self.is_ended = False
-        # Not of the group that a terminal interrupts: whoever began it ends it.
+        self.is_ready = self.is_killed = False
+        # In a session of its own: Ctrl-C in a terminal must not reach it.
         command = [sys.executable, "-c", _SERVE, *sys.path]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._to, self._from = self._process.stdin, self._process.stdout
-        _widen(self._from)
-        with suppress(OSError):  # it died already: the first question shows that
-            _send(self._to, (known, sample_rate))
+        self._requests, self._answers = self._process.stdin, self._process.stdout
+        _enlarge_pipe(self._answers)
+        with suppress(OSError):  # it ended already: the first request shows that
+            _send(self._requests, (known, sample_rate))
 
-    def read(self, items: list[Item], status: FileStat) -> list[LoadedItem]:
+    def read(self, items: list[Item], stat: FileStat) -> list[LoadedItem]:
         try:
-            if not self.has_begun:
-                self.has_begun = bool(pickle.load(self._from))
-            _send(self._to, (items, status))
-            found: list[LoadedItem] = pickle.load(self._from)
+            if not self.is_ready:
+                self.is_ready = bool(pickle.load(self._answers))
+            _send(self._requests, (items, stat))
+            loaded: list[LoadedItem] = pickle.load(self._answers)
         except (OSError, EOFError, pickle.UnpicklingError) as error:
             with suppress(subprocess.TimeoutExpired):
-                self._process.wait(_ENDS_IN_S)
+                self._process.wait(_EXIT_TIMEOUT_S)
             self._process.kill()
             self._process.wait()
-            raise _Died from error
-        return found
+            raise _ProcessEnded from error
+        return loaded
 
     @property
-    def ending(self) -> int | None:
+    def exit_code(self) -> int | None:
+        """Exit code, negative for a signal; None while it runs."""
         return self._process.returncode
 
-    def end(self) -> None:
-        self.is_ended = True
+    def kill(self) -> None:
+        self.is_killed = True
         self._process.kill()
         self._process.wait()
 
 
 def serve() -> None:
-    """Answer the questions that come in, until nobody asks any more: what such a process does."""
+    """Answer requests on stdin until it is closed: the program of a decoding process."""
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints must not come between
+    os.dup2(2, 1)  # output of libraries must not mix with the answers
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_exit_with, args=(os.getppid(),), daemon=True).start()
     with suppress(EOFError, BrokenPipeError):
         known, sample_rate = pickle.load(sys.stdin.buffer)
         _send(answers, "ready")
         while True:
-            items, status = pickle.load(sys.stdin.buffer)
-            _send(answers, load_items(items, status, known, sample_rate))
+            items, stat = pickle.load(sys.stdin.buffer)
+            _send(answers, load_items(items, stat, known, sample_rate))
 
 
-def _end_with(parent: int) -> None:
-    """End this process when its `parent` has ended, whatever it is doing."""
+def _exit_with(parent: int) -> None:
+    """End this process when its `parent` has ended."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)
 
 
-def _send(to: IO[bytes], message: object) -> None:
-    pickle.dump(message, to, protocol=5)
-    to.flush()
+def _send(stream: IO[bytes], message: object) -> None:
+    pickle.dump(message, stream, protocol=5)
+    stream.flush()
 
 
-def _widen(pipe: Any) -> None:
+def _enlarge_pipe(pipe: Any) -> None:
     try:
         import fcntl
     except ImportError:  # Windows
@@ -186,8 +192,7 @@ def _widen(pipe: Any) -> None:
         fcntl.fcntl(pipe.fileno(), _SET_PIPE_SIZE, _PIPE_BYTES)
 
 
-def _named(ending: int) -> str:
-    """Return how a process ended, in words."""
-    if ending >= 0:
-        return f"exit {ending}"
-    return signal.Signals(-ending).name if -ending in set(signal.Signals) else f"signal {-ending}"
+def _exit_name(exit_code: int) -> str:
+    if exit_code >= 0:
+        return f"exit {exit_code}"
+    return signal.Signals(-exit_code).name if -exit_code in set(signal.Signals) else f"signal {-exit_code}"

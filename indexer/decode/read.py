@@ -1,4 +1,4 @@
-"""What is made of the items of one file once it is read: waveforms, or the reason why there are none."""
+"""Items of one file to waveforms, or to the reason why they failed."""
 
 from __future__ import annotations
 
@@ -14,22 +14,37 @@ from clara_search.models.base import Embeddings
 from indexer.ledger.ledger import LedgerSnapshot, file_stamp
 from indexer.sources.item import Item, content_hash, decode_item
 
-State = Literal["fresh", "known", "touched", "unchanged", "failed", "refused"]
-"""To be embedded; done before under another name; done before with the same content, but the file was touched; done
-before; of no use; of no use before, and not touched since."""
+LoadState = Literal["fresh", "duplicate", "touched", "unchanged", "failed", "skipped"]
+"""State of an item after its file was looked at.
+
+- fresh: must be embedded.
+- duplicate: the same content is already indexed under another URI.
+- touched: only the time of modification differs.
+- unchanged: not read.
+- failed: could not be used.
+- skipped: failed before and unchanged since.
+"""
 
 
 @dataclass(frozen=True)
 class LoadedItem:
-    """An item that was looked at. `content_hash` is None where it was not read, or could not be.
+    """An item after its file was looked at.
 
-    `waveform`, shape (samples,), begins `start_s` into the recording; only a fresh recording has one, or else the
-    `windows` and `vectors`, of a recording with the same content
-    (`is_reused`) or embedded elsewhere. `reason` says why it failed.
+    Attributes:
+        item: the item.
+        state: its state.
+        content_hash: sha256 of its file or text; None if it was not read.
+        stamp: changes when its file does; empty if the file's stat cannot be trusted.
+        waveform: shape (samples,), of a fresh recording without vectors.
+        start_s: start of the waveform within the recording, in seconds.
+        reason: why it failed.
+        windows: windows of a fresh recording with vectors.
+        vectors: its vectors, shape (windows, dim), if they were reused or computed on another machine.
+        is_reused: whether the vectors are those of another recording with the same content.
     """
 
     item: Item
-    state: State
+    state: LoadState
     content_hash: str | None = None
     stamp: str = ""
     waveform: Waveform | None = None
@@ -40,47 +55,46 @@ class LoadedItem:
     is_reused: bool = False
 
 
-def load_items(items: list[Item], status: FileStat, known: LedgerSnapshot, sample_rate: int) -> list[LoadedItem]:
-    """Return `items`, all of one file, loaded from it."""
-    hashed, waveform, reason = None, None, None
-    is_known = False
+def load_items(items: list[Item], stat: FileStat, known: LedgerSnapshot, sample_rate: int) -> list[LoadedItem]:
+    """Return `items`, all of one file, loaded from it; waveforms are at `sample_rate` Hz."""
+    hash_, waveform, reason = None, None, None
+    is_duplicate = False
     try:
-        content = _content(items[0])
-        hashed = content_hash(content)
-        is_known = known.has_content(hashed)
-        if not is_known and not all(known.is_done(item, hashed) for item in items):
+        content = _read_content(items[0])
+        hash_ = content_hash(content)
+        is_duplicate = known.has_content(hash_)
+        if not is_duplicate and not all(known.is_done(item, hash_) for item in items):
             waveform = decode_item(items[0], content, sample_rate)
-    except Exception as error:  # a decoder may fail in any way, and that costs its own file only
+    except Exception as error:  # a decoder may fail in any way, which costs its own file only
         reason = failure_reason(error, items[0].uri)
-    found = []
+    loaded = []
     for item in items:
-        stamp = file_stamp(item, status)
+        stamp = file_stamp(item, stat)
         if reason is not None:
-            found.append(LoadedItem(item, "failed", hashed, stamp if hashed else "", reason=reason))
-        elif hashed is not None and known.is_done(item, hashed):
-            found.append(LoadedItem(item, "touched", hashed, stamp))
-        elif is_known:
-            found.append(LoadedItem(item, "known", hashed, stamp))
+            loaded.append(LoadedItem(item, "failed", hash_, stamp if hash_ else "", reason=reason))
+        elif hash_ is not None and known.is_done(item, hash_):
+            loaded.append(LoadedItem(item, "touched", hash_, stamp))
+        elif is_duplicate:
+            loaded.append(LoadedItem(item, "duplicate", hash_, stamp))
         elif waveform is not None:
-            found.append(_stretch(LoadedItem(item, "fresh", hashed, stamp, waveform), sample_rate))
-    return found
+            loaded.append(_crop_to_segment(LoadedItem(item, "fresh", hash_, stamp, waveform), sample_rate))
+    return loaded
 
 
 def reload_item(loaded: LoadedItem, sample_rate: int) -> LoadedItem:
-    """Return `loaded`, an item that was read but not decoded, decoded."""
+    """Return a duplicate as a fresh item, decoded at `sample_rate` Hz."""
     try:
-        waveform = decode_item(loaded.item, _content(loaded.item), sample_rate)
-        return _stretch(replace(loaded, state="fresh", waveform=waveform), sample_rate)
+        waveform = decode_item(loaded.item, _read_content(loaded.item), sample_rate)
+        return _crop_to_segment(replace(loaded, state="fresh", waveform=waveform), sample_rate)
     except Exception as error:
         return LoadedItem(loaded.item, "failed", loaded.content_hash, reason=failure_reason(error, loaded.item.uri))
 
 
-def _content(item: Item) -> bytes:
+def _read_content(item: Item) -> bytes:
     return read_bytes(item.url) if item.content is None else item.content.read()
 
 
-def _stretch(loaded: LoadedItem, sample_rate: int) -> LoadedItem:
-    """Cut `loaded` down to the stretch that its item asks for."""
+def _crop_to_segment(loaded: LoadedItem, sample_rate: int) -> LoadedItem:
     item, waveform = loaded.item, loaded.waveform
     assert waveform is not None
     start_s, duration_s = item.start_s or 0.0, len(waveform) / sample_rate
@@ -92,7 +106,7 @@ def _stretch(loaded: LoadedItem, sample_rate: int) -> LoadedItem:
 
 
 def failure_reason(error: Exception, uri: str) -> str:
-    """Return on one line why the recording `uri` is of no use, without its name."""
+    """Return the message of an error on one line, without the name of the recording and without credentials."""
     if isinstance(error, OSError):
         return redact(error.strerror or str(error))
     if isinstance(error, ClaraError):

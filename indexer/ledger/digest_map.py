@@ -1,35 +1,35 @@
-"""A hash table of 64-bit digests in flat arrays: what is known of millions of items in tens of bytes each."""
+"""A hash table of 64-bit digests in flat arrays: tens of bytes for each of millions of items."""
 
 from __future__ import annotations
 
 import hashlib
 from array import array
 
-_SMALLEST = 1024
+_MIN_SLOTS = 1024
 
 
-def content_fingerprint(text: str) -> str:
-    """Return 32 hex digits that stand for `text`."""
+def hex_digest(text: str) -> str:
+    """Return the blake2b digest of `text` as 32 hex digits."""
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def digest(text: str) -> int:
-    """Return the first 64 bits of its fingerprint as a number, never 0."""
-    return short_digest(content_fingerprint(text))
+    """Return the first 64 bits of the digest of `text` as a number, never 0."""
+    return short_digest(hex_digest(text))
 
 
-def short_digest(fingerprint: str) -> int:
-    """Return the first 64 bits of hex digits as a number; 0 for none, and only then."""
-    return int(fingerprint[:16], 16) or 1 if fingerprint else 0
+def short_digest(hex_digits: str) -> int:
+    """Return the first 64 bits of hex digits as a number; 0 only if there are none."""
+    return int(hex_digits[:16], 16) or 1 if hex_digits else 0
 
 
 class DigestMap:
-    """Digests, each with `width` further numbers of 64 bits. Reading from several threads is fine; writing is not."""
+    """Maps a digest to `width` numbers of 64 bits. Several threads may read, one may write."""
 
     def __init__(self, width: int = 1):
         self._count = 0
         self._width = width
-        self._allocate(_SMALLEST)
+        self._allocate(_MIN_SLOTS)
 
     def __len__(self) -> int:
         return self._count
@@ -38,7 +38,7 @@ class DigestMap:
         return self._keys[self._slot(key)] != 0
 
     def get(self, key: int) -> tuple[int, ...] | None:
-        """Return the numbers of `key`, or None where it is not there."""
+        """Return the numbers of `key`, or None if it is missing."""
         slot = self._slot(key)
         return tuple(column[slot] for column in self._columns) if self._keys[slot] else None
 
@@ -54,7 +54,7 @@ class DigestMap:
             self._grow()
 
     def _slot(self, key: int) -> int:
-        """Return where `key` is, or where it would be: the first free place from the one that its bits name."""
+        """Return the slot of `key`, or the free slot where it would be inserted."""
         keys, mask = self._keys, len(self._keys) - 1
         slot = key & mask
         while keys[slot] and keys[slot] != key:

@@ -1,4 +1,4 @@
-"""The stored ledger of a table, and the failures in it."""
+"""The stored ledger of a table, and its failures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from clara_search.store.database import DEFAULT_TABLE
 from clara_search.store.keyed_table import KeyedTable
 
 LEDGER_KEY = "key"
-"""The column that tells the entries of a ledger apart."""
+"""Key column of a ledger."""
 
 _LEDGER_PREFIX = "_ledger_"
 
@@ -23,13 +23,13 @@ def ledger_name(table: str) -> str:
 
 
 def stored_ledger(database: Connection, table: str) -> KeyedTable | None:
-    """Return the ledger of `table`, one row per item, or None where there is none yet."""
+    """Return the ledger of `table`, one row per item, or None if there is none yet."""
     name = ledger_name(table)
     return KeyedTable(database, name, LEDGER_KEY) if database.has(name) else None
 
 
 def failures(database: Connection, table: str = DEFAULT_TABLE) -> list[dict[str, Any]]:
-    """Return the failed items of `table`: dicts of uri, reason and the time `at`, sorted by uri."""
+    """Return the failed items of `table` as dicts with `uri`, `reason` and time `at`, sorted by uri."""
     ledger = stored_ledger(database, table)
     if ledger is None:
         return []
@@ -38,10 +38,10 @@ def failures(database: Connection, table: str = DEFAULT_TABLE) -> list[dict[str,
 
 
 def failed_sources(database: Connection, table: str = DEFAULT_TABLE) -> list[ForeignUri]:
-    """Return the sources, sorted, of the items that failed; of local ones those that still exist."""
+    """Return the sources of the failed items, sorted; local ones only if they still exist."""
     ledger = stored_ledger(database, table)
     if ledger is None:
         return []
     sources = set(ledger.scan(["source"], where="status = 'failed'")["source"].to_pylist())
-    there = sorted(source for source in sources if is_url(source) or (source and Path(source).exists()))
-    return [ForeignUri(source) for source in there]
+    existing = sorted(source for source in sources if is_url(source) or (source and Path(source).exists()))
+    return [ForeignUri(source) for source in existing]

@@ -1,4 +1,4 @@
-"""The ledger of a corpus table: what is done, what failed and why. It lies beside the table, in the same database."""
+"""The ledger of a corpus table: which items are done, and which failed and why; a table in the same database."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from clara_search.files.paths import FileStat
 from clara_search.store.database import Database
 from clara_search.store.keyed_table import KeyedTable
 from clara_search.store.table import Table, TableInfo, row_id
-from indexer.ledger.digest_map import DigestMap, content_fingerprint, digest, short_digest
+from indexer.ledger.digest_map import DigestMap, digest, hex_digest, short_digest
 from indexer.ledger.failures import LEDGER_KEY, ledger_name, stored_ledger
 from indexer.sources.item import Item
 
@@ -29,10 +29,15 @@ _ENTRY_COLUMNS = ("key", "uri", "source", "status", "kind", "start_s", "end_s")
 
 @dataclass(frozen=True)
 class LedgerRecord:
-    """How an item ended: done, with the stretch that its windows cover, or failed, with a reason.
+    """The outcome of an item.
 
-    `content_hash` is the sha256 of the file or text, None where it could not be read. `stamp` tells a file that was not
-    touched since without reading it; empty where it cannot.
+    Attributes:
+        item: the item.
+        content_hash: sha256 of its file or text; None if it could not be read.
+        stamp: changes when its file does; empty if the file's stat cannot be trusted.
+        reason: why it failed; None: it is done.
+        start_s: start of its first window in seconds.
+        end_s: end of its last window in seconds.
     """
 
     item: Item
@@ -45,7 +50,16 @@ class LedgerRecord:
 
 @dataclass(frozen=True)
 class LedgerEntry:
-    """An item as the ledger knows it, with the windows (None for a text) and ids of its rows in the corpus table."""
+    """An item in the ledger.
+
+    Attributes:
+        key: key of the item.
+        failed: whether it failed.
+        source: the path or URL that listed it.
+        uri: name of the recording or text.
+        file: the recording, or the file that lists the text.
+        windows: windows of its rows in the corpus table (None for a text).
+    """
 
     key: str
     failed: bool
@@ -56,12 +70,12 @@ class LedgerEntry:
 
     @property
     def row_ids(self) -> list[str]:
-        """The ids of its rows."""
+        """Ids of its rows in the corpus table."""
         return row_ids(self.uri, self.windows)
 
 
 class LedgerSnapshot:
-    """What a ledger held of items and contents when it was opened, in some forty bytes an item; it can be pickled."""
+    """Read-only snapshot of a ledger: about 40 bytes an item, picklable for worker processes."""
 
     def __init__(self, items: DigestMap, contents: npt.NDArray[np.uint64], retry_failed: bool):
         self._items = items
@@ -69,39 +83,41 @@ class LedgerSnapshot:
         self._retry_failed = retry_failed
 
     def is_untouched(self, item: Item, stamp: str) -> bool:
-        """Tell whether the item is done and its file was not touched since: nothing has to be read."""
+        """Tell whether the item is done and its file unchanged, so that it need not be read."""
         known = self._items.get(digest(item.key))
         return bool(stamp) and known is not None and known[0] == short_digest(stamp) and known[1] != 0
 
-    def is_refused(self, item: Item, stamp: str) -> bool:
-        """Tell whether the item failed for what is in its file, which was not touched since: it would fail again."""
+    def would_fail_again(self, item: Item, stamp: str) -> bool:
+        """Tell whether the item failed because of its file, and the file is unchanged."""
         known = self._items.get(digest(item.key))
         return not self._retry_failed and bool(stamp) and known == (short_digest(stamp), 0)
 
     def is_done(self, item: Item, content_hash: str) -> bool:
-        """Tell whether the item is done with this content and these columns."""
+        """Tell whether the item is done with this content and its present columns."""
         known = self._items.get(digest(item.key))
         return known is not None and known[1] == short_digest(_signature(item, content_hash))
 
     def has_failed(self, item: Item) -> bool:
-        """Tell whether the item failed the last time."""
+        """Tell whether the item failed in its last run."""
         known = self._items.get(digest(item.key))
         return known is not None and known[1] == 0
 
     def has_content(self, content_hash: str) -> bool:
-        """Tell whether a recording with this content, of any name, is done."""
+        """Tell whether a recording with this content is done, under any URI."""
         wanted = np.uint64(short_digest(content_hash))
-        place = int(np.searchsorted(self._contents, wanted))
-        return place < len(self._contents) and bool(self._contents[place] == wanted)
+        index = int(np.searchsorted(self._contents, wanted))
+        return index < len(self._contents) and bool(self._contents[index] == wanted)
 
     def __contains__(self, key: str) -> bool:
         return digest(key) in self._items
 
 
 class Ledger:
-    """What was indexed into `table`, so that the same work is never done twice.
+    """The items that were indexed into a table, so that no work is done twice.
 
-    `known` is what it held when it was opened: a run looks at an item once.
+    Attributes:
+        known: snapshot of the ledger when it was opened.
+        rows: number of rows that the table should have.
     """
 
     def __init__(self, database: Database, table: Table, retry_failed: bool = False):
@@ -112,46 +128,46 @@ class Ledger:
         self._version = self._stored.version
 
     def with_content(self, content_hashes: Iterable[str]) -> Iterator[tuple[str, LedgerEntry]]:
-        """Yield the recordings that are done and have one of these contents, each behind its content hash."""
+        """Yield (content hash, entry) of the recordings that are done and have one of these contents."""
         hashes = sorted(set(content_hashes))
         for where in self._stored.keys_in(hashes, "content_hash"):
             for row in self._rows([*_ENTRY_COLUMNS, "content_hash"], f"status = 'done' AND kind = 'audio' AND {where}"):
                 yield row["content_hash"], self._entry(row)
 
     def entries(self, items: Iterable[Item]) -> dict[str, LedgerEntry]:
-        """Return what the ledger holds of `items` now, by their keys."""
-        # Where nobody else wrote since it was opened, most items are known to be new.
-        alone = self._stored.version == self._version
-        keys = [item.key for item in items if not alone or item.key in self.known]
+        """Return the present entries of `items` by key."""
+        # If nobody else wrote since it was opened, the snapshot tells the new items.
+        is_alone = self._stored.version == self._version
+        keys = [item.key for item in items if not is_alone or item.key in self.known]
         return {entry.key: entry for where in self._stored.keys_in(keys) for entry in self.scan(where)}
 
     def record(self, records: Sequence[LedgerRecord]) -> None:
-        """Write how items ended, over what was known of them."""
+        """Write the outcomes of items, replacing earlier ones."""
         import pyarrow as pa
 
-        alone = self._stored.version == self._version
+        is_alone = self._stored.version == self._version
         now = datetime.now(UTC)
         self._stored.upsert(pa.Table.from_pylist([_row(record, now) for record in records], schema=_schema()))
-        if alone:
+        if is_alone:
             self._version = self._stored.version
 
     def forget(self, keys: Sequence[str]) -> None:
-        """Drop what is known of `keys`."""
+        """Delete the entries of `keys`."""
         self._stored.delete_keys(keys)
 
-    def compact(self, keep_days: float) -> None:
-        """Join the small files that many commits leave. To be called under the lock that `record` is called under."""
-        alone = self._stored.version == self._version
-        self._stored.compact(keep_days)
-        if alone:
+    def compact(self, retain_days: float) -> None:
+        """Merge the small files of many commits. Call it under the same lock as `record`."""
+        is_alone = self._stored.version == self._version
+        self._stored.compact(retain_days)
+        if is_alone:
             self._version = self._stored.version
 
     def scan(self, where: str | None = None) -> Iterator[LedgerEntry]:
-        """Yield the entries that pass the SQL filter `where`."""
+        """Yield the entries that match the SQL filter `where`."""
         return map(self._entry, self._rows(_ENTRY_COLUMNS, where))
 
     def _load(self) -> tuple[DigestMap, Any, int]:
-        """Return stamp and signature by key, the contents that are done, sorted, and how many rows there should be."""
+        """Return stamp and signature by key, the sorted contents that are done, and the expected number of rows."""
         known, contents, rows = DigestMap(2), array("Q"), 0
         for row in self._rows([*_ENTRY_COLUMNS, "stamp", "signature", "content_hash"], None):
             known.put(digest(row["key"]), short_digest(row["stamp"]), short_digest(row["signature"]))
@@ -187,17 +203,17 @@ def segment_windows(start_s: float, end_s: float, info: TableInfo) -> Iterator[W
 
 
 def row_ids(uri: str, spans: Iterable[Window | None]) -> list[str]:
-    """Return the ids of the rows of `uri` for these windows (None: that of a text)."""
+    """Return the ids of the rows of `uri` for these windows (None: of a text)."""
     return [row_id(uri, *(span or (None, None))) for span in spans]
 
 
-def file_stamp(item: Item, status: FileStat) -> str:
-    """Return what changes when the item's file or columns do; empty for a file whose status cannot be trusted."""
-    return content_fingerprint(f"{status.size} {status.token} {item.details}") if status.token else ""
+def file_stamp(item: Item, stat: FileStat) -> str:
+    """Return a digest that changes with the item's file or columns; empty if the file's stat cannot be trusted."""
+    return hex_digest(f"{stat.size} {stat.token} {item.details}") if stat.token else ""
 
 
 def _signature(item: Item, content_hash: str) -> str:
-    return content_fingerprint(f"{content_hash} {item.details}")
+    return hex_digest(f"{content_hash} {item.details}")
 
 
 def _row(record: LedgerRecord, at: datetime) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Memory that does not grow with what was indexed: allocators keep what was freed, and a run of days would grow."""
+"""Memory allocators: without limits they keep freed memory, and a run of days would grow."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _ARENA_MAX = -8
 
 
 def limit_allocator() -> None:
-    """Have this process take and return memory in one place: for a program to call before it starts threads.
+    """Let Arrow and all threads of this process share one arena of C's allocator. Call it before threads start.
 
-    Arrow's own allocator, and an arena of C's for each thread, keep what LanceDB frees after a commit: 100 commits of
-    1,000 rows went from 224 to 331 MiB with them, and from 216 to 226 MiB so.
+    Arrow's own allocator, and an arena per thread, keep the memory that LanceDB frees after a commit: 100 commits of
+    1,000 rows grew from 224 to 331 MiB with them, and from 216 to 226 MiB without.
     """
     import pyarrow as pa
 
@@ -23,7 +23,7 @@ def limit_allocator() -> None:
 
 
 def release_memory() -> None:
-    """Have the allocators of Arrow and of C return to the system what nobody uses; some milliseconds."""
+    """Return unused memory of Arrow's and C's allocators to the system; this takes some milliseconds."""
     import pyarrow as pa
 
     pa.default_memory_pool().release_unused()

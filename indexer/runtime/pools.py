@@ -1,4 +1,4 @@
-"""The stages of a run: how long each worked and waited, and threads that hand on from one to the next."""
+"""Threads between the stages of a run."""
 
 from __future__ import annotations
 
@@ -12,58 +12,60 @@ from typing import Generic, TypeVar
 from clara_search.cpu import core_count
 from indexer.runtime.timers import StageTimer
 
-_MOST_THREADS = 32
-_CREW_LASTS_S = 1.0
-_IDLE_CORES = 0.25
-"""Less than this is no core that waits for work."""
+_MAX_THREADS = 32
+_PERIOD_S = 1.0
+"""Interval at which an `AdaptivePool` decides."""
+
+_MIN_IDLE_CORES = 0.25
+"""Less than this counts as no idle core."""
 
 T = TypeVar("T")
 
 
-def prefetch_iter(items: Iterable[T], most: int, clock: StageTimer) -> Generator[T, None, None]:
-    """Yield `items`, which a thread takes out at most `most` ahead. What it raises is raised here.
+def prefetch_iter(items: Iterable[T], buffer_size: int, timer: StageTimer) -> Generator[T, None, None]:
+    """Yield `items`, which a thread reads up to `buffer_size` ahead; its errors are raised here.
 
-    The thread goes on when half of them are gone: to hand over one at a time costs more than to list most things.
+    The thread resumes when half of the buffer is empty: a hand-over per item costs more than listing most items.
     """
-    handed: deque[T] = deque()
+    buffer: deque[T] = deque()
     change = threading.Condition()
-    is_closed = is_through = False
+    is_closed = is_exhausted = False
     raised: BaseException | None = None
 
-    def take() -> None:
-        nonlocal is_through, raised
+    def fill() -> None:
+        nonlocal is_exhausted, raised
         source = iter(items)
         while not is_closed:
             try:
-                with clock.working():
+                with timer.working():
                     item = next(source)
             except StopIteration:
                 break
             except BaseException as error:
                 raised = error
                 break
-            handed.append(item)
-            if len(handed) == 1:
+            buffer.append(item)
+            if len(buffer) == 1:
                 with change:
                     change.notify()
-            if len(handed) >= most:
-                with clock.waiting(), change:
-                    change.wait_for(lambda: len(handed) <= most // 2 or is_closed)
+            if len(buffer) >= buffer_size:
+                with timer.waiting(), change:
+                    change.wait_for(lambda: len(buffer) <= buffer_size // 2 or is_closed)
         with change:
-            is_through = True
+            is_exhausted = True
             change.notify()
 
-    thread = threading.Thread(target=take, name="list", daemon=True)
+    thread = threading.Thread(target=fill, name="list", daemon=True)
     thread.start()
     try:
         while True:
-            if not handed:
+            if not buffer:
                 with change:
-                    change.wait_for(lambda: handed or is_through)
-                if not handed:
+                    change.wait_for(lambda: buffer or is_exhausted)
+                if not buffer:
                     break
-            item = handed.popleft()
-            if len(handed) == most // 2:
+            item = buffer.popleft()
+            if len(buffer) == buffer_size // 2:
                 with change:
                     change.notify()
             yield item
@@ -77,20 +79,27 @@ def prefetch_iter(items: Iterable[T], most: int, clock: StageTimer) -> Generator
 
 
 class Job(Generic[T]):
-    """Work for a thread, and what came of it."""
+    """Work for a thread, and its result.
+
+    Attributes:
+        started_at: monotonic time at which it started; None while it waits.
+        thread: identifier of the thread that runs it.
+        is_finished: set once there is a result or an error.
+        is_abandoned: whether nobody waits for it any longer.
+    """
 
     def __init__(self, work: Callable[[], T]):
         self._work = work
         self._result: T | None = None
         self._error: BaseException | None = None
-        self.began: float | None = None
+        self.started_at: float | None = None
         self.thread: int | None = None
         self.is_finished = threading.Event()
         self.is_abandoned = False
 
     def run(self) -> None:
-        """Do the work."""
-        self.began, self.thread = time.monotonic(), threading.get_ident()
+        """Do the work in this thread."""
+        self.started_at, self.thread = time.monotonic(), threading.get_ident()
         try:
             self._result = self._work()
         except BaseException as error:
@@ -98,43 +107,43 @@ class Job(Generic[T]):
         self.is_finished.set()
 
     def result(self) -> T:
-        """Return what came of it, or raise what it raised. It has to be finished."""
+        """Return the result of a finished job, or raise its error."""
         if self._error is not None:
             raise self._error
         return self._result  # type: ignore[return-value]
 
-    def ran_s(self) -> float:
-        """Return for how long it has been running; 0 for a job that waits."""
-        return 0.0 if self.began is None else time.monotonic() - self.began
+    def running_s(self) -> float:
+        """Return the seconds since it started; 0 for a job that waits."""
+        return 0.0 if self.started_at is None else time.monotonic() - self.started_at
 
 
-class Workers:
-    """Threads that do jobs. One that hangs can be left behind: it ends with the process, not the process with it."""
+class WorkerThreads:
+    """Daemon threads that run jobs. A thread that hangs can be abandoned: it does not keep the process alive."""
 
-    def __init__(self, count: int, clock: StageTimer, name: str):
+    def __init__(self, count: int, timer: StageTimer, name: str):
         self._jobs: queue.SimpleQueue[Job[object] | None] = queue.SimpleQueue()
-        self._clock = clock
+        self._timer = timer
         self.count = 0
         self._name = name
         self.grow(count)
 
-    def grow(self, more: int) -> None:
-        """Have so many threads more."""
-        self.count += more
-        for _ in range(more):
+    def grow(self, count: int) -> None:
+        """Start `count` more threads."""
+        self.count += count
+        for _ in range(count):
             self._start()
 
     def submit(self, job: Job[T]) -> None:
-        """Have a thread do `job` when it gets to it."""
+        """Queue `job`."""
         self._jobs.put(job)  # type: ignore[arg-type]
 
     def abandon(self, job: Job[T]) -> None:
-        """Leave the thread behind that does `job`; another takes its place."""
+        """Give up the thread that runs `job`, and start another in its place."""
         job.is_abandoned = True
         self._start()
 
     def close(self) -> None:
-        """Let the threads end after what they are doing; what waits is dropped."""
+        """Drop the queued jobs; the threads end after their current job."""
         while not self._jobs.empty():
             self._jobs.get()
         for _ in range(self.count):
@@ -145,38 +154,38 @@ class Workers:
 
     def _run(self) -> None:
         while True:
-            with self._clock.waiting():
+            with self._timer.waiting():
                 job = self._jobs.get()
             if job is None:
                 return
-            with self._clock.working():
+            with self._timer.working():
                 job.run()
             if job.is_abandoned:
                 return
-            del job  # or it would keep a recording in memory until the next one comes
+            del job  # or it would keep its recording in memory until the next job
 
 
 class AdaptivePool:
-    """Threads that become more while the others wait for them and cores are idle.
+    """Grows a pool of threads while others wait for it and cores are idle.
 
-    More than it takes would only be in the way of an encoder on the same cores: they stop each other at every step.
+    Threads beyond that would only be in the way of an encoder on the same cores.
     """
 
-    def __init__(self, workers: Workers, cores: int = 0):
+    def __init__(self, workers: WorkerThreads, cores: int = 0):
         self._workers = workers
         self._cores = cores or core_count()
-        self._begin()
+        self._start_period()
 
-    def _begin(self) -> None:
-        self._began, self._processor_s, self._waited_s = time.monotonic(), time.process_time(), 0.0
+    def _start_period(self) -> None:
+        self._started_at, self._cpu_started_s, self._waited_s = time.monotonic(), time.process_time(), 0.0
 
-    def waited(self, seconds: float) -> None:
-        """Be told that the others waited, and have more threads where they did most of the time."""
+    def add_waiting(self, seconds: float) -> None:
+        """Note that others waited for the pool; start threads if they waited most of the last period."""
         self._waited_s += seconds
-        lasted_s = time.monotonic() - self._began
-        if lasted_s < _CREW_LASTS_S:
+        period_s = time.monotonic() - self._started_at
+        if period_s < _PERIOD_S:
             return
-        idle = self._cores - (time.process_time() - self._processor_s) / lasted_s
-        if self._waited_s > lasted_s / 2 and idle > _IDLE_CORES:
-            self._workers.grow(min(max(1, int(idle)), self._workers.count, _MOST_THREADS - self._workers.count))
-        self._begin()
+        idle_cores = self._cores - (time.process_time() - self._cpu_started_s) / period_s
+        if self._waited_s > period_s / 2 and idle_cores > _MIN_IDLE_CORES:
+            self._workers.grow(min(max(1, int(idle_cores)), self._workers.count, _MAX_THREADS - self._workers.count))
+        self._start_period()

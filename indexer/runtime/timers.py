@@ -12,40 +12,40 @@ _BINS = 512
 
 
 class StageTimer:
-    """How long a stage worked, and how long it waited for the stage before it or after it, over all its threads."""
+    """Seconds that a stage worked, and waited for the stages before and after it, over all its threads."""
 
     def __init__(self) -> None:
         self.worked_s = 0.0
         self.waited_s = 0.0
         self._lock = threading.Lock()
-        self._began = time.monotonic()
+        self._started_at = time.monotonic()
         self._bin_s = 0.25
         self._bins = [0.0] * _BINS
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Count what happens inside as work."""
-        began = time.monotonic()
+        """Count the time inside as work."""
+        started_at = time.monotonic()
         try:
             yield
         finally:
-            ended = time.monotonic()
+            ended_at = time.monotonic()
             with self._lock:
-                self.worked_s += ended - began
-                self._mark(began - self._began, ended - self._began)
+                self.worked_s += ended_at - started_at
+                self._mark(started_at - self._started_at, ended_at - self._started_at)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Count what happens inside as waiting."""
-        began = time.monotonic()
+        """Count the time inside as waiting."""
+        started_at = time.monotonic()
         try:
             yield
         finally:
             with self._lock:
-                self.waited_s += time.monotonic() - began
+                self.waited_s += time.monotonic() - started_at
 
     def timeline(self) -> tuple[float, list[float]]:
-        """Return the seconds that a bin lasts, and the seconds worked in each bin since the beginning."""
+        """Return the length of a bin in seconds, and the seconds worked in each bin since the start."""
         with self._lock:
             return self._bin_s, list(self._bins)
 
@@ -55,14 +55,14 @@ class StageTimer:
             self._bins = [sum(pair) for pair in pairs] + [0.0] * (_BINS // 2)
             self._bin_s *= 2
         first, last = int(began_s / self._bin_s), int(ended_s / self._bin_s)
-        for place in range(first, last + 1):
-            start_s, end_s = place * self._bin_s, (place + 1) * self._bin_s
-            self._bins[place] += min(end_s, ended_s) - max(start_s, began_s)
+        for index in range(first, last + 1):
+            start_s, end_s = index * self._bin_s, (index + 1) * self._bin_s
+            self._bins[index] += min(end_s, ended_s) - max(start_s, began_s)
 
 
 @dataclass(frozen=True)
 class StageTimers:
-    """One clock for each stage, in the order of the stream."""
+    """A timer for each stage, in the order of the stream."""
 
     list: StageTimer = field(default_factory=StageTimer)
     decode: StageTimer = field(default_factory=StageTimer)
@@ -70,19 +70,19 @@ class StageTimers:
     write: StageTimer = field(default_factory=StageTimer)
 
     def items(self) -> dict[str, StageTimer]:
-        """Return the clocks by the names of their stages."""
+        """Return the timers by the names of their stages."""
         return {"list": self.list, "decode": self.decode, "encode": self.encode, "write": self.write}
 
     def seconds(self) -> dict[str, dict[str, float]]:
         """Return the seconds that each stage worked and waited."""
         return {
-            name: {"worked_s": round(clock.worked_s, 3), "waited_s": round(clock.waited_s, 3)}
-            for name, clock in self.items().items()
+            name: {"worked_s": round(timer.worked_s, 3), "waited_s": round(timer.waited_s, 3)}
+            for name, timer in self.items().items()
         }
 
     def shares(self) -> str:
-        """Return how busy each stage was so far, on one line."""
+        """Return on one line how busy each stage was so far."""
         shares = {
-            name: clock.worked_s / max(clock.worked_s + clock.waited_s, 1e-9) for name, clock in self.items().items()
+            name: timer.worked_s / max(timer.worked_s + timer.waited_s, 1e-9) for name, timer in self.items().items()
         }
         return " ".join(f"{name} {share:.0%}" for name, share in shares.items())

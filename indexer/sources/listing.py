@@ -64,7 +64,7 @@ def resolve_sources(sources: Sequence[Source] | ResolvedSources) -> ResolvedSour
     return ResolvedSources(tuple(members), tuple(patterns))
 
 
-def survey(sources: Sequence[Source] | ResolvedSources, selection: Selection = DEFAULT_SELECTION) -> Survey:
+def survey_sources(sources: Sequence[Source] | ResolvedSources, selection: Selection = DEFAULT_SELECTION) -> Survey:
     """Count the items of `sources` and type their columns, reading every local manifest to its end.
 
     Raises:

@@ -111,7 +111,7 @@ def test_help_imports_nothing_heavy() -> None:
 
 def test_the_summary_says_how_long_each_stage_worked_and_the_profile_draws_it(recordings: Path, tmp_path: Path) -> None:
     picture = tmp_path / "out" / "run.png"
-    result = run(recordings, "--db", tmp_path / "db", "--json", "--profile", picture)
+    result = run(recordings, "--db", tmp_path / "db", "--json", "--timeline", picture)
     stages = json.loads(result.stdout)["stages"]
     assert list(stages) == ["list", "decode", "encode", "write"]
     assert all(stage["worked_s"] >= 0 and stage["waited_s"] >= 0 for stage in stages.values())
@@ -127,4 +127,4 @@ def test_failures_are_tried_again_without_naming_their_sources(recordings: Path,
     write_tone(bad)
     result = run("--retry-failed", "--db", tmp_path / "db", "--json")
     assert json.loads(result.stdout)["indexed"] == 1
-    assert "Nothing failed" in run("--retry-failed", "--db", tmp_path / "db").stdout
+    assert "No failed items" in run("--retry-failed", "--db", tmp_path / "db").stdout

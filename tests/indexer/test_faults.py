@@ -92,7 +92,7 @@ def test_a_folder_that_vanishes_ends_the_run_and_loses_no_row(
                 many.rename(away)
             return super().encode_audio(waveforms)
 
-    monkeypatch.setattr(decoding, "_MOST_FILES_AHEAD", 4)
+    monkeypatch.setattr(decoding, "_MAX_QUEUED_FILES", 4)
     with pytest.raises(SourceError, match=r"is no longer there \(unmounted\?\)"):
         index([many], database, Unmounting(), prune=True)
     assert database.table().count() == 100
@@ -134,7 +134,7 @@ def test_an_encoder_that_gives_vectors_of_another_shape_is_an_error(
         def encode_audio(self, waveforms: Clips) -> npt.NDArray[np.float32]:
             return broken(super().encode_audio(waveforms))
 
-    with pytest.raises(FormatError, match=r"the encoder gives vectors of shape \(\d+, \d+\), expected \(\d+, 16\)"):
+    with pytest.raises(FormatError, match=r"the encoder returned vectors of shape \(\d+, \d+\), expected \(\d+, 16\)"):
         index([many], database, Broken())
     assert database.table().count() == 0
 
@@ -173,19 +173,19 @@ def test_a_decoder_that_hangs_costs_one_file_and_holds_nobody_up(
         return load_audio(source, sample_rate)  # type: ignore[arg-type]
 
     monkeypatch.setattr("indexer.sources.item.load_audio", load_or_hang)
-    monkeypatch.setattr(decoding, "_PATIENCE_S", 0.1)
+    monkeypatch.setattr(decoding, "_OVERTAKE_AFTER_S", 0.1)
     index([write_tone(many.with_name("first.wav"))], database, ToneEncoder())
     ledger, _ = open_ledger(database, database.table())
     order = [
         Path(one.item.uri).name
-        for one in prefetch_items(list_items([many]), ledger.known, DecodeConfig(16_000, timeout_s=3, threads=3))
+        for one in prefetch_items(list_items([many]), ledger.known, DecodeConfig(16_000, timeout_s=3, workers=3))
     ]
     assert sorted(order[-2:]) == ["003.wav", "007.wav"]
 
-    summary = index([many], database, ToneEncoder(), timeout_s=1.5, threads=3)
+    summary = index([many], database, ToneEncoder(), timeout_s=1.5, workers=3)
     hang.set()
     assert (summary.indexed, summary.failed) == (98, 2)
-    assert {failure["reason"] for failure in failures(database)} == {"not decoded within 1.5 s (--timeout)"}
+    assert {failure["reason"] for failure in failures(database)} == {"not decoded within 1.5 s: allow more time"}
 
 
 def test_what_was_asked_to_stop_commits_what_it_has_and_the_next_run_does_the_rest(

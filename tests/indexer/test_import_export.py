@@ -34,7 +34,7 @@ def test_what_was_exported_and_imported_is_the_same_and_is_not_embedded_again(
     again = ToneEncoder()
     assert indexer.index(recordings, copy, again).unchanged == 4
     assert again.clips_encoded == 0
-    with pytest.raises(OutputError, match="is there already"):
+    with pytest.raises(OutputError, match="exists already"):
         export_embeddings(database, tmp_path / "out")
 
 

@@ -294,7 +294,7 @@ def test_another_encoder_or_other_windows_are_refused(
 ) -> None:
     index([recordings], database, encoder, window_s=4, hop_s=2)
     assert counts(index([recordings], database, encoder)) == (0, 3, 0, 0, 3)
-    with pytest.raises(DatabaseError, match="windows of 4 s every 2 s; you asked for 10 s every 2 s"):
+    with pytest.raises(DatabaseError, match="windows of 4 s every 2 s, not of 10 s every 2 s"):
         index([recordings], database, encoder, window_s=10)
     with pytest.raises(EncoderMismatch, match="'corpus' was built by tone"):
         index([recordings], database, ToneEncoder(version="2"))
@@ -394,3 +394,18 @@ def test_a_pipe_is_stepped_over(recordings: Path, database: Database, encoder: T
 def test_windows_that_leave_gaps_are_refused(recordings: Path, database: Database, encoder: ToneEncoder) -> None:
     with pytest.raises(ConfigError, match="need 0 < hop <= window"):
         index([recordings], database, encoder, hop_s=20.0)
+
+
+def test_without_an_encoder_the_model_of_the_table_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+
+    def load(model: str, device: str | None) -> ToneEncoder:
+        loaded.append(model)
+        return ToneEncoder()
+
+    monkeypatch.setattr("indexer.write.table.load_encoder", load)
+    write_tone(tmp_path / "in" / "a.wav")
+    index([tmp_path / "in"], tmp_path / "db", ToneEncoder())
+    assert index([tmp_path / "in"], tmp_path / "db").unchanged == 1
+    index([tmp_path / "in"], tmp_path / "db", table="new")
+    assert loaded == [ToneEncoder().name, "clara-small"]

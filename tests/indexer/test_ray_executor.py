@@ -180,9 +180,11 @@ def test_an_encoder_is_loaded_again_where_it_is_unpickled() -> None:
 
 
 def test_options_of_a_cluster_without_one_are_wrong_usage(recordings: Path, tmp_path: Path) -> None:
-    found = CliRunner().invoke(main, ["index", str(recordings), "--db", str(tmp_path / "db"), "--num-workers", "2"])
+    found = CliRunner().invoke(
+        main, ["index", str(recordings), "--db", str(tmp_path / "db"), "--address", "localhost:1"]
+    )
     assert found.exit_code == 2
-    assert "--num-workers and --address are of --engine ray" in found.output
+    assert "--address needs --engine ray" in found.output
 
 
 def test_an_address_where_nobody_answers_is_an_error_at_once(recordings: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from indexer.ledger.failures import failures
 from indexer.pipeline import index
 from indexer.sources.base import Selection
 from indexer.sources.item import Item, Survey
-from indexer.sources.listing import list_items, survey
+from indexer.sources.listing import list_items, survey_sources
 from indexer.sources.memory import Recording
 from tests.helpers import ToneEncoder, band_energies, tone, write_tone
 
@@ -66,7 +66,7 @@ def train(tmp_path: Path) -> Path:
 def test_the_examples_of_a_shard_become_rows_with_what_stands_beside_them(
     train: Path, database: Database, encoder: ToneEncoder
 ) -> None:
-    found = survey([train])
+    found = survey_sources([train])
     assert (found.items, dict(found.columns)) == (
         4,
         {"json_kind": "text", "duration_s": "float", "json_start_s": "int", "speaker": "text"},
@@ -112,7 +112,7 @@ def test_a_value_that_does_not_fit_its_column_costs_one_item(database: Database,
     index(takes, database, encoder)
     later = [Recording("take/a", tone(440), 16_000, columns={"n": 1.5}), Recording("take/b", tone(440), 16_000)]
     unsurveyed = Survey(None, {})
-    assert index(later, database, encoder, surveyed=unsurveyed).failed == 1
+    assert index(later, database, encoder, survey=unsurveyed).failed == 1
     assert failures(database)[0]["reason"] == "column 'n' holds 1.5, but int in the table"
     assert database.table().count() == 4
 
@@ -159,7 +159,7 @@ def test_a_folder_that_datasets_saved_is_read_with_all_its_splits(tmp_path: Path
         state = {"_data_files": [{"filename": "data-00000-of-00001.arrow"}], "_split": split}
         (saved / split / "state.json").write_text(json.dumps(state))
     (saved / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
-    assert survey([saved]).items == 5
+    assert survey_sources([saved]).items == 5
     assert [item.text for item in listed(saved)] == ["train 0", "train 1", "train 2", "test 0", "test 1"]
     assert [item.text for item in listed(saved / "test")] == ["test 0", "test 1"]
     (saved / "dataset_dict.json").write_text('{"splits": ["train", "validation"]}')

@@ -16,7 +16,7 @@ import pytest
 from clara_search.files.paths import FileStat
 from clara_search.store.database import Database
 from indexer.decode import prefetch as decoding
-from indexer.decode import processes as children
+from indexer.decode import processes as decode_processes
 from indexer.decode.prefetch import DecodeConfig, prefetch_items
 from indexer.decode.processes import DecodeProcesses
 from indexer.ledger.digest_map import DigestMap
@@ -28,7 +28,7 @@ from indexer.sources.listing import list_items
 from tests.helpers import ToneEncoder, write_tone
 
 NOTHING = LedgerSnapshot(DigestMap(2), np.zeros(0, np.uint64), False)
-IN_PROCESSES = DecodeConfig(16000, place="processes", threads=2)
+IN_PROCESSES = DecodeConfig(16000, backend="processes", workers=2)
 
 CRASHING = """
 import os, signal, sys; sys.path[:] = sys.argv[1:]
@@ -56,7 +56,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_processes_decode_what_threads_do(folder: Path) -> None:
-    expected = list(prefetch_items(list_items([folder]), NOTHING, DecodeConfig(16000, place="threads")))
+    expected = list(prefetch_items(list_items([folder]), NOTHING, DecodeConfig(16000, backend="threads")))
     found = list(prefetch_items(list_items([folder]), NOTHING, IN_PROCESSES))
     assert [one.item for one in found] == [one.item for one in expected]
     for one, other in zip(found, expected, strict=True):
@@ -67,63 +67,63 @@ def test_processes_decode_what_threads_do(folder: Path) -> None:
 
 
 def test_a_decoder_that_crashes_costs_its_file(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(children, "_SERVE", CRASHING)
+    monkeypatch.setattr(decode_processes, "_SERVE", CRASHING)
     write_tone(folder / "05-crash.wav")
     write_tone(folder / "15-crash.wav")
     for path in folder.iterdir():
         os.utime(path, (1.6e9, 1.6e9))
-    summary = index([folder], tmp_path / "db", ToneEncoder(), decode_in="processes", threads=2)
+    summary = index([folder], tmp_path / "db", ToneEncoder(), decode_backend="processes", workers=2)
     assert (summary.indexed, summary.failed) == (20, 3)
     reasons = {Path(one["uri"]).name: one["reason"] for one in failures(Database(tmp_path / "db"))}
     assert reasons["05-crash.wav"] == reasons["15-crash.wav"] == "the decoder crashed (SIGSEGV)"
     # It is not tried again before it is touched: a run that goes on shall not crash where the last one did.
-    assert index([folder], tmp_path / "db", ToneEncoder(), decode_in="threads").failed == 3
+    assert index([folder], tmp_path / "db", ToneEncoder(), decode_backend="threads").failed == 3
 
 
 def test_a_decoder_that_hangs_is_ended_with_its_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(children, "_SERVE", CRASHING)
-    monkeypatch.setattr(decoding, "_PATIENCE_S", 0.1)
-    begun = remembered(monkeypatch)
+    monkeypatch.setattr(decode_processes, "_SERVE", CRASHING)
+    monkeypatch.setattr(decoding, "_OVERTAKE_AFTER_S", 0.1)
+    processes = remembered(monkeypatch)
     write_tone(folder / "05-hang.wav")
-    how = DecodeConfig(16000, timeout_s=2.0, place="processes", threads=1)
+    how = DecodeConfig(16000, timeout_s=2.0, backend="processes", workers=1)
     found = {Path(one.item.uri).name: one for one in prefetch_items(list_items([folder]), NOTHING, how)}
-    assert found["05-hang.wav"].reason == "not decoded within 2 s (--timeout)"
+    assert found["05-hang.wav"].reason == "not decoded within 2 s: allow more time"
     assert sum(one.state == "fresh" for one in found.values()) == 20
-    assert [child.ending for child in begun] == [-signal.SIGKILL] * 2
+    assert [child.exit_code for child in processes] == [-signal.SIGKILL] * 2
 
 
 def test_a_process_that_is_killed_from_outside_costs_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    begun = remembered(monkeypatch)
+    processes = remembered(monkeypatch)
     found = []
-    for one in prefetch_items(list_items([folder]), NOTHING, DecodeConfig(16000, place="processes", threads=1)):
+    for one in prefetch_items(list_items([folder]), NOTHING, DecodeConfig(16000, backend="processes", workers=1)):
         if not found:
-            begun[0]._process.kill()
+            processes[0]._process.kill()
         found.append(one)
     assert sum(one.state == "fresh" for one in found) == 20
 
 
 def test_where_no_process_can_begin_it_is_done_in_this_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(children, "_SERVE", "raise SystemExit(1)")
-    begun = remembered(monkeypatch)
-    found = list(prefetch_items(list_items([folder]), NOTHING, DecodeConfig(16000, place="processes", threads=1)))
+    monkeypatch.setattr(decode_processes, "_SERVE", "raise SystemExit(1)")
+    processes = remembered(monkeypatch)
+    found = list(prefetch_items(list_items([folder]), NOTHING, DecodeConfig(16000, backend="processes", workers=1)))
     assert sum(one.state == "fresh" for one in found) == 20
-    assert [child.ending for child in begun] == [1]
+    assert [child.exit_code for child in processes] == [1]
 
 
 def test_a_process_ends_when_the_one_that_began_it_does(folder: Path, tmp_path: Path) -> None:
     script = f"""
 import sys, os
-from indexer.decode import processes as children
+from indexer.decode import processes as decode_processes
 from tests.indexer.decode.test_processes import CRASHING, NOTHING
 from clara_search.files.paths import FileStat
 from indexer.sources.item import Item
 import threading
-children._SERVE = CRASHING
-child = children._Child(NOTHING, 16000)
+decode_processes._SERVE = CRASHING
+child = decode_processes._DecodeProcess(NOTHING, 16000)
 asking = threading.Thread(target=child.read, args=([Item("", "audio", {str(folder / "hang.wav")!r})], FileStat(1, "")))
 asking.daemon = True
 asking.start()
-while not child.has_begun:
+while not child.is_ready:
     pass
 print(child._process.pid, flush=True)
 os._exit(0)
@@ -137,11 +137,13 @@ os._exit(0)
 
 
 def remembered(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Return a list that fills with the processes that are begun."""
-    begun: list[Any] = []
-    begin = children._Child.__init__
-    monkeypatch.setattr(children._Child, "__init__", lambda self, *a: (begun.append(self), begin(self, *a))[1])
-    return begun
+    """Return a list that fills with the processes that are started."""
+    processes: list[Any] = []
+    begin = decode_processes._DecodeProcess.__init__
+    monkeypatch.setattr(
+        decode_processes._DecodeProcess, "__init__", lambda self, *a: (processes.append(self), begin(self, *a))[1]
+    )
+    return processes
 
 
 def is_running(pid: int) -> bool:
@@ -162,7 +164,7 @@ def is_running(pid: int) -> bool:
 def test_what_may_only_be_in_the_memory_of_this_process_is_decoded_in_it(
     item: Item, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(children, "_Child", lambda *_: pytest.fail("a process was begun"))
+    monkeypatch.setattr(decode_processes, "_DecodeProcess", lambda *_: pytest.fail("a process was started"))
     (found,) = DecodeProcesses(NOTHING, 16000, "processes").read([item], FileStat(1, ""))
     assert found.state == ("fresh" if isinstance(item.content, InMemoryWaveform) else "failed")
 

@@ -9,7 +9,7 @@ import pytest
 
 from indexer.ledger.digest_map import DigestMap
 from indexer.runtime import pools
-from indexer.runtime.pools import AdaptivePool, Job, Workers, prefetch_iter
+from indexer.runtime.pools import AdaptivePool, Job, WorkerThreads, prefetch_iter
 from indexer.runtime.timers import StageTimer
 
 
@@ -53,21 +53,21 @@ def test_an_error_while_listing_is_raised_where_it_is_read() -> None:
         next(stream)
 
 
-def test_a_clock_keeps_all_work_in_its_bins_however_long_the_run() -> None:
-    clock = StageTimer()
+def test_a_timer_keeps_all_work_in_its_bins_however_long_the_run() -> None:
+    timer = StageTimer()
     for began in range(0, 1000, 10):
-        clock._mark(began, began + 4.0)
-    bin_s, bins = clock.timeline()
+        timer._mark(began, began + 4.0)
+    bin_s, bins = timer.timeline()
     assert sum(bins) == pytest.approx(400)
     assert bin_s * len(bins) >= 1000
     assert max(bins) <= bin_s + 1e-9
 
 
-def test_a_thread_that_was_left_behind_is_replaced() -> None:
-    workers = Workers(1, StageTimer(), "decode")
+def test_a_thread_that_was_abandoned_is_replaced() -> None:
+    workers = WorkerThreads(1, StageTimer(), "decode")
     stuck = Job(lambda: time.sleep(30))
     workers.submit(stuck)
-    while stuck.began is None:
+    while stuck.started_at is None:
         time.sleep(0.01)
     workers.abandon(stuck)
     job = Job(lambda: 7)
@@ -87,12 +87,12 @@ def test_threads_become_more_while_the_others_wait_and_cores_are_idle(
 ) -> None:
     now, used = 0.0, 0.0
     monkeypatch.setattr(pools, "time", SimpleNamespace(monotonic=lambda: now, process_time=lambda: used))
-    workers = Workers(1, StageTimer(), "decode")
+    workers = WorkerThreads(1, StageTimer(), "decode")
     crew = AdaptivePool(workers, cores=4 if processor_s < 1 else 2)
     counts = []
     for _ in range(4):
         now, used = now + 1.0, used + processor_s
-        crew.waited(waited_s)
+        crew.add_waiting(waited_s)
         counts.append(workers.count)
     assert counts == threads
     workers.close()

@@ -10,7 +10,7 @@ from pyarrow import parquet
 from clara_search.errors import ConfigError, FormatError, SourceError
 from indexer.sources.base import Selection
 from indexer.sources.item import Item
-from indexer.sources.listing import list_items, survey
+from indexer.sources.listing import list_items, survey_sources
 
 
 def listed(*sources: Path, text_column: str | None = None) -> list[Item]:
@@ -34,7 +34,7 @@ def test_a_folder_gives_its_audio_files_sorted_without_hidden_ones_and_links(tmp
     names = [Path(item.uri).relative_to(folder).as_posix() for item in found]
     assert names == ["a.flac", "b/1.wav", "b/2.MP3", "looks-like.wav/in.ogg"]
     assert {item.kind for item in found} == {"audio"}
-    assert survey([folder]).items == 4
+    assert survey_sources([folder]).items == 4
 
 
 def test_uris_are_absolute_whatever_is_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,7 +71,7 @@ def test_a_csv_manifest_keeps_its_columns(tmp_path: Path) -> None:
         "nur Text",
         {"score_db": "2", "code": "x"},
     )
-    found = survey([path])
+    found = survey_sources([path])
     assert found.items == 2
     assert found.columns == {"speaker": "text", "age": "int", "score_db": "float", "code": "text"}
 
@@ -89,7 +89,7 @@ def test_all_manifest_formats_give_the_same_items(tmp_path: Path) -> None:
         assert (audio.kind, audio.uri, audio.text) == ("audio", str(tmp_path / "a.wav"), "hello")
         assert (text.kind, text.text) == ("text", "only text")
         assert "speaker" not in text.columns
-        columns = dict(survey([tmp_path / f"m.{suffix}"]).columns)
+        columns = dict(survey_sources([tmp_path / f"m.{suffix}"]).columns)
         assert {name: columns[name] for name in ("speaker", "age")} == {"speaker": "text", "age": "int"}
         assert suffix == "tsv" or columns["noisy"] == "bool"
 
@@ -99,14 +99,14 @@ def test_the_text_can_be_in_a_column_of_any_name(tmp_path: Path) -> None:
     (item,) = listed(path, text_column="caption")
     assert (item.kind, item.text, item.columns) == ("text", "a dog", {"rank_in_file": "1"})
     with pytest.raises(ConfigError, match=r"no column 'sentence' .*it has caption, rank_in_file"):
-        survey([path], Selection("sentence"))
+        survey_sources([path], Selection("sentence"))
 
 
 def test_a_column_of_several_types_is_as_wide_as_its_widest_value(tmp_path: Path) -> None:
     path = write(
         tmp_path / "m.jsonl", '{"text": "a", "x": 1, "y": 1, "z": true}\n{"text": "b", "x": 1.5, "y": "b", "z": 1}\n'
     )
-    assert survey([path]).columns == {"x": "float", "y": "text", "z": "text"}
+    assert survey_sources([path]).columns == {"x": "float", "y": "text", "z": "text"}
 
 
 @pytest.mark.parametrize(
@@ -135,14 +135,14 @@ def test_a_broken_source_is_named_before_any_work(
 ) -> None:
     path = write(tmp_path / name, content)
     with pytest.raises((FormatError, SourceError), match=message) as caught:
-        survey([path])
+        survey_sources([path])
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_a_missing_source_is_named(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="nowhere: no such file or folder"):
-        survey([tmp_path / "nowhere"])
+        survey_sources([tmp_path / "nowhere"])
 
 
 @pytest.mark.parametrize(

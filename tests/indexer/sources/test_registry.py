@@ -12,7 +12,7 @@ from clara_search.commands.main import main
 from clara_search.errors import SourceError
 from clara_search.store.database import Database
 from indexer.ledger.failures import failures
-from indexer.sources.listing import list_items, survey
+from indexer.sources.listing import list_items, survey_sources
 from indexer.sources.registry import READERS, find_reader, source_readers
 from tests.helpers import ToneEncoder, write_tone
 
@@ -62,7 +62,7 @@ def test_a_format_of_another_package_is_indexed_by_the_command(
     write_tone(tmp_path / "in" / "b.wav", 550)
     playlist = tmp_path / "in" / "list.m3u"
     playlist.write_text("#EXTM3U\n#EXTINF:1,first\na.wav\nb.wav\nssh://host/c.wav\n")
-    assert (survey([playlist]).items, survey([playlist]).columns) == (3, {"title": "text"})
+    assert (survey_sources([playlist]).items, survey_sources([playlist]).columns) == (3, {"title": "text"})
     result = CliRunner().invoke(main, ["index", str(playlist), "--db", str(tmp_path / "db")])
     assert result.exit_code == 0, result.output
     rows = Database(tmp_path / "db").table().scan(["uri", "title"]).sort_by("uri").to_pylist()

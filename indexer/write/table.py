@@ -1,0 +1,93 @@
+"""The corpus table of a run: opened, checked against encoder, windows and columns, or created."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow as pa
+
+from clara_search.audio.windows import DEFAULT_HOP_S, DEFAULT_WINDOW_S
+from clara_search.errors import ConfigError, DatabaseError, FormatError
+from clara_search.models.base import Encoder
+from clara_search.models.registry import DEFAULT_MODEL, load_encoder
+from clara_search.store.database import Database
+from clara_search.store.table import Table, TableInfo
+from indexer.ledger.failures import ledger_name
+from indexer.sources.columns import ColumnType
+from indexer.write.writer import arrow_columns
+
+
+def table_model(database: Database, table: str) -> str:
+    """Return the name of the model that built `table`, or of the default model if there is no such table."""
+    return database.table(table).info.encoder if table in database.table_names() else DEFAULT_MODEL
+
+
+def resolve_encoder(
+    encoder: Encoder | str | Path | None, database: Database, table: str, device: str | None = None
+) -> Encoder:
+    """Return `encoder`, loaded on `device` if it is a model; None: the model of `table`."""
+    if isinstance(encoder, Encoder):
+        return encoder
+    return load_encoder(table_model(database, table) if encoder is None else encoder, device)
+
+
+def open_or_create_table(
+    database: Database,
+    name: str,
+    encoder: Encoder,
+    window_s: float | None,
+    hop_s: float | None,
+    columns: Mapping[str, ColumnType],
+) -> Table:
+    """Return the table `name` for rows of `encoder`, created if it is missing.
+
+    Args:
+        database: the database.
+        name: name of the table.
+        encoder: encoder of the rows.
+        window_s: length of a window in seconds; None: the table's, or 10 s.
+        hop_s: from one window to the next in seconds; None: the table's, or 5 s.
+        columns: types of the further columns.
+
+    Raises:
+        EncoderMismatch: another encoder built the table.
+        DatabaseError: the table has other windows.
+        FormatError: a column does not fit the table's.
+        ConfigError: window or hop is out of bounds.
+    """
+    with database.commit_lock(name):
+        if name in database.table_names():
+            table = database.table(name)
+            table.check_encoder(encoder)
+            _check_windows(table, window_s, hop_s)
+            _check_columns(table, columns)
+            return table
+        window_s = DEFAULT_WINDOW_S if window_s is None else window_s
+        hop_s = min(DEFAULT_HOP_S, window_s) if hop_s is None else hop_s
+        if not 0 < hop_s <= window_s:
+            raise ConfigError(f"need 0 < hop <= window, got window {window_s} s and hop {hop_s} s")
+        database.drop_table(ledger_name(name))  # of an earlier table of that name
+        info = TableInfo(encoder.name, encoder.fingerprint, encoder.dim, window_s, hop_s)
+        return database.create_table(name, info, [pa.field(*column) for column in arrow_columns(columns).items()])
+
+
+def _check_windows(table: Table, window_s: float | None, hop_s: float | None) -> None:
+    info = table.info
+    window_s = info.window_s if window_s is None else window_s
+    hop_s = info.hop_s if hop_s is None else hop_s
+    if (window_s, hop_s) != (info.window_s, info.hop_s):
+        raise DatabaseError(
+            f"table '{table.name}' has windows of {info.window_s:g} s every {info.hop_s:g} s, not of {window_s:g} s "
+            f"every {hop_s:g} s: leave window and hop out, or index into another table"
+        )
+
+
+def _check_columns(table: Table, columns: Mapping[str, ColumnType]) -> None:
+    for name, source_type in arrow_columns(columns).items():
+        if name not in table.schema.names:
+            continue
+        table_type = table.schema.field(name).type
+        is_widened = (source_type, table_type) == (pa.int64(), pa.float64())
+        if table_type not in (source_type, pa.string()) and not is_widened:
+            raise FormatError(f"column '{name}' holds {source_type} now, but {table_type} in table '{table.name}'")
