@@ -235,8 +235,8 @@ def test_ctrl_c_finishes_the_batch_and_says_how_to_go_on_and_a_second_one_stops_
             time.sleep(0.2)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "Finishing what was begun; Ctrl-C again stops at once." in err
-    assert ("Stopped. What is done is kept" in err) == (interrupts == 1)
+    assert "Finishing the current batch; Ctrl-C again stops at once." in err
+    assert ("Stopped. All finished work is committed" in err) == (interrupts == 1)
     assert ("Stopped at once" in err) == (interrupts == 2)
     assert "Traceback" not in err
     rows = Database(tmp_path / "db").table().count()
