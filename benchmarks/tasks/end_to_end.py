@@ -72,7 +72,7 @@ def end_to_end(folder: Path, model: str, rounds: int, plain_clips: int, out: Pat
             cpu["plain loop"].append(audio_s / cpu_s)
             idle = Path(scratch) / f"idle{number}"
             # One thread: several would only hinder each other where none waits for an encoder.
-            _, _, cpu_s = _timed(_indexing(folder, idle, IdleEncoder(encoder), threads=1))
+            _, _, cpu_s = _timed(_indexing(folder, idle, IdleEncoder(encoder), workers=1))
             cpu["all but the encoder"].append(summary.audio_s / cpu_s)
     medians = {name: float(np.median(values)) for name, values in rates.items()}
     of_encoder = float(np.median(np.divide(rates["indexing"], rates["encoder alone"])))
@@ -181,8 +181,8 @@ class PlainLoop:
         return np.asarray(self.model.embed_log_mels(frames, mask).numpy())
 
 
-def _indexing(folder: Path, database: Path, encoder: Encoder, threads: int = 0) -> Callable[[], IndexResult]:
-    return lambda: index([folder], Database(database, create=True), encoder, workers=threads)
+def _indexing(folder: Path, database: Path, encoder: Encoder, workers: int = 0) -> Callable[[], IndexResult]:
+    return lambda: index([folder], Database(database, create=True), encoder, workers=workers)
 
 
 def _encoding(encoder: Encoder, batches: Sequence[Sequence[Waveform]]) -> Callable[[], None]:
