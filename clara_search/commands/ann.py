@@ -8,7 +8,7 @@ import click
 
 from clara_search.commands.common import db_option, json_option, print_facts, print_json, table_option
 from clara_search.errors import DatabaseError
-from clara_search.retrieval.ann.registry import AUTO, BACKENDS
+from clara_search.retrieval.ann.registry import AUTO, BACKENDS, IVF_MIN_ROWS
 
 if TYPE_CHECKING:
     from clara_search.retrieval.ann.index import AnnStatus
@@ -27,7 +27,8 @@ def ann() -> None:
     type=click.Choice([AUTO, *BACKENDS]),
     default=AUTO,
     show_default=True,
-    help="flat compares with every row; ivf visits the nearest lists of rows; auto is ivf from 20,000 rows.",
+    help="; ".join(f"{name} {summary}" for name, (_, summary) in BACKENDS.items())
+    + f". {AUTO} is flat below {IVF_MIN_ROWS:,} rows, else ivf.",
 )
 @click.option(
     "--target-recall",

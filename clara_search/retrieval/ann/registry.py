@@ -11,20 +11,20 @@ if TYPE_CHECKING:
     from clara_search.retrieval.ann.base import AnnBackend
 
 BACKENDS = {
-    "flat": "clara_search.retrieval.ann.flat:FlatBackend",
-    "ivf": "clara_search.retrieval.ann.ivf:IvfBackend",
+    "flat": ("clara_search.retrieval.ann.flat:FlatBackend", "compares with every row"),
+    "ivf": ("clara_search.retrieval.ann.ivf:IvfBackend", "visits the nearest lists of rows"),
 }
-"""For each backend "module:class"; a module is imported when its backend is used."""
+"""For each backend "module:class", imported when the backend is used, and its summary for `--help`."""
 
 AUTO = "auto"
 """The name under which `build` chooses a backend by the size of the table."""
 
-_IVF_MIN_ROWS = 20_000  # below, comparing with every row takes a few milliseconds
+IVF_MIN_ROWS = 20_000  # below, comparing with every row takes a few milliseconds
 
 
 def default_backend(num_rows: int) -> str:
     """Return the name of the backend for a table of `num_rows` rows."""
-    return "ivf" if num_rows >= _IVF_MIN_ROWS else "flat"
+    return "ivf" if num_rows >= IVF_MIN_ROWS else "flat"
 
 
 def load_backend(name: str) -> type[AnnBackend]:
@@ -41,6 +41,6 @@ def load_backend(name: str) -> type[AnnBackend]:
     """
     if name not in BACKENDS:
         raise QueryError(f"no ANN backend {name!r}: choose from {', '.join(BACKENDS)}")
-    module, attribute = BACKENDS[name].split(":")
+    module, attribute = BACKENDS[name][0].split(":")
     backend: type[AnnBackend] = getattr(import_module(module), attribute)
     return backend

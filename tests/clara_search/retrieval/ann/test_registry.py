@@ -9,8 +9,6 @@ import pytest
 
 from clara_search.errors import DatabaseError, FormatError, QueryError
 from clara_search.retrieval.ann import index as ann
-from clara_search.retrieval.ann.flat import FlatBackend
-from clara_search.retrieval.ann.ivf import IvfBackend
 from clara_search.retrieval.ann.registry import BACKENDS, default_backend, load_backend
 from clara_search.retrieval.index import Index
 from tests.tables import rows, table_of, unit_vectors
@@ -54,7 +52,7 @@ class HalvesBackend:
 
 @pytest.fixture
 def halves(monkeypatch):
-    monkeypatch.setitem(BACKENDS, "halves", f"{__name__}:HalvesBackend")
+    monkeypatch.setitem(BACKENDS, "halves", (f"{__name__}:HalvesBackend", "compares with one half or all"))
 
 
 @pytest.fixture
@@ -122,9 +120,10 @@ def test_a_backend_finds_every_row_at_its_last_effort(name):
     assert set(np.unique(labels)) == {-1, *np.flatnonzero(subset).tolist()}
 
 
-@pytest.mark.parametrize("backend", [FlatBackend, IvfBackend])
-def test_a_backend_reads_what_it_saved(tmp_path, backend):
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_backend_reads_what_it_saved_and_refuses_anything_else(tmp_path, name):
     vectors = unit_vectors(500, clusters=20)
+    backend = load_backend(name)
     built = backend.build(vectors)
     built.save(tmp_path / "x.index")
     loaded = backend.load(tmp_path / "x.index", 16, 500, built.params)
@@ -132,3 +131,9 @@ def test_a_backend_reads_what_it_saved(tmp_path, backend):
     for effort in built.efforts:
         for ours, theirs in zip(built.search(QUERIES, 5, effort), loaded.search(QUERIES, 5, effort), strict=True):
             assert np.array_equal(ours, theirs)
+    for dim, num_rows, params in [(8, 500, built.params), (16, 499, built.params), (16, 500, {"more": 1})]:
+        with pytest.raises(FormatError):
+            backend.load(tmp_path / "x.index", dim, num_rows, params)
+    (tmp_path / "short.index").write_bytes((tmp_path / "x.index").read_bytes()[:-4])
+    with pytest.raises(FormatError):
+        backend.load(tmp_path / "short.index", 16, 500, built.params)

@@ -13,7 +13,6 @@ from clara_search.commands.common import search_options
 from clara_search.errors import QueryError
 from clara_search.retrieval.index import Index
 from clara_search.retrieval.options import registry
-from clara_search.retrieval.options.base import HitFilter, RowFilter
 from clara_search.retrieval.options.registry import make_filters, option_class, option_types
 from tests.tables import table_of, unit_vectors
 
@@ -89,7 +88,12 @@ def test_a_further_option_is_an_option_of_the_command():
         click.echo(json.dumps(options))
 
     output = CliRunner().invoke(command, ["--even-rows", "3", "--worst-first", "true"]).stdout
-    assert json.loads(output) == {"modality": None, "where": None, "even_rows": 3, "worst_first": True}
+    options = json.loads(output)
+    assert {name: value for name, value in options.items() if value is not None} == {
+        "even_rows": 3,
+        "worst_first": True,
+    }
+    assert set(options) == set(registry.option_types())
     assert "--even-rows N" in CliRunner().invoke(command, ["--help"]).stdout
     assert "is not one of 'audio', 'text'" in CliRunner().invoke(command, ["--modality", "video"]).stderr
 
@@ -97,7 +101,7 @@ def test_a_further_option_is_an_option_of_the_command():
 @pytest.mark.parametrize("name", option_types())
 def test_an_option_filters_rows_or_hits_and_has_a_help_text(name):
     option = option_class(name)
-    assert isinstance(option("audio"), (RowFilter, HitFilter))
+    assert hasattr(option, "mask") != hasattr(option, "apply")
     assert option.help.endswith(".")
 
 
