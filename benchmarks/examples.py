@@ -9,10 +9,10 @@ import click
 import numpy as np
 from tqdm import tqdm
 
-from clara_search.audio.decode import load_audio
 from clara_search.audio.windows import DEFAULT_HOP_S, DEFAULT_WINDOW_S, crop, window_spans
 from clara_search.datasets.example import METADATA_FIELDS, Example
 from clara_search.datasets.readers import read_examples
+from clara_search.datasets.recordings import load_recording
 from clara_search.errors import AudioError, QueryError
 from clara_search.models.base import Embeddings, Encoder
 from clara_search.models.windows import mean_embedding
@@ -69,7 +69,7 @@ def embed_examples(encoder: Encoder, examples: Iterable[Example]) -> tuple[list[
     vectors: list[Embeddings] = []
     for example in tqdm(examples, desc="embedding", unit="clip", disable=None):
         try:
-            waveform = load_audio(example.audio, encoder.sample_rate)
+            waveform = load_recording(example, encoder.sample_rate)
         except AudioError as error:
             failures.append(f"{example.key}: {error}")
             continue

@@ -22,10 +22,9 @@ import soundfile
 from benchmarks.examples import model_option
 from benchmarks.report import markdown, out_option, publish
 from benchmarks.stand_ins import BatchRecorder
-from clara_search.audio.decode import load_audio
 from clara_search.cpu import core_count
 from clara_search.datasets.labelled import Clip, read_clips
-from clara_search.datasets.readers import read_audio_bytes
+from clara_search.datasets.recordings import load_recording
 from clara_search.errors import AudioError, QueryError
 from trainer.embeddings.cache import EncoderSpec, describe_encoder, embed_clips
 from trainer.probing.run import FIRST_EPOCH
@@ -119,7 +118,7 @@ def write_flac_files(clips: Sequence[Clip], rate: int, folder: Path) -> Iterator
     for number, clip in enumerate(clips):
         path = folder / f"{number:06d}.flac"
         try:
-            waveform: npt.NDArray[np.float32] = load_audio(read_audio_bytes(clip.audio), rate)
+            waveform: npt.NDArray[np.float32] = load_recording(clip, rate)
         except AudioError:
             continue
         soundfile.write(path, np.clip(waveform, -1.0, 1.0), rate, subtype="PCM_16")

@@ -16,6 +16,7 @@ from benchmarks.examples import data_option, model_option, select, where_option
 from benchmarks.report import markdown, out_option, publish
 from benchmarks.stand_ins import BatchRecorder, encode_all
 from clara_search.datasets.example import Example
+from clara_search.datasets.recordings import read_recording
 from clara_search.errors import QueryError
 from clara_search.models.registry import load_encoder
 from clara_search.store.database import Database
@@ -82,6 +83,6 @@ def write_manifest(examples: Iterable[Example], folder: Path) -> Path:
         rows.writerow(["path", "text"])
         for number, example in enumerate(examples):
             path = folder / f"{number:06d}.audio"
-            path.write_bytes(example.audio if isinstance(example.audio, bytes) else example.audio.read_bytes())
+            path.write_bytes(read_recording(example.audio))
             rows.writerow([path.name, example.text])
     return manifest

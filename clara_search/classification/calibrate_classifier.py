@@ -6,13 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from clara_search.audio.decode import load_audio
 from clara_search.audio.windows import DEFAULT_HOP_S, DEFAULT_WINDOW_S
 from clara_search.classification.calibration import Calibration, calibrate
 from clara_search.classification.classifier import Classifier
-from clara_search.datasets.labelled import Clip, check_column, format_counts
-from clara_search.datasets.readers import read_audio_bytes
-from clara_search.errors import AudioError, QueryError
+from clara_search.datasets.labelled import Clip, check_column, count_labels
+from clara_search.datasets.recordings import load_recording
+from clara_search.errors import AudioError, QueryError, SourceError
 from clara_search.models.base import Encoder
 from clara_search.models.windows import embed_windows, mean_embedding
 
@@ -45,14 +44,14 @@ def calibrate_classifier(classifier: Classifier, encoder: Encoder, clips: Sequen
         if label not in numbers or (classifier.needs_text and not clip.text):
             continue
         try:
-            waveform = load_audio(read_audio_bytes(clip.audio), encoder.sample_rate)
-        except (AudioError, OSError):
+            waveform = load_recording(clip, encoder.sample_rate)
+        except (AudioError, SourceError, OSError):
             continue
         vector = mean_embedding(embed_windows(encoder, waveform, DEFAULT_WINDOW_S, DEFAULT_HOP_S)[1])
         rows.append(classifier.score(vector[None], [clip.text])[0])
         targets.append(numbers[str(label)])
     if not rows:
-        counts = ", ".join(format_counts(clip.value(column) or "" for clip in candidates)) or "nothing"
+        counts = ", ".join(count_labels(clip.value(column) or "" for clip in candidates)) or "nothing"
         raise QueryError(f"none of {', '.join(classifier.labels)} can be calibrated: {column!r} holds {counts}")
     scores = np.stack(rows).astype(np.float64)
     logits = np.log(np.maximum(scores, 1e-12)) if classifier.has_probabilities else scores

@@ -1,1 +1,1 @@
-"""Datasets as declarations, and one reader a layout."""
+"""Datasets: examples, their readers, and declarations of published collections."""

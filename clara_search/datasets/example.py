@@ -1,42 +1,37 @@
-"""What a labelled or captioned recording is, whatever layout it came from."""
+"""Examples: labelled or captioned recordings, whatever layout they come from."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import NamedTuple
 
-
-class ByteRange(NamedTuple):
-    """Where the encoded bytes of a recording lie: in the file or URL `place`, `size` bytes from `offset`."""
-
-    place: str
-    offset: int
-    size: int
+from clara_search.files.shards import ByteRange
 
 
 @dataclass(frozen=True)
 class Example:
-    """One recording and what is known of it.
+    """A recording, or a segment of one, with its text and metadata.
 
     Attributes:
-        key: unique within its source.
-        audio: a path, or the bytes of the encoded file (never samples).
-        text: a transcript of speech or a caption of a sound.
-        language: code of the language that is spoken; "zxx" where nobody speaks.
-        text_language: code of the text's language; where it differs from `language`, the text is a gloss.
+        key: Unique within its source.
+        audio: A path, a URL, or the bytes of the encoded file (never samples).
+        text: Transcript of speech or caption of a sound.
+        language: Code of the language that is spoken; "zxx" for none.
+        text_language: Code of the text's language; where it differs from `language`, the text is a gloss.
         kind: "speech", "sound" or "music".
-        label: a short class such as "digit:7", where there is one.
-        source: the collection it comes from.
-        speaker: who speaks or plays, where known.
-        licence: as the collection states it.
-        split: "train", "valid" or "test", where the collection says.
-        alternatives: further texts that say the same.
-        stored: where the bytes of `audio` lie, when they come from a shard.
+        label: A short class such as "digit:7", or None.
+        source: Name of the collection it comes from.
+        speaker: Name of the speaker or player, or None.
+        licence: Licence, in the collection's words.
+        split: "train", "valid" or "test", or None where the collection has no splits.
+        alternatives: Further texts of the same meaning.
+        stored: The part of a shard that holds the bytes of `audio`, or None.
+        start_s: Start of the segment in seconds, None for the start of the recording.
+        end_s: End of the segment in seconds, None for the end of the recording.
     """
 
     key: str
-    audio: Path | bytes
+    audio: Path | str | bytes
     text: str
     language: str = "und"
     text_language: str = "und"
@@ -48,7 +43,10 @@ class Example:
     split: str | None = None
     alternatives: tuple[str, ...] = ()
     stored: ByteRange | None = None
+    start_s: float | None = None
+    end_s: float | None = None
 
 
-METADATA_FIELDS = tuple(field.name for field in fields(Example) if field.name not in ("key", "audio", "stored"))
-"""The members of an Example that stand beside the audio in a manifest row or a shard's JSON."""
+_OF_THE_RECORDING = ("key", "audio", "stored", "start_s", "end_s")
+METADATA_FIELDS = tuple(field.name for field in fields(Example) if field.name not in _OF_THE_RECORDING)
+"""Fields of an `Example` that stand beside the audio in a manifest's row or a shard's JSON."""

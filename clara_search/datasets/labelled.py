@@ -1,29 +1,24 @@
-"""Recordings with labels: every column of a manifest, not only those that every recording has."""
+"""Clips: recordings with all columns of their manifest, for probing and calibration."""
 
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clara_search.datasets.example import METADATA_FIELDS, ByteRange, Example
-from clara_search.datasets.readers import (
-    MANIFEST_SUFFIXES,
-    SPLIT_NAMES,
-    OnError,
-    expand_pattern,
-    local_recording,
-    read_examples,
-    read_rows,
-)
+from clara_search.audio.segments import format_segment
+from clara_search.datasets.example import METADATA_FIELDS, Example
+from clara_search.datasets.metadata import SPLIT_NAMES, parse_text
+from clara_search.datasets.readers import RECORDING_COLUMNS, read_source
+from clara_search.datasets.recordings import locate_recording, locate_segment
 from clara_search.errors import ClaraError, ConfigError, FormatError, SourceError
-
-_HALF = re.compile("[\ud800-\udfff]")
-"""Half a surrogate pair: what reading makes of bytes that are no UTF-8."""
+from clara_search.files.paths import suffix_of
+from clara_search.files.patterns import expand_pattern
+from clara_search.files.shards import ByteRange
+from clara_search.files.tables import MANIFEST_SUFFIXES, OnError, Row, raise_error, read_table
 
 SEPARATOR = ","
 """Between the labels of a cell that holds several."""
@@ -31,21 +26,25 @@ SEPARATOR = ","
 
 @dataclass(frozen=True)
 class Clip:
-    """A recording and all that its manifest says of it.
+    """A recording, or a segment of one, with the columns of its manifest.
 
     Attributes:
-        key: its path as the manifest has it, or its key in a shard.
-        audio: where it lies.
-        columns: every column of its row that is not empty.
+        key: Its path as the manifest has it, or its key in a shard, with its segment.
+        audio: A path, a URL, or the part of a shard that holds the encoded file.
+        columns: The columns of its row that are not empty.
+        start_s: Start of the segment in seconds, None for the start of the recording.
+        end_s: End of the segment in seconds, None for the end of the recording.
     """
 
     key: str
-    audio: Path | ByteRange
+    audio: Path | str | ByteRange
     columns: Mapping[str, Any]
+    start_s: float | None = None
+    end_s: float | None = None
 
     @property
     def text(self) -> str:
-        """What is said in it, or "" where nothing says so."""
+        """Its transcript or caption, "" for none."""
         text = self.columns.get("text", "")
         return str(text[0] if isinstance(text, list) and text else text or "").strip()
 
@@ -56,95 +55,99 @@ class Clip:
 
     @property
     def split(self) -> str | None:
-        """The side on which its collection puts it: "train", "valid", "test", what else the manifest says, or None."""
-        said = self.value("split")
-        return None if said is None else SPLIT_NAMES.get(said.lower(), said)
+        """Split in its collection: "train", "valid", "test", another name that the manifest has, or None."""
+        split = self.value("split")
+        return None if split is None else SPLIT_NAMES.get(split.lower(), split)
 
     @property
     def source(self) -> str:
-        """The collection it comes from, "" where nothing says so."""
+        """Name of its collection, "" where unknown."""
         return self.value("source") or ""
 
     def value(self, column: str) -> str | None:
-        """Return what stands in `column` as text, None where nothing or no number does; 3.0 and 3 are the same."""
+        """Return the value in `column` as text, None for an empty one or NaN; 3.0 and 3 are the same."""
         value = self.columns.get(column)
         if isinstance(value, float) and value.is_integer():
             value = int(value)
-        if isinstance(value, float) and math.isnan(value):  # what pandas writes where there is nothing
+        if isinstance(value, float) and math.isnan(value):  # pandas writes it for an empty cell
             value = None
         return None if value is None else str(value).strip() or None
 
     def values(self, column: str) -> tuple[str, ...]:
-        """Return the labels in `column`: of a list each item, of a text the parts between commas."""
+        """Return the labels in `column`: the items of a list, or the parts of a text between commas."""
         value = self.columns.get(column)
         parts = value if isinstance(value, (list, tuple)) else (self.value(column) or "").split(SEPARATOR)
         return tuple(part for part in (str(part).strip() for part in parts) if part)
 
 
-def read_clips(pattern: str | Path, report: OnError | None = None) -> list[Clip]:
-    """Return the recordings of every place that `pattern` names: manifests with a column `path`, shards, folders.
+def read_clips(pattern: str | Path, report: OnError = raise_error) -> list[Clip]:
+    """Return the clips of every source that `pattern` names.
 
-    Raises SourceError where there is none or a manifest is broken; a single bad row is given to `report`, where there
-    is one, and stepped over.
+    Args:
+        pattern: Path, glob, range or URL of manifests with a column `path` or `url`, shards and folders.
+        report: Called with the error of each row that cannot be used; raises by default.
+
+    Raises:
+        SourceError: No source matches, one cannot be read, or they hold no usable recording.
+        FormatError: A manifest is broken as a whole.
     """
-    found: list[Clip] = []
-    problem = report or _raise
-    first: ClaraError | None = None
+    clips: list[Clip] = []
+    errors: list[ClaraError] = []
 
-    def noted(error: ClaraError) -> None:
-        nonlocal first
-        first = first or error
-        problem(error)
+    def collect(error: ClaraError) -> None:
+        if not errors:
+            errors.append(error)
+        report(error)
 
-    for place in expand_pattern(pattern):
-        if Path(place).suffix.lower() in MANIFEST_SUFFIXES:
-            found += _of_manifest(place, noted)
+    for path in expand_pattern(pattern):
+        if suffix_of(path) in MANIFEST_SUFFIXES:
+            clips += _manifest_clips(path, collect)
         else:
-            found += map(_of_example, read_examples(place, noted))
-    if not found:
-        raise SourceError(f"{pattern}: names no recording" + (f" that can be used ({first})" if first else ""))
-    return found
+            clips += map(_clip_of_example, read_source(path, collect))
+    if not clips:
+        raise SourceError(f"{pattern}: names no recording" + (f" that can be used ({errors[0]})" if errors else ""))
+    return clips
 
 
 def check_column(clips: Sequence[Clip], column: str, where: object) -> None:
-    """Raise ConfigError, listing the columns that there are, where no clip has anything in `column`."""
+    """Raise ConfigError, listing the columns of `clips`, where no clip has a value in `column`."""
     if any(column in clip.columns for clip in clips):
         return
     names = sorted({name for clip in clips for name in clip.columns})
     raise ConfigError(f"{where}: has no column {column!r}, or nothing in it; it has {', '.join(names)}")
 
 
-def format_counts(labels: Iterable[str]) -> dict[str, int]:
-    """Return how often each label occurs, in order of name."""
+def count_labels(labels: Iterable[str]) -> dict[str, int]:
+    """Return the number of occurrences of each label, in order of name."""
     return dict(sorted(Counter(labels).items()))
 
 
-def _raise(error: ClaraError) -> None:
-    raise error
-
-
-def _of_manifest(place: str, report: OnError) -> Iterator[Clip]:
-    for number, row in enumerate(read_rows(place), start=1):
-        path = row.get("path")
-        if not isinstance(path, str) or not path:
-            report(FormatError(f"{place}: row {number} has no path"))
-            continue
-        if any(isinstance(value, str) and _HALF.search(value) for value in row.values()):
-            report(FormatError(f"{place}: row {number} is not UTF-8"))
-            continue
+def _manifest_clips(path: str, report: OnError) -> Iterator[Clip]:
+    for row in read_table(path, report, (RECORDING_COLUMNS,)):
         try:
-            audio = local_recording(place, path, f"{place}: row {number}")
-        except ClaraError as error:
+            yield _clip_of_row(path, row)
+        except FormatError as error:
             report(error)
-            continue
-        columns = {str(name): value for name, value in row.items() if name and value not in (None, "", [])}
-        yield Clip(path, audio.absolute(), columns)
 
 
-def _of_example(example: Example) -> Clip:
+def _clip_of_row(path: str, row: Row) -> Clip:
+    where = f"{path}, line {row.line}"
+    if row.content is not None:
+        raise FormatError(f"{where} holds its recording itself: make shards of the manifest first")
+    columns = {str(name): value for name, value in row.values.items() if name and value not in (None, "", [])}
+    for name, value in columns.items():
+        if isinstance(value, str):
+            parse_text(value, f"{where}: {name}")
+    start_s, end_s = locate_segment(row.values, where)
+    name, audio = locate_recording(path, row.values, where)
+    audio = audio.absolute() if isinstance(audio, Path) else audio
+    return Clip(name + format_segment(start_s, end_s), audio, columns, start_s, end_s)
+
+
+def _clip_of_example(example: Example) -> Clip:
     columns = {name: getattr(example, name) for name in METADATA_FIELDS}
     columns = {name: value for name, value in columns.items() if value not in (None, "", ())}
     if example.stored is not None:
         return Clip(example.key, example.stored, columns)
-    assert isinstance(example.audio, Path)
+    assert isinstance(example.audio, Path)  # of a folder
     return Clip(example.key, example.audio.absolute(), columns)

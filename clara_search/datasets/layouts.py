@@ -13,7 +13,7 @@ from typing import Literal
 from clara_search.audio.decode import AUDIO_SUFFIXES
 from clara_search.datasets.dataset import Dataset, Table
 from clara_search.datasets.labelled import SEPARATOR
-from clara_search.datasets.readers import SPLIT_NAMES
+from clara_search.datasets.metadata import SPLIT_NAMES
 from clara_search.errors import FormatError, SourceError
 
 ANY_AUDIO = ".*"

@@ -10,8 +10,9 @@ import stat
 import tarfile
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
+from urllib.parse import urlsplit
 
 from clara_search.errors import ClaraError, FormatError, SourceError, first_line
 
@@ -51,6 +52,10 @@ class FolderEntry(NamedTuple):
     stat: FileStat | None = None
 
 
+class Unreachable(SourceError):
+    """A URL that cannot be read now: nothing is known of what it holds."""
+
+
 class NamedBytes(io.BytesIO):
     """The bytes of a file, that know where they came from."""
 
@@ -62,6 +67,11 @@ class NamedBytes(io.BytesIO):
 def is_url(place: str | Path) -> bool:
     """Tell whether `place` is a URL, as against a path."""
     return "://" in str(place)
+
+
+def suffix_of(path: str) -> str:
+    """Return the suffix of a path or URL, in lower case, dot included."""
+    return PurePosixPath(urlsplit(path).path if is_url(path) else path).suffix.lower()
 
 
 def is_remote(place: str | Path) -> bool:
@@ -86,6 +96,20 @@ def open_binary(place: str | Path) -> BinaryIO:
     import fsspec  # a fifth of a second, and only for these
 
     return _asked(place, lambda: cast(BinaryIO, fsspec.open(str(place), "rb").open()))
+
+
+def open_source(path: str | Path) -> BinaryIO:
+    """Open a source as `open_binary` does. Raises OSError, `Unreachable` for a protocol that nobody speaks here."""
+    try:
+        return open_binary(path)
+    except SourceError as error:
+        raise Unreachable(str(error)) from error
+
+
+def unreadable(path: str | Path, error: OSError) -> SourceError:
+    """Return the error that says why a source cannot be read: `Unreachable` of a URL."""
+    reason = first_line(error.__cause__ or error)  # fsspec's own error may say no more than the URL
+    return (Unreachable if is_url(path) else SourceError)(f"{path}: cannot be read ({reason})")
 
 
 def open_cached_copy(url: str) -> BinaryIO:

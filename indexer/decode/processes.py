@@ -19,9 +19,10 @@ from contextlib import suppress
 from typing import IO, Any, Literal
 
 from clara_search.files.paths import FileStat, is_url
+from clara_search.files.shards import ByteRange
 from indexer.decode.read import LoadedItem, load_items
 from indexer.ledger.ledger import LedgerSnapshot, file_stamp
-from indexer.sources.item import ByteRange, Item
+from indexer.sources.item import Item
 
 DecodeBackend = Literal["threads", "processes"]
 """Whether threads decode recordings themselves, or each has a process do it."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from clara_search.audio.segments import crop_segment
 from clara_search.audio.waveform import Waveform
-from clara_search.audio.windows import Window, crop
-from clara_search.errors import ClaraError
+from clara_search.audio.windows import Window
+from clara_search.errors import AudioError, ClaraError
 from clara_search.files.paths import FileStat, read_bytes
 from clara_search.files.redact import redact
 from clara_search.models.base import Embeddings
@@ -97,12 +98,11 @@ def _read_content(item: Item) -> bytes:
 def _crop_to_segment(loaded: LoadedItem, sample_rate: int) -> LoadedItem:
     item, waveform = loaded.item, loaded.waveform
     assert waveform is not None
-    start_s, duration_s = item.start_s or 0.0, len(waveform) / sample_rate
-    if start_s >= duration_s:
-        reason = f"starts at {start_s:g} s, but the recording lasts {duration_s:.2f} s"
-        return LoadedItem(item, "failed", loaded.content_hash, loaded.stamp, reason=reason)
-    end_s = duration_s if item.end_s is None else min(item.end_s, duration_s)
-    return replace(loaded, waveform=crop(waveform, Window(start_s, end_s), sample_rate), start_s=start_s)
+    try:
+        segment = crop_segment(waveform, sample_rate, item.start_s, item.end_s)
+    except AudioError as error:
+        return LoadedItem(item, "failed", loaded.content_hash, loaded.stamp, reason=str(error))
+    return replace(loaded, waveform=segment, start_s=item.start_s or 0.0)
 
 
 def failure_reason(error: Exception, uri: str) -> str:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import ClassVar
 
-from clara_search.files.paths import is_url
+from clara_search.files.paths import is_url, suffix_of
 from indexer.sources.columns import ColumnType, value_type, wider_type
-from indexer.sources.item import Item, Survey, suffix_of
+from indexer.sources.item import Item, Survey
 
 
 @dataclass(frozen=True)

@@ -4,33 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path, PurePosixPath
-from typing import Any, Literal, Protocol
-from urllib.parse import urlsplit
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from clara_search.audio.decode import load_audio
 from clara_search.audio.resample import resample
-from clara_search.errors import AudioError, FormatError, SourceError
-from clara_search.files.paths import FileStat, NamedBytes, is_url, open_binary
+from clara_search.audio.segments import format_segment
+from clara_search.errors import AudioError
+from clara_search.files.paths import FileStat, NamedBytes, is_url
 from clara_search.files.redact import redact, without_credentials
+from clara_search.files.shards import BytesSource
 from indexer.sources.columns import ColumnType
-
-
-class BytesSource(Protocol):
-    """The bytes of a recording that is no file of its own."""
-
-    @property
-    def size(self) -> int:
-        """Number of bytes."""
-
-    def read(self) -> bytes:
-        """Return the bytes."""
 
 
 @dataclass(frozen=True)
@@ -47,24 +36,6 @@ class InMemoryBytes:
     def read(self) -> bytes:
         """Return the bytes."""
         return self.content
-
-
-@dataclass(frozen=True)
-class ByteRange:
-    """A part of a file of this machine: `size` bytes from `offset`."""
-
-    path: str
-    offset: int
-    size: int
-
-    def read(self) -> bytes:
-        """Return the bytes."""
-        with open_binary(self.path) as file:
-            file.seek(self.offset)
-            content = file.read(self.size)
-        if len(content) < self.size:
-            raise OSError(None, f"{self.path} ends within it")
-        return content
 
 
 @dataclass(frozen=True)
@@ -153,9 +124,7 @@ class Item:
     @property
     def segment(self) -> str:
         """The segment as a fragment of a URL; empty for a whole recording or a text."""
-        if self.kind == "text" or (self.start_s is None and self.end_s is None):
-            return ""
-        return f"#t={self.start_s or 0:g},{'' if self.end_s is None else f'{self.end_s:g}'}"
+        return "" if self.kind == "text" else format_segment(self.start_s, self.end_s)
 
     @cached_property
     def details(self) -> str:
@@ -175,27 +144,6 @@ class Survey:
 
     items: int | None
     columns: Mapping[str, ColumnType]
-
-
-def suffix_of(path: str) -> str:
-    """Return the suffix of a path or URL, in lower case, dot included."""
-    return PurePosixPath(urlsplit(path).path if is_url(path) else path).suffix.lower()
-
-
-def read_lines(path: str | Path) -> Iterator[str]:
-    """Yield the lines of a UTF-8 file, line ends included.
-
-    Raises FormatError with the line that is not UTF-8, SourceError where the file cannot be read.
-    """
-    try:
-        with open_binary(path) as file:
-            for number, raw in enumerate(file, start=1):
-                try:
-                    yield raw.decode("utf-8-sig" if number == 1 else "utf-8")
-                except UnicodeDecodeError as error:
-                    raise FormatError(f"{path}, line {number}: not UTF-8 ({error.reason})") from error
-    except OSError as error:
-        raise SourceError(f"{path}: {error.strerror or error}") from error
 
 
 def content_hash(content: bytes) -> str:

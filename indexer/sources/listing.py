@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from clara_search.datasets.readers import expand_ranges
 from clara_search.errors import SourceError, first_line
 from clara_search.files.gate import ForeignUri, RefusedUri, admit
 from clara_search.files.paths import normalize_path
+from clara_search.files.patterns import expand_ranges
 from indexer.sources.base import Selection
 from indexer.sources.columns import ColumnType, column_types, wider_type
 from indexer.sources.item import Item, Survey

@@ -5,14 +5,12 @@ Parquet and Arrow files may hold the recordings themselves, in a column `audio` 
 
 from __future__ import annotations
 
-import csv
-import json
 import re
 from collections.abc import Iterator
 
 from clara_search.errors import ConfigError, FormatError
-from clara_search.files.paths import FileStat, stat_file
-from indexer.sources.arrow import AUDIO_COLUMN, COLUMNAR_SUFFIXES, read_arrow_rows
+from clara_search.files.paths import FileStat, stat_file, suffix_of
+from clara_search.files.tables import AUDIO_COLUMN, MANIFEST_SUFFIXES, Row, read_table
 from indexer.sources.base import Selection, SourceReader
 from indexer.sources.columns import (
     ITEM_COLUMNS,
@@ -23,8 +21,8 @@ from indexer.sources.columns import (
     value_type,
     wider_type,
 )
-from indexer.sources.item import Item, Survey, read_lines, suffix_of
-from indexer.sources.row import Row, row_item
+from indexer.sources.item import Item, Survey
+from indexer.sources.row import row_item
 
 _WHOLE_NUMBER = re.compile(r"-?(0|[1-9]\d{0,17})")
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?")
@@ -33,7 +31,7 @@ _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?")
 class ManifestReader(SourceReader):
     """CSV, TSV, JSON lines, Parquet and Arrow files with a column `path`, `url`, `audio` or `text`."""
 
-    suffixes = frozenset({".csv", ".tsv", ".jsonl", ".ndjson"}) | COLUMNAR_SUFFIXES
+    suffixes = frozenset(MANIFEST_SUFFIXES)
 
     def survey(self, path: str, selection: Selection) -> Survey:
         """Read the manifest to its end: count its rows and type its further columns.
@@ -98,46 +96,7 @@ def _is_csv(path: str) -> bool:
 
 
 def _rows(path: str) -> Iterator[Row]:
-    suffix = suffix_of(path)
-    if _is_csv(path):
-        return _csv_rows(path, "\t" if suffix == ".tsv" else ",")
-    return read_arrow_rows(path) if suffix in COLUMNAR_SUFFIXES else _json_rows(path)
-
-
-def _csv_rows(path: str, delimiter: str) -> Iterator[Row]:
-    reader = csv.reader(read_lines(path), delimiter=delimiter, strict=True)
-    header: list[str] | None = None
-    line = 0
-    try:
-        for cells in reader:
-            # A quoted cell can span lines: report the line where the row starts.
-            first_line, line = line + 1, reader.line_num
-            if not cells:
-                continue
-            if header is None:
-                header = [name.strip() for name in cells]
-                if len(set(header)) < len(header):
-                    raise FormatError(f"{path}, line {first_line}: two columns have the same name")
-                continue
-            if len(cells) != len(header):
-                raise FormatError(f"{path}, line {first_line}: {len(cells)} cells, but {len(header)} columns")
-            yield Row(first_line, {name: _csv_value(cell) for name, cell in zip(header, cells, strict=True)})
-    except csv.Error as error:
-        raise FormatError(f"{path}, line {reader.line_num}: {error}") from error
-
-
-def _csv_value(cell: str) -> str | None:
-    return cell.strip() or None
-
-
-def _json_rows(path: str) -> Iterator[Row]:
-    for number, line in enumerate(read_lines(path), start=1):
-        if not line.strip():
-            continue
-        try:
-            values = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise FormatError(f"{path}, line {number}: not JSON ({error})") from error
-        if not isinstance(values, dict):
-            raise FormatError(f"{path}, line {number}: not a JSON object")
-        yield Row(number, {to_unicode(name): plain_value(value) for name, value in values.items()})
+    """Yield the rows of a manifest, with values as a table can hold them."""
+    for row in read_table(path):
+        values = {to_unicode(name): plain_value(value) for name, value in row.values.items()}
+        yield Row(row.line, values, row.content)

@@ -1,33 +1,15 @@
-"""Rows of manifests and shards, and the items that they describe."""
+"""Items that rows of manifests and shards describe."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
+from clara_search.audio.segments import parse_segment
 from clara_search.errors import ClaraError
 from clara_search.files.gate import ForeignUri, admit
 from clara_search.files.paths import FileStat
-from indexer.sources.item import BytesSource, Item
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of a source.
-
-    Attributes:
-        line: its number, from 1.
-        values: values by column.
-        content: the recording that the row holds itself, if any.
-        name: URI of the item if it is not the file and the line.
-    """
-
-    line: int
-    values: Mapping[str, Any]
-    content: BytesSource | None = None
-    name: str | None = None
+from clara_search.files.tables import Row
+from indexer.sources.item import Item
 
 
 def row_item(file: str, row: Row, text_column: str = "text", stat: FileStat | None = None) -> Item:
@@ -44,9 +26,7 @@ def row_item(file: str, row: Row, text_column: str = "text", stat: FileStat | No
     text, language = values.pop(text_column, None), values.pop("language", None)
     row_uri = row.name or f"{file}#L{row.line}"
     try:
-        start_s, end_s = _seconds(values.pop("start_s", None)), _seconds(values.pop("end_s", None))
-        if (start_s or 0.0) >= (math.inf if end_s is None else end_s):
-            raise ValueError(f"start_s {start_s} is not before end_s {end_s}")
+        start_s, end_s = parse_segment(values.pop("start_s", None), values.pop("end_s", None))
         path = url if path is None else path
         for name, value in (("path", path), (text_column, text), ("language", language)):
             if not isinstance(value, (str, type(None))):
@@ -58,15 +38,3 @@ def row_item(file: str, row: Row, text_column: str = "text", stat: FileStat | No
         return Item(file, "text", row_uri, row.line, problem=str(error))
     kind: Literal["audio", "text"] = "text" if path is None and row.content is None else "audio"
     return Item(file, kind, uri, row.line, text, language, start_s, end_s, values, content=row.content, stat=stat)
-
-
-def _seconds(value: Any) -> float | None:
-    if value is None:
-        return None
-    try:
-        seconds = float(value)
-    except (TypeError, ValueError, OverflowError):
-        seconds = math.nan
-    if not 0 <= seconds < math.inf:
-        raise ValueError(f"not a time in seconds: {value!r}")
-    return seconds

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from clara_search.errors import FormatError
 from clara_search.files.gate import RefusedUri, child_of
-from clara_search.files.paths import is_url
-from indexer.sources.arrow import COLUMNAR_SUFFIXES
+from clara_search.files.paths import is_url, suffix_of
+from clara_search.files.tables import COLUMNAR_SUFFIXES
 from indexer.sources.base import Selection, SourceReader
 from indexer.sources.columns import ColumnType, wider_type
-from indexer.sources.item import Item, Survey, suffix_of
+from indexer.sources.item import Item, Survey
 from indexer.sources.manifest import ManifestReader
 
 _STATE, _SPLITS = "state.json", "dataset_dict.json"

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from clara_search.errors import FormatError
 from indexer.sources.base import Selection, SourceReader
-from indexer.sources.item import Item, Survey, read_lines
+from clara_search.files.tables import read_lines
+from indexer.sources.item import Item, Survey
 
 
 class TextReader(SourceReader):

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from clara_search.audio.decode import AUDIO_SUFFIXES
-from clara_search.datasets.readers import Member, group_members
 from clara_search.errors import ClaraError
 from clara_search.files.paths import FileStat, is_url, stat_file
+from clara_search.files.shards import ByteRange, BytesSource, Member, group_members
+from clara_search.files.tables import Row
 from indexer.sources.base import Selection, SourceReader
 from indexer.sources.columns import RESERVED_COLUMNS, plain_value, to_unicode
-from indexer.sources.item import ByteRange, BytesSource, InMemoryBytes, Item
-from indexer.sources.row import Row, row_item
+from indexer.sources.item import InMemoryBytes, Item
+from indexer.sources.row import row_item
 
 
 class ShardReader(SourceReader):

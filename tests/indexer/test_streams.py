@@ -87,7 +87,7 @@ def test_an_unchanged_shard_is_not_read_and_a_changed_one_only_where_it_changed(
 ) -> None:
     os.utime(train, (1.6e9, 1.6e9))
     index([train], database, encoder)
-    monkeypatch.setattr("indexer.sources.item.ByteRange.read", lambda part: pytest.fail("read"))
+    monkeypatch.setattr("clara_search.files.shards.ByteRange.read", lambda part: pytest.fail("read"))
     assert index([train], database, encoder).unchanged == 4
     monkeypatch.undo()
     shard(train, {"a/low.flac": flac(300), "alone.flac": flac(1000)})

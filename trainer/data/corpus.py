@@ -25,10 +25,16 @@ from tqdm import tqdm
 
 from clara_search.audio.decode import AUDIO_SUFFIXES, load_audio
 from clara_search.audio.waveform import Waveform
-from clara_search.datasets.example import ByteRange, Example
-from clara_search.datasets.readers import MANIFEST_SUFFIXES, expand_pattern, read_member, read_source
-from clara_search.errors import AudioError, SourceError
+from clara_search.datasets.example import Example
+from clara_search.datasets.readers import read_source
+from clara_search.datasets.recordings import decode_recording, hash_recording, load_recording, read_recording
+from clara_search.errors import AudioError, FormatError, SourceError
 from clara_search.files.atomic import atomic_path, atomic_write_text, make_folder
+from clara_search.files.gate import ForeignUri, admit
+from clara_search.files.paths import is_url, suffix_of
+from clara_search.files.patterns import expand_pattern
+from clara_search.files.shards import ByteRange
+from clara_search.files.tables import MANIFEST_SUFFIXES
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +63,7 @@ class Corpus:
             raise ValueError("the waveforms are cut short")
         self.hashes: list[str] = [row.pop("content_hash") for row in rows]
         self.examples = [_example(row) for row in rows]
-        if strange := {x.stored.place for x in self.examples if x.stored} - set(places):
+        if strange := {x.stored.path for x in self.examples if x.stored} - set(places):
             raise ValueError(f"the list names {min(strange)!r}, which was not asked for")
         self._decoded: npt.NDArray[np.int16] | None = np.memmap(decoded, np.int16, "r") if decoded.exists() else None
 
@@ -81,7 +87,9 @@ class Corpus:
         if self._decoded is not None:
             return self._decoded[self._offsets[index] : self._offsets[index + 1]].astype(np.float32) / 32768.0
         example = self.examples[index]
-        return load_audio(read_member(example.stored) if example.stored else example.audio, self.sample_rate)
+        if example.stored is not None:
+            return load_audio(example.stored.read(), self.sample_rate)
+        return load_recording(example, self.sample_rate)
 
 
 def load_corpus(patterns: Sequence[str], sample_rate: int, cache: Path, decode: bool = True) -> Corpus:
@@ -98,7 +106,7 @@ def load_corpus(patterns: Sequence[str], sample_rate: int, cache: Path, decode: 
             return Corpus(folder, sample_rate, places)
         except FileNotFoundError:
             pass
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, FormatError) as error:
             log.warning("%s is damaged (%s): made anew", folder, error)
         _list_into(folder, places, sample_rate, decode)
         return Corpus(folder, sample_rate, places)
@@ -117,7 +125,7 @@ def _places(patterns: Sequence[str]) -> list[str]:
 
 def _cache_key(places: Sequence[str], sample_rate: int, decode: bool) -> str:
     """Return a name for what the list of `places` depends on: size and time of them and of all files they name."""
-    digest = hashlib.sha256(repr((sample_rate, decode, "3")).encode())
+    digest = hashlib.sha256(repr((sample_rate, decode, "4")).encode())
     for path in (path for place in places for path in (place, *_files_of(place))):
         state: tuple[int, ...] = ()
         if "://" not in path and not os.path.isdir(path):  # noqa: PTH112 - paths are strings, and thousands
@@ -137,7 +145,7 @@ def _files_of(place: str) -> Iterator[str]:
             folders.sort()
             stems = {stem for stem, suffix in map(os.path.splitext, names) if suffix.lower() in AUDIO_SUFFIXES}
             yield from (f"{folder}/{name}" for name in sorted(names) if os.path.splitext(name)[0] in stems)  # noqa: PTH122
-    elif Path(place).suffix.lower() in MANIFEST_SUFFIXES:
+    elif suffix_of(place) in MANIFEST_SUFFIXES:
         yield from (str(x.audio) for x in read_source(place, lambda _: None) if isinstance(x.audio, Path))
 
 
@@ -153,10 +161,14 @@ def _list_into(folder: Path, places: Sequence[str], sample_rate: int, decode: bo
 
     def read_one(example: Example) -> tuple[Example, _Read | AudioError]:
         try:
-            content = example.audio if isinstance(example.audio, bytes) else example.audio.read_bytes()
-            return example, _Read(load_audio(content, sample_rate), hashlib.sha256(content).hexdigest())
-        except OSError as error:
-            return example, AudioError(f"{example.audio!s}: cannot be read ({error.strerror})")
+            if not decode and isinstance(example.audio, bytes) and example.stored is None:
+                raise AudioError("the manifest holds it itself: make shards of the manifest first")
+            content = read_recording(example.audio)
+            waveform = decode_recording(example, content, sample_rate)
+            return example, _Read(waveform, hash_recording(example, content).hex())
+        except (OSError, SourceError) as error:
+            reason = getattr(error, "strerror", None) or error
+            return example, AudioError(f"{example.audio!s}: cannot be read ({reason})")
         except AudioError as error:
             return example, error
 
@@ -175,7 +187,8 @@ def _list_into(folder: Path, places: Sequence[str], sample_rate: int, decode: bo
             if decode:
                 samples.write((np.clip(heard.waveform, -1.0, 1.0) * 32767.0).astype(np.int16).tobytes())
             known = {**dataclasses.asdict(example), "samples": len(heard.waveform), "content_hash": heard.content_hash}
-            known["audio"] = None if isinstance(example.audio, bytes) else str(example.audio.absolute())
+            audio = example.audio.absolute() if isinstance(example.audio, Path) else example.audio
+            known["audio"] = None if isinstance(audio, bytes) else str(audio)
             rows.write(json.dumps(known, ensure_ascii=False) + "\n")
             count += 1
         atomic_write_text(folder / _PROBLEMS, "".join(f"{problem}\n" for problem in problems))
@@ -188,8 +201,8 @@ def _list_into(folder: Path, places: Sequence[str], sample_rate: int, decode: bo
 
 
 def _example(row: dict[str, Any]) -> Example:
-    audio = Path(row.pop("audio")) if row.get("audio") else b""
-    row.pop("audio", None)
+    name = row.pop("audio")
+    audio = b"" if name is None else admit(ForeignUri(name)) if is_url(name) else Path(name)
     stored = row.pop("stored")
     alternatives = tuple(row.pop("alternatives"))
     return Example(audio=audio, stored=ByteRange(*stored) if stored else None, alternatives=alternatives, **row)

@@ -16,10 +16,9 @@ from typing import Any
 import soundfile
 from tqdm import tqdm
 
-from clara_search.audio.decode import load_audio
-from clara_search.audio.waveform import Waveform
 from clara_search.datasets.example import METADATA_FIELDS, Example
 from clara_search.datasets.readers import read_examples
+from clara_search.datasets.recordings import load_recording
 from clara_search.errors import AudioError, ConfigError, FormatError, OutputError, SourceError
 from clara_search.files.atomic import atomic_write_text, make_folder
 from trainer.data.corpus import bounded_map
@@ -112,9 +111,11 @@ def _write_shard(
 ) -> list[str]:
     def encoded(example: Example) -> tuple[Example, bytes | AudioError, float]:
         try:
-            waveform: Waveform = load_audio(example.audio, rate)
+            waveform = load_recording(example, rate)
         except AudioError as error:
             return example, error, 0.0
+        except (OSError, SourceError) as error:
+            return example, AudioError(f"cannot be read ({getattr(error, 'strerror', None) or error})"), 0.0
         content = io.BytesIO()
         soundfile.write(content, waveform, rate, **FORMATS[suffix])
         return example, content.getvalue(), len(waveform) / rate

@@ -6,7 +6,6 @@ An accelerator is given one batch at a time, while the next ones are decoded.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -20,12 +19,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from clara_search.audio.decode import load_audio
 from clara_search.audio.waveform import Waveform
 from clara_search.audio.windows import crop, window_spans
 from clara_search.cpu import core_count
 from clara_search.datasets.labelled import Clip
-from clara_search.datasets.readers import read_audio_bytes
+from clara_search.datasets.recordings import decode_recording, hash_recording, read_recording
 from clara_search.errors import ClaraError
 from clara_search.models.base import Embeddings, Encoder
 from clara_search.models.batching import encode_in_parts
@@ -147,11 +145,12 @@ class Extractor:
 
     def _read(self, index: int, rate: int) -> _Recording:
         try:
-            content = read_audio_bytes(self._clips[index].audio)
-            digest = hashlib.sha256(content).digest()
+            clip = self._clips[index]
+            content = read_recording(clip.audio)
+            digest = hash_recording(clip, content)
             if digest in self._store:
                 return _Recording(index, digest)
-            waveform = load_audio(content, rate)
+            waveform = decode_recording(clip, content, rate)
             spans = window_spans(len(waveform) / rate, self._window_s, self._hop_s)
             return _Recording(index, digest, [crop(waveform, span, rate) for span in spans])
         except Exception as error:  # a decoder may fail in any way, and that costs its own file only

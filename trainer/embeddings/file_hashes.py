@@ -7,13 +7,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from clara_search.datasets.example import ByteRange
+from clara_search.audio.segments import format_segment
 from clara_search.datasets.labelled import Clip
 from clara_search.errors import ClaraError
 from clara_search.files.paths import FileStat, normalize_path, stat_file
+from clara_search.files.shards import ByteRange
 
 _Key = tuple[str, int, int, str]
-"""Path or URL, offset within it, size in bytes, and the token that changes when the file is written."""
+"""Path or URL with the segment, offset within it, size in bytes, and the token that changes when it is written."""
 
 
 class FileHashes:
@@ -56,14 +57,14 @@ class FileHashes:
         audio = clip.audio
         try:
             if isinstance(audio, ByteRange):
-                if audio.place not in self._shard_stats:
-                    self._shard_stats[audio.place] = stat_file(audio.place)
-                path, offset, size, token = audio.place, audio.offset, audio.size, self._shard_stats[audio.place].token
+                if audio.path not in self._shard_stats:
+                    self._shard_stats[audio.path] = stat_file(audio.path)
+                path, offset, size, token = audio.path, audio.offset, audio.size, self._shard_stats[audio.path].token
             else:
                 path, offset, (size, token) = str(audio), 0, stat_file(audio)
         except (OSError, ValueError, ClaraError):
             return None
-        return (normalize_path(path), offset, size, token) if token else None
+        return (normalize_path(path) + format_segment(clip.start_s, clip.end_s), offset, size, token) if token else None
 
 
 def _parse_line(line: str) -> tuple[_Key, bytes] | None:

@@ -13,11 +13,10 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.rnn import pad_sequence
 
-from clara_search.audio.decode import load_audio
 from clara_search.audio.mel import log_mel
 from clara_search.audio.windows import Window, crop, window_spans
 from clara_search.classification.head import Dense, Head, HeadConfig
-from clara_search.datasets.readers import read_audio_bytes
+from clara_search.datasets.recordings import load_recording
 from clara_search.errors import ConfigError
 from clara_search.models.batching import choose_device, length_batches, padding_mask
 from clara_search.models.clara.checkpoint import fingerprint, load_model, save_model
@@ -225,7 +224,7 @@ class _Towers:
 
     def _waveform(self, index: int) -> np.ndarray:
         clip = self._labelled.clips[index]
-        return load_audio(read_audio_bytes(clip.audio), self._model.config.mel.sample_rate)
+        return load_recording(clip, self._model.config.mel.sample_rate)
 
     def _embed_text(self, indices: Sequence[int]) -> Tensor:
         clips = [self._labelled.clips[index] for index in indices]

@@ -9,8 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from clara_search.datasets.readers import expand_pattern, read_examples
-from clara_search.errors import FormatError, SourceError
+from clara_search.datasets.labelled import read_clips
+from clara_search.datasets.readers import read_examples
+from clara_search.errors import ClaraError, FormatError, SourceError
+from clara_search.files.patterns import expand_pattern
 
 
 def shard(path: Path, members: dict[str, bytes]) -> Path:
@@ -54,7 +56,7 @@ def test_a_manifest_gives_paths_relative_to_it(tmp_path: Path) -> None:
     [
         ({"1.flac": b"x"}, r"a\.tar: 1 needs one audio file and one \.json, found \.flac"),
         ({"1.json": b"{}"}, r"1 needs one audio file"),
-        ({"1.flac": b"x", "1.json": b"{"}, r"1\.json is broken"),
+        ({"1.flac": b"x", "1.json": b"{"}, r"1\.json: not JSON"),
         ({"1.flac": b"x", "1.json": b"{}"}, r"1\.json has no text"),
         ({"1.flac": b"x", "1.json": b"[]"}, r"1\.json has no text"),
     ],
@@ -92,13 +94,57 @@ def test_json_lines_and_parquet_are_manifests_too(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".arrow", ".feather"])
+def test_every_manifest_has_segments_and_urls(suffix: str, tmp_path: Path) -> None:
+    rows = [
+        {"path": "a.wav", "url": None, "text": "one", "start_s": 1.5, "end_s": 4.0, "label": "x"},
+        {"path": "a.wav", "url": None, "text": "two", "start_s": 4.0, "end_s": None, "label": "y"},
+        {"path": None, "url": "https://h/b.wav", "text": "three", "start_s": None, "end_s": None, "label": "x"},
+        {"path": "a.wav", "url": None, "text": "four", "start_s": 4.0, "end_s": 3.0, "label": "y"},
+    ]
+    path, table = tmp_path / f"m{suffix}", pa.Table.from_pylist(rows)
+    if suffix in (".csv", ".tsv"):
+        delimiter = "," if suffix == ".csv" else "\t"
+        lines = [delimiter.join("" if value is None else str(value) for value in row.values()) for row in rows]
+        path.write_text("\n".join([delimiter.join(rows[0]), *lines]))
+    elif suffix == ".parquet":
+        pq.write_table(table, path)
+    elif suffix in (".arrow", ".feather"):
+        with pa.ipc.new_file(path, table.schema) as file:
+            file.write_table(table)
+    else:
+        path.write_text("\n".join(map(json.dumps, rows)))
+    problems: list[ClaraError] = []
+    a, url = tmp_path / "a.wav", "https://h/b.wav"
+    expected = [("a.wav#t=1.5,4", a, 1.5, 4.0), ("a.wav#t=4,", a, 4.0, None), (url, url, None, None)]
+    assert [(e.key, e.audio, e.start_s, e.end_s) for e in read_examples(path, problems.append)] == expected
+    clips = read_clips(path, problems.append)
+    assert [(c.key, c.audio, c.start_s, c.end_s) for c in clips] == expected
+    assert [c.value("label") for c in clips] == ["x", "y", "x"]
+    assert [str(p).rpartition(": ")[2] for p in problems] == ["start_s 4.0 is not before end_s 3.0"] * 2
+
+
+def test_recordings_within_a_parquet_file_are_examples(tmp_path: Path) -> None:
+    rows = [
+        {"audio": {"bytes": b"RIFF", "path": None}, "text": "one"},
+        {"audio": {"bytes": None, "path": "b.wav"}, "text": "two"},
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "m.parquet")
+    examples = list(read_examples(tmp_path / "m.parquet"))
+    assert [(e.audio, e.text) for e in examples] == [(b"RIFF", "one"), (tmp_path / "b.wav", "two")]
+    problems: list[ClaraError] = []
+    (clip,) = read_clips(tmp_path / "m.parquet", problems.append)
+    assert (clip.audio, len(problems)) == (tmp_path / "b.wav", 1)
+    assert "line 1 holds its recording itself: make shards" in str(problems[0])
+
+
 def test_a_folder_has_texts_beside_its_recordings(tmp_path: Path) -> None:
     for name in ("sub/a.WAV", "b.flac", "c.mp3"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "sub" / "a.txt").write_text(" a dog \n")
     (tmp_path / "b.json").write_text('{"text": "rain", "language": "zxx"}')
-    problems: list[FormatError] = []
+    problems: list[ClaraError] = []
     examples = list(read_examples(tmp_path, problems.append))
     assert [(e.key, e.text, e.language) for e in examples] == [("b.flac", "rain", "zxx"), ("sub/a.WAV", "a dog", "und")]
     (problem,) = problems
@@ -120,7 +166,7 @@ def test_what_is_broken_in_a_shard_is_stepped_over_and_the_rest_of_a_cut_one_rep
     good = json.dumps({"text": "t"}).encode()
     members = {"1.flac": b"x", "2.flac": b"y", "2.json": good, "3.json": good, "4.flac": b"z" * 5000, "4.json": good}
     path = shard(tmp_path / "a.tar", members)
-    problems: list[FormatError] = []
+    problems: list[ClaraError] = []
     assert [e.key for e in read_examples(path, problems.append)] == ["2", "4"]
     assert [str(p).split(": ")[1].split()[0] for p in problems] == ["1", "3"]
     path.write_bytes(path.read_bytes()[:5000])
@@ -161,24 +207,24 @@ def test_metadata_becomes_text(known: dict[str, object], expected: dict[str, obj
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ('{"path": "b.wav", "text": "t", "label": ["a"]}', r"row 2: label is a list, expected text"),
-        ('{"path": "b.wav", "text": "t", "speaker": {"x": 1}}', r"row 2: speaker is a dict"),
-        ('{"path": "b.wav", "text": "t", "split": 1}', r"row 2: split is '1', expected one of train, valid, test"),
+        ('{"path": "b.wav", "text": "t", "label": ["a"]}', r"line 2: label is a list, expected text"),
+        ('{"path": "b.wav", "text": "t", "speaker": {"x": 1}}', r"line 2: speaker is a dict"),
+        ('{"path": "b.wav", "text": "t", "split": 1}', r"line 2: split is '1', expected one of train, valid, test"),
         ('{"path": "b.wav", "text": "t", "kind": "noise"}', r"kind is 'noise', expected one of speech, sound, music"),
-        ('{"path": "b.wav", "text": "a\\ud800b"}', r"row 2: text is no Unicode text"),
-        ('{"path": "b\\ud800.wav", "text": "t"}', r"row 2: path is no Unicode text"),
-        ('{"path": "b\\u0000.wav", "text": "t"}', r"row 2: its path holds a NUL"),
-        ('{"path": ["b.wav"], "text": "t"}', r"row 2: path is a list"),
-        ('{"path": "b.wav", "text": "t"', r"line 2 is broken"),
-        ("[" * 200_000, r"line 2 is broken"),
-        ("[1]", r"row 2 has no text"),
-        ('{"path": "b.wav", "text": "caf\udce9"}', r"row 2: text is no Unicode text"),
+        ('{"path": "b.wav", "text": "a\\ud800b"}', r"line 2: text is no Unicode text"),
+        ('{"path": "b\\ud800.wav", "text": "t"}', r"line 2: path is no Unicode text"),
+        ('{"path": "b\\u0000.wav", "text": "t"}', r"line 2: its path holds a NUL"),
+        ('{"path": ["b.wav"], "text": "t"}', r"line 2: path is a list"),
+        ('{"path": "b.wav", "text": "t"', r"line 2: not JSON"),
+        ("[" * 200_000, r"line 2: not JSON"),
+        ("[1]", r"line 2: not a JSON object"),
+        ('{"path": "b.wav", "text": "caf\udce9"}', r"line 2: not UTF-8"),
     ],
 )
 def test_a_bad_row_is_left_out_with_its_reason_and_the_others_are_not(row: str, reason: str, tmp_path: Path) -> None:
     lines = ['{"path": "a.wav", "text": "one"}', row, '{"path": "c.wav", "text": "three"}']
     (tmp_path / "m.jsonl").write_bytes("\n".join(lines).encode("utf-8", "surrogateescape"))
-    problems: list[FormatError] = []
+    problems: list[ClaraError] = []
     assert [e.key for e in read_examples(tmp_path / "m.jsonl", problems.append)] == ["a.wav", "c.wav"]
     (problem,) = problems
     assert re.search(reason, str(problem))
@@ -188,12 +234,12 @@ def test_tables_come_with_marks_tabs_long_fields_and_bytes_that_are_no_text(tmp_
     content = "\ufeffpath,text\na.wav,one\nb.wav,caf\udce9\nc.wav," + "x" * 200_000 + "\n"
     (tmp_path / "m.csv").write_bytes(content.encode("utf-8", "surrogateescape"))
     (tmp_path / "m.tsv").write_text("path\ttext\na.wav\tone, two\n")
-    problems: list[FormatError] = []
+    problems: list[ClaraError] = []
     assert [(e.key, len(e.text)) for e in read_examples(tmp_path / "m.csv", problems.append)] == [
         ("a.wav", 3),
         ("c.wav", 200_000),
     ]
-    assert [str(p).rpartition(": ")[2] for p in problems] == ["text is no Unicode text (surrogates not allowed)"]
+    assert [str(p).rpartition(": ")[2] for p in problems] == ["not UTF-8 (invalid continuation byte)"]
     assert [e.text for e in read_examples(tmp_path / "m.tsv")] == ["one, two"]
 
 
@@ -203,7 +249,7 @@ def test_what_follows_a_cut_is_said_to_be_missing_and_a_gzipped_shard_to_be_gzip
         tmp_path / "a.tar", {f"{n}{x}": good if x == ".json" else b"x" for n in "123" for x in (".flac", ".json")}
     )
     path.write_bytes(path.read_bytes()[:4000])
-    problems: list[FormatError] = []
+    problems: list[ClaraError] = []
     assert len(list(read_examples(path, problems.append))) < 3
     assert re.search(r"all that follows recording \d is missing", str(problems[-1]))
     with tarfile.open(tmp_path / "z.tar", "w:gz") as archive:
@@ -225,7 +271,7 @@ class Refusing(fsspec.AbstractFileSystem):
 @pytest.mark.parametrize("name", ["a.tar", "m.csv", "m.parquet"])
 def test_a_store_that_refuses_stops_the_listing_with_its_reason(name: str) -> None:
     fsspec.register_implementation("refusing", Refusing, clobber=True)
-    problems: list[FormatError] = []
+    problems: list[ClaraError] = []
     with pytest.raises(SourceError, match=rf"refusing://b/{name}: cannot be read \(Unable to locate credentials\)$"):
         list(read_examples(f"refusing://b/{name}", problems.append))
     with pytest.raises(SourceError, match=r"nosuch://b/a\.tar: cannot be opened \(Protocol not known"):

@@ -288,7 +288,7 @@ def test_an_export_that_fails_leaves_nothing(home: Path, monkeypatch: pytest.Mon
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("indexer.import_export.parquet.write_table", full)
-    with pytest.raises(indexer.import_export.FormatError, match="No space left"):
+    with pytest.raises(indexer.import_export.OutputError, match="No space left"):
         indexer.export_embeddings(Database(home / "db"), home / "out")
     assert contents(home).keys() == before
 

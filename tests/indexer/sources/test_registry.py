@@ -18,8 +18,9 @@ from tests.helpers import ToneEncoder, write_tone
 
 PLAYLIST_READER = '''
 from indexer.sources.base import SourceReader
-from indexer.sources.item import read_lines
-from indexer.sources.row import Row, row_item
+from clara_search.files.tables import read_lines
+from clara_search.files.tables import Row
+from indexer.sources.row import row_item
 
 
 class PlaylistReader(SourceReader):

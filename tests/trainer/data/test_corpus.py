@@ -1,22 +1,44 @@
 """The list of recordings is that of today: made anew when anything changes, whole, by one process at a time."""
 
+import hashlib
 import http.server
 import json
 import logging
 import multiprocessing
 import tarfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
+from clara_search.audio.decode import load_audio
 from clara_search.errors import SourceError
 from tests.helpers import write_tone
 from tests.trainer.conftest import write_clips
 from tests.trainer.pretraining.test_run import RATE
 from trainer.data.corpus import Corpus, load_corpus
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def serving(folder: Path, port: int = 0) -> Iterator[str]:
+    """Serve `folder` by HTTP, and yield its URL."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", port), partial(Quiet, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def add_in_subfolder(folder: Path) -> None:
@@ -54,6 +76,39 @@ def test_a_folder_that_changes_is_listed_anew(tmp_path: Path, change: Callable[[
     assert heard(after) == heard(load_corpus([str(folder)], RATE, tmp_path / "afresh", decode))
 
 
+@pytest.mark.parametrize("decode", [True, False])
+def test_segments_of_a_manifest_are_cut(tmp_path: Path, decode: bool) -> None:
+    soundfile.write(tmp_path / "a.wav", np.arange(4 * RATE) % 1000 / 2000, RATE, subtype="PCM_16")
+    rows = ["a.wav,whole,,", "a.wav,middle,1.5,2", "a.wav,end,3.75,", "a.wav,behind,4,5"]
+    (tmp_path / "m.csv").write_text("\n".join(["path,text,start_s,end_s", *rows]))
+    corpus = load_corpus([str(tmp_path / "m.csv")], RATE, tmp_path / "cache", decode)
+    whole = corpus.waveform(0)
+    assert [(x.key, corpus.duration_s(n)) for n, x in enumerate(corpus.examples)] == [
+        ("a.wav", 4.0),
+        ("a.wav#t=1.5,2", 0.5),
+        ("a.wav#t=3.75,", 0.25),
+    ]
+    assert np.array_equal(corpus.waveform(1), whole[3 * RATE // 2 : 2 * RATE])
+    assert np.array_equal(corpus.waveform(2), whole[15 * RATE // 4 :])
+    assert len(set(corpus.hashes)) == 3
+    assert corpus.hashes[0] == hashlib.sha256((tmp_path / "a.wav").read_bytes()).hexdigest()
+    left_out = (corpus.folder / "left-out.txt").read_text()
+    assert left_out == "a.wav#t=4,5: starts at 4 s, but the recording lasts 4.00 s\n"
+
+
+def test_recordings_at_urls_are_read_whenever_they_are_wanted(tmp_path: Path) -> None:
+    local = write_tone(tmp_path / "served" / "a.wav", 300, 0.5, RATE)
+    with serving(tmp_path / "served") as url:
+        (tmp_path / "m.ndjson").write_text(json.dumps({"url": f"{url}/a.wav", "text": "one", "end_s": 0.25}))
+        corpus = load_corpus([str(tmp_path / "m.ndjson")], RATE, tmp_path / "cache", decode=False)
+        assert (corpus.examples[0].audio, corpus.duration_s(0)) == (f"{url}/a.wav", 0.25)
+        assert np.array_equal(corpus.waveform(0), load_audio(local, RATE)[: RATE // 4])
+    listed = corpus.folder / "examples.jsonl"
+    listed.write_text(listed.read_text().replace(f"{url}/a.wav", "reference://a.wav::http://127.0.0.1:9/leak.json"))
+    with pytest.raises(SourceError, match="no recording can be read"):  # the list is refused, and made anew
+        load_corpus([str(tmp_path / "m.ndjson")], RATE, tmp_path / "cache", decode=False)
+
+
 def test_recordings_of_a_manifest_that_come_later_or_change_are_found(tmp_path: Path) -> None:
     write_tone(tmp_path / "a.wav", 300, 0.2, RATE)
     (tmp_path / "m.csv").write_text("path,text\na.wav,one\nb.wav,two\n")
@@ -71,24 +126,14 @@ def test_a_url_that_is_down_is_said_and_not_remembered(tmp_path: Path) -> None:
         for path in sorted(folder.iterdir()):
             archive.add(path, path.name)
 
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path)))
-    url = f"http://127.0.0.1:{server.server_port}"
-    server.server_close()
+    with serving(tmp_path) as url:
+        pass
     with pytest.raises(SourceError, match=r"s\.tar: cannot be read \(Cannot connect"):
         load_corpus([f"{url}/s.tar"], RATE, tmp_path / "cache")
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", server.server_port), partial(Quiet, directory=str(tmp_path)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
+    with serving(tmp_path, int(url.rpartition(":")[2])):
         assert len(load_corpus([f"{url}/s.tar"], RATE, tmp_path / "cache")) == 4
         with pytest.raises(SourceError, match=r"none\.tar: cannot be read"):
             load_corpus([f"{url}/none.tar"], RATE, tmp_path / "cache")
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def test_a_cached_list_cannot_name_a_shard_that_was_not_asked_for(tmp_path: Path) -> None:
@@ -101,7 +146,7 @@ def test_a_cached_list_cannot_name_a_shard_that_was_not_asked_for(tmp_path: Path
     content = listed.read_text()
     listed.write_text(content.replace(str(tmp_path / "s.tar"), "reference://a.wav::http://127.0.0.1:9/leak.json"))
     after = load_corpus([str(tmp_path / "s.tar")], RATE, tmp_path / "cache", decode=False)
-    assert {x.stored.place for x in after.examples if x.stored} == {str(tmp_path / "s.tar")}
+    assert {x.stored.path for x in after.examples if x.stored} == {str(tmp_path / "s.tar")}
     assert listed.read_text() == content
 
 

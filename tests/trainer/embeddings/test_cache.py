@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from clara_search.audio.decode import load_audio
@@ -51,6 +52,21 @@ def test_vectors_are_those_of_the_encoder_and_computed_once(tmp_path: Path, enco
     second = embed_clips(clips, cached, tmp_path / "cache", texts=True)
     assert second.num_computed == 0
     assert np.array_equal(second.audio, first.audio)
+
+
+def test_segments_of_a_recording_are_cut_and_have_vectors_of_their_own(tmp_path: Path, encoder: ToneEncoder) -> None:
+    low, high = (load_audio(write_tone(tmp_path / f"{hz}.wav", hz, 1.0), encoder.sample_rate) for hz in (200, 5000))
+    soundfile.write(tmp_path / "both.wav", np.concatenate([low, high]), encoder.sample_rate, subtype="PCM_16")
+    os.utime(tmp_path / "both.wav", (1, 1))
+    (tmp_path / "m.csv").write_text("path,start_s,end_s\nboth.wav,,1\nboth.wav,1,\nboth.wav,,\nboth.wav,2,3\n")
+    clips = read_clips(tmp_path / "m.csv")
+    embedded = embed_clips(clips, model(encoder), tmp_path / "cache")
+    assert np.allclose(embedded.audio[:2], encoder.encode_audio([low, high]), atol=1e-3)
+    assert len(set(embedded.hashes)) == 3
+    assert embedded.problems == ["both.wav#t=2,3: starts at 2 s, but the recording lasts 2.00 s"]
+    again = embed_clips(clips[:3], model(encoder), tmp_path / "cache")
+    assert (again.num_computed, again.hashes) == (0, embedded.hashes)
+    assert np.array_equal(again.audio, embedded.audio)
 
 
 def test_the_cache_tells_files_by_content_and_models_by_fingerprint(tmp_path: Path, encoder: ToneEncoder) -> None:

@@ -192,7 +192,7 @@ def test_a_shard_behind_a_url_is_brought_here_and_read_in_place(shard: Path, tmp
         load_corpus([str(shard)], RATE, tmp_path),
     )
     assert there.examples[5].stored is not None
-    assert there.examples[5].stored.place == f"file://{shard}"
+    assert there.examples[5].stored.path == f"file://{shard}"
     np.testing.assert_allclose(there.waveform(5), here.waveform(5), atol=1e-4)
 
 

@@ -44,9 +44,9 @@ def test_nan_is_no_label_and_a_row_that_is_not_utf8_is_skipped(
     tones.write_bytes(text.replace("2.wav,a tone", "2.wav,a t\xf6ne", 1).encode("latin-1"))
     report = probe(probe_config(tones, small, head="logistic"), tmp_path / "run", tmp_path / "cache")
     assert report["labels"]["pitch"]["n"] == 39
-    assert "row 3 is not UTF-8" in caplog.text
+    assert "line 4: not UTF-8" in caplog.text
     tones.write_bytes(text.replace("a tone", "\xf6").encode("latin-1"))
-    with pytest.raises(SourceError, match=r"names no recording that can be used .*row 1 is not UTF-8"):
+    with pytest.raises(SourceError, match=r"names no recording that can be used .*line 2: not UTF-8"):
         probe(probe_config(tones, small), tmp_path / "run", tmp_path / "cache")
 
 

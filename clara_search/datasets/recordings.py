@@ -1,0 +1,97 @@
+"""Recordings of examples and clips: where a manifest's row has them, their bytes, their waveforms, their hashes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from clara_search.audio.decode import load_audio
+from clara_search.audio.segments import crop_segment, format_segment, parse_segment
+from clara_search.audio.waveform import Waveform
+from clara_search.datasets.metadata import parse_text
+from clara_search.errors import FormatError
+from clara_search.files.gate import ForeignUri, RefusedUri, admit
+from clara_search.files.paths import NamedBytes, is_url, read_bytes
+from clara_search.files.shards import ByteRange
+
+
+class Recording(Protocol):
+    """A recording, or a segment of one: an `Example` or a `Clip`."""
+
+    @property
+    def audio(self) -> Path | str | bytes | ByteRange:
+        """Path, URL, bytes of the encoded file, or the part of a shard that holds them."""
+
+    @property
+    def start_s(self) -> float | None:
+        """Start of the segment in seconds, None for the start of the recording."""
+
+    @property
+    def end_s(self) -> float | None:
+        """End of the segment in seconds, None for the end of the recording."""
+
+
+def locate_recording(manifest: str, row: Mapping[str, Any], where: str) -> tuple[str, Path | str]:
+    """Return the name of a row's recording in its column `path` or `url`, and the path or URL to open it by.
+
+    Args:
+        manifest: Path or URL of the manifest, which `path` and `url` may be relative to.
+        row: The row's values by column.
+        where: File and line, for errors.
+
+    Raises:
+        FormatError: There is neither, one is no text, or the gate refuses it: whoever has a manifest at a URL must not
+            name the files of this machine.
+    """
+    name = parse_text(row.get("path"), f"{where}: path") or parse_text(row.get("url"), f"{where}: url")
+    if not name:
+        raise FormatError(f"{where} has no path")
+    try:
+        admitted = admit(ForeignUri(name, manifest))
+    except RefusedUri as error:
+        raise FormatError(f"{where}: {error}") from error
+    return name, admitted if is_url(admitted) else Path(manifest).parent / name
+
+
+def locate_segment(row: Mapping[str, Any], where: str) -> tuple[float | None, float | None]:
+    """Return `start_s` and `end_s` of a row in seconds. Raises FormatError, which begins with `where`, for no times."""
+    try:
+        return parse_segment(row.get("start_s"), row.get("end_s"))
+    except ValueError as error:
+        raise FormatError(f"{where}: {error}") from error
+
+
+def read_recording(audio: Path | str | bytes | ByteRange) -> bytes:
+    """Return the bytes of the encoded file `audio`. Raises OSError, or SourceError for a URL, as `read_bytes` does."""
+    if isinstance(audio, bytes):
+        return audio
+    return audio.read() if isinstance(audio, ByteRange) else read_bytes(audio)
+
+
+def decode_recording(recording: Recording, content: bytes, sample_rate: int) -> Waveform:
+    """Return the waveform of `recording`, whose bytes are `content`: mono float32 at `sample_rate` Hz, its segment cut.
+
+    Raises:
+        AudioError: It cannot be decoded, or its segment starts behind its end.
+    """
+    return _decode(recording, content, sample_rate)
+
+
+def load_recording(recording: Recording, sample_rate: int) -> Waveform:
+    """Read and decode a recording. Raises as `read_recording` and `decode_recording` do."""
+    content, audio = read_recording(recording.audio), recording.audio
+    source = NamedBytes(content, str(audio)) if isinstance(audio, (Path, str)) else content
+    return _decode(recording, source, sample_rate)
+
+
+def _decode(recording: Recording, source: bytes | NamedBytes, sample_rate: int) -> Waveform:
+    return crop_segment(load_audio(source, sample_rate), sample_rate, recording.start_s, recording.end_s)
+
+
+def hash_recording(recording: Recording, content: bytes) -> bytes:
+    """Return the SHA-256 of a recording's file, `content`; of a segment that of the file's hash and the segment."""
+    digest = hashlib.sha256(content).digest()
+    segment = format_segment(recording.start_s, recording.end_s)
+    return hashlib.sha256(digest + segment.encode()).digest() if segment else digest
