@@ -9,30 +9,19 @@ import os
 import stat
 import tarfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 from urllib.parse import urlsplit
 
-from clara_search.errors import ClaraError, FormatError, SourceError, first_line
-
-_ATTEMPTS = 3
-"""A store that answers with an error is asked again, unless the error says that there is nothing, or no permission."""
-
-_FIRST_RETRY_S = 0.2
-
-_PATIENCE_S = 5.0
-"""Whoever takes this long to fail has asked again itself, as the client of S3 does."""
+from clara_search.errors import FormatError, SourceError, first_line
+from clara_search.files.stores import ask_store
 
 _UNTRUSTED_NS = 2_000_000_000
 """A file as young as this when it was looked at may be written again within one tick of its file system's clock."""
 
 _TOKENS = ("ETag", "etag", "md5Hash", "content_md5", "LastModified", "mtime", "updated", "last_modified", "created")
 """What the file systems of fsspec call a thing that changes with a file's content."""
-
-_ABSENT = (404, 410)
-
-T = TypeVar("T")
 
 
 class FileStat(NamedTuple):
@@ -95,7 +84,7 @@ def open_binary(place: str | Path) -> BinaryIO:
         return _open_member(*member)
     import fsspec  # a fifth of a second, and only for these
 
-    return _asked(place, lambda: cast(BinaryIO, fsspec.open(str(place), "rb").open()))
+    return ask_store(place, lambda: cast(BinaryIO, fsspec.open(str(place), "rb").open()))
 
 
 def open_source(path: str | Path) -> BinaryIO:
@@ -108,7 +97,8 @@ def open_source(path: str | Path) -> BinaryIO:
 
 def unreadable(path: str | Path, error: OSError) -> SourceError:
     """Return the error that says why a source cannot be read: `Unreachable` of a URL."""
-    reason = first_line(error.__cause__ or error)  # fsspec's own error may say no more than the URL
+    is_missing = isinstance(error, FileNotFoundError)  # fsspec's own error says no more than the URL
+    reason = os.strerror(errno.ENOENT) if is_missing else error.strerror or first_line(error)
     return (Unreachable if is_url(path) else SourceError)(f"{path}: cannot be read ({reason})")
 
 
@@ -116,7 +106,7 @@ def open_cached_copy(url: str) -> BinaryIO:
     """Open a copy of a URL on this machine, fetched whole once in this process. Raises as `open_binary` does."""
     import fsspec
 
-    return _asked(url, lambda: cast(BinaryIO, fsspec.open(f"filecache::{url}", "rb").open()))
+    return ask_store(url, lambda: cast(BinaryIO, fsspec.open(f"filecache::{url}", "rb").open()))
 
 
 def _open_member(key: str, shard: str) -> BinaryIO:
@@ -152,7 +142,7 @@ def read_bytes(place: str | Path) -> bytes:
         with open_binary(place) as file:
             return file.read()
 
-    return _asked(place, read)
+    return ask_store(place, read)
 
 
 def stat_file(place: str | Path) -> FileStat:
@@ -161,7 +151,7 @@ def stat_file(place: str | Path) -> FileStat:
         return stat_file(member[1])
     if is_url(place):
         filesystem, path = resolve_filesystem(place)
-        return stat_from_info(_asked(place, lambda: filesystem.info(path)))
+        return stat_from_info(ask_store(place, lambda: filesystem.info(path)))
     found = os.stat(place)  # noqa: PTH116 - of very many
     if not stat.S_ISREG(found.st_mode):
         raise OSError(None, "is no file, but a pipe, a device or a folder")
@@ -191,7 +181,7 @@ def is_missing(place: str | Path) -> bool:
             return stat.S_ISDIR(os.lstat(place).st_mode)
         filesystem, path = resolve_filesystem(place)
         filesystem.invalidate_cache(path)
-        return bool(_asked(place, lambda: filesystem.info(path)).get("type") == "directory")
+        return bool(ask_store(place, lambda: filesystem.info(path)).get("type") == "directory")
     except (FileNotFoundError, NotADirectoryError):
         return True
 
@@ -208,7 +198,7 @@ def list_folder(place: str | Path) -> list[FolderEntry]:
             return sorted(map(_local_entry, entries), key=_name)
     filesystem, path = resolve_filesystem(place)
     prefix, found = path.rstrip("/") + "/", list[FolderEntry]()
-    for info in _asked(place, lambda: filesystem.ls(path, detail=True)):
+    for info in ask_store(place, lambda: filesystem.ls(path, detail=True)):
         inside = str(info["name"]).rstrip("/")
         if inside != path.rstrip("/"):  # some stores list a mark of the folder itself
             name = inside.removeprefix(prefix) if inside.startswith(prefix) else inside.rpartition("/")[2]
@@ -238,7 +228,7 @@ def resolve_filesystem(place: str | Path) -> tuple[Any, str]:
     """Return fsspec's file system for a URL, and the path in it. Raises as `open_binary` does."""
     import fsspec
 
-    return _asked(place, lambda: cast(tuple[Any, str], fsspec.core.url_to_fs(str(place))))
+    return ask_store(place, lambda: cast(tuple[Any, str], fsspec.core.url_to_fs(str(place))))
 
 
 def normalize_path(place: str | Path) -> str:
@@ -255,53 +245,3 @@ def _local_entry(entry: os.DirEntry[str]) -> FolderEntry:
     except OSError:  # a link in a circle
         is_folder = False
     return FolderEntry(entry.name, entry.path, is_folder, entry.is_symlink())
-
-
-def _asked(place: str | Path, question: Callable[[], T]) -> T:
-    """Return the answer of another machine, asked again where it fails; whatever its library raises is an OSError.
-
-    A FileNotFoundError is the store's own answer: some libraries raise one for whatever goes wrong.
-    """
-    began = time.monotonic()
-    for attempt in range(_ATTEMPTS):
-        try:
-            return question()
-        except (PermissionError, ClaraError):
-            raise
-        except (ImportError, ValueError) as error:
-            raise SourceError(f"{place}: cannot be opened ({first_line(error)})") from error
-        except Exception as error:  # each store's client has a tree of exceptions of its own
-            if isinstance(error, FileNotFoundError) and _says_absent(error):
-                raise
-            if attempt == _ATTEMPTS - 1 or time.monotonic() - began > _PATIENCE_S:
-                raise OSError(None, _reason(error)) from error
-            time.sleep(_FIRST_RETRY_S * 2**attempt)
-    raise AssertionError
-
-
-def _says_absent(error: BaseException) -> bool:
-    """Tell whether all that led to `error` says that there is nothing, as against a store that did not answer."""
-    status = _http_status(error)
-    if status is not None:
-        return status in _ABSENT
-    cause = error.__cause__ or error.__context__
-    is_answer = isinstance(error, (FileNotFoundError, NotADirectoryError, LookupError, StopIteration))
-    return is_answer and (cause is None or _says_absent(cause))
-
-
-def _reason(error: BaseException) -> str:
-    while isinstance(error, FileNotFoundError) and (cause := error.__cause__ or error.__context__) is not None:
-        error = cause
-    return (error.strerror if isinstance(error, OSError) else None) or first_line(error)
-
-
-def _http_status(error: BaseException) -> int | None:
-    """Return the status of the HTTP response that `error` reports, as the clients of the stores keep it."""
-    response = getattr(error, "response", None)
-    if isinstance(response, Mapping):  # botocore
-        return cast(int | None, response.get("ResponseMetadata", {}).get("HTTPStatusCode"))
-    for holder in (error, response):
-        for name in ("status", "status_code", "code"):
-            if isinstance(value := getattr(holder, name, None), int):
-                return value
-    return None
