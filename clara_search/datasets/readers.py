@@ -104,6 +104,7 @@ def read_manifest(path: str | Path, report: OnError = raise_error) -> Iterator[E
     """
     for row in read_table(str(path), report, (RECORDING_COLUMNS, ("text",))):
         where = f"{path}, line {row.line}"
+        audio: Path | str | bytes
         try:
             metadata = parse_metadata(row.values, where)
             start_s, end_s = locate_segment(row.values, where)

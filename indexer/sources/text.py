@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from clara_search.errors import FormatError
-from indexer.sources.base import Selection, SourceReader
 from clara_search.files.tables import read_lines
+from indexer.sources.base import Selection, SourceReader
 from indexer.sources.item import Item, Survey
 
 

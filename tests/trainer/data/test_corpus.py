@@ -128,7 +128,7 @@ def test_a_url_that_is_down_is_said_and_not_remembered(tmp_path: Path) -> None:
 
     with serving(tmp_path) as url:
         pass
-    with pytest.raises(SourceError, match=r"s\.tar: cannot be read \(Cannot connect"):
+    with pytest.raises(SourceError, match=r"s\.tar: cannot be read \(Connect call failed"):
         load_corpus([f"{url}/s.tar"], RATE, tmp_path / "cache")
     with serving(tmp_path, int(url.rpartition(":")[2])):
         assert len(load_corpus([f"{url}/s.tar"], RATE, tmp_path / "cache")) == 4
