@@ -51,15 +51,15 @@ def test_many_log_mels_at_once_are_those_of_each_transform_by_itself(config: Mel
     window[beside : beside + config.win_length] = 0.5 - 0.5 * np.cos(
         2 * np.pi * np.arange(config.win_length) / config.win_length
     )
-    for waveform, found in zip(waveforms, log_mels(waveforms, config), strict=True):
+    for waveform, computed in zip(waveforms, log_mels(waveforms, config), strict=True):
         padded = np.pad(waveform.astype(np.float64), config.n_fft // 2)
         starts = range(0, len(waveform) + 1, config.hop_length)
         powers = [np.abs(np.fft.rfft(padded[start : start + config.n_fft] * window)) ** 2 for start in starts]
         decibels = 10 * np.log10(np.maximum(np.stack(powers) @ mel_filters(config), MIN_POWER))
         reference = decibels.max() if config.reference_db is None else config.reference_db
         expected = (np.maximum(decibels - reference, config.min_db) + 40) / 40
-        np.testing.assert_allclose(found.numpy(), expected, atol=1e-4)
-        np.testing.assert_allclose(found.numpy(), log_mel(waveform, config).numpy(), atol=1e-6)
+        np.testing.assert_allclose(computed.numpy(), expected, atol=1e-4)
+        np.testing.assert_allclose(computed.numpy(), log_mel(waveform, config).numpy(), atol=1e-6)
 
 
 def test_silence_is_finite() -> None:

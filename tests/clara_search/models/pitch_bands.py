@@ -1,4 +1,4 @@
-"""A model type of another package, as small as one can be: `test_registry` installs it with an entry point."""
+"""A model type of another package, minimal: `test_registry` installs it with an entry point."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What surrounds a model: cuts, batches, checks and precisions."""
+"""Helpers of encoders: chunks, batches, validation, precision."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -30,23 +30,23 @@ CPU = torch.device("cpu")
 
 @given(st.integers(1, 10_000), st.integers(1, 500))
 def test_spans_cover_everything_in_equal_parts_and_no_more_than_needed(samples: int, longest: int) -> None:
-    found = chunk_spans(samples, longest)
-    assert len(found) == max(1, -(-samples // longest))
-    assert found[0][0] == 0
-    assert found[-1][1] == samples
-    assert all(before[1] >= after[0] for before, after in pairwise(found))
-    assert {end - start for start, end in found} == {min(samples, longest)}
+    spans = chunk_spans(samples, longest)
+    assert len(spans) == max(1, -(-samples // longest))
+    assert spans[0][0] == 0
+    assert spans[-1][1] == samples
+    assert all(before[1] >= after[0] for before, after in pairwise(spans))
+    assert {end - start for start, end in spans} == {min(samples, longest)}
 
 
 @given(st.lists(st.integers(1, 300), max_size=50), st.integers(1, 1000))
 def test_batches_hold_every_index_once_within_their_budget(lengths: list[int], budget: int) -> None:
-    found = list(length_batches(lengths, budget))
-    assert sorted(index for batch in found for index in batch) == list(range(len(lengths)))
-    for batch in found:
+    batches = list(length_batches(lengths, budget))
+    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
+    for batch in batches:
         assert len(batch) == 1 or len(batch) * max(lengths[index] for index in batch) <= budget
 
 
-def test_a_mask_is_true_where_something_stands() -> None:
+def test_a_padding_mask_is_false_for_padding() -> None:
     assert padding_mask([1, 3]).tolist() == [[True, False, False], [True, True, True]]
 
 
@@ -62,7 +62,7 @@ def test_a_mask_is_true_where_something_stands() -> None:
         (np.full(10, -1e300), r"waveform 2 of 2 has samples of up to 1e\+300"),
     ],
 )
-def test_what_is_no_waveform_is_named_by_its_place(waveform: np.ndarray, message: str) -> None:
+def test_an_invalid_waveform_is_named_by_its_index(waveform: np.ndarray, message: str) -> None:
     with pytest.raises(AudioError, match=message):
         validate_waveforms([np.zeros(5, np.float32), waveform])
 
@@ -76,12 +76,12 @@ def test_what_is_no_waveform_is_named_by_its_place(waveform: np.ndarray, message
         (["a\udcff"], "text 1 of 1 is not Unicode"),
     ],
 )
-def test_what_is_no_text_is_named_by_its_place(texts: list[str], message: str) -> None:
+def test_an_invalid_text_is_named_by_its_index(texts: list[str], message: str) -> None:
     with pytest.raises(QueryError, match=message):
         validate_texts(texts)
 
 
-def test_a_waveform_of_doubles_becomes_one_of_singles() -> None:
+def test_float64_waveforms_become_float32() -> None:
     assert validate_waveforms([np.ones(3)])[0].dtype == np.float32
 
 
@@ -93,10 +93,10 @@ def test_the_vector_of_a_long_clip_is_the_mean_of_its_parts() -> None:
         return np.array([[np.cos(part[0]), np.sin(part[0])] for part in parts], dtype=np.float32)
 
     short, long = np.full(3, 0.5), np.repeat([0.0, 1.0], 4)
-    found = embed_chunks([short, long, short], 4, 2, embed)
-    np.testing.assert_allclose(found[0], [np.cos(0.5), np.sin(0.5)], atol=1e-6)
-    np.testing.assert_allclose(found[1], [np.cos(0.5), np.sin(0.5)], atol=1e-6)
-    np.testing.assert_allclose(found[2], found[0])
+    vectors = embed_chunks([short, long, short], 4, 2, embed)
+    np.testing.assert_allclose(vectors[0], [np.cos(0.5), np.sin(0.5)], atol=1e-6)
+    np.testing.assert_allclose(vectors[1], [np.cos(0.5), np.sin(0.5)], atol=1e-6)
+    np.testing.assert_allclose(vectors[2], vectors[0])
     assert embed_chunks([], 4, 2, embed).shape == (0, 2)
 
 
@@ -133,7 +133,7 @@ def test_without_a_compiler_compiling_is_refused_and_the_compiler_named(monkeypa
 
 
 @pytest.mark.parametrize("vector", [[0.0, 0.0], [float("nan"), 1.0], [float("inf"), 1.0]])
-def test_what_has_no_direction_is_no_unit_vector(vector: list[float]) -> None:
+def test_zero_and_infinite_vectors_are_refused(vector: list[float]) -> None:
     with pytest.raises(FormatError, match="zero or not finite"):
         unit_norm(torch.tensor([[1.0, 0.0], vector]))
 

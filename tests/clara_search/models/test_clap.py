@@ -82,8 +82,8 @@ def of_transformers(folder: Path, waveform: np.ndarray) -> np.ndarray:
     extractor = transformers.ClapFeatureExtractor.from_pretrained(folder)
     inputs = extractor(waveform, sampling_rate=RATE, return_tensors="pt")
     with torch.inference_mode():
-        found = model.get_audio_features(inputs["input_features"].float(), is_longer=torch.tensor([[False]]))
-    return found.pooler_output[0].numpy()
+        output = model.get_audio_features(inputs["input_features"].float(), is_longer=torch.tensor([[False]]))
+    return output.pooler_output[0].numpy()
 
 
 def test_it_is_an_encoder_of_the_folders_name(encoder: Encoder, folder: Path) -> None:
@@ -98,7 +98,7 @@ def test_a_clip_has_the_vector_that_transformers_gives_it(encoder: Encoder, fold
     np.testing.assert_allclose(encoder.encode_audio([clip])[0], of_transformers(folder, clip), atol=1e-5)
 
 
-def test_a_long_clip_is_heard_whole_and_the_same_every_time(encoder: Encoder, folder: Path) -> None:
+def test_a_long_clip_is_embedded_whole_and_the_same_every_time(encoder: Encoder, folder: Path) -> None:
     parts = np.random.default_rng(1).standard_normal((3, RATE)).astype(np.float32) * 0.1
     whole = encoder.encode_audio([parts.ravel()])[0]
     np.testing.assert_array_equal(whole, encoder.encode_audio([parts.ravel()])[0])
@@ -119,13 +119,13 @@ def test_texts_have_the_vectors_that_transformers_gives_them_padded_or_not(encod
         np.testing.assert_allclose(encoder.encode_text([text])[0], vector, atol=1e-5)
 
 
-def test_that_a_language_is_ignored_is_said_once(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_ignored_language_is_logged_once(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     encoder = load_encoder(folder)
     plain = encoder.encode_text(["rain"])
     for language in (None, "und", "de", "fr"):
         np.testing.assert_array_equal(encoder.encode_text(["rain"], language), plain)
-    (said,) = [record.getMessage() for record in caplog.records]
-    assert said == "tiny-clap does not distinguish languages: the language 'de' is ignored"
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message == "tiny-clap does not distinguish languages: the language 'de' is ignored"
 
 
 def test_bf16_is_near_and_int8_is_refused(folder: Path, encoder: Encoder) -> None:
@@ -135,7 +135,7 @@ def test_bf16_is_near_and_int8_is_refused(folder: Path, encoder: Encoder) -> Non
         load_encoder(folder, precision="int8")
 
 
-def test_the_fingerprint_follows_what_decides_a_vector(folder: Path, tmp_path: Path) -> None:
+def test_the_fingerprint_changes_with_settings_that_change_vectors(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "copy")
     config = tmp_path / "copy" / "config.json"
     values = json.loads(config.read_text())
@@ -204,13 +204,13 @@ def test_weights_that_do_not_fit_are_an_error_that_names_them(
 
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "model.", "clap.", "model.clap."])
-def test_what_wrappers_add_to_names_is_stripped_and_said(
+def test_prefixes_of_wrappers_are_stripped_and_logged(
     folder: Path, encoder: Encoder, tmp_path: Path, caplog: pytest.LogCaptureFixture, prefix: str
 ) -> None:
     rewritten(folder, tmp_path / "m", lambda state: {f"{prefix}{name}": tensor for name, tensor in state.items()})
     wrapped = load_encoder(tmp_path / "m")
-    (said,) = [record.getMessage() for record in caplog.records if record.name.startswith("clara_search")]
-    assert f"stripped '{prefix}' from the names of" in said
+    (message,) = [record.getMessage() for record in caplog.records if record.name.startswith("clara_search")]
+    assert f"stripped '{prefix}' from the names of" in message
     assert_same(wrapped.encode_audio([SECOND]), encoder.encode_audio([SECOND]))
     assert_same(wrapped.encode_text(["rain"]), encoder.encode_text(["rain"]))
 

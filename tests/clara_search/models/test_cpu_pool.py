@@ -1,4 +1,4 @@
-"""Batches on all cores of a CPU: all of them are done, what fails is raised, and torch keeps its threads."""
+"""Batches on all cores of a CPU: all are done, errors are raised, and torch keeps its threads."""
 
 import threading
 import time
@@ -42,7 +42,7 @@ def test_every_batch_is_done_once_on_one_core_each_and_torch_keeps_its_threads()
 
 
 @pytest.mark.usefixtures("three_threads")
-def test_what_a_batch_raises_is_raised_once_all_are_through() -> None:
+def test_the_error_of_a_batch_is_raised_once_all_are_done() -> None:
     done: list[int] = []
 
     def work(number: int) -> None:
@@ -78,11 +78,11 @@ def test_in_the_core_pool_torch_has_one_thread_and_batches_stay_in_their_thread(
 def test_vectors_do_not_depend_on_the_number_of_threads() -> None:
     encoder, rng, before = load_encoder(), np.random.default_rng(0), torch.get_num_threads()
     clips = [rng.standard_normal(n).astype(np.float32) * 0.1 for n in rng.integers(1000, 160_000, 12)]
-    found = []
+    vectors = []
     try:
         for threads in (1, 3):
             torch.set_num_threads(threads)
-            found.append(encoder.encode_audio(clips))
+            vectors.append(encoder.encode_audio(clips))
     finally:
         torch.set_num_threads(before)
-    np.testing.assert_allclose(found[0], found[1], atol=1e-5)
+    np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-5)

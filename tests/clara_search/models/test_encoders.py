@@ -1,4 +1,4 @@
-"""What holds for every encoder: a vector depends on its clip or text alone, and odd input has a defined outcome."""
+"""Properties of every encoder: a vector depends on its clip or text alone, and odd input has a defined outcome."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -71,7 +71,7 @@ def test_silence_and_a_single_sample_have_a_vector(encoder: Encoder, clip: np.nd
 @pytest.mark.parametrize(
     ("clip", "message"), [(np.array([0.1, np.nan]), "not finite"), (np.ones((2, 8)), "mono"), (np.ones(0), "empty")]
 )
-def test_what_is_no_clip_is_an_error(encoder: Encoder, clip: np.ndarray, message: str) -> None:
+def test_an_invalid_clip_is_an_error(encoder: Encoder, clip: np.ndarray, message: str) -> None:
     with pytest.raises(AudioError, match=message):
         encoder.encode_audio([clip])
 
@@ -92,7 +92,7 @@ def test_a_file_of_any_rate_and_channels_comes_out_as_the_encoder_wants_it(
     np.testing.assert_allclose(np.linalg.norm(encoder.encode_audio([waveform])[0]), 1, atol=1e-5)
 
 
-def test_nothing_gives_nothing(encoder: Encoder) -> None:
+def test_empty_inputs_give_empty_embeddings(encoder: Encoder) -> None:
     assert encoder.encode_audio([]).shape == encoder.encode_text([]).shape == (0, encoder.dim)
 
 

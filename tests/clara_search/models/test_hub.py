@@ -133,7 +133,7 @@ def _point_to(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["lab/small", "lab/small@v1"])
-def test_a_model_of_the_hub_is_fetched_once_and_is_the_model(server: ThreadingHTTPServer, name: str) -> None:
+def test_a_model_of_the_hub_is_downloaded_once_and_is_the_model(server: ThreadingHTTPServer, name: str) -> None:
     encoder = load_encoder(name)
     assert encoder.name == name
     bundled = load_encoder(DEFAULT_MODEL)
@@ -144,7 +144,9 @@ def test_a_model_of_the_hub_is_fetched_once_and_is_the_model(server: ThreadingHT
     assert not [request for request in Hub.requests if request.startswith("GET /lab/small/resolve")]
 
 
-def test_what_was_fetched_loads_without_a_network(server: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_downloaded_model_loads_without_a_network(
+    server: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     load_encoder("lab/small")
     server.shutdown()
     _point_to(monkeypatch, "http://127.0.0.1:9")
@@ -167,7 +169,7 @@ def test_a_name_that_is_too_long_for_a_folder_is_no_model() -> None:
 
 
 @pytest.mark.parametrize("name", ["lab/none", "lab/small@v9"])
-def test_what_the_hub_does_not_have_is_named(server: ThreadingHTTPServer, name: str) -> None:
+def test_a_model_that_the_hub_does_not_have_is_named(server: ThreadingHTTPServer, name: str) -> None:
     with pytest.raises(UnknownModel, match=f"the hub has no model '{name}'"):
         load_encoder(name)
 

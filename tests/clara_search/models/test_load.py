@@ -45,7 +45,7 @@ def test_a_text_has_the_same_vector_alone_and_among_others(encoder: Encoder) -> 
         np.testing.assert_allclose(encoder.encode_text([texts[index]])[0], together[index], atol=1e-5)
 
 
-def test_a_language_is_heard_and_an_unknown_one_is_none(encoder: Encoder) -> None:
+def test_a_language_changes_the_vector_and_an_unknown_one_does_not(encoder: Encoder) -> None:
     plain, known, unknown = (encoder.encode_text(["dos"], language) for language in (None, "es", "tlh"))
     np.testing.assert_array_equal(plain, unknown)
     assert not np.allclose(plain, known)
@@ -64,7 +64,7 @@ def test_unknown_models_are_named_with_those_there_are(tmp_path) -> None:
         load_encoder(tmp_path)
 
 
-def test_the_bundled_model_fits_its_budget_and_says_what_it_is() -> None:
+def test_the_bundled_model_fits_its_budget_and_has_a_whole_card() -> None:
     assert catalog.bundled_models() == [DEFAULT_MODEL]
     described = catalog.describe_model(DEFAULT_MODEL)
     folder = catalog.WEIGHTS / DEFAULT_MODEL
@@ -77,12 +77,12 @@ def test_the_bundled_model_fits_its_budget_and_says_what_it_is() -> None:
 def test_precisions_agree_and_do_not_change_the_fingerprint(encoder: Encoder) -> None:
     many = clips(0.5, 3.0, 10.0)
     expected = encoder.encode_audio(many)
-    for precision, least in (("bf16", 0.99), ("int8", 0.99)):
+    for precision, min_cosine in (("bf16", 0.99), ("int8", 0.99)):
         other = load_encoder(DEFAULT_MODEL, "cpu", precision)
         assert other.fingerprint == encoder.fingerprint
-        found = other.encode_audio(many)
-        np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
-        assert ((found * expected).sum(axis=1) > least).all()
+        vectors = other.encode_audio(many)
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+        assert ((vectors * expected).sum(axis=1) > min_cosine).all()
     np.testing.assert_array_equal(load_encoder(DEFAULT_MODEL, "cpu", "fp32").encode_audio(many), expected)
     with pytest.raises(DeviceError, match="no precision 'fp8'"):
         load_encoder(DEFAULT_MODEL, precision="fp8")

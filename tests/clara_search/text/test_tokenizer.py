@@ -42,30 +42,30 @@ def test_a_language_has_its_token_in_any_letter_case(tokenizer: Tokenizer) -> No
 
 
 @pytest.mark.parametrize("language", ["xx", "pad", "Chinese"])
-def test_a_language_without_a_token_is_undetermined_and_that_is_said_once(
+def test_a_language_without_a_token_is_undetermined_which_is_logged_once(
     language: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     tokenizer = train_tokenizer(TEXTS, vocab_size=400, languages=["en", "de", "pt-BR"])
     for _ in range(2):
         ids, _ = tokenizer.encode(["x", "x"], [language, None], 99)
         assert ids[0, 0] == ids[1, 0]
-    (said,) = [record.getMessage() for record in caplog.records]
-    assert said.startswith(f"the model has no token for the language '{language}': its texts get <|und|> (")
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message.startswith(f"the model has no token for the language '{language}': its texts get <|und|> (")
 
 
-def test_a_language_that_is_not_known_says_nothing(tokenizer: Tokenizer, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_language_that_is_not_known_is_not_logged(tokenizer: Tokenizer, caplog: pytest.LogCaptureFixture) -> None:
     ids, _ = tokenizer.encode(["x"] * 5, [None, "", "und", "zxx", "mul"], 99)
     assert len(set(ids[:, 0].tolist())) == 1
     assert not caplog.records
 
 
 @pytest.mark.parametrize(
-    ("known", "asked"),
+    ("known", "requested"),
     [("zh", "chinese"), ("zh-CN", "Chinese"), ("he", "hebrew"), ("iw", "he"), ("nb", "Norwegian"), ("no", "nb")],
 )
-def test_a_language_has_its_token_by_whichever_of_its_codes_the_model_knows(known: str, asked: str) -> None:
+def test_a_language_has_its_token_by_whichever_of_its_codes_the_model_knows(known: str, requested: str) -> None:
     tokenizer = train_tokenizer(TEXTS, vocab_size=400, languages=["en", known])
-    ids, _ = tokenizer.encode(["x", "x", "x"], [asked, known, "en"], 99)
+    ids, _ = tokenizer.encode(["x", "x", "x"], [requested, known, "en"], 99)
     assert ids[0, 0] == ids[1, 0] != ids[2, 0]
 
 

@@ -87,7 +87,7 @@ def test_an_unknown_key_is_refused_and_the_nearest_named(folder: Path) -> None:
         load_model(folder)
 
 
-def test_weights_that_are_no_numbers_are_refused(folder: Path) -> None:
+def test_integer_weights_are_refused(folder: Path) -> None:
     path = folder / "model.safetensors"
     weights = safetensors.torch.load_file(path)
     weights["audio_projection.bias"] = weights["audio_projection.bias"].to(torch.int32)
@@ -128,7 +128,7 @@ def test_a_folder_is_described_without_its_weights_being_read(folder: Path) -> N
     ],
     ids=["dim", "heads", "layers", "hop", "vocabulary", "dropout", "endless", "digits", "strides", "nesting"],
 )
-def test_a_size_that_no_model_has_is_refused(folder: Path, old: str, new: str, message: str) -> None:
+def test_a_size_out_of_bounds_is_refused(folder: Path, old: str, new: str, message: str) -> None:
     config = folder / "config.json"
     assert old in config.read_text()
     config.write_text(config.read_text().replace(old, new))
@@ -153,7 +153,7 @@ def test_weights_that_cannot_be_computed_with_are_named(folder: Path, spoil: Spo
 
 
 @pytest.mark.parametrize("factor", [0.0, 1e38])
-def test_weights_that_give_no_direction_are_found_when_they_are_used(folder: Path, factor: float) -> None:
+def test_weights_that_give_zero_vectors_are_noticed_at_use(folder: Path, factor: float) -> None:
     weights = safetensors.torch.load_file(folder / "model.safetensors")
     for name in ("text_projection.weight", "text_projection.bias"):
         weights[name] = weights[name] * factor if factor == 0 else torch.full_like(weights[name], factor)
@@ -162,7 +162,7 @@ def test_weights_that_give_no_direction_are_found_when_they_are_used(folder: Pat
         load_encoder(folder).encode_text(["rain"])
 
 
-def test_what_cannot_be_stored_leaves_the_old_model_whole(folder: Path) -> None:
+def test_a_model_that_cannot_be_stored_leaves_the_old_one_whole(folder: Path) -> None:
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     model, tokenizer = load_model(folder)
     with torch.no_grad():

@@ -59,7 +59,7 @@ def test_conversion_changes_no_vector(tmp_path: Path, vocabulary: Path) -> None:
         torch.testing.assert_close(model.embed_log_mels(log_mels), original.embed_log_mels(log_mels), atol=1e-6, rtol=0)
 
 
-def test_the_command_writes_a_folder_that_says_what_it_is(tmp_path: Path, vocabulary: Path) -> None:
+def test_the_command_writes_a_folder_that_describes_itself(tmp_path: Path, vocabulary: Path) -> None:
     checkpoint = whole_checkpoint(tmp_path / "clara-tiny.ckpt")
     arguments = ["models", "convert", str(checkpoint), "--out", str(tmp_path / "m"), "--vocabulary", str(vocabulary)]
     result = CliRunner().invoke(main, [*arguments, "--dtype", "fp16", "--name", "tiny"])
@@ -122,7 +122,7 @@ def test_a_text_of_ten_thousand_words_is_cut_and_an_empty_one_has_a_vector(tmp_p
 
 
 @pytest.mark.parametrize(
-    ("wrap", "said"),
+    ("wrap", "message"),
     [
         (lambda name: name, None),
         (lambda name: name.removeprefix("model."), None),
@@ -134,8 +134,8 @@ def test_a_text_of_ten_thousand_words_is_cut_and_an_empty_one_has_a_vector(tmp_p
         (lambda name: name.replace("model.text_encoder", "model.text_encoder._orig_mod"), "from the names of 30"),
     ],
 )
-def test_what_wrappers_add_to_names_is_stripped_and_said(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, wrap: Callable[[str], str], said: str | None
+def test_prefixes_of_wrappers_are_stripped_and_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, wrap: Callable[[str], str], message: str | None
 ) -> None:
     checkpoint = torch.load(RELEASED, weights_only=True)
     checkpoint["state_dict"] = {wrap(name): tensor for name, tensor in checkpoint["state_dict"].items()}
@@ -144,8 +144,8 @@ def test_what_wrappers_add_to_names_is_stripped_and_said(
     for name, tensor in plain.state_dict().items():
         assert torch.equal(wrapped.state_dict()[name], tensor), name
     messages = [record.getMessage() for record in caplog.records]
-    assert len(messages) == (said is not None)
-    assert said is None or said in messages[0]
+    assert len(messages) == (message is not None)
+    assert message is None or message in messages[0]
 
 
 def test_an_averaged_model_is_taken_without_its_counter(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -264,7 +264,7 @@ def test_a_missing_checkpoint_and_one_that_the_vocabulary_does_not_fit_are_named
         convert(RELEASED, tmp_path / "m", vocabulary)
 
 
-def test_a_folder_of_other_things_is_not_written_to(tmp_path: Path, vocabulary: Path) -> None:
+def test_a_folder_with_other_files_is_not_written_to(tmp_path: Path, vocabulary: Path) -> None:
     checkpoint = whole_checkpoint(tmp_path / "clara-tiny.ckpt")
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "config.json").write_text("mine")

@@ -1,4 +1,4 @@
-"""What is said, as a part of a vector."""
+"""The phone head: counts of phone bigrams, and their part of an embedding."""
 
 from dataclasses import replace
 
@@ -19,29 +19,29 @@ def certain(slots: list[int], phones: int) -> Tensor:
     return torch.nn.functional.one_hot(torch.tensor([slots]), phones + 1) * CERTAIN
 
 
-def counted(said: list[int], phones: int) -> Tensor:
-    """The counts of a sequence of phones, pair by pair."""
-    pairs, single = torch.zeros(phones, phones), torch.zeros(phones)
-    for place, phone in enumerate(said):
-        single[phone - 1] += 1
-        for back in range(1, place + 1):
-            pairs[said[place - back] - 1, phone - 1] += SKIP_DECAY ** (back - 1)
-    return torch.cat([pairs.flatten(), single])
+def counted(sequence: list[int], phones: int) -> Tensor:
+    """The counts of a sequence of phones, bigram by bigram."""
+    bigrams, unigrams = torch.zeros(phones, phones), torch.zeros(phones)
+    for index, phone in enumerate(sequence):
+        unigrams[phone - 1] += 1
+        for distance in range(1, index + 1):
+            bigrams[sequence[index - distance] - 1, phone - 1] += SKIP_DECAY ** (distance - 1)
+    return torch.cat([bigrams.flatten(), unigrams])
 
 
 @settings(deadline=None, max_examples=30)
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=400), st.integers(0, 3))
-def test_what_is_certain_is_counted_pair_by_pair(said: list[int], pause: int) -> None:
+def test_certain_phones_are_counted_bigram_by_bigram(sequence: list[int], pause: int) -> None:
     slots = [BLANK]
-    for phone in said:
-        slots += [phone, phone] + [BLANK] * (1 + pause)  # a phone may last; a blank tells it from itself
-    torch.testing.assert_close(expected_phone_bigrams(certain(slots, 4))[0], counted(said, 4), rtol=1e-3, atol=1e-3)
+    for phone in sequence:
+        slots += [phone, phone] + [BLANK] * (1 + pause)  # a phone may last; a blank separates it from the same one
+    torch.testing.assert_close(expected_phone_bigrams(certain(slots, 4))[0], counted(sequence, 4), rtol=1e-3, atol=1e-3)
 
 
-def test_doubt_is_spread_over_the_pairs() -> None:
-    told = torch.tensor([[[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.5, 0.0, 0.5]]]).log()
-    pairs = expected_phone_bigrams(told)[0, :4].view(2, 2)
-    torch.testing.assert_close(pairs, torch.tensor([[0.0, 0.5], [0.0, 0.0]]), rtol=1e-3, atol=1e-3)
+def test_uncertainty_is_spread_over_the_bigrams() -> None:
+    logits = torch.tensor([[[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.5, 0.0, 0.5]]]).log()
+    bigrams = expected_phone_bigrams(logits)[0, :4].view(2, 2)
+    torch.testing.assert_close(bigrams, torch.tensor([[0.0, 0.5], [0.0, 0.0]]), rtol=1e-3, atol=1e-3)
 
 
 def test_padding_adds_no_phone() -> None:
@@ -61,7 +61,7 @@ def test_counts_have_finite_gradients_through_a_block() -> None:
 
 
 CONFIG = ClaraConfig(
-    "spoken",
+    "with-phones",
     16,
     audio=AudioTowerConfig(
         width=16, positions="sinusoidal", latents=4, latent_dim=16, latent_layers=0, pooling="latents", hidden=16
@@ -73,11 +73,11 @@ CONFIG = ClaraConfig(
 
 def test_the_same_phones_have_the_same_vector_however_fast() -> None:
     torch.manual_seed(0)
-    spoken = Clara(CONFIG).phone_head
-    assert spoken is not None
+    head = Clara(CONFIG).phone_head
+    assert head is not None
 
     def vector(slots: list[int]) -> Tensor:
-        return spoken.embed_bigrams(expected_phone_bigrams(certain(slots, 3)))
+        return head.embed_bigrams(expected_phone_bigrams(certain(slots, 3)))
 
     torch.testing.assert_close(vector([0, 1, 1, 1, 0, 2, 2, 0, 0, 3]), vector([1, 2, 3]), rtol=1e-4, atol=1e-4)
     assert not torch.allclose(vector([1, 2, 3]), vector([3, 2, 1]), atol=1e-3)
@@ -99,7 +99,7 @@ def test_phones_change_the_vector_and_padding_does_not() -> None:
 
 
 @torch.inference_mode()
-def test_a_text_that_tells_its_phones_has_them_in_its_vector_and_padding_not() -> None:
+def test_a_token_classifier_adds_bigrams_to_the_vector_of_a_text_and_padding_none() -> None:
     torch.manual_seed(0)
     assert CONFIG.phone_head is not None
     model = Clara(replace(CONFIG, phone_head=replace(CONFIG.phone_head, slots_per_token=3))).eval()
@@ -116,7 +116,7 @@ def test_a_text_that_tells_its_phones_has_them_in_its_vector_and_padding_not() -
     "wrong",
     [{"phones": ""}, {"phones": "aa"}, {"slots_per_frame": 0}, {"slots_per_frame": 65}, {"slots_per_token": 65}],
 )
-def test_phones_that_no_model_has_are_refused(wrong: dict[str, object]) -> None:
+def test_settings_out_of_bounds_are_refused(wrong: dict[str, object]) -> None:
     assert CONFIG.phone_head is not None
     with pytest.raises(ValueError, match="must"):
         replace(CONFIG.phone_head, **wrong)

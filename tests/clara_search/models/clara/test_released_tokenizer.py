@@ -99,14 +99,14 @@ def test_a_language_is_found_by_code_or_name_in_any_letter_case(
 
 
 @pytest.mark.parametrize("language", ["yue", "xx", "eng", "Cantonese", "speech", "nospeech", "translate", "endoftext"])
-def test_a_language_without_a_token_is_english_and_that_is_said_once(
+def test_a_language_without_a_token_is_english_which_is_logged_once(
     vocabulary: Path, language: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     tokenizer = released_tokenizer(vocabulary)
     for _ in range(2):
         assert ids_of(tokenizer, "rain", language) == ids_of(tokenizer, "rain", "en")
-    (said,) = [record.getMessage() for record in caplog.records]
-    assert said.startswith(f"the model has no token for the language '{language}': its texts get <|en|> (")
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message.startswith(f"the model has no token for the language '{language}': its texts get <|en|> (")
 
 
 def test_every_language_of_the_released_code_is_found_by_its_code_and_listed(

@@ -60,7 +60,7 @@ def test_audio_tower_computes_what_the_released_code_computes(released: Clara, s
     torch.testing.assert_close(released.embed_log_mels(log_mels), stored["audio_embedding"], atol=1e-5, rtol=0)
 
 
-def test_temperatures_are_those_of_the_released_code(released: Clara, stored: dict[str, torch.Tensor]) -> None:
+def test_logit_scales_are_those_of_the_released_code(released: Clara, stored: dict[str, torch.Tensor]) -> None:
     torch.testing.assert_close(released.audio_logit_scale.exp(), stored["audio_scale"], atol=1e-5, rtol=0)
     torch.testing.assert_close(released.text_logit_scale.exp(), stored["text_scale"], atol=1e-5, rtol=0)
 
@@ -78,7 +78,7 @@ def test_a_padded_clip_has_the_vector_of_the_clip_alone(frames: int) -> None:
 
 
 @torch.inference_mode()
-def test_what_lies_under_the_mask_does_not_matter() -> None:
+def test_masked_values_do_not_matter() -> None:
     torch.manual_seed(0)
     model = Clara(MASKED).eval()
     log_mels, mask = torch.randn(2, 50, 20), torch.arange(50) < torch.tensor([[50], [31]])
