@@ -134,7 +134,7 @@ def index(
 
     from clara_search.models.registry import load_encoder
     from clara_search.store.database import Database
-    from clara_search.store.keyed_table import DEFAULT_KEEP_DAYS
+    from clara_search.store.keyed_table import DEFAULT_RETAIN_DAYS
     from indexer import pipeline
     from indexer.decode.prefetch import DEFAULT_TIMEOUT_S
     from indexer.ledger.failures import failed_sources
@@ -184,7 +184,7 @@ def index(
             timeout_s=timeout_s or DEFAULT_TIMEOUT_S,
             workers=0 if engine == "ray" else workers or 0,
             decode_backend=decode_backend,
-            retain_days=DEFAULT_KEEP_DAYS if retain_days is None else retain_days,
+            retain_days=DEFAULT_RETAIN_DAYS if retain_days is None else retain_days,
             engine=Ray(workers or 0, address) if engine == "ray" else None,
             survey=survey,
             progress=report,

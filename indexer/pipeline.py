@@ -13,7 +13,7 @@ from threading import Event
 from clara_search.errors import SourceError
 from clara_search.models.base import Encoder
 from clara_search.store.database import DEFAULT_TABLE, Database
-from clara_search.store.keyed_table import DEFAULT_KEEP_DAYS
+from clara_search.store.keyed_table import DEFAULT_RETAIN_DAYS
 from indexer.decode.prefetch import DEFAULT_TIMEOUT_S, DecodeConfig, prefetch_items
 from indexer.decode.processes import DecodeBackend
 from indexer.decode.read import LoadedItem
@@ -87,7 +87,7 @@ def index(
     timeout_s: float = DEFAULT_TIMEOUT_S,
     workers: int = 0,
     decode_backend: DecodeBackend = "threads",
-    retain_days: float = DEFAULT_KEEP_DAYS,
+    retain_days: float = DEFAULT_RETAIN_DAYS,
     engine: Ray | None = None,
     survey: Survey | None = None,
     progress: Progress | None = None,

@@ -66,6 +66,9 @@ class Ray:
             encoder: the encoder; it is sent to the workers.
             info: window and hop of the table.
 
+        Yields:
+            The items, loaded, in any order.
+
         Raises:
             MissingDependency: Ray is not installed.
             ConfigError: the cluster cannot be reached or started, or is too small.

@@ -29,10 +29,10 @@ def rows(vectors, ids=None, kind="audio", language="en", text=None, **extra):
     columns = {
         "id": ids,
         "kind": [kind] * n if isinstance(kind, str) else kind,
-        "uri": [f"/sounds/{one}.wav" for one in ids],
+        "uri": [f"/sounds/{name}.wav" for name in ids],
         "start_s": [0.0] * n,
         "end_s": [1.0] * n,
-        "text": [text or f"text {one}" for one in ids],
+        "text": [text or f"text {name}" for name in ids],
         "language": [language] * n if isinstance(language, str) else language,
         "content_hash": [hashlib.sha256(vector.tobytes()).hexdigest() for vector in vectors],
         "vector": pa.FixedSizeListArray.from_arrays(pa.array(np.ravel(vectors)), vectors.shape[1]),

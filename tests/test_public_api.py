@@ -42,7 +42,7 @@ PUBLIC_NAMES = {
     "indexer": ["IndexResult", "Ray", "Recording", "export_embeddings", "import_embeddings", "index"],
 }
 PACKAGES = ("clara_search", "indexer")
-DOCUMENTED = ("clara_search",)
+DOCUMENTED = PACKAGES
 """The packages whose docstrings are checked."""
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _KEYS_PER_FILTER = 1000
 _ROWS_PER_BATCH = 8192
 
-DEFAULT_KEEP_DAYS = 7.0
+DEFAULT_RETAIN_DAYS = 7.0
 """Age in days from which `compact` deletes versions of a table."""
 _COMMIT_ATTEMPTS = 6
 _FIRST_RETRY_S = 0.05
@@ -181,17 +181,17 @@ class KeyedTable:
             listed = ", ".join(sql_string(key) for key in keys[start : start + _KEYS_PER_FILTER])
             yield f"{column or self.key} IN ({listed})"
 
-    def compact(self, keep_days: float = DEFAULT_KEEP_DAYS) -> None:
+    def compact(self, retain_days: float = DEFAULT_RETAIN_DAYS) -> None:
         """Merge the small files of many commits, so that reading stays fast. Row ids stay the same.
 
         Args:
-            keep_days: Versions older than this are deleted; a reader that still uses one then fails.
+            retain_days: Versions older than this are deleted; a reader that still uses one then fails.
 
         Raises:
             DatabaseError: The table cannot be written.
         """
         with self.connection.lock(self.name):
-            self._commit(partial(self._lance.optimize, cleanup_older_than=timedelta(days=keep_days)))
+            self._commit(partial(self._lance.optimize, cleanup_older_than=timedelta(days=retain_days)))
 
     def _scan(self, columns: Sequence[str], where: str | None, row_ids: bool) -> pa.Table:
         query = self._lance.search().select(list(columns)).limit(None)

@@ -15,7 +15,7 @@ import pyarrow as pa
 from clara_search.audio.windows import Window
 from clara_search.errors import ClaraError
 from clara_search.files.paths import is_missing
-from clara_search.store.keyed_table import DEFAULT_KEEP_DAYS
+from clara_search.store.keyed_table import DEFAULT_RETAIN_DAYS
 from clara_search.store.table import Table
 from indexer.embed.batches import EmbeddedItem
 from indexer.ledger.ledger import Ledger, LedgerEntry, LedgerRecord, row_ids
@@ -77,7 +77,7 @@ class Writer:
         orphans: Orphans | None = None,
         prune: bool = False,
         progress: Progress | None = None,
-        retain_days: float = DEFAULT_KEEP_DAYS,
+        retain_days: float = DEFAULT_RETAIN_DAYS,
         timer: StageTimer | None = None,
     ):
         self.counts: dict[ItemStatus, int] = {"indexed": 0, "unchanged": 0, "failed": 0}

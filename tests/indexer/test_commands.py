@@ -17,7 +17,8 @@ from tests.helpers import ToneEncoder, write_tone
 @pytest.fixture(autouse=True)
 def tone_is_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "clara_search.models.registry.load_encoder", lambda model, *_, **__: ToneEncoder("2" if model == "other" else "1")
+        "clara_search.models.registry.load_encoder",
+        lambda model, *_, **__: ToneEncoder("2" if model == "other" else "1"),
     )
 
 

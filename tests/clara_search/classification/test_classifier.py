@@ -19,8 +19,8 @@ VECTOR = (np.array([0.6, 0.8, 0.0, *[0.0] * (DIM - 3)])).astype(np.float32)
 
 
 def test_a_zero_shot_classifier_scores_by_cosine():
-    found = ZeroShotClassifier(["a", "b", "c"], CLASSES).predict("x.wav", WINDOW, VECTOR)
-    assert found.as_dict() == {
+    prediction = ZeroShotClassifier(["a", "b", "c"], CLASSES).predict("x.wav", WINDOW, VECTOR)
+    assert prediction.as_dict() == {
         "uri": "x.wav",
         "start_s": 0.5,
         "end_s": 1.5,
@@ -57,8 +57,8 @@ def test_a_head_classifier_gives_the_probabilities_of_its_task(encoder):
     classifier = HeadClassifier(model, encoder)
     assert (classifier.task, classifier.labels, classifier.has_probabilities) == ("size", ("small", "big"), True)
     probabilities = model.probabilities(VECTOR[None])["size"][0]
-    found = classifier.predict("x.wav", WINDOW, VECTOR)
-    assert list(found.scores.values()) == pytest.approx(probabilities, abs=1e-6)
+    prediction = classifier.predict("x.wav", WINDOW, VECTOR)
+    assert list(prediction.scores.values()) == pytest.approx(probabilities, abs=1e-6)
     assert HeadClassifier(model, encoder, "mood").labels == ("sad",)
     sharper = HeadClassifier(model, encoder, temperature=0.5).predict("x.wav", WINDOW, VECTOR)
     squared = probabilities**2 / (probabilities**2).sum()
@@ -96,5 +96,5 @@ class Halves(Classifier):
 
 def test_an_index_is_classified_with_a_classifier_of_another_package(database):
     vectors = unit_vectors(30)
-    found = list(Index(table_of(database, vectors)).classify_with(Halves()))
-    assert [item.label for item in found] == ["plus" if vector[0] >= 0 else "minus" for vector in vectors]
+    prediction = list(Index(table_of(database, vectors)).classify_with(Halves()))
+    assert [item.label for item in prediction] == ["plus" if vector[0] >= 0 else "minus" for vector in vectors]

@@ -12,10 +12,10 @@ from clara_search.errors import QueryError
 def test_a_class_is_the_renormalised_mean_of_its_sentences(encoder):
     labels, templates = ["dog", "rain"], ["the sound of a {}", "{}", "{} and {}"]
     classes = class_embeddings(encoder, labels, templates, language="en")
-    for label, found in zip(labels, classes, strict=True):
+    for label, embedding in zip(labels, classes, strict=True):
         sentences = [f"the sound of a {label}", label, f"{label} and {label}"]
         mean = np.mean([encoder.encode_text([sentence], "en")[0] for sentence in sentences], axis=0)
-        assert found == pytest.approx(mean / np.linalg.norm(mean), abs=1e-6)
+        assert embedding == pytest.approx(mean / np.linalg.norm(mean), abs=1e-6)
     assert np.linalg.norm(classes, axis=1) == pytest.approx([1, 1], abs=1e-6)
     assert classes.dtype == np.float32
 

@@ -31,12 +31,12 @@ def test_classify_files_names_each_window_and_steps_over_bad_files(tmp_path, rec
     bad.write_bytes(b"")
     arguments = ["--labels", "dog, rain", "--template", "a {}", "--window", 1, "--hop", 0.5, "--json"]
     result = run("classify", bad, long, recordings / "low.wav", *arguments, code=1)
-    found = json_lines(result)
-    assert [(one["start_s"], one["end_s"]) for one in found] == [(0.0, 1.0), (0.5, 1.5), (1.0, 2.0), (0.0, 1.0)]
-    assert set(found[0]) == {"uri", "start_s", "end_s", "label", "score", "scores"}
-    assert found[0]["uri"] == str(long)
-    assert list(found[0]["scores"]) == ["dog", "rain"]
-    assert found[0]["score"] == max(found[0]["scores"].values()) == found[0]["scores"][found[0]["label"]]
+    items = json_lines(result)
+    assert [(item["start_s"], item["end_s"]) for item in items] == [(0.0, 1.0), (0.5, 1.5), (1.0, 2.0), (0.0, 1.0)]
+    assert set(items[0]) == {"uri", "start_s", "end_s", "label", "score", "scores"}
+    assert items[0]["uri"] == str(long)
+    assert list(items[0]["scores"]) == ["dog", "rain"]
+    assert items[0]["score"] == max(items[0]["scores"].values()) == items[0]["scores"][items[0]["label"]]
     assert "bad.wav" in result.stderr
 
 
@@ -44,13 +44,13 @@ def test_classify_gives_probabilities_where_they_are_calibrated_and_abstains(rec
     arguments = ["classify", recordings / "low.wav", "--labels", "dog,rain", "--json"]
     (plain,) = json_lines(run(*arguments))
     result = run(*arguments, "--calibrate", labelled)
-    (found,) = json_lines(result)
+    (item,) = json_lines(result)
     assert "Calibrated on 2 recordings" in result.stderr  # those of the split valid that can be read
-    assert sum(found["scores"].values()) == pytest.approx(1.0, abs=1e-5)
-    assert max(found["scores"], key=found["scores"].get) == max(plain["scores"], key=plain["scores"].get)
+    assert sum(item["scores"].values()) == pytest.approx(1.0, abs=1e-5)
+    assert max(item["scores"], key=item["scores"].get) == max(plain["scores"], key=plain["scores"].get)
     (unsure,) = json_lines(run(*arguments, "--calibrate", labelled, "--min-probability", 1.0))
     assert unsure["label"] is None
-    assert unsure["scores"] == found["scores"]
+    assert unsure["scores"] == item["scores"]
     table = run(*arguments[:-1], "--calibrate", labelled, "--min-probability", 1.0).stdout
     assert "(unsure)" in table
 
@@ -63,9 +63,9 @@ def test_classify_says_what_it_cannot_calibrate_on(recordings, labelled):
 
 def test_several_templates_are_averaged_as_vectors(recordings, encoder):
     templates = ["--template", "a {}", "--template", "the sound of a {}"]
-    (found,) = json_lines(run("classify", recordings / "low.wav", "--labels", "dog,rain", *templates, "--json"))
+    (item,) = json_lines(run("classify", recordings / "low.wav", "--labels", "dog,rain", *templates, "--json"))
     sound = encoder.encode_audio([load_audio(recordings / "low.wav", encoder.sample_rate)])[0]
-    for label, cosine in found["scores"].items():
+    for label, cosine in item["scores"].items():
         mean = encoder.encode_text([f"a {label}", f"the sound of a {label}"]).mean(axis=0)
         assert cosine == pytest.approx(float(mean @ sound / np.linalg.norm(mean)), abs=1e-5)
 
@@ -86,9 +86,9 @@ def test_classify_refuses_options_that_do_not_go_together(recordings):
 def test_classify_a_database_with_labels_from_a_file(tmp_path, corpus):
     labels = tmp_path / "labels.txt"
     labels.write_text("dog, small\n\nrain\n", encoding="utf-8")
-    found = json_lines(run("classify", "--db", corpus.path, "--labels", labels, "--json"))
-    assert len(found) == 3
-    assert set(found[0]["scores"]) == {"dog, small", "rain"}
+    items = json_lines(run("classify", "--db", corpus.path, "--labels", labels, "--json"))
+    assert len(items) == 3
+    assert set(items[0]["scores"]) == {"dog, small", "rain"}
     table = run("classify", "--db", corpus.path, "--labels", labels).stdout
     assert len(table.splitlines()) == 4
 

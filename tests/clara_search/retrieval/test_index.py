@@ -96,8 +96,8 @@ def test_filters_keep_only_rows_that_pass(database):
         ("audio", "language = 'de'", lambda n: kinds[n] == "audio" and languages[n] == "de"),
         ("audio", "language = 'xx'", lambda n: False),
     ]:
-        kept = [number for number in range(90) if keep(number)]
-        expected = slow_search(query[0], vectors[kept], [f"{number:06d}" for number in kept], 10)
+        expected_rows = [number for number in range(90) if keep(number)]
+        expected = slow_search(query[0], vectors[expected_rows], [f"{number:06d}" for number in expected_rows], 10)
         assert_same_hits(index.search_vectors(query, 10, modality=modality, where=where)[0], expected)
 
 
@@ -183,13 +183,13 @@ def test_classify_names_rows_and_recordings_by_the_nearest_prompt(tmp_path, data
     classes = {name: encoder.encode_text([f"a {name} tone"])[0] for name in names}
     vectors = np.stack([classes["low"], classes["high"], classes["low"]])
     index = Index(table_of(database, vectors, kind=["audio", "audio", "text"]), encoder=encoder)
-    found = list(index.classify(names, ["a {} tone"]))
-    assert [(one.uri, one.label) for one in found] == [("/sounds/000000.wav", "low"), ("/sounds/000001.wav", "high")]
+    items = list(index.classify(names, ["a {} tone"]))
+    assert [(item.uri, item.label) for item in items] == [("/sounds/000000.wav", "low"), ("/sounds/000001.wav", "high")]
     cosine = float(classes["low"] @ classes["high"])
-    assert found[0].scores == pytest.approx({"low": 1.0, "high": cosine}, abs=1e-5)
-    assert found[0].score == found[0].scores["low"]
-    assert [one.label for one in index.classify(names, where="id = '000001'")] == ["high"]
+    assert items[0].scores == pytest.approx({"low": 1.0, "high": cosine}, abs=1e-5)
+    assert items[0].score == items[0].scores["low"]
+    assert [item.label for item in index.classify(names, where="id = '000001'")] == ["high"]
     path = write_tone(tmp_path / "long.wav", 440, duration_s=2.0)
-    stretches = [(one.start_s, one.end_s) for one in index.classify(names, audio=path)]
-    assert stretches == [(0.0, 1.0), (0.5, 1.5), (1.0, 2.0)]
-    assert {one.uri for one in index.classify(names, audio=path)} == {str(path)}
+    spans = [(item.start_s, item.end_s) for item in index.classify(names, audio=path)]
+    assert spans == [(0.0, 1.0), (0.5, 1.5), (1.0, 2.0)]
+    assert {item.uri for item in index.classify(names, audio=path)} == {str(path)}

@@ -51,10 +51,10 @@ def test_upserting_twice_keeps_one_row_with_the_newest_vector(table: Table) -> N
     table.upsert(rows_of(["b", "c"], seed=2))
     assert table.count() == 3
     ids, vectors = table.ids_and_vectors()
-    found = {row["id"]: vector for row, vector in zip(table.rows(ids), vectors, strict=True)}
+    vector_of = {row["id"]: vector for row, vector in zip(table.rows(ids), vectors, strict=True)}
     expected = np.array(rows_of(["b", "c"], seed=2)["vector"].to_pylist(), np.float32)
-    np.testing.assert_array_equal(found["b"], expected[0])
-    np.testing.assert_array_equal(found["c"], expected[1])
+    np.testing.assert_array_equal(vector_of["b"], expected[0])
+    np.testing.assert_array_equal(vector_of["c"], expected[1])
 
 
 def test_the_last_of_two_equal_ids_in_one_batch_counts(table: Table) -> None:

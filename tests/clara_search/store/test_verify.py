@@ -1,4 +1,4 @@
-"""`db verify`: what it finds in tables that were damaged on purpose, and that it mends them."""
+"""`db verify` finds and repairs tables that were damaged on purpose."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def indexed(recordings: Path, database: Database, encoder: ToneEncoder) -> Datab
     return database
 
 
-def found(database: Database, repair: bool = False) -> dict[str, Finding]:
-    return {one.check: one for one in verify(database, "corpus", repair, encoder=ToneEncoder())}
+def findings_of(database: Database, repair: bool = False) -> dict[str, Finding]:
+    return {finding.check: finding for finding in verify(database, "corpus", repair, encoder=ToneEncoder())}
 
 
 def heads(database: Database, table: str = "corpus") -> list[Path]:
@@ -37,24 +37,24 @@ def heads(database: Database, table: str = "corpus") -> list[Path]:
 
 def test_a_sound_table_passes_every_check(indexed: Database) -> None:
     ann.build(indexed.table())
-    findings = found(indexed)
+    findings = findings_of(indexed)
     assert list(findings) == ["files", "vectors", "ids", "hashes", "encoder", "sample", "ledger", "ann"]
-    assert all(one.ok and not one.repaired for one in findings.values())
+    assert all(finding.ok and not finding.repaired for finding in findings.values())
     assert "4 of 4 rows embedded again" in findings["sample"].detail
 
 
 @pytest.mark.parametrize("table", ["corpus", ledger_name("corpus")])
 def test_an_empty_head_manifest_is_rolled_back(indexed: Database, recordings: Path, table: str) -> None:
-    """As a power cut leaves it: the version before is there, and the next run does again what it lacks."""
+    """A power cut leaves such a file: the version before is readable, and the next run indexes the rest again."""
     heads(indexed, table)[0].write_bytes(b"")
     again = Database(indexed.path)
     if table == "corpus":
         with pytest.raises(DatabaseError, match=r"cannot be opened .*db verify --repair"):
             again.table()
     check = "files" if table == "corpus" else "ledger"
-    assert not found(again)[check].ok
-    assert found(again, repair=True)[check].repaired
-    assert all(one.ok for one in found(Database(indexed.path)).values())
+    assert not findings_of(again)[check].ok
+    assert findings_of(again, repair=True)[check].repaired
+    assert all(finding.ok for finding in findings_of(Database(indexed.path)).values())
     summary = index([recordings], Database(indexed.path), ToneEncoder())
     assert (summary.indexed + summary.unchanged, summary.rows) == (4, 4)
     assert summary.indexed == 1
@@ -63,8 +63,8 @@ def test_an_empty_head_manifest_is_rolled_back(indexed: Database, recordings: Pa
 def test_a_damaged_data_file_of_the_last_version_is_rolled_back(indexed: Database, recordings: Path) -> None:
     newest = max((indexed.table_folder("corpus") / "data").iterdir(), key=lambda path: path.stat().st_mtime_ns)
     newest.write_bytes(b"")
-    assert not found(Database(indexed.path))["files"].ok
-    assert found(Database(indexed.path), repair=True)["files"].repaired
+    assert not findings_of(Database(indexed.path))["files"].ok
+    assert findings_of(Database(indexed.path), repair=True)["files"].repaired
     assert index([recordings], Database(indexed.path), ToneEncoder()).rows == 4
 
 
@@ -75,7 +75,7 @@ def test_a_table_that_cannot_be_mended_is_left_as_it_is(indexed: Database) -> No
         path.write_bytes(b"")
     heads(indexed)[-1].write_bytes(b"")
     before = heads(indexed)
-    assert not found(Database(indexed.path), repair=True)["files"].ok
+    assert not findings_of(Database(indexed.path), repair=True)["files"].ok
     assert heads(indexed) == before
 
 
@@ -90,22 +90,22 @@ def test_bad_rows_are_found_deleted_and_written_again(indexed: Database, recordi
     import pyarrow as pa
 
     table.upsert(pa.Table.from_pylist(rows, schema=table.schema))
-    findings = found(indexed)
-    assert [one.check for one in findings.values() if not one.ok] == ["vectors", "hashes", "sample"]
+    findings = findings_of(indexed)
+    assert [finding.check for finding in findings.values() if not finding.ok] == ["vectors", "hashes", "sample"]
     assert "2 rows are not finite" in findings["vectors"].detail
-    repaired = found(indexed, repair=True)
-    assert all(one.ok for one in repaired.values())
+    repaired = findings_of(indexed, repair=True)
+    assert all(finding.ok for finding in repaired.values())
     assert indexed.table().count() < 4
     assert index([recordings], indexed, ToneEncoder()).rows == 4
-    assert all(one.ok and not one.repaired for one in found(indexed).values())
+    assert all(finding.ok and not finding.repaired for finding in findings_of(indexed).values())
 
 
 def test_an_id_that_is_there_twice_is_kept_once(indexed: Database) -> None:
     table = indexed.table()
     rows = table.scan(table.schema.names)
     table._lance.add(rows.slice(0, 2))  # as a writer does that knows nothing of the key
-    assert "2 ids have several rows" in found(indexed)["ids"].detail
-    assert found(indexed, repair=True)["ids"].repaired
+    assert "2 ids have several rows" in findings_of(indexed)["ids"].detail
+    assert findings_of(indexed, repair=True)["ids"].repaired
     assert indexed.table().count() == 4
 
 
@@ -114,15 +114,15 @@ def test_a_stale_index_is_built_anew(indexed: Database, recordings: Path) -> Non
     for number in range(3):
         write_tone(recordings / f"late{number}.wav", 900 + number)
     index([recordings], indexed, ToneEncoder())
-    assert "3 were added" in found(indexed)["ann"].detail
-    assert found(indexed, repair=True)["ann"].repaired
-    assert "3 were added" not in found(indexed)["ann"].detail
+    assert "3 were added" in findings_of(indexed)["ann"].detail
+    assert findings_of(indexed, repair=True)["ann"].repaired
+    assert "3 were added" not in findings_of(indexed)["ann"].detail
 
 
 def test_a_changed_or_missing_source_is_no_damage(indexed: Database, recordings: Path) -> None:
     write_tone(recordings / "low.wav", 3000)
     (recordings / "more.wav").unlink()
-    sample = found(indexed)["sample"]
+    sample = findings_of(indexed)["sample"]
     assert sample.ok
     assert "1 changed since, 1 unreachable" in sample.detail
 

@@ -16,8 +16,8 @@ from tests.tables import rows, table_of, unit_vectors
 QUERIES = unit_vectors(20, seed=99, clusters=20)
 
 
-def ids_of(found):
-    return [[hit.id for hit in hits] for hits in found]
+def ids_of(results):
+    return [[hit.id for hit in hits] for hits in results]
 
 
 def assert_agrees_with_exact_search(index, k=10):
@@ -58,9 +58,9 @@ def test_the_stated_recall_is_what_search_reaches(table):
     assert 1 <= status.meta.effort <= status.meta.params["nlist"]
     index = Index(table)
     vectors = unit_vectors(1000, clusters=20)[:200]
-    found = (ids_of(index.search_vectors(vectors, 11, exact=exact)) for exact in (False, True))
+    results = (ids_of(index.search_vectors(vectors, 11, exact=exact)) for exact in (False, True))
     shares = []
-    for position, (approximate, exact) in enumerate(zip(*found, strict=True)):
+    for position, (approximate, exact) in enumerate(zip(*results, strict=True)):
         true = set(exact) - {f"{position:06d}"}
         shares.append(len(true & set(approximate)) / len(true))
     assert np.mean(shares) == pytest.approx(status.meta.recall, abs=0.05)
