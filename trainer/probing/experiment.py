@@ -28,7 +28,7 @@ from trainer.probing.targets import TargetColumns, build_targets, labels_of
 log = logging.getLogger(__name__)
 
 _MAX_LOGGED_PROBLEMS = 5
-"""Unreadable rows that are logged one by one; of the others the number is."""
+"""Unreadable rows that are logged one by one; the others are counted."""
 
 
 @dataclass(frozen=True)
