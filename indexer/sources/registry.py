@@ -9,11 +9,11 @@ from pathlib import Path
 from clara_search.errors import SourceError, first_line
 from clara_search.files.paths import is_url
 from indexer.sources.base import SourceReader
-from indexer.sources.folder import FolderReader, RecordingReader
-from indexer.sources.manifest import ManifestReader
-from indexer.sources.saved_dataset import SavedDatasetReader
-from indexer.sources.text import TextReader
-from indexer.sources.webdataset import ShardReader
+from indexer.sources.formats.folder import FolderReader, RecordingReader
+from indexer.sources.formats.manifest import ManifestReader
+from indexer.sources.formats.saved_dataset import SavedDatasetReader
+from indexer.sources.formats.text import TextReader
+from indexer.sources.formats.webdataset import ShardReader
 
 ENTRY_POINT_GROUP = "clara_search.sources"
 """Group of entry points of other packages that name a subclass of `SourceReader`."""

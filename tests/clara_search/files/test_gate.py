@@ -393,10 +393,10 @@ ALLOWED = {
     "clara_search/datasets/recordings.py": {"files.paths.read_bytes"},  # `locate_recording` or Corpus admitted it
     "clara_search/store/verify.py": {"files.paths.read_bytes", "files.paths.stat_file"},  # admitted a few lines above
     "indexer/decode/prefetch.py": {"files.paths.stat_file"},  # items: their uri was admitted by what listed them
-    "indexer/sources/manifest.py": {"files.paths.stat_file"},  # a source
+    "indexer/sources/formats/manifest.py": {"files.paths.stat_file"},  # a source
     "indexer/decode/read.py": {"files.paths.read_bytes"},  # items, as above
-    "indexer/sources/webdataset.py": {"files.paths.stat_file"},  # a source
-    "indexer/sources/folder.py": {"files.paths.list_folder"},  # sources, and folders in them
+    "indexer/sources/formats/webdataset.py": {"files.paths.stat_file"},  # a source
+    "indexer/sources/formats/folder.py": {"files.paths.list_folder"},  # sources, and folders in them
     "indexer/sources/pattern.py": {"files.paths.list_folder"},  # as above
     "indexer/write/prune.py": {"files.paths.is_missing"},  # in a source, or a source
     "indexer/write/scope.py": {"files.paths.list_folder"},  # sources

@@ -15,8 +15,8 @@ from clara_search.errors import SourceError
 from clara_search.files.paths import list_folder
 from clara_search.store.database import Database
 from indexer.pipeline import index
-from indexer.sources import folder
 from indexer.sources.base import Selection
+from indexer.sources.formats import folder
 from indexer.sources.listing import list_items
 from tests.helpers import ToneEncoder, write_tone
 from tests.stores import FORBIDDEN, UNAVAILABLE, Answer, Fragile, Proxy

@@ -12,8 +12,8 @@ from clara_search.files.paths import is_url, suffix_of
 from clara_search.files.tables import COLUMNAR_SUFFIXES
 from indexer.sources.base import Selection, SourceReader
 from indexer.sources.columns import ColumnType, wider_type
+from indexer.sources.formats.manifest import ManifestReader
 from indexer.sources.item import Item, Survey
-from indexer.sources.manifest import ManifestReader
 
 _STATE, _SPLITS = "state.json", "dataset_dict.json"
 
