@@ -17,9 +17,8 @@ from indexer.sources.registry import READERS, find_reader, source_readers
 from tests.helpers import ToneEncoder, write_tone
 
 PLAYLIST_READER = '''
+from clara_search.files.tables import Row, read_lines
 from indexer.sources.base import SourceReader
-from clara_search.files.tables import read_lines
-from clara_search.files.tables import Row
 from indexer.sources.row import row_item
 
 
