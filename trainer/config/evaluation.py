@@ -88,7 +88,9 @@ def load_evaluation(path: str) -> EvaluationConfig:
         path: the file, or the name of one in trainer/recipes/evaluation; "" for no suites.
 
     Raises:
-        FormatError: the file does not exist, is not TOML or holds an unknown or wrong setting.
+        SourceError: the file cannot be read.
+        FormatError: it is not TOML.
+        ConfigError: a setting is unknown or wrong.
     """
     if not path:
         return EvaluationConfig()

@@ -55,7 +55,7 @@ def evaluate(encoder: Encoder, corpus: Corpus, splits: Splits, recipe: Recipe) -
         All scores.
 
     Raises:
-        FormatError: the recipe's evaluation file cannot be read.
+        SourceError, FormatError, ConfigError: the recipe's evaluation file cannot be used.
     """
     config, mel, max_audio_s = load_evaluation(recipe.evaluation), recipe.model.mel, recipe.data.max_audio_s
     test, new, digits = (

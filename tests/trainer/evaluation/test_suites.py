@@ -9,7 +9,7 @@ import pytest
 
 from clara_search.audio.waveform import Waveform
 from clara_search.datasets.example import Example
-from clara_search.errors import FormatError
+from clara_search.errors import ConfigError, FormatError, SourceError
 from clara_search.models.base import Embeddings
 from trainer.config.evaluation import BUNDLED_EVALUATION, EvaluationConfig, load_evaluation
 from trainer.evaluation.suites import EmbeddedCorpus, score_suites
@@ -133,8 +133,8 @@ def test_a_wrong_evaluation_file_is_one_line(tmp_path: Path) -> None:
         ("[", "broken TOML"),
     ):
         path.write_text(content)
-        with pytest.raises(FormatError, match=re.escape(message)):
+        with pytest.raises((ConfigError, FormatError), match=re.escape(message)):
             load_evaluation(str(path))
-    with pytest.raises(FormatError, match=r"no such file; there are clara-small-suites\.toml"):
+    with pytest.raises(SourceError, match=r"no such file; there are clara-small-suites\.toml"):
         load_evaluation("none.toml")
     assert load_evaluation("") == EvaluationConfig()
