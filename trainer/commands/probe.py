@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from clara_search.commands.common import Align, print_table
+from clara_search.commands.common import Align, device_option, print_table
 
 DEFAULT_CACHE = Path("runs") / "cache" / "vectors"
 
@@ -17,6 +17,7 @@ DEFAULT_CACHE = Path("runs") / "cache" / "vectors"
 @click.option("--data", required=True, metavar="MANIFEST", help="A manifest of `prepare` or of your own, or shards.")
 @click.option("--label", "labels", multiple=True, required=True, help="Column to be told; several share a trunk.")
 @click.option("--model", default="clara-small", show_default=True, help="Name, folder or hub id of the model.")
+@device_option
 @click.option("--head", type=click.Choice(["linear", "mlp", "knn", "logistic"]), default="linear", show_default=True)
 @click.option(
     "--inputs",
@@ -46,6 +47,7 @@ def probe_command(
     data: str,
     labels: tuple[str, ...],
     model: str,
+    device: str | None,
     head: str,
     inputs: str,
     unfreeze: str,
@@ -78,6 +80,7 @@ def probe_command(
         "data": data,
         "labels": labels,
         "model": model,
+        "device": device,
         "unfreeze": unfreeze,
         "multi_label": multi_label,
         "trials": trials,

@@ -40,6 +40,7 @@ class ProbeConfig:
         labels: columns of labels; the heads of several columns share a trunk.
         model: name, folder or hub id.
         precision: of the model's computation.
+        device: such as "cpu" or "cuda:1"; None for the first GPU, or else the CPU.
         fit: how the head is fitted.
         unfreeze: parts of the encoder to train too: "none", "last:N" layers, "lora:RANK", "all".
         trials: settings to try for each fold's head; 0 takes those of `fit`.
@@ -56,6 +57,7 @@ class ProbeConfig:
     labels: tuple[str, ...]
     model: str = DEFAULT_MODEL
     precision: Literal["fp32", "bf16", "int8"] = "fp32"
+    device: str | None = None
     fit: FitConfig = field(default_factory=FitConfig)
     unfreeze: str = "none"
     trials: int = 0

@@ -59,7 +59,7 @@ class Finetuner:
             load_model(self._folder)[0], config.unfreeze, config.fit.inputs != "audio"
         )  # raises before anything is embedded
         self._config = config
-        self._device = choose_device(None)
+        self._device = choose_device(config.device)
         # Weak keys: of several heads the search drops all but the best, and their encoders with them.
         self._encoders: WeakKeyDictionary[Head, tuple[Clara, LabelledSet]] = WeakKeyDictionary()
 

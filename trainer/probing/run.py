@@ -65,7 +65,7 @@ def probe(config: ProbeConfig, run: Path, cache: Path) -> dict[str, Any]:
 def _probe(config: ProbeConfig, run: Path, cache: Path) -> dict[str, Any]:
     stopwatch = Stopwatch()
     fitter, finetuner = _choose_fitter(config)
-    model = describe_encoder(config.model, config.precision)
+    model = describe_encoder(config.model, config.precision, config.device)
     labelled = load_labelled_set(config, model, cache)
     stopwatch.lap("vectors")
     counts = len(labelled.clips), labelled.embeddings.num_computed, labelled.plan.kind

@@ -10,7 +10,7 @@ import pytest
 
 from clara_search.classification.head_files import load_head
 from clara_search.commands.main import main as clara_search
-from clara_search.errors import ClaraError, OutputError
+from clara_search.errors import ClaraError, DeviceError, OutputError
 from tests.trainer.probing.conftest import SENTENCES, probe_config, run
 from trainer.__main__ import main as trainer
 from trainer.probing.experiment import ProbeConfig
@@ -128,3 +128,8 @@ def test_a_misspelled_or_wrong_setting_is_refused(tones: Path, tmp_path: Path) -
     assert "hop_s must be" in run(trainer, *arguments, "hop_s=1e-9", code=1).output
     with pytest.raises(ClaraError, match="no model"):
         probe(probe_config(tones, tmp_path / "none"), tmp_path / "run", tmp_path / "cache")
+
+
+def test_a_device_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DeviceError, match="'tpu'"):
+        probe(ProbeConfig("data.csv", ("label",), device="tpu"), tmp_path / "run", tmp_path / "cache")
