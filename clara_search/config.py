@@ -1,4 +1,4 @@
-"""Configuration as frozen dataclasses: built from plain mappings, strictly."""
+"""Strict parsing of plain mappings into frozen dataclasses."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Between:
-    """Bounds of a number, of each number of a tuple, or of each value of a dict: what a type is annotated with.
+    """Bounds of a field, written into its annotated type: of a number, of each number of a tuple or value of a dict.
 
     Attributes:
-        low: the lowest.
-        high: the highest.
-        but: one of the two that is out of bounds itself.
+        low: Lowest value.
+        high: Highest value.
+        but: The one of the two that is itself out of bounds, if any.
     """
 
     low: float
@@ -31,7 +31,7 @@ class Between:
 
 
 def check_bounds(config: Any) -> None:
-    """Raise ValueError, naming it, for a field of a dataclass out of the bounds that its type is annotated with."""
+    """Raise ValueError, naming the field, if a field of a dataclass is out of the bounds in its annotation."""
     for name, hint in typing.get_type_hints(type(config), include_extras=True).items():
         bounds = next((x for x in getattr(hint, "__metadata__", ()) if isinstance(x, Between)), None)
         if bounds is None:
@@ -41,18 +41,24 @@ def check_bounds(config: Any) -> None:
             numbers = [(f"{name}.{key}", number) for key, number in value.items()]
         else:
             numbers = [(name, number) for number in (value if isinstance(value, tuple) else (value,))]
-        for called, number in numbers:
+        for label, number in numbers:
             if not bounds.low <= number <= bounds.high or number == bounds.but:
                 span = f"between {bounds.low:.10g} and {bounds.high:.10g}"
                 but = "" if bounds.but is None else f", and not be {bounds.but:.10g}"
-                raise ValueError(f"{called} must lie {span}{but}, got {number!r}")
+                raise ValueError(f"{label} must lie {span}{but}, got {number!r}")
 
 
 def from_mapping(cls: type[T], values: Mapping[str, Any], where: str) -> T:
-    """Build the dataclass `cls` from `values`, nested dataclasses and dicts from nested mappings, tuples from lists.
+    """Build a dataclass from plain values: nested dataclasses and dicts from nested mappings, tuples from lists.
 
-    Raises ConfigError, naming `where` and the key, for an unknown key (with the nearest known one), a missing one, or
-    a value of another type.
+    Args:
+        cls: The dataclass.
+        values: Values by field.
+        where: Name of the mapping, for errors.
+
+    Raises:
+        ConfigError: A key is unknown or missing, or a value is of another type. The message has `where` and the key,
+            and the nearest known key.
     """
     hints = typing.get_type_hints(cls)
     known = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What a process may use of its machine."""
+"""Cores of this machine."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import os
 
 
 def core_count() -> int:
-    """Return how many cores this process may run on: fewer than there are, where somebody says so."""
+    """Return the number of cores that this process may run on, which an affinity mask can limit."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

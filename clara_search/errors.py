@@ -2,7 +2,7 @@
 
 
 class ClaraError(Exception):
-    """Base of all errors that a caller can act on. Its message is one line that says what, where, and what to do."""
+    """Base of all errors that a caller can act on. Its message is one line: problem, input, remedy."""
 
 
 class AudioError(ClaraError):
@@ -50,5 +50,5 @@ class QueryError(ClaraError):
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of what another library's `error` says, or its name where it says nothing."""
+    """Return the first line of the message of another library's `error`, or its class name if it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

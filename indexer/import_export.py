@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from clara_search.errors import FormatError, OutputError
+from clara_search.files.atomic import atomic_folder
 from clara_search.files.paths import normalize_path
 from clara_search.models.base import Embeddings, Encoder
 from clara_search.store.database import DEFAULT_TABLE, Database
@@ -52,16 +52,8 @@ def export_embeddings(database: Database | str | Path, folder: str | Path, table
     target = Path(normalize_path(folder))
     if target.exists():
         raise OutputError(f"{target}: exists already: name a new folder")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # A name of its own: files beside the target are the user's.
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
-            partial = Path(scratch) / "partial"
-            rows = _write_embeddings(corpus, partial)
-            partial.rename(target)
-    except OSError as error:
-        raise OutputError(f"{target}: cannot be written ({error.strerror or error})") from error
-    return rows
+    with atomic_folder(target) as partial:
+        return _write_embeddings(corpus, partial)
 
 
 def _write_embeddings(corpus: Table, folder: Path) -> int:

@@ -27,6 +27,7 @@ from benchmarks.demo.debian import (
     run_command,
 )
 from clara_search.errors import FormatError
+from clara_search.files.atomic import atomic_path
 
 CATALOGUE = Path("usr/share/games/openttd/baseset/opensfx/opensfx.cat")
 PROMPTS = Path("usr/share/asterisk/sounds/en_US_f_Allison")
@@ -197,10 +198,8 @@ def _write_prompts(prompts: Path, transcripts: dict[str, str], folder: Path) -> 
 
 def _write_corpus(folder: Path, recordings: list[Recording]) -> Corpus:
     manifest = folder / MANIFEST
-    partial = manifest.with_suffix(".partial")
-    with partial.open("w", encoding="utf-8", newline="") as file:
+    with atomic_path(manifest) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(Recording)])
         writer.writeheader()
         writer.writerows(asdict(recording) for recording in recordings)
-    partial.replace(manifest)
     return read_corpus(manifest)

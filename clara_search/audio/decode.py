@@ -1,4 +1,4 @@
-"""Recordings to waveforms: decode anything, mix to mono, resample properly, cut into windows."""
+"""Decode recordings to mono waveforms with libsndfile, or FFmpeg for other formats."""
 
 from __future__ import annotations
 
@@ -30,29 +30,34 @@ _FFMPEG_OPTIONS = {"format_whitelist": _FFMPEG_FORMATS, "protocol_whitelist": "n
 
 _REPEAT_LIMIT = 2
 _REPEAT_SLACK_BYTES = 1 << 16
-"""A container may hand out its bytes as often, and so many more: an edit list can play a second of sound for hours."""
+"""A container may yield twice its size and 64 KiB in packets: an edit list can play a second of sound for hours."""
 
 TRUNCATION_TOLERANCE_S = 0.25
-"""A file may decode to this much less than its header declares: encoder delay and padding are within it."""
+"""Seconds that may be missing of the duration in the header: encoder delay and padding are shorter."""
 
 _WAV_CHUNKS = frozenset((b"fmt ", b"data", b"LIST", b"fact", b"JUNK", b"bext", b"cue ", b"PEAK", b"id3 ", b"iXML"))
-"""Those of an ordinary WAV file."""
+"""Chunks of an ordinary WAV file."""
 
 _ENDLESS_BYTES = 0x7FFF_0000  # programs that write to a pipe declare about this, or twice as much
 
 
 def load_audio(source: str | Path | bytes | BinaryIO, sample_rate: int) -> Waveform:
-    """Return the whole recording as mono float32 at `sample_rate` Hz, shape (samples,).
+    """Return a whole recording as mono float32, shape (samples,); channels are averaged.
 
-    `source` is a path, the bytes of a file, or a binary file object. Channels are averaged. Raises AudioError, naming
-    the source, where it cannot be read, is empty, ends before its header says, or holds values that are not finite.
+    Args:
+        source: A path, the bytes of a file, or a binary file object.
+        sample_rate: Rate of the waveform in Hz.
+
+    Raises:
+        AudioError: It cannot be read or decoded, is empty, ends before its header says, or has samples that are not
+            finite. The message names the source.
     """
     waveform, native_rate = decode(source)
     return resample(waveform, native_rate, sample_rate)
 
 
 def decode(source: str | Path | bytes | BinaryIO) -> tuple[Waveform, int]:
-    """Return the recording as mono float32 at its own rate, and that rate in Hz. Raises as `load_audio` does."""
+    """Return a recording as mono float32, shape (samples,), and its own rate in Hz. Raises as `load_audio` does."""
     name = _name(source)
     content = _read_bytes(source, name)
     if not content:
@@ -64,7 +69,7 @@ def decode(source: str | Path | bytes | BinaryIO) -> tuple[Waveform, int]:
     if samples.shape[0] == 0:
         raise AudioError(f"{name}: holds no samples")
     if rate < LOWEST_RATE:
-        raise AudioError(f"{name}: has {rate} samples a second, which is no sound")
+        raise AudioError(f"{name}: has {rate} samples a second: not a recording")
     waveform = samples.mean(axis=1, dtype=np.float32) if samples.ndim == 2 else samples
     if not np.isfinite(waveform).all():
         raise AudioError(f"{name}: holds samples that are not finite")
@@ -89,7 +94,7 @@ def _read_bytes(source: str | Path | bytes | BinaryIO, name: str) -> bytes:
 def _decode_whole(content: bytes, name: str) -> tuple[Waveform, int]:
     samples, rate, declared = _decode_pcm(content) or _decode_soundfile(content)
     decoded_s = len(samples) / rate
-    # Of a cut WAV or AIFF libsndfile declares what is there; what was to be there stands in the outermost chunk.
+    # libsndfile reports the samples that are left of a truncated WAV or AIFF; the outermost chunk has the whole size.
     declared_s = max(declared / rate, decoded_s * _chunk_bytes(content) / len(content))
     _check_whole(decoded_s, declared_s, name)
     return samples, rate
@@ -103,7 +108,7 @@ def _decode_soundfile(content: bytes) -> tuple[Waveform, int, int]:
 def _decode_pcm(content: bytes) -> tuple[Waveform, int, int] | None:
     """Decode an ordinary WAV file of 16-bit samples, bit for bit as libsndfile does; None for all others.
 
-    libsndfile asks Python for every few kilobytes of what lies in memory, which stops the other threads.
+    libsndfile reads memory through Python, a few kilobytes a call, which blocks the other threads.
     """
     chunks = _wav_chunks(content)
     if len(chunks.get(b"fmt ", b"")) != 16 or b"data" not in chunks:
@@ -119,23 +124,23 @@ def _decode_pcm(content: bytes) -> tuple[Waveform, int, int] | None:
 
 
 def _wav_chunks(content: bytes) -> dict[bytes, memoryview]:
-    """Return the chunks of a WAV file by name; none where anything is out of the ordinary."""
+    """Return the chunks of a WAV file by name; an empty dict for a file that is not ordinary."""
     if content[:4] != b"RIFF" or content[8:12] != b"WAVE" or 8 + int.from_bytes(content[4:8], "little") != len(content):
         return {}
-    found: dict[bytes, memoryview] = {}
-    place = 12
-    while place < len(content):
-        name, size = content[place : place + 4], int.from_bytes(content[place + 4 : place + 8], "little")
-        end = place + 8 + size
-        if name not in _WAV_CHUNKS or name in found or end > len(content):
+    chunks: dict[bytes, memoryview] = {}
+    start = 12
+    while start < len(content):
+        name, size = content[start : start + 4], int.from_bytes(content[start + 4 : start + 8], "little")
+        end = start + 8 + size
+        if name not in _WAV_CHUNKS or name in chunks or end > len(content):
             return {}
-        found[name] = memoryview(content)[place + 8 : end]
-        place = end + size % 2
-    return found
+        chunks[name] = memoryview(content)[start + 8 : end]
+        start = end + size % 2
+    return chunks
 
 
 def _chunk_bytes(content: bytes) -> int:
-    """Return the size in bytes that a RIFF or AIFF file declares; 0 for other formats and for streams of any length."""
+    """Return the size in bytes in the header of a RIFF or AIFF file; 0 for other formats and for streams."""
     order: dict[bytes, Literal["little", "big"]] = {b"RIFF": "little", b"FORM": "big"}
     if content[:4] not in order:
         return 0
@@ -144,7 +149,7 @@ def _chunk_bytes(content: bytes) -> int:
 
 
 def _decode_av(content: bytes, name: str) -> tuple[Waveform, int]:
-    """Decode what libsndfile does not know (m4a, webm, mp4, wma ...) with FFmpeg's libraries."""
+    """Decode formats that libsndfile does not know (m4a, webm, mp4, wma ...) with FFmpeg's libraries."""
     import av  # 40 ms, and only for these formats
 
     try:
@@ -167,7 +172,7 @@ def _decode_av(content: bytes, name: str) -> tuple[Waveform, int]:
 
 
 def _unrepeated(packets: Iterable[Any], size: int, name: str) -> Iterator[Any]:
-    """Yield the packets of a container of `size` bytes. Raises AudioError where they are far more than it holds."""
+    """Yield the packets of a container of `size` bytes. Raises AudioError if they are far larger than the container."""
     limit = _REPEAT_LIMIT * size + _REPEAT_SLACK_BYTES
     for packet in packets:
         limit -= packet.size

@@ -1,4 +1,4 @@
-"""What a waveform is in this library: mono float32 samples at a stated rate."""
+"""The type of waveforms: mono float32 samples, shape (samples,), at a rate in Hz that is passed beside them."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ import numpy.typing as npt
 Waveform = npt.NDArray[np.float32]
 
 LOWEST_RATE = 100
-"""Hz below which a file is not taken for a recording: brought to a usual rate it would fill the memory."""
+"""Sample rate in Hz below which a file is refused: resampled to a usual rate it would fill the memory."""

@@ -9,21 +9,29 @@ from clara_search.audio.waveform import Waveform
 
 DEFAULT_WINDOW_S = 10.0
 DEFAULT_HOP_S = 5.0
-"""How recordings are cut into windows, unless said otherwise."""
+"""Default length of windows, and distance from one to the next, in seconds."""
 
 
 class Window(NamedTuple):
-    """A stretch of a recording, in seconds from its beginning."""
+    """A span of a recording, in seconds from its start."""
 
     start_s: float
     end_s: float
 
 
 def window_spans(duration_s: float, window_s: float, hop_s: float) -> Iterator[Window]:
-    """Yield windows that cover `duration_s` seconds: `window_s` long, `hop_s` apart.
+    """Yield windows that cover a recording.
 
-    The last one is moved back so that it ends where the recording ends, and is as long as the others; a recording
-    no longer than a window is one window.
+    The last window is moved back to end with the recording, so that all have the same length. A recording that is no
+    longer than a window is one window.
+
+    Args:
+        duration_s: Duration of the recording in seconds.
+        window_s: Length of a window in seconds.
+        hop_s: Distance in seconds from one window to the next, at most `window_s`.
+
+    Raises:
+        ValueError: `hop_s` is not above 0 and at most `window_s`.
     """
     if not (window_s > 0 and 0 < hop_s <= window_s):
         raise ValueError(f"need 0 < hop <= window, got window {window_s} s and hop {hop_s} s")
@@ -39,6 +47,6 @@ def window_spans(duration_s: float, window_s: float, hop_s: float) -> Iterator[W
 
 
 def crop(waveform: Waveform, window: Window, sample_rate: int) -> Waveform:
-    """Return the samples of `waveform` inside `window`, at least one."""
+    """Return the samples of `waveform`, shape (samples,), at `sample_rate` Hz inside `window`; at least one sample."""
     start = min(round(window.start_s * sample_rate), len(waveform) - 1)
     return waveform[start : max(round(window.end_s * sample_rate), start + 1)]

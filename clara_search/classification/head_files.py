@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import tempfile
 from pathlib import Path
 
 import safetensors.torch
@@ -16,6 +15,7 @@ from safetensors import SafetensorError
 from clara_search.classification.head import Head, HeadConfig
 from clara_search.config import from_file
 from clara_search.errors import FormatError, OutputError, first_line
+from clara_search.files.atomic import atomic_files
 
 FORMAT_VERSION = 1
 CONFIG_FILE, WEIGHTS_FILE, ENCODER_FOLDER = "head.json", "head.safetensors", "encoder"
@@ -32,17 +32,13 @@ def save_head(folder: Path, head: Head) -> None:
         OutputError: The folder cannot be written.
     """
     config = {"format_version": FORMAT_VERSION, **dataclasses.asdict(head.config)}
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in head.state_dict().items()}
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in head.state_dict().items()}
-        with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as temporary:
-            partial = Path(temporary)
+        with atomic_files(folder, (WEIGHTS_FILE, CONFIG_FILE)) as partial:
             safetensors.torch.save_file(weights, partial / WEIGHTS_FILE)
             text = json.dumps(config, indent=1, ensure_ascii=False) + "\n"
             (partial / CONFIG_FILE).write_text(text, encoding="utf-8")
-            for name in (WEIGHTS_FILE, CONFIG_FILE):  # the configuration last: a folder that has it is complete
-                (partial / name).replace(folder / name)
-    except (OSError, SafetensorError) as error:
+    except SafetensorError as error:
         raise OutputError(f"{folder}: the head cannot be written ({first_line(error)})") from error
 
 

@@ -1,7 +1,7 @@
-"""Paths inside a database, or a run: whoever made it may have put links there, and nothing outside it is changed.
+"""Changes inside the folder of a database or a run, which may come from somebody else: nothing outside is changed.
 
-The folder of the database itself may be a link: its user named it. Below it a link is an error, as is a pipe, which
-would be waited for without end, or a device; and only files whose names this project gives are deleted or renamed.
+The folder itself may be a link: its user named it. Below it a link is an error, and so is a pipe, which would block, or
+a device; only files whose names this project gives are deleted or renamed.
 LanceDB, FAISS and pyarrow follow links: check what they are given.
 """
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def check_path(root: Path, path: Path) -> Path:
-    """Return `path`, once every component of it below the database `root` is a folder, a file, or not there.
+    """Return `path` if each of its components below `root` is a folder, a file, or missing.
 
     Raises:
         DatabaseError: A component is a link, a pipe or a device, or `path` leads out of `root`.
@@ -31,18 +31,18 @@ def check_path(root: Path, path: Path) -> Path:
 
 
 def check_tree(root: Path, folder: Path) -> Path:
-    """Return `folder`, which need not exist, once it and all below it are folders and files.
+    """Return `folder`, which need not exist, if it and all below it are folders and files.
 
     Raises:
         DatabaseError: There is a link, a pipe or a device, or a folder cannot be read.
     """
-    waiting = [str(check_path(root, folder))]
-    while waiting:
+    folders = [str(check_path(root, folder))]
+    while folders:
         try:
-            with os.scandir(waiting.pop()) as entries:
+            with os.scandir(folders.pop()) as entries:
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
-                        waiting.append(entry.path)
+                        folders.append(entry.path)
                     elif not entry.is_file(follow_symlinks=False):
                         raise _foreign(entry.path, entry.is_symlink())
         except (FileNotFoundError, NotADirectoryError):  # not made yet, or gone since: another process compacts
@@ -53,7 +53,7 @@ def check_tree(root: Path, folder: Path) -> Path:
 
 
 def make_folder(root: Path, folder: Path) -> Path:
-    """Return `folder`, made where it is missing. Raises DatabaseError as `check_path` does, and where it cannot be."""
+    """Make `folder` unless it exists, and return it. Raises DatabaseError as `check_path`, or if it cannot be made."""
     check_path(root, folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -63,16 +63,16 @@ def make_folder(root: Path, folder: Path) -> Path:
 
 
 def read_bytes(root: Path, path: Path, limit: int) -> bytes | None:
-    """Return the content of a file, or None where there is none.
+    """Return the content of a file, None if it is missing.
 
     Raises:
         DatabaseError: As `check_path` does, and for a file of more than `limit` bytes.
     """
-    found = _lstat(root, path)
-    if found is None:
+    status = _lstat(root, path)
+    if status is None:
         return None
-    if found.st_size > limit:
-        raise DatabaseError(f"{path}: has {found.st_size:,} bytes, and at most {limit:,} are expected")
+    if status.st_size > limit:
+        raise DatabaseError(f"{path}: has {status.st_size:,} bytes, and at most {limit:,} are expected")
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -82,7 +82,7 @@ def read_bytes(root: Path, path: Path, limit: int) -> bytes | None:
 
 
 def rename(root: Path, path: Path, new: Path) -> Path:
-    """Give `path` the name `new`, in place of a file of that name, and return it. Raises DatabaseError as above."""
+    """Rename `path` to `new`, replacing a file of that name, and return it. Raises DatabaseError as `check_path`."""
     check_path(root, path)
     check_path(root, new)
     try:
@@ -92,7 +92,7 @@ def rename(root: Path, path: Path, new: Path) -> Path:
 
 
 def delete_file(root: Path, path: Path) -> None:
-    """Delete a file, where there is one. Raises DatabaseError as `check_path` does, and for what is no file."""
+    """Delete a file if it exists. Raises DatabaseError as `check_path` does, or if it is no file."""
     check_path(root, path)
     try:
         path.unlink(missing_ok=True)
@@ -101,12 +101,12 @@ def delete_file(root: Path, path: Path) -> None:
 
 
 def delete_files(root: Path, folder: Path, own: re.Pattern[str], keep: Collection[str] = ()) -> int:
-    """Delete the files directly in `folder` whose whole name matches `own`, but for those to `keep`.
+    """Delete the files directly in `folder` whose whole name matches `own`, except those in `keep`.
 
     Folders and files of other names stay, with a warning that names one of them.
 
     Returns:
-        How many entries stay that are not to `keep`.
+        Number of entries that stay and are not in `keep`.
 
     Raises:
         DatabaseError: There is a link in `folder` or on the way to it, or a file cannot be deleted.
@@ -129,7 +129,7 @@ def delete_files(root: Path, folder: Path, own: re.Pattern[str], keep: Collectio
 
 
 def remove_folder(root: Path, folder: Path) -> None:
-    """Remove an empty folder. Raises DatabaseError as `check_path` does, and where it is not empty."""
+    """Remove an empty folder. Raises DatabaseError as `check_path` does, or if it is not empty."""
     check_path(root, folder)
     try:
         folder.rmdir()
@@ -139,45 +139,45 @@ def remove_folder(root: Path, folder: Path) -> None:
 
 @contextmanager
 def lock(root: Path, path: Path) -> Iterator[None]:
-    """Hold the lock file `path`, made where it is missing, among all processes of this machine.
+    """Hold the lock file `path`, which is made unless it exists, among all processes of this machine.
 
     Raises:
         DatabaseError: It is a link, symbolic or hard, to another file, or it cannot be made or opened.
     """
     from filelock import FileLock
 
-    found = _lstat(root, path)
-    if found is not None and (not stat.S_ISREG(found.st_mode) or (found.st_nlink > 1 and found.st_size)):
+    status = _lstat(root, path)
+    if status is not None and (not stat.S_ISREG(status.st_mode) or (status.st_nlink > 1 and status.st_size)):
         # Most releases of filelock empty what they lock.
         raise DatabaseError(f"{path}: is no lock file of clara-search: remove it")
-    held = FileLock(path)
+    file_lock = FileLock(path)
     try:
-        held.acquire()
+        file_lock.acquire()
     except OSError as error:
         raise _unusable(error, path) from error
     try:
         yield
     finally:
-        held.release()
+        file_lock.release()
 
 
 def _lstat(root: Path, path: Path) -> os.stat_result | None:
-    """Return the status of `path`, None where there is nothing. Raises DatabaseError as `check_path` does."""
+    """Return the status of `path`, None if it is missing. Raises DatabaseError as `check_path` does."""
     names = path.relative_to(root).parts
     if ".." in names:
         raise DatabaseError(f"{path}: leads out of {root}")
-    current, found = str(root), None
+    current, status = str(root), None
     for name in names:
         current = os.path.join(current, name)  # noqa: PTH118 - at every search
         try:
-            found = os.lstat(current)
+            status = os.lstat(current)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError) as error:
             raise _unusable(error, current) from error
-        if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
-            raise _foreign(current, stat.S_ISLNK(found.st_mode))
-    return found
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+            raise _foreign(current, stat.S_ISLNK(status.st_mode))
+    return status
 
 
 def _foreign(path: str, is_link: bool) -> DatabaseError:

@@ -6,12 +6,12 @@ process's environment, `filecache://` and `simplecache://` write to this machine
 it, `ssh`, `smb`, `github`, `hf` and `ftp` connect with the user's own credentials, and `::` chains one to another. Who
 writes a name into data must not be able to choose among them.
 
-So trust is a type. A `str` or `Path` is what the user typed, or what passed the gate: `places` opens it.
+So trust is a type. A `str` or `Path` was typed by the user, or passed the gate: `clara_search.files.paths` opens it.
 A name out of data is a `ForeignUri`, which nothing opens; `admit` returns the `str` that may be opened, or raises
 `RefusedUri`. It admits
 
 - URLs of `PROTOCOLS`, without `::`;
-- `tar://KEY::SHARD`, which `places` reads itself, where SHARD is admitted;
+- `tar://KEY::SHARD`, which `clara_search.files.paths` reads itself, where SHARD is admitted;
 - paths: absolute, or relative to the file that names them, but no path of this machine where that file was fetched.
 
 Not decided here: how much is read, which hosts are reached, and which credentials are sent to them.

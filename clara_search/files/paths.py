@@ -1,4 +1,4 @@
-"""Where bytes lie: paths of this machine, and URLs of whatever fsspec opens (s3, gs, http, a member of a tar ...)."""
+"""Files by path or URL: opened, read, listed and compared. URLs are those that fsspec opens (s3, gs, http ...)."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from clara_search.errors import FormatError, SourceError, first_line
 from clara_search.files.stores import ask_store
 
 _UNTRUSTED_NS = 2_000_000_000
-"""A file as young as this when it was looked at may be written again within one tick of its file system's clock."""
+"""Age in nanoseconds below which a file may be written again within one tick of its file system's clock."""
 
 _TOKENS = ("ETag", "etag", "md5Hash", "content_md5", "LastModified", "mtime", "updated", "last_modified", "created")
-"""What the file systems of fsspec call a thing that changes with a file's content."""
+"""Names, in listings of fsspec's file systems, of a value that changes with a file's content."""
 
 
 class FileStat(NamedTuple):
-    """How large a file is, and a `token` that changes when it is written; empty where none can be trusted."""
+    """Size of a file in bytes, and a `token` that changes when it is written; empty for one that cannot be trusted."""
 
     size: int
     token: str
@@ -42,20 +42,20 @@ class FolderEntry(NamedTuple):
 
 
 class Unreachable(SourceError):
-    """A URL that cannot be read now: nothing is known of what it holds."""
+    """A URL that cannot be read now: its content is unknown."""
 
 
 class NamedBytes(io.BytesIO):
-    """The bytes of a file, that know where they came from."""
+    """The bytes of a file, with the name of the file for errors."""
 
     def __init__(self, content: bytes, name: str):
         super().__init__(content)
         self.name = name
 
 
-def is_url(place: str | Path) -> bool:
-    """Tell whether `place` is a URL, as against a path."""
-    return "://" in str(place)
+def is_url(path: str | Path) -> bool:
+    """Tell whether `path` is a URL."""
+    return "://" in str(path)
 
 
 def suffix_of(path: str) -> str:
@@ -63,32 +63,32 @@ def suffix_of(path: str) -> str:
     return PurePosixPath(urlsplit(path).path if is_url(path) else path).suffix.lower()
 
 
-def is_remote(place: str | Path) -> bool:
-    """Tell whether reading `place` asks another machine: it is a URL, or a member of a shard that is one."""
-    member = split_member(place)
-    return is_url(place if member is None else member[1])
+def is_remote(path: str | Path) -> bool:
+    """Tell whether `path` is a URL, or a member of a shard at a URL."""
+    member = split_member(path)
+    return is_url(path if member is None else member[1])
 
 
-def split_member(place: str | Path) -> tuple[str, str] | None:
-    """Return key and shard of `tar://KEY::SHARD`, as a recording in a shard is called; None for anything else."""
-    protocol, _, rest = str(place).partition("://")
+def split_member(path: str | Path) -> tuple[str, str] | None:
+    """Return key and shard of `tar://KEY::SHARD`, the name of a recording in a shard; None for other names."""
+    protocol, _, rest = str(path).partition("://")
     key, chain, shard = rest.partition("::")
     return (key, shard) if protocol == "tar" and key and chain and shard else None
 
 
-def open_binary(place: str | Path) -> BinaryIO:
-    """Open a file or URL to read bytes from. Raises OSError, or SourceError for a protocol that nobody speaks here."""
-    if not is_url(place):
-        return Path(place).open("rb")
-    if (member := split_member(place)) is not None:
+def open_binary(path: str | Path) -> BinaryIO:
+    """Open a file or URL for reading bytes. Raises OSError, or SourceError for a protocol without a client."""
+    if not is_url(path):
+        return Path(path).open("rb")
+    if (member := split_member(path)) is not None:
         return _open_member(*member)
     import fsspec  # a fifth of a second, and only for these
 
-    return ask_store(place, lambda: cast(BinaryIO, fsspec.open(str(place), "rb").open()))
+    return ask_store(path, lambda: cast(BinaryIO, fsspec.open(str(path), "rb").open()))
 
 
 def open_source(path: str | Path) -> BinaryIO:
-    """Open a source as `open_binary` does. Raises OSError, `Unreachable` for a protocol that nobody speaks here."""
+    """Open a source as `open_binary` does. Raises OSError, or Unreachable for a protocol without a client."""
     try:
         return open_binary(path)
     except SourceError as error:
@@ -127,45 +127,55 @@ def _open_member(key: str, shard: str) -> BinaryIO:
 
 
 def key_and_suffix(name: str) -> tuple[str, str]:
-    """Return the two parts of a member's name as WebDataset has it: the suffix is everything behind the first dot."""
+    """Return key and suffix of a member's name as WebDataset defines them: the suffix starts at the first dot."""
     folder, slash, base = name.rpartition("/")
     stem, _, suffix = base.partition(".")
     return folder + slash + stem, "." + suffix.lower()
 
 
-def read_bytes(place: str | Path) -> bytes:
+def read_bytes(path: str | Path) -> bytes:
     """Return all bytes of a file or URL. Raises as `open_binary` does."""
-    if not is_url(place):
-        return Path(place).read_bytes()
+    if not is_url(path):
+        return Path(path).read_bytes()
 
     def read() -> bytes:
-        with open_binary(place) as file:
+        with open_binary(path) as file:
             return file.read()
 
-    return ask_store(place, read)
+    return ask_store(path, read)
 
 
-def stat_file(place: str | Path) -> FileStat:
-    """Return the status of a file or URL. Raises as `open_binary` does, and OSError for what is no file."""
-    if (member := split_member(place)) is not None:
-        return stat_file(member[1])
-    if is_url(place):
-        filesystem, path = resolve_filesystem(place)
-        return stat_from_info(ask_store(place, lambda: filesystem.info(path)))
-    found = os.stat(place)  # noqa: PTH116 - of very many
-    if not stat.S_ISREG(found.st_mode):
+def stat_file(path: str | Path, trust_young: bool = False) -> FileStat:
+    """Return size and version token of a file or URL.
+
+    Args:
+        path: Path or URL; of a member of a shard the shard counts.
+        trust_young: Whether a file that was written in the last two seconds has a token too. A second write within one
+            tick of its file system's clock then goes unseen.
+
+    Raises:
+        OSError: There is no such file, it is no file, or its store does not answer.
+        SourceError: No client is installed that knows the protocol.
+    """
+    if (member := split_member(path)) is not None:
+        return stat_file(member[1], trust_young)
+    if is_url(path):
+        filesystem, key = resolve_filesystem(path)
+        return stat_from_info(ask_store(path, lambda: filesystem.info(key)))
+    status = os.stat(path)  # noqa: PTH116 - of very many
+    if not stat.S_ISREG(status.st_mode):
         raise OSError(None, "is no file, but a pipe, a device or a folder")
-    is_young = time.time_ns() - found.st_mtime_ns < _UNTRUSTED_NS
-    return FileStat(found.st_size, "" if is_young else str(found.st_mtime_ns))
+    is_young = not trust_young and time.time_ns() - status.st_mtime_ns < _UNTRUSTED_NS
+    return FileStat(status.st_size, "" if is_young else str(status.st_mtime_ns))
 
 
 def stat_from_info(info: Mapping[str, Any]) -> FileStat:
-    """Return the status in what a file system of fsspec says of a file."""
+    """Return size and token from the `info` of one of fsspec's file systems."""
     token = next((str(info[name]) for name in _TOKENS if info.get(name)), "")
     return FileStat(int(info.get("size") or 0), token)
 
 
-def is_missing(place: str | Path) -> bool:
+def is_missing(path: str | Path) -> bool:
     """Tell whether there is no file at a path or URL: its store is asked, whatever it was known to hold before.
 
     Only the answer that there is nothing counts, or that there is a folder.
@@ -174,40 +184,40 @@ def is_missing(place: str | Path) -> bool:
         OSError: the store does not answer, or does not say.
         SourceError: nobody here speaks the URL's protocol.
     """
-    if (member := split_member(place)) is not None:
+    if (member := split_member(path)) is not None:
         return is_missing(member[1])
     try:
-        if not is_url(place):
-            return stat.S_ISDIR(os.lstat(place).st_mode)
-        filesystem, path = resolve_filesystem(place)
-        filesystem.invalidate_cache(path)
-        return bool(ask_store(place, lambda: filesystem.info(path)).get("type") == "directory")
+        if not is_url(path):
+            return stat.S_ISDIR(os.lstat(path).st_mode)
+        filesystem, key = resolve_filesystem(path)
+        filesystem.invalidate_cache(key)
+        return bool(ask_store(path, lambda: filesystem.info(key)).get("type") == "directory")
     except (FileNotFoundError, NotADirectoryError):
         return True
 
 
-def list_folder(place: str | Path) -> list[FolderEntry]:
+def list_folder(path: str | Path) -> list[FolderEntry]:
     """Return the entries of a folder or URL, sorted by name; none of them is the folder itself.
 
     Raises:
         OSError: it cannot be listed, or not to its end.
         SourceError: nobody here speaks the URL's protocol.
     """
-    if not is_url(place):
-        with os.scandir(place) as entries:
+    if not is_url(path):
+        with os.scandir(path) as entries:
             return sorted(map(_local_entry, entries), key=_name)
-    filesystem, path = resolve_filesystem(place)
-    prefix, found = path.rstrip("/") + "/", list[FolderEntry]()
-    for info in ask_store(place, lambda: filesystem.ls(path, detail=True)):
-        inside = str(info["name"]).rstrip("/")
-        if inside != path.rstrip("/"):  # some stores list a mark of the folder itself
-            name = inside.removeprefix(prefix) if inside.startswith(prefix) else inside.rpartition("/")[2]
-            found.append(
+    filesystem, folder = resolve_filesystem(path)
+    prefix, listed = folder.rstrip("/") + "/", list[FolderEntry]()
+    for info in ask_store(path, lambda: filesystem.ls(folder, detail=True)):
+        key = str(info["name"]).rstrip("/")
+        if key != folder.rstrip("/"):  # some stores list a mark of the folder itself
+            name = key.removeprefix(prefix) if key.startswith(prefix) else key.rpartition("/")[2]
+            listed.append(
                 FolderEntry(
-                    name, join(place, name), info["type"] == "directory", bool(info.get("islink")), stat_from_info(info)
+                    name, join(path, name), info["type"] == "directory", bool(info.get("islink")), stat_from_info(info)
                 )
             )
-    return sorted(found, key=_name)
+    return sorted(listed, key=_name)
 
 
 def clear_listing_cache(url: str) -> None:
@@ -218,22 +228,22 @@ def clear_listing_cache(url: str) -> None:
 def join(folder: str | Path, name: str) -> str:
     """Return the path or URL of `name` in a folder: of a chain of URLs the first that has a path is the folder's."""
     links = str(folder).split("::")
-    place = next((number for number, link in enumerate(links) if "://" in link), 0)
-    is_root = links[place].endswith("://")
-    links[place] = f"{links[place] if is_root else links[place].rstrip('/') + '/'}{name}"
+    first = next((number for number, link in enumerate(links) if "://" in link), 0)
+    is_root = links[first].endswith("://")
+    links[first] = f"{links[first] if is_root else links[first].rstrip('/') + '/'}{name}"
     return "::".join(links)
 
 
-def resolve_filesystem(place: str | Path) -> tuple[Any, str]:
+def resolve_filesystem(path: str | Path) -> tuple[Any, str]:
     """Return fsspec's file system for a URL, and the path in it. Raises as `open_binary` does."""
     import fsspec
 
-    return ask_store(place, lambda: cast(tuple[Any, str], fsspec.core.url_to_fs(str(place))))
+    return ask_store(path, lambda: cast(tuple[Any, str], fsspec.core.url_to_fs(str(path))))
 
 
-def normalize_path(place: str | Path) -> str:
+def normalize_path(path: str | Path) -> str:
     """Return a path absolute and without "..", symbolic links as they are; a URL without a "/" at its end."""
-    return str(place).rstrip("/") if is_url(place) else os.path.normpath(Path(place).absolute())
+    return str(path).rstrip("/") if is_url(path) else os.path.normpath(Path(path).absolute())
 
 
 _name = operator.attrgetter("name")

@@ -79,7 +79,7 @@ def group_members(path: str | Path, skip: Collection[str] | None = None) -> Iter
         with open_source(path) as file:
             if file.seekable():
                 if file.read(2) == b"\x1f\x8b":
-                    raise FormatError(f"{path}: is gzipped, gunzip it first: recordings are read in their place")
+                    raise FormatError(f"{path}: is gzipped, gunzip it first: recordings are read from within the shard")
                 file.seek(0)
             with tarfile.open(fileobj=file, mode="r|" if skip is None else "r:") as archive:
                 for info in archive:

@@ -32,12 +32,12 @@ _ROWS_A_BATCH = 1024
 _ROWS_WITH_AUDIO_A_BATCH = 32
 
 OnError = Callable[[ClaraError], None]
-"""What is done with an error that costs one row, or the rest of a file."""
+"""Called with an error that costs one row, or the rest of a file."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """The encoded recording in a row: those of a file that is mapped into memory are read when they are asked for."""
+    """The encoded recording in a row; of a memory-mapped file the bytes are read on demand."""
 
     value: Any
     size: int
@@ -66,7 +66,7 @@ class Row:
 
 
 def raise_error(error: ClaraError) -> None:
-    """Raise `error`: what readers do with one unless they are told otherwise."""
+    """Raise `error`, the default of readers."""
     raise error
 
 
@@ -181,7 +181,7 @@ def _read_csv(path: str, delimiter: str, report: OnError, required: Sequence[Seq
 
 
 def _next_cells(reader: Iterator[list[str]], path: str) -> tuple[list[str] | None, FormatError | None]:
-    """Return the next cells, None behind the last ones, and what is wrong with them."""
+    """Return the next cells, None after the last row, and their error."""
     try:
         return next(reader, None), None
     except csv.Error as error:

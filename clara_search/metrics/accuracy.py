@@ -11,7 +11,15 @@ from clara_search.metrics.intervals import Interval, wilson_interval
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Share of right answers with its 95 % Wilson interval; chance is one over the number of classes."""
+    """Accuracy over `n` answers.
+
+    Attributes:
+        n: Number of answers.
+        n_classes: Number of classes that each answer is chosen from.
+        accuracy: Share of right answers, from 0 to 1.
+        interval: Its 95 % Wilson interval.
+        chance: Accuracy of a uniform guess, 1 / n_classes.
+    """
 
     n: int
     n_classes: int
@@ -20,17 +28,23 @@ class Accuracy:
     chance: float
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the scores as JSON takes them."""
+        """Return the scores in a form that JSON can hold."""
         return asdict(self)
 
 
 def accuracy(predicted: Sequence[str], expected: Sequence[str], n_classes: int) -> Accuracy:
-    """Return the share of `predicted` that equals `expected`, one of `n_classes` labels each.
+    """Return the share of predictions that are right.
 
-    Raises ValueError where there are none, or not as many of one as of the other.
+    Args:
+        predicted: Predicted labels.
+        expected: True labels, as many.
+        n_classes: Number of classes.
+
+    Raises:
+        ValueError: There are no labels, or not as many of one as of the other.
     """
     if not expected:
-        raise ValueError("no answers to score")
-    right = sum(a == b for a, b in zip(predicted, expected, strict=True))
+        raise ValueError("no labels to score")
+    num_right = sum(prediction == label for prediction, label in zip(predicted, expected, strict=True))
     n = len(expected)
-    return Accuracy(n, n_classes, right / n, wilson_interval(right, n), 1 / n_classes)
+    return Accuracy(n, n_classes, num_right / n, wilson_interval(num_right, n), 1 / n_classes)

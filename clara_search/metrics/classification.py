@@ -1,4 +1,4 @@
-"""Scores of classification, each with its interval, and what guessing would score beside them."""
+"""Classification metrics with bootstrap intervals, and the scores of two guesses: the majority class and chance."""
 
 from __future__ import annotations
 
@@ -13,24 +13,31 @@ from clara_search.metrics.intervals import Interval
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
 
-BOOTSTRAP_SAMPLES = 1000
+NUM_RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
 class Score:
-    """A score and its 95 % percentile interval over resamplings of the items."""
+    """A score and its 95 % percentile interval over bootstrap resamples of the items."""
 
     value: float
     interval: Interval
 
     def __str__(self) -> str:
-        """Return the score as people read it: "0.412 [0.380, 0.443]"."""
+        """Return the score and its interval, such as "0.412 [0.380, 0.443]"."""
         return f"{self.value:.3f} [{self.interval[0]:.3f}, {self.interval[1]:.3f}]"
 
 
 @dataclass(frozen=True)
 class ClassScores:
-    """How `n` items were named: `scores` by name of the measure, and what `majority` and `chance` reach of them."""
+    """Scores of `n` classified items.
+
+    Attributes:
+        n: Number of items.
+        scores: Scores by metric.
+        majority: Scores by metric of always predicting the most frequent class.
+        chance: Expected scores by metric of guessing uniformly.
+    """
 
     n: int
     scores: dict[str, Score]
@@ -38,16 +45,25 @@ class ClassScores:
     chance: dict[str, float]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the scores as JSON takes them."""
+        """Return the scores in a form that JSON can hold."""
         return asdict(self)
 
 
-SINGLE = ("accuracy", "uar", "weighted_f1", "macro_f1")
-"""Measures of one label an item: the share of right ones; recall, averaged over classes; F1, averaged over classes by
-their size, and over classes."""
+SINGLE_LABEL_METRICS = ("accuracy", "uar", "weighted_f1", "macro_f1")
+"""Metrics of a single label per item.
 
-MULTI = ("map", "macro_f1")
-"""Measures of several labels an item: average precision and F1 (of labels above one half), averaged over labels."""
+- accuracy: share of items with the right label.
+- uar: unweighted average recall, the mean over classes of recall (INTERSPEECH paralinguistics challenges).
+- weighted_f1: mean of F1 over classes, weighted by their size (as scikit-learn's `f1_score(average="weighted")`).
+- macro_f1: mean of F1 over classes (`average="macro"`); F1 = 2 TP / (2 TP + FP + FN).
+"""
+
+MULTI_LABEL_METRICS = ("map", "macro_f1")
+"""Metrics of several labels per item.
+
+- map: mean over labels of average precision (as AudioSet and FSD50K are scored).
+- macro_f1: mean over labels of F1, with the labels whose probability is above 0.5.
+"""
 
 
 def score_single_label(
@@ -55,63 +71,72 @@ def score_single_label(
     predicted: Labels,
     n_classes: int,
     majority: int,
-    resamplings: int = BOOTSTRAP_SAMPLES,
+    num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> ClassScores:
-    """Score class numbers `predicted` against `expected`, both of shape (n,).
+    """Score predicted classes by the metrics in `SINGLE_LABEL_METRICS`.
 
-    A class that nobody expects has no recall, one that is neither expected nor predicted no F1: the averages leave them
-    out. `majority` is the most frequent class of what was trained on. `chance` is what even guessing among `n_classes`
-    reaches in expectation. Raises ValueError for no items or shapes that disagree.
+    Averages leave out classes without a value: recall needs a true item of the class, F1 a true or predicted one.
+
+    Args:
+        expected: True class numbers, shape (n,).
+        predicted: Predicted class numbers, shape (n,).
+        n_classes: Number of classes.
+        majority: Most frequent class of the training data.
+        num_resamples: Bootstrap resamples of the items; 0 for intervals without width.
+        seed: Seed of the resamples.
+
+    Raises:
+        ValueError: There are no items, or shapes disagree.
     """
     if len(expected) != len(predicted) or not len(expected):
-        raise ValueError("need one prediction an item, and some items")
+        raise ValueError(f"{len(predicted)} predictions for {len(expected)} items: expected as many, and at least one")
     cells, counts = np.unique(np.stack([expected, predicted], axis=1), axis=0, return_counts=True)
-    drawn = np.random.default_rng(seed).multinomial(len(expected), counts / len(expected), size=resamplings)
-    all_counts = np.concatenate([counts[None], drawn]).astype(np.float64)
-    values = _of_cells(cells, all_counts, n_classes)
-    always = np.full_like(expected, majority)
-    guessed, often = np.unique(np.stack([expected, always], axis=1), axis=0, return_counts=True)
-    constant = _of_cells(guessed, often[None].astype(np.float64), n_classes)
+    resamples = np.random.default_rng(seed).multinomial(len(expected), counts / len(expected), size=num_resamples)
+    all_counts = np.concatenate([counts[None], resamples]).astype(np.float64)
+    values = _cell_metrics(cells, all_counts, n_classes)
+    constant = single_label_metrics(expected, np.full_like(expected, majority), n_classes)
     return ClassScores(
         len(expected),
-        {name: _with_interval(values[name]) for name in SINGLE},
-        {name: float(constant[name][0]) for name in SINGLE},
-        _even_guessing(np.bincount(expected, minlength=n_classes), n_classes),
+        {name: _with_interval(values[name]) for name in SINGLE_LABEL_METRICS},
+        {name: constant[name] for name in SINGLE_LABEL_METRICS},
+        _chance_scores(np.bincount(expected, minlength=n_classes), n_classes),
     )
 
 
-def single_label_measures(expected: Labels, predicted: Labels, n_classes: int) -> dict[str, float]:
-    """Return accuracy, UAR, weighted and macro F1 of `predicted`, as `score_single_label` has them."""
+def single_label_metrics(expected: Labels, predicted: Labels, n_classes: int) -> dict[str, float]:
+    """Return the metrics in `SINGLE_LABEL_METRICS` of class numbers `predicted` (n,) against `expected` (n,)."""
     cells, counts = np.unique(np.stack([expected, predicted], axis=1), axis=0, return_counts=True)
     return {
-        name: float(value[0]) for name, value in _of_cells(cells, counts[None].astype(np.float64), n_classes).items()
+        name: float(value[0])
+        for name, value in _cell_metrics(cells, counts[None].astype(np.float64), n_classes).items()
     }
 
 
-def _of_cells(cells: Labels, counts: Floats, n_classes: int) -> dict[str, Floats]:
-    """Return each measure, shape (b,), of `b` confusion matrices: `counts` (b, k) in their `cells` (k, 2)."""
+def _cell_metrics(cells: Labels, counts: Floats, n_classes: int) -> dict[str, Floats]:
+    """Return each metric, shape (b,), of `b` confusion matrices: `counts` (b, k) in their `cells` (k, 2)."""
     expected = counts @ np.eye(n_classes)[cells[:, 0]]
     predicted = counts @ np.eye(n_classes)[cells[:, 1]]
-    hit = cells[:, 0] == cells[:, 1]
-    right = counts[:, hit] @ np.eye(n_classes)[cells[hit, 0]]
+    is_right = cells[:, 0] == cells[:, 1]
+    right = counts[:, is_right] @ np.eye(n_classes)[cells[is_right, 0]]
     n = counts.sum(axis=1)
     f1 = 2.0 * right / np.maximum(expected + predicted, 1.0)
     return {
         "accuracy": right.sum(axis=1) / n,
-        "uar": _mean_where(right / np.maximum(expected, 1.0), expected > 0),
+        "uar": _masked_mean(right / np.maximum(expected, 1.0), expected > 0),
         "weighted_f1": (f1 * expected).sum(axis=1) / n,
-        "macro_f1": _mean_where(f1, expected + predicted > 0),
+        "macro_f1": _masked_mean(f1, expected + predicted > 0),
     }
 
 
-def _mean_where(values: Floats, there: npt.NDArray[np.bool_]) -> Floats:
-    found: Floats = (values * there).sum(axis=1) / np.maximum(there.sum(axis=1), 1)
-    return found
+def _masked_mean(values: Floats, mask: npt.NDArray[np.bool_]) -> Floats:
+    """Return the mean of each row of `values` over its entries in `mask`, 0 for none."""
+    means: Floats = (values * mask).sum(axis=1) / np.maximum(mask.sum(axis=1), 1)
+    return means
 
 
-def _even_guessing(expected: Labels, n_classes: int) -> dict[str, float]:
-    shares = expected / expected.sum()
+def _chance_scores(class_counts: Labels, n_classes: int) -> dict[str, float]:
+    shares = class_counts / class_counts.sum()
     f1 = 2.0 * shares / n_classes / np.maximum(shares + 1.0 / n_classes, 1e-12)
     return {
         "accuracy": 1.0 / n_classes,
@@ -122,39 +147,49 @@ def _even_guessing(expected: Labels, n_classes: int) -> dict[str, float]:
 
 
 def score_multi_label(
-    expected: npt.NDArray[np.bool_], probabilities: Floats, resamplings: int = BOOTSTRAP_SAMPLES, seed: int = 0
+    expected: npt.NDArray[np.bool_], probabilities: Floats, num_resamples: int = NUM_RESAMPLES, seed: int = 0
 ) -> ClassScores:
-    """Score `probabilities` (n, labels) against which labels are `expected`, the same shape.
+    """Score label probabilities by the metrics in `MULTI_LABEL_METRICS`; labels that no item has are left out.
 
-    A label that no item has counts for nothing. Average precision is the mean of the precision at each right item.
-    The majority's answer is no label anywhere, or for a ranking the same for all; even guessing names half of them.
-    Raises ValueError for no items, no label at all, or shapes that disagree.
+    The majority guess is no label for any item, and for a ranking the same probability for all; the chance guess is
+    each label with probability 0.5.
+
+    Args:
+        expected: Whether an item has a label, shape (n, labels).
+        probabilities: Probabilities of the labels, shape (n, labels).
+        num_resamples: Bootstrap resamples of the items; 0 for intervals without width.
+        seed: Seed of the resamples.
+
+    Raises:
+        ValueError: There are no items, no item has a label, or shapes disagree.
     """
     if expected.shape != probabilities.shape or not len(expected):
-        raise ValueError("need one probability an item and label, and some items")
-    there = expected.any(axis=0)
-    if not there.any():
+        raise ValueError(
+            f"probabilities have shape {probabilities.shape}, expected {expected.shape} with at least one item"
+        )
+    is_used = expected.any(axis=0)
+    if not is_used.any():
         raise ValueError("no item has a label")
-    expected, probabilities = expected[:, there], probabilities[:, there]
+    expected, probabilities = expected[:, is_used], probabilities[:, is_used]
     n, n_labels = expected.shape
     generator = np.random.default_rng(seed)
-    weights = np.ones((1 + resamplings, n))
-    weights[1:] = generator.multinomial(n, np.full(n, 1.0 / n), size=resamplings)
-    precision, f1 = np.zeros((2, 1 + resamplings, n_labels))
-    present = np.zeros((1 + resamplings, n_labels), dtype=bool)
+    weights = np.ones((1 + num_resamples, n))
+    weights[1:] = generator.multinomial(n, np.full(n, 1.0 / n), size=num_resamples)
+    precision, f1 = np.zeros((2, 1 + num_resamples, n_labels))
+    present = np.zeros((1 + num_resamples, n_labels), dtype=bool)
     for label in range(n_labels):
         precision[:, label] = weighted_average_precision(expected[:, label], probabilities[:, label], weights)
-        named = probabilities[:, label] > 0.5
-        both = weights @ (named & expected[:, label])
-        has = weights @ expected[:, label]
-        f1[:, label] = 2.0 * both / np.maximum(has + weights @ named, 1.0)
-        present[:, label] = has > 0
+        predicted = probabilities[:, label] > 0.5
+        num_right = weights @ (predicted & expected[:, label])
+        num_expected = weights @ expected[:, label]
+        f1[:, label] = 2.0 * num_right / np.maximum(num_expected + weights @ predicted, 1.0)
+        present[:, label] = num_expected > 0
     shares = expected.mean(axis=0)
     return ClassScores(
         n,
         {
-            "map": _with_interval(_mean_where(precision, present)),
-            "macro_f1": _with_interval(_mean_where(f1, present)),
+            "map": _with_interval(_masked_mean(precision, present)),
+            "macro_f1": _with_interval(_masked_mean(f1, present)),
         },
         {"map": float(shares.mean()), "macro_f1": 0.0},
         {"map": float(shares.mean()), "macro_f1": float((shares / (shares + 0.5)).mean())},
@@ -162,9 +197,15 @@ def score_multi_label(
 
 
 def weighted_average_precision(expected: npt.NDArray[np.bool_], scores: Floats, weights: Floats) -> Floats:
-    """Return the average precision, shape (b,), of a ranking by `scores` (n,), items counted by `weights` (b, n).
+    """Return the average precision of a ranking under several weightings of its items, shape (b,).
 
-    Items of equal score stand in one step: each is preceded by all of them.
+    AP = sum over thresholds of (R_i - R_(i-1)) P_i with precision P and recall R, as scikit-learn's
+    `average_precision_score`; items of equal score share a threshold.
+
+    Args:
+        expected: Whether an item is a positive, shape (n,).
+        scores: Scores to rank by, shape (n,).
+        weights: Weights of the items, shape (b, n), such as counts in bootstrap resamples.
     """
     order = np.argsort(-scores, kind="stable")
     ends = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)
@@ -173,18 +214,18 @@ def weighted_average_precision(expected: npt.NDArray[np.bool_], scores: Floats, 
     right = (counted * expected[order]).cumsum(axis=1)[:, ends]
     new = np.diff(right, axis=1, prepend=0.0)
     total = np.maximum(right[:, -1], 1e-12)
-    found: Floats = (new * right / np.maximum(seen, 1e-12)).sum(axis=1) / total
-    return found
+    average_precision: Floats = (new * right / np.maximum(seen, 1e-12)).sum(axis=1) / total
+    return average_precision
 
 
 def confusion_matrix(expected: Labels, predicted: Labels, n_classes: int) -> Labels:
-    """Return how often each class (row) was named as each (column), shape (n_classes, n_classes)."""
+    """Return the number of items by true class (row) and predicted class (column), shape (n_classes, n_classes)."""
     matrix = np.bincount(expected * n_classes + predicted, minlength=n_classes * n_classes)
     return matrix.reshape(n_classes, n_classes).astype(np.int64)
 
 
 def _with_interval(values: Floats) -> Score:
-    """Return the first of `values` with the interval that the others span."""
+    """Return the first of `values` with the 95 % percentile interval of the others."""
     if len(values) == 1:
         return Score(float(values[0]), (float(values[0]), float(values[0])))
     low, high = np.percentile(values[1:], [2.5, 97.5])

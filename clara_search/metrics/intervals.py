@@ -1,4 +1,4 @@
-"""Confidence intervals: bootstrap and Wilson."""
+"""Confidence intervals: the percentile bootstrap and Wilson's score interval."""
 
 from __future__ import annotations
 
@@ -9,23 +9,43 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 Interval = tuple[float, float]
+"""Lower and upper bound."""
+
+_Z = 1.959963984540054
+"""The 97.5 % quantile of the standard normal distribution."""
 
 
-def bootstrap_intervals(per_query: npt.NDArray[np.float64], resamplings: int, seed: int) -> list[Interval]:
-    """Return the 95 % percentile interval of each column's mean, `per_query` of shape (queries, scores)."""
-    if resamplings == 0:
+def bootstrap_intervals(per_query: npt.NDArray[np.float64], num_resamples: int, seed: int) -> list[Interval]:
+    """Return a 95 % percentile interval of the mean of each column (Efron, 1979, doi:10.1214/aos/1176344552).
+
+    The interval is from the 2.5 % to the 97.5 % quantile of the means over resamples of the rows, drawn with
+    replacement.
+
+    Args:
+        per_query: Scores, shape (queries, scores).
+        num_resamples: Number of resamples; 0 for intervals without width at the means.
+        seed: Seed of the resamples.
+    """
+    if num_resamples == 0:
         return [(float(mean), float(mean)) for mean in per_query.mean(axis=0)]
     generator = np.random.default_rng(seed)
     n = len(per_query)
-    means = np.stack([per_query[generator.integers(0, n, n)].mean(axis=0) for _ in range(resamplings)])
-    low, high = np.percentile(means, [2.5, 97.5], axis=0)
-    return [(float(a), float(b)) for a, b in zip(low, high, strict=True)]
+    means = np.stack([per_query[generator.integers(0, n, n)].mean(axis=0) for _ in range(num_resamples)])
+    lows, highs = np.percentile(means, [2.5, 97.5], axis=0)
+    return [(float(low), float(high)) for low, high in zip(lows, highs, strict=True)]
 
 
 def wilson_interval(successes: int, n: int) -> Interval:
-    """Return Wilson's 95 % interval of a proportion, which is sound also near 0 and 1."""
-    z = 1.959963984540054
+    """Return Wilson's 95 % score interval of a proportion, sound also near 0 and 1.
+
+    With p = successes / n and z = 1.96, the interval is (p + z²/2n ± z √(p(1 - p)/n + z²/4n²)) / (1 + z²/n)
+    (Wilson, 1927, doi:10.1080/01621459.1927.10502953).
+
+    Args:
+        successes: Number of successes.
+        n: Number of trials, at least 1.
+    """
     share = successes / n
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    centre = (share + _Z * _Z / (2 * n)) / (1 + _Z * _Z / n)
+    half = _Z / (1 + _Z * _Z / n) * math.sqrt(share * (1 - share) / n + _Z * _Z / (4 * n * n))
     return max(centre - half, 0.0), min(centre + half, 1.0)

@@ -1,4 +1,4 @@
-"""Scores of retrieval and classification: recall@k, mAP@k, accuracy, each with its interval and its chance level."""
+"""Retrieval metrics, recall@k and mAP@k, with bootstrap intervals and exact chance levels."""
 
 from __future__ import annotations
 
@@ -14,15 +14,27 @@ import numpy.typing as npt
 from clara_search.metrics.intervals import FloatArray, Interval, bootstrap_intervals
 
 MAP_CUTOFF = 10
-TIE = 1e-6
-"""A wrong item whose cosine is within this of a right one's counts as ranked before it: a tie counts against you."""
+TIE_TOLERANCE = 1e-6
+"""A negative whose cosine is at most this far below a positive's counts as ranked before it: ties count as errors."""
 
-_BLOCK = 256  # queries a block: memory stays at 256 x gallery, whatever the number of queries
+_BLOCK_QUERIES = 256  # memory stays at 256 x gallery, whatever the number of queries
 
 
 @dataclass(frozen=True)
 class RetrievalScores:
-    """Scores over all queries against the full gallery; chance levels are exact expectations of a random order."""
+    """Scores over all queries against the full gallery.
+
+    Attributes:
+        n_queries: Number of queries.
+        n_gallery: Number of gallery items.
+        recall: recall@k by k: the share of queries with a positive among their first k items.
+        chance_recall: Its expectation for a random order.
+        recall_interval: Its 95 % bootstrap interval.
+        map10: mAP@10, the mean of `average_precision_at_k` over the queries.
+        chance_map10: Its expectation for a random order.
+        map10_interval: Its 95 % bootstrap interval.
+        median_rank: Median over the queries of the rank of the first positive, from 1.
+    """
 
     n_queries: int
     n_gallery: int
@@ -35,7 +47,7 @@ class RetrievalScores:
     median_rank: float
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the scores as JSON takes them (the keys of `recall` become strings)."""
+        """Return the scores in a form that JSON can hold: the keys of `recall` become strings."""
         return {
             name: {str(key): entry for key, entry in value.items()} if isinstance(value, dict) else value
             for name, value in asdict(self).items()
@@ -48,17 +60,25 @@ def score_retrieval(
     query_groups: npt.ArrayLike,
     gallery_groups: npt.ArrayLike,
     ks: Sequence[int] = (1, 5, 10),
-    bootstrap: int = 1000,
+    num_resamples: int = 1000,
     seed: int = 0,
 ) -> RetrievalScores:
-    """Score unit vectors `queries`, shape (q, d), against `gallery`, shape (n, d).
+    """Score the ranking of a gallery by its cosine with each query.
 
-    The gallery items whose label in `gallery_groups` (n,) equals the query's in `query_groups` (q,) are its positives;
-    a query without any raises ValueError. Intervals are 95 % percentile intervals over `bootstrap` resamplings of the
-    queries (0: the interval is the score itself).
+    Args:
+        queries: Unit vectors, shape (q, d).
+        gallery: Unit vectors, shape (n, d).
+        query_groups: Labels of the queries, shape (q,).
+        gallery_groups: Labels of the gallery items, shape (n,); those with the query's label are its positives.
+        ks: Cut-offs of recall.
+        num_resamples: Bootstrap resamples of the queries; 0 for intervals without width.
+        seed: Seed of the resamples.
+
+    Raises:
+        ValueError: Shapes disagree, there are no queries, a vector is not finite, or a query has no positive.
     """
     ranks = positive_ranks(queries, gallery, query_groups, gallery_groups)
-    return _scores_of_ranks(ranks, len(gallery), ks, bootstrap, seed)
+    return _scores_of_ranks(ranks, len(gallery), ks, num_resamples, seed)
 
 
 def self_retrieval(
@@ -66,35 +86,45 @@ def self_retrieval(
     groups: npt.ArrayLike,
     owners: npt.ArrayLike | None = None,
     ks: Sequence[int] = (1, 5, 10),
-    bootstrap: int = 1000,
+    num_resamples: int = 1000,
     seed: int = 0,
 ) -> RetrievalScores:
-    """Score unit vectors (n, d) against each other: what is of a vector's group in `groups` (n,) is its positive.
+    """Score the ranking of vectors by each other: each is a query whose gallery are the vectors of other owners.
 
-    A vector is compared with those of other `owners` (n,), such as speakers; by default each is its own. Those without
-    a positive there ask nothing. Galleries differ by their owner: `n_gallery` is the mean, chance that of its size.
-    Raises ValueError where none has a positive.
+    Vectors without a positive in their gallery are no queries. Galleries differ by the owner: `n_gallery` is the mean
+    of their sizes, and chance levels are for a gallery of that size.
+
+    Args:
+        vectors: Unit vectors, shape (n, d).
+        groups: Labels, shape (n,); vectors with the query's label are its positives.
+        owners: Owners such as speakers, shape (n,); by default each vector has an owner of its own.
+        ks: Cut-offs of recall.
+        num_resamples: Bootstrap resamples of the queries; 0 for intervals without width.
+        seed: Seed of the resamples.
+
+    Raises:
+        ValueError: No vector has a positive.
     """
     labels = np.asarray(groups)
-    owned = np.arange(len(labels)) if owners is None else np.asarray(owners)
+    owner_of = np.arange(len(labels)) if owners is None else np.asarray(owners)
     ranks, sizes = [], []
-    for at in range(len(labels)):
-        others = owned != owned[at]
-        if (labels[others] == labels[at]).any():
-            ranks += positive_ranks(vectors[at : at + 1], vectors[others], labels[at : at + 1], labels[others])
-            sizes.append(int(others.sum()))
+    for index in range(len(labels)):
+        is_other, query = owner_of != owner_of[index], slice(index, index + 1)
+        if (labels[is_other] == labels[index]).any():
+            ranks += positive_ranks(vectors[query], vectors[is_other], labels[query], labels[is_other])
+            sizes.append(int(is_other.sum()))
     if not ranks:
-        raise ValueError("no vector has another one of its group")
-    return _scores_of_ranks(ranks, round(float(np.mean(sizes))), ks, bootstrap, seed)
+        raise ValueError("no vector has another vector of its group")
+    return _scores_of_ranks(ranks, round(float(np.mean(sizes))), ks, num_resamples, seed)
 
 
 def _scores_of_ranks(
-    ranks: Sequence[npt.NDArray[np.int64]], n_gallery: int, ks: Sequence[int], bootstrap: int, seed: int
+    ranks: Sequence[npt.NDArray[np.int64]], n_gallery: int, ks: Sequence[int], num_resamples: int, seed: int
 ) -> RetrievalScores:
     n_positives = np.array([len(ranks_of_query) for ranks_of_query in ranks])
     per_query = np.stack([*(hits_at_k(ranks, k) for k in ks), average_precision_at_k(ranks, MAP_CUTOFF)], axis=1)
     means = per_query.mean(axis=0)
-    intervals = bootstrap_intervals(per_query, bootstrap, seed)
+    intervals = bootstrap_intervals(per_query, num_resamples, seed)
     return RetrievalScores(
         n_queries=len(ranks),
         n_gallery=n_gallery,
@@ -111,55 +141,67 @@ def _scores_of_ranks(
 def positive_ranks(
     queries: FloatArray, gallery: FloatArray, query_groups: npt.ArrayLike, gallery_groups: npt.ArrayLike
 ) -> list[npt.NDArray[np.int64]]:
-    """Return for each query the ranks (from 1, ascending) of its positives in the gallery, ties counted against them.
+    """Return for each query the ranks of its positives, ascending from 1.
 
-    Raises ValueError where shapes disagree, there are no queries, a vector is not finite, or a query has no positive.
+    A tie counts as an error: see `TIE_TOLERANCE`. Arguments are those of `score_retrieval`, and so are the errors.
     """
     query_labels, gallery_labels = np.asarray(query_groups), np.asarray(gallery_groups)
     if len(queries) != len(query_labels) or len(gallery) != len(gallery_labels):
-        raise ValueError("need one group label a vector")
+        raise ValueError("groups have another length than vectors")
     if not len(queries):
         raise ValueError("no queries to rank")
     if not (np.isfinite(queries).all() and np.isfinite(gallery).all()):
         raise ValueError("cannot rank vectors that are not finite")
     ranks = []
-    for start in range(0, len(queries), _BLOCK):
-        similarities = queries[start : start + _BLOCK] @ gallery.T
-        for row, label in zip(similarities, query_labels[start : start + _BLOCK], strict=True):
+    for start in range(0, len(queries), _BLOCK_QUERIES):
+        similarities = queries[start : start + _BLOCK_QUERIES] @ gallery.T
+        for row, label in zip(similarities, query_labels[start : start + _BLOCK_QUERIES], strict=True):
             is_positive = gallery_labels == label
             if not is_positive.any():
                 raise ValueError(f"no item of the gallery is a positive of group {label!r}")
             positives = np.sort(row[is_positive])[::-1]
             negatives = np.sort(row[~is_positive])
-            before = len(negatives) - np.searchsorted(negatives, positives - row.dtype.type(TIE), side="left")
+            before = len(negatives) - np.searchsorted(negatives, positives - row.dtype.type(TIE_TOLERANCE), side="left")
             ranks.append((np.arange(1, len(positives) + 1) + before).astype(np.int64))
     return ranks
 
 
 def hits_at_k(ranks: Sequence[npt.NDArray[np.int64]], k: int) -> npt.NDArray[np.float64]:
-    """Return 1 for each query with a positive among its first `k`, else 0: their mean is recall@k."""
+    """Return 1 for each query with a positive among its first `k` items, else 0, shape (q,): their mean is recall@k."""
     return np.array([float(ranks_of_query[0] <= k) for ranks_of_query in ranks])
 
 
 def average_precision_at_k(ranks: Sequence[npt.NDArray[np.int64]], k: int) -> npt.NDArray[np.float64]:
-    """Return each query's average precision: the sum of i / rank of its i-th positive within `k`, over min(m, k)."""
+    """Return the average precision within `k` of each query, shape (q,).
+
+    With m positives at ranks r_1 < r_2 < ..., AP@k = (sum of i / r_i over r_i <= k) / min(m, k). Its mean with k = 10
+    is the main metric of language-based audio retrieval in the DCASE challenge.
+
+    Args:
+        ranks: Ranks of the positives of each query, from `positive_ranks`.
+        k: Cut-off.
+    """
     precisions = []
     for ranks_of_query in ranks:
         m = len(ranks_of_query)
-        found = ranks_of_query <= k
-        precisions.append(float((np.arange(1, m + 1) / ranks_of_query)[found].sum()) / min(m, k))
+        within = ranks_of_query <= k
+        precisions.append(float((np.arange(1, m + 1) / ranks_of_query)[within].sum()) / min(m, k))
     return np.array(precisions)
 
 
 def chance_recall(n_positives: int, n_gallery: int, k: int) -> float:
-    """Return the probability that a random order puts one of `n_positives` of `n_gallery` items among its first `k`."""
+    """Return the expected recall@k of a random order: 1 - C(n - m, k) / C(n, k) with m positives among n items."""
     if k >= n_gallery:
         return 1.0
     return 1.0 - math.comb(n_gallery - n_positives, k) / math.comb(n_gallery, k)
 
 
 def chance_map(n_positives: int, n_gallery: int, k: int) -> float:
-    """Return the expected average precision within `k` of a random order of `n_gallery` items."""
+    """Return the expected AP@k of a random order of n items with m positives.
+
+    A positive is at rank r with probability m / n, and has (r - 1)(m - 1) / (n - 1) others before it in expectation:
+    E = (m / n) * sum of (1 + (r - 1)(m - 1) / (n - 1)) / r over r <= k, divided by min(m, k).
+    """
     others = (n_positives - 1) / max(n_gallery - 1, 1)
     expected = sum((1 + (rank - 1) * others) / rank for rank in range(1, min(k, n_gallery) + 1))
     return n_positives / n_gallery * expected / min(n_positives, k)

@@ -31,7 +31,7 @@ from clara_search.datasets.recordings import decode_recording, hash_recording, l
 from clara_search.errors import AudioError, FormatError, SourceError
 from clara_search.files.atomic import atomic_path, atomic_write_text, make_folder
 from clara_search.files.gate import ForeignUri, admit
-from clara_search.files.paths import is_url, suffix_of
+from clara_search.files.paths import is_url, stat_file, suffix_of
 from clara_search.files.patterns import expand_pattern
 from clara_search.files.shards import ByteRange
 from clara_search.files.tables import MANIFEST_SUFFIXES
@@ -127,11 +127,10 @@ def _cache_key(places: Sequence[str], sample_rate: int, decode: bool) -> str:
     """Return a name for what the list of `places` depends on: size and time of them and of all files they name."""
     digest = hashlib.sha256(repr((sample_rate, decode, "4")).encode())
     for path in (path for place in places for path in (place, *_files_of(place))):
-        state: tuple[int, ...] = ()
+        state: tuple[int | str, ...] = ()
         if "://" not in path and not os.path.isdir(path):  # noqa: PTH112 - paths are strings, and thousands
             with suppress(OSError):  # one that is not there may come
-                status = os.stat(path)  # noqa: PTH116
-                state = status.st_size, status.st_mtime_ns
+                state = stat_file(path, trust_young=True)
         digest.update(repr((path, state)).encode())
     return digest.hexdigest()[:16]
 

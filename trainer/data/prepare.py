@@ -20,7 +20,8 @@ from clara_search.cpu import core_count
 from clara_search.datasets.dataset import Dataset
 from clara_search.datasets.layouts import Row, read_rows
 from clara_search.errors import AudioError, OutputError, SourceError
-from clara_search.files.atomic import atomic_path
+from clara_search.files.atomic import atomic_path, atomic_write_text
+from clara_search.files.paths import stat_file
 from trainer.data.corpus import bounded_map
 
 MANIFEST, LEFT_OUT, JOURNAL = "manifest.csv", "left-out.txt", ".prepared.jsonl"
@@ -67,7 +68,7 @@ def prepare(dataset: Dataset, source: Path, out: Path, rate: int = 16000, worker
                     made += 1
                     _note(journal, target, entry)
                 listed.append({"path": target, **row.columns, "duration_s": entry["duration_s"]})
-        _write_lines(out / LEFT_OUT, problems)
+        atomic_write_text(out / LEFT_OUT, "".join(f"{' '.join(line.split())}\n" for line in problems))
         if not listed:
             raise SourceError(f"{source}: no recording of {dataset.name} can be used; {out / LEFT_OUT} says why")
         _write_manifest(out / MANIFEST, listed, dataset)
@@ -77,7 +78,7 @@ def prepare(dataset: Dataset, source: Path, out: Path, rate: int = 16000, worker
 
 
 _Entry = dict[str, Any]
-"""What the journal says of a recording that was made: size, time and rate it was made from, and its seconds."""
+"""Entry of a recording in the journal: size and version token of its source, rate in Hz, duration in seconds."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,8 @@ class _Work:
             return row, target, "there is no such file"
         path = self.out / target
         try:
-            status = row.audio.stat()
-            entry = {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "rate": self.rate}
+            stat = stat_file(row.audio, trust_young=True)
+            entry = {"size": stat.size, "token": stat.token, "rate": self.rate}
             before = self.known.get(target, {})
             if entry.items() <= before.items() and path.is_file():
                 return row, target, before
@@ -116,10 +117,9 @@ class _Work:
         except (AudioError, OSError) as error:
             reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
             return row, target, reason.removeprefix(f"{row.audio}: ").removeprefix(f"{row.audio.name}: ")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{threading.get_ident()}")  # a recording may be listed twice
-        soundfile.write(partial, np.clip(waveform, -1.0, 1.0), self.rate, format="FLAC", subtype="PCM_16")
-        partial.replace(path)
+        own_suffix = f".{threading.get_ident()}.partial"  # a recording may be listed twice
+        with atomic_path(path, own_suffix, sync=False) as partial:
+            soundfile.write(partial, np.clip(waveform, -1.0, 1.0), self.rate, format="FLAC", subtype="PCM_16")
         return row, target, {**entry, "duration_s": round(len(waveform) / self.rate, 3)}
 
 
@@ -148,7 +148,3 @@ def _write_manifest(path: Path, rows: list[dict[str, Any]], dataset: Dataset) ->
         writer = csv.DictWriter(file, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-
-
-def _write_lines(path: Path, lines: list[str]) -> None:
-    path.write_text("".join(f"{' '.join(line.split())}\n" for line in lines), encoding="utf-8")

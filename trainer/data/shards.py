@@ -21,6 +21,7 @@ from clara_search.datasets.readers import read_examples
 from clara_search.datasets.recordings import load_recording
 from clara_search.errors import AudioError, ConfigError, FormatError, OutputError, SourceError
 from clara_search.files.atomic import atomic_write_text, make_folder
+from clara_search.files.paths import stat_file
 from trainer.data.corpus import bounded_map
 from trainer.data.tar_writer import add_member, open_shard
 
@@ -98,8 +99,8 @@ def _digest(group: Iterable[Example]) -> str:
         audio: Any = example.audio
         if isinstance(audio, Path):
             with suppress(OSError):
-                audio = (str(audio), audio.stat().st_size, audio.stat().st_mtime_ns)
-        else:
+                audio = (str(audio), *stat_file(audio, trust_young=True))
+        elif isinstance(audio, bytes):
             audio = hashlib.sha256(audio).hexdigest()
         row = {name: value for name, value in vars(example).items() if name not in ("audio", "stored")}
         digest.update(repr((row, audio)).encode())

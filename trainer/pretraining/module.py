@@ -152,8 +152,8 @@ class Pretraining(pl.LightningModule):
         self._validated.clear()
         audio, text, groups = (np.concatenate(parts) for parts in zip(*_all_gathered(mine), strict=True))
         _, first = np.unique(groups, return_index=True)
-        to_audio = score_retrieval(text[first], audio, groups[first], groups, bootstrap=0)
-        to_text = score_retrieval(audio, text[first], groups, groups[first], bootstrap=0)
+        to_audio = score_retrieval(text[first], audio, groups[first], groups, num_resamples=0)
+        to_text = score_retrieval(audio, text[first], groups, groups[first], num_resamples=0)
         for k in (1, 5, 10):
             self.log(f"text_to_audio_recall_at_{k}", to_audio.recall[k], prog_bar=k == 10)
             self.log(f"audio_to_text_recall_at_{k}", to_text.recall[k])

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from clara_search.classification.calibration import fit_temperature
 from clara_search.classification.head import Dense, Head, HeadConfig, Neighbours, head_input
-from clara_search.metrics.classification import SINGLE
+from clara_search.metrics.classification import SINGLE_LABEL_METRICS
 from trainer.probing.sgd import (
     UNKNOWN,
     FitConfig,
@@ -225,4 +225,4 @@ def calibrate(head: Head, valid: Examples) -> None:
 
 def resolve_monitor(config: FitConfig, multi_label: bool) -> FitConfig:
     """Return `config` with mAP in place of a single-label measure where a clip may have several labels."""
-    return replace(config, monitor="map") if multi_label and config.monitor in SINGLE else config
+    return replace(config, monitor="map") if multi_label and config.monitor in SINGLE_LABEL_METRICS else config

@@ -12,7 +12,7 @@ from clara_search.datasets.declarations import same_source
 from clara_search.datasets.labelled import Clip
 from clara_search.errors import SourceError
 from clara_search.metrics.classification import (
-    BOOTSTRAP_SAMPLES,
+    NUM_RESAMPLES,
     ClassScores,
     confusion_matrix,
     score_multi_label,
@@ -27,7 +27,7 @@ _MAX_CONFUSION_CLASSES = 500
 
 
 def score_column(
-    labelled: LabelledSet, tests: Sequence[FoldPredictions], column: str, resamplings: int = BOOTSTRAP_SAMPLES
+    labelled: LabelledSet, tests: Sequence[FoldPredictions], column: str, resamplings: int = NUM_RESAMPLES
 ) -> tuple[ClassScores, dict[str, Any]]:
     """Score a label column over the test splits of all folds together.
 

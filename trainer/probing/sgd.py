@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clara_search.classification.head import HeadConfig
-from clara_search.metrics.classification import single_label_measures, weighted_average_precision
+from clara_search.metrics.classification import single_label_metrics, weighted_average_precision
 
 History = list[dict[str, float]]
 """A row for each epoch, or for each setting that was tried."""
@@ -135,7 +135,7 @@ def measure_logits(logits: Sequence[Tensor], targets: Sequence[Tensor], multi_la
             known = target != UNKNOWN
             if bool(known.any()):
                 predicted = task_logits[known].argmax(dim=-1).numpy()
-                rows.append(single_label_measures(target[known].numpy(), predicted, task_logits.shape[-1]))
+                rows.append(single_label_metrics(target[known].numpy(), predicted, task_logits.shape[-1]))
     means = {name: float(np.mean([row[name] for row in rows])) for name in (rows[0] if rows else {})}
     return {**means, "loss": float(total_loss(logits, targets, [None] * len(targets), multi_label))}
 

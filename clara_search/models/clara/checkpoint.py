@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from clara_search.config import from_file
 from clara_search.errors import ClaraError, FormatError, OutputError, first_line
+from clara_search.files.atomic import atomic_files
 from clara_search.models.clara.config import ClaraConfig
 from clara_search.models.clara.towers import Clara
 from clara_search.models.folder import CARD_FILE, CONFIG_FILE, count_parameters, hash_file, read_json
@@ -51,15 +51,11 @@ def save_model(folder: Path, model: Clara, tokenizer: Tokenizer, card: str, dtyp
     if broken := [name for name, tensor in weights.items() if not tensor.isfinite().all()]:
         raise OutputError(f"{folder}: {broken[0]} is not finite as {dtype}: not written")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as temporary:
-            partial = Path(temporary)
+        with atomic_files(folder, MODEL_FILES) as partial:
             (partial / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
             safetensors.torch.save_file(weights, partial / WEIGHTS_FILE, metadata={"format": "pt"})
             tokenizer.save(partial / TOKENIZER_FILE)
             (partial / CARD_FILE).write_text(card, encoding="utf-8")
-            for name in MODEL_FILES:
-                (partial / name).replace(folder / name)
     except ClaraError:
         raise
     except Exception as error:  # safetensors and tokenizers raise their own exceptions for a full disk

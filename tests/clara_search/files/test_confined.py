@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,12 +14,11 @@ import indexer
 from clara_search.commands.db import verify_all as verify
 from clara_search.commands.main import main
 from clara_search.errors import DatabaseError
-from clara_search.files import confined
 from clara_search.retrieval.ann import index as ann
 from clara_search.retrieval.index import Index
 from clara_search.store.database import Database
 from indexer.ledger.failures import ledger_name, stored_ledger
-from tests.helpers import ROOT, ToneEncoder, write_tone
+from tests.helpers import ToneEncoder, write_tone
 
 OWN = "0123456789abcdef" * 2
 
@@ -291,49 +289,3 @@ def test_an_export_that_fails_leaves_nothing(home: Path, monkeypatch: pytest.Mon
     with pytest.raises(indexer.import_export.OutputError, match="No space left"):
         indexer.export_embeddings(Database(home / "db"), home / "out")
     assert contents(home).keys() == before
-
-
-CHANGES = {"unlink", "rmtree", "rename", "replace", "rmdir", "removedirs", "remove", "renames", "move"}
-
-ALLOWED = {
-    # The user names the folder or the file; what is replaced or deleted is what the function has written or read.
-    ("clara_search/classification/head_files.py", "save_head", "replace"),
-    ("clara_search/files/fsync.py", "_write_lines", "unlink"),
-    ("clara_search/models/clara/checkpoint.py", "save_model", "replace"),
-    ("indexer/import_export.py", "export_embeddings", "rename"),
-    ("trainer/data/prepare.py", "do", "replace"),
-    ("trainer/probing/run.py", "_write", "unlink"),
-    ("trainer/runtime/folder.py", "check_recipe_unchanged", "unlink"),
-    ("trainer/data/shards.py", "_remove", "unlink"),
-    ("clara_search/files/atomic.py", "atomic_path", "replace"),
-    ("clara_search/files/atomic.py", "atomic_path", "unlink"),
-}
-
-
-def changing_calls(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield function and method of each call that deletes or renames a file."""
-
-    def visit(node: ast.AST, function: str) -> Iterator[tuple[str, str]]:
-        for child in ast.iter_child_nodes(node):
-            name = child.name if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef) else function
-            if isinstance(child, ast.Call) and isinstance(child.func, ast.Attribute) and child.func.attr in CHANGES:
-                owner = child.func.value.id if isinstance(child.func.value, ast.Name) else ""
-                of_module = owner in {"os", "shutil"}
-                # Others of these names: str.replace takes two, dataclasses.replace and datetime.replace keywords.
-                method = child.func.attr != "replace" or (len(child.args) == 1 and not child.keywords)
-                if owner != "confined" and (of_module or (method and child.func.attr not in {"remove", "move"})):
-                    yield function, child.func.attr
-            yield from visit(child, name)
-
-    yield from visit(ast.parse(path.read_text(encoding="utf-8")), "")
-
-
-def test_files_are_deleted_and_renamed_where_that_is_known_to_be_safe() -> None:
-    found = {
-        (str(path.relative_to(ROOT)), *call)
-        for package in ("clara_search", "indexer", "trainer")
-        for path in (ROOT / package).rglob("*.py")
-        if path != Path(confined.__file__)
-        for call in changing_calls(path)
-    }
-    assert found == ALLOWED

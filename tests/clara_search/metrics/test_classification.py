@@ -6,7 +6,7 @@ from clara_search.metrics.classification import (
     confusion_matrix,
     score_multi_label,
     score_single_label,
-    single_label_measures,
+    single_label_metrics,
     weighted_average_precision,
 )
 
@@ -41,7 +41,7 @@ def answers(n=400, classes=5, seed=0):
 def test_measures_agree_with_the_textbook():
     expected, predicted = answers()
     for n_classes in (5, 7):
-        assert single_label_measures(expected, predicted, n_classes) == pytest.approx(
+        assert single_label_metrics(expected, predicted, n_classes) == pytest.approx(
             slow(expected, predicted, n_classes)
         )
     scores = score_single_label(expected, predicted, 5, majority=4)
@@ -60,19 +60,19 @@ def test_meld_s_majority_class_reaches_what_is_published():
 
 def test_intervals_are_those_of_drawing_items_again():
     expected, predicted = answers()
-    scores = score_single_label(expected, predicted, 5, majority=4, resamplings=4000)
+    scores = score_single_label(expected, predicted, 5, majority=4, num_resamples=4000)
     rng = np.random.default_rng(1)
     again = [rng.integers(0, len(expected), len(expected)) for _ in range(1000)]
     for name in ("accuracy", "uar", "weighted_f1", "macro_f1"):
-        drawn = [single_label_measures(expected[i], predicted[i], 5)[name] for i in again]
+        drawn = [single_label_metrics(expected[i], predicted[i], 5)[name] for i in again]
         assert scores.scores[name].interval == pytest.approx(np.percentile(drawn, [2.5, 97.5]), abs=0.01)
-    assert scores == score_single_label(expected, predicted, 5, majority=4, resamplings=4000)
+    assert scores == score_single_label(expected, predicted, 5, majority=4, num_resamples=4000)
 
 
 def test_chance_is_what_even_guessing_reaches():
     expected, _ = answers(20000)
     guessed = np.random.default_rng(2).integers(0, 5, len(expected))
-    scores = score_single_label(expected, guessed, 5, majority=4, resamplings=10)
+    scores = score_single_label(expected, guessed, 5, majority=4, num_resamples=10)
     for name, score in scores.scores.items():
         assert score.value == pytest.approx(scores.chance[name], abs=0.01)
 
@@ -98,7 +98,7 @@ def test_several_labels_are_scored_by_ranking():
 
 def test_nothing_to_score_is_an_error():
     nothing = np.zeros(0, dtype=np.int64)
-    with pytest.raises(ValueError, match="some items"):
+    with pytest.raises(ValueError, match="at least one"):
         score_single_label(nothing, nothing, 2, 0)
     with pytest.raises(ValueError, match="no item has a label"):
         score_multi_label(np.zeros((2, 2), dtype=bool), np.zeros((2, 2)))
