@@ -27,7 +27,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
     server.start()
     address = f"http://127.0.0.1:{port}"
-    # What a server of this process held before it holds too, until it is told to forget.
+    # What a server of this process held before it holds too, until its caches are cleared.
     urllib.request.urlopen(urllib.request.Request(f"{address}/moto-api/reset", method="POST")).close()
     settings = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "us-east-1"}
     for name, value in {**settings, "AWS_ENDPOINT_URL": address}.items():

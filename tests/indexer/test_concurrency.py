@@ -15,7 +15,7 @@ FILES = 60
 
 
 def index_part(folder: Path, database: Path, number: int) -> None:
-    """Half of the files, beginning at another place in each process, so that each file is indexed by two of them."""
+    """Half of the files, starting at another file in each process, so that each file is indexed by two of them."""
     writing._COMMIT_ROWS = 8
     names = sorted(folder.iterdir())
     start = number * FILES // PROCESSES

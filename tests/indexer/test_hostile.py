@@ -50,8 +50,8 @@ def header_of_ten_hours() -> bytes:
     )
 
 
-def patched(content: bytes, place: int, value: bytes) -> bytes:
-    return content[:place] + value + content[place + len(value) :]
+def patched(content: bytes, offset: int, value: bytes) -> bytes:
+    return content[:offset] + value + content[offset + len(value) :]
 
 
 GOOD: dict[str, Callable[[], bytes]] = {

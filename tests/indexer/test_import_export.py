@@ -41,12 +41,12 @@ def test_what_was_exported_and_imported_is_the_same_and_is_not_embedded_again(
 def test_embeddings_of_another_tool_are_brought_to_unit_norm(tmp_path: Path, encoder: ToneEncoder) -> None:
     vectors = np.random.default_rng(0).standard_normal((3, DIM)).astype(np.float16)
     np.save(tmp_path / "img_emb_0.npy", vectors)
-    table = pa.table({"image_path": ["a.wav", "b.wav", None], "caption": ["a dog", None, "rain"], "place": [1, 2, 3]})
+    table = pa.table({"image_path": ["a.wav", "b.wav", None], "caption": ["a dog", None, "rain"], "label": [1, 2, 3]})
     parquet.write_table(table, tmp_path / "metadata_0.parquet")
     import_embeddings(tmp_path / "img_emb_0.npy", tmp_path / "metadata_0.parquet", tmp_path / "db", encoder)
-    rows = Database(tmp_path / "db").table().scan(["kind", "uri", "text", "place", "vector"]).to_pylist()
-    rows.sort(key=lambda row: row["place"])
-    assert [(row["kind"], row["text"], row["place"]) for row in rows] == [
+    rows = Database(tmp_path / "db").table().scan(["kind", "uri", "text", "label", "vector"]).to_pylist()
+    rows.sort(key=lambda row: row["label"])
+    assert [(row["kind"], row["text"], row["label"]) for row in rows] == [
         ("audio", "a dog", 1),
         ("audio", None, 2),
         ("text", "rain", 3),
@@ -76,9 +76,9 @@ def test_arrays_in_memory_are_indexed_under_their_names(tmp_path: Path, encoder:
     assert (summary.indexed, summary.failed, summary.rows) == (2, 1, 3)
     database = Database(tmp_path / "db")
     assert "has shape (0,)" in failures(database)[0]["reason"]
-    found = database.table().scan(["uri", "end_s", "text", "take"], "uri = 'call/1'").to_pylist()
-    assert sorted(row["end_s"] for row in found) == [10.0, 12.0]
-    assert {(row["text"], row["take"]) for row in found} == {("a tone", 1)}
+    rows = database.table().scan(["uri", "end_s", "text", "take"], "uri = 'call/1'").to_pylist()
+    assert sorted(row["end_s"] for row in rows) == [10.0, 12.0]
+    assert {(row["text"], row["take"]) for row in rows} == {("a tone", 1)}
     assert indexer.index(sources[:2], tmp_path / "db", encoder).unchanged == 2
     sources[0] = Recording("call/1", tone(880, 12.0), 16_000, text="a tone", columns={"take": 1})
     assert indexer.index(sources[:2], tmp_path / "db", encoder).indexed == 1

@@ -38,7 +38,7 @@ class Particular(ToneEncoder):
 
     def encode_audio(self, waveforms: Any) -> Any:
         if any(len(waveform) < 100 for waveform in waveforms):
-            raise AudioError("too short to be heard")
+            raise AudioError("too short")
         return super().encode_audio(waveforms)
 
 
@@ -59,7 +59,7 @@ def cluster(bucket: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[A
         ray.shutdown()
 
 
-def told(database: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def stored(database: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return all rows and all entries of the ledger, but for when they were written."""
     opened = Database(database)
     ledger = stored_ledger(opened, "corpus")
@@ -100,8 +100,8 @@ def test_a_cluster_gives_what_the_local_engine_gives(
         *(local.indexed, local.failed, local.rows, local.audio_s, local.reused),
     )
     assert (remote.indexed, remote.failed) == (39, 3)
-    rows, entries = told(tmp_path / "remote")
-    expected_rows, expected_entries = told(tmp_path / "local")
+    rows, entries = stored(tmp_path / "remote")
+    expected_rows, expected_entries = stored(tmp_path / "local")
     assert entries == expected_entries
     assert [{**row, "vector": None} for row in rows] == [{**row, "vector": None} for row in expected_rows]
     np.testing.assert_allclose(
@@ -115,7 +115,7 @@ def test_a_cluster_gives_what_the_local_engine_gives(
     assert (again.indexed, again.reused, again.unchanged) == (2, 1, 37)
     beside = index(sources, tmp_path / "local", Particular(), prune=True)
     assert beside == replace(again, seconds=beside.seconds, stages=beside.stages)
-    assert [row["id"] for row in told(tmp_path / "remote")[0]] == [row["id"] for row in told(tmp_path / "local")[0]]
+    assert [row["id"] for row in stored(tmp_path / "remote")[0]] == [row["id"] for row in stored(tmp_path / "local")[0]]
 
     with pytest.raises(ClaraError, match="3 workers need a core each and one more to decode; the cluster has 3"):
         index([str(recordings)], tmp_path / "few", encoder, engine=Ray(workers=3))
@@ -180,11 +180,11 @@ def test_an_encoder_is_loaded_again_where_it_is_unpickled() -> None:
 
 
 def test_options_of_a_cluster_without_one_are_wrong_usage(recordings: Path, tmp_path: Path) -> None:
-    found = CliRunner().invoke(
+    result = CliRunner().invoke(
         main, ["index", str(recordings), "--db", str(tmp_path / "db"), "--address", "localhost:1"]
     )
-    assert found.exit_code == 2
-    assert "--address needs --engine ray" in found.output
+    assert result.exit_code == 2
+    assert "--address needs --engine ray" in result.output
 
 
 def test_an_address_where_nobody_answers_is_an_error_at_once(recordings: Path, tmp_path: Path) -> None:

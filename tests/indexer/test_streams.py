@@ -45,8 +45,8 @@ def listed(*sources: str | Path, **selection: Any) -> list[Item]:
     return list(list_items(sources, Selection(**selection)))
 
 
-def names(found: list[Item]) -> list[str]:
-    return [Path(item.uri).name for item in found]
+def names(items: list[Item]) -> list[str]:
+    return [Path(item.uri).name for item in items]
 
 
 @pytest.fixture
@@ -66,8 +66,8 @@ def train(tmp_path: Path) -> Path:
 def test_the_examples_of_a_shard_become_rows_with_what_stands_beside_them(
     train: Path, database: Database, encoder: ToneEncoder
 ) -> None:
-    found = survey_sources([train])
-    assert (found.items, dict(found.columns)) == (
+    items = survey_sources([train])
+    assert (items.items, dict(items.columns)) == (
         4,
         {"json_kind": "text", "duration_s": "float", "json_start_s": "int", "speaker": "text"},
     )
@@ -142,8 +142,8 @@ def test_recordings_inside_arrow_and_parquet_files_become_rows(
         arrow(path, kind == "arrow stream", rows)
     summary = index([path], database, encoder)
     assert (summary.indexed, summary.failed) == (3, 0)
-    found = database.table().scan(["uri", "text", "kind", "label"]).to_pylist()
-    assert sorted((row["uri"], row["text"], row["kind"], row["label"]) for row in found) == [
+    items = database.table().scan(["uri", "text", "kind", "label"]).to_pylist()
+    assert sorted((row["uri"], row["text"], row["kind"], row["label"]) for row in items) == [
         (str(tmp_path / "beside.wav"), "beside", "audio", 4),
         (f"{path}#L1", "low", "audio", 3),
         (f"{path}#L3", "words alone", "text", 5),
@@ -258,12 +258,12 @@ def test_a_bucket_gives_the_rows_and_vectors_of_the_same_folder(
     assert (summary.indexed, summary.failed, summary.rows) == (7, 0, 7)
     index([recordings, train], tmp_path / "local", encoder)
 
-    def found(database: Path, root: str, tar: str) -> dict[str, list[float]]:
+    def items(database: Path, root: str, tar: str) -> dict[str, list[float]]:
         rows = Database(database).table().scan(["uri", "vector"]).to_pylist()
         return {row["uri"].replace(root, "").replace(tar, ""): row["vector"] for row in rows}
 
-    remote = found(tmp_path / "remote", "s3://sounds/in", "s3://sounds/train.tar")
-    assert remote == found(tmp_path / "local", str(recordings), str(train))
+    remote = items(tmp_path / "remote", "s3://sounds/in", "s3://sounds/train.tar")
+    assert remote == items(tmp_path / "local", str(recordings), str(train))
     table = Database(tmp_path / "remote").table()
     assert table.count("speaker = 'Bea' AND text = 'a high tone'") == 1
     assert table.count("duration_s = 1.0 AND json_kind = 'sound'") == 1

@@ -57,9 +57,9 @@ def folder(tmp_path: Path) -> Path:
 
 def test_processes_decode_what_threads_do(folder: Path) -> None:
     expected = list(prefetch_items(list_items([folder]), NOTHING, DecodeConfig(16000, backend="threads")))
-    found = list(prefetch_items(list_items([folder]), NOTHING, IN_PROCESSES))
-    assert [one.item for one in found] == [one.item for one in expected]
-    for one, other in zip(found, expected, strict=True):
+    loaded = list(prefetch_items(list_items([folder]), NOTHING, IN_PROCESSES))
+    assert [one.item for one in loaded] == [one.item for one in expected]
+    for one, other in zip(loaded, expected, strict=True):
         assert (one.state, one.content_hash, one.reason) == (other.state, other.content_hash, other.reason)
         assert (one.waveform is None) == (other.waveform is None)
         if one.waveform is not None and other.waveform is not None:
@@ -86,27 +86,27 @@ def test_a_decoder_that_hangs_is_ended_with_its_process(folder: Path, monkeypatc
     processes = remembered(monkeypatch)
     write_tone(folder / "05-hang.wav")
     how = DecodeConfig(16000, timeout_s=2.0, backend="processes", workers=1)
-    found = {Path(one.item.uri).name: one for one in prefetch_items(list_items([folder]), NOTHING, how)}
-    assert found["05-hang.wav"].reason == "not decoded within 2 s: allow more time"
-    assert sum(one.state == "fresh" for one in found.values()) == 20
+    loaded = {Path(one.item.uri).name: one for one in prefetch_items(list_items([folder]), NOTHING, how)}
+    assert loaded["05-hang.wav"].reason == "not decoded within 2 s: allow more time"
+    assert sum(one.state == "fresh" for one in loaded.values()) == 20
     assert [child.exit_code for child in processes] == [-signal.SIGKILL] * 2
 
 
 def test_a_process_that_is_killed_from_outside_costs_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     processes = remembered(monkeypatch)
-    found = []
+    loaded = []
     for one in prefetch_items(list_items([folder]), NOTHING, DecodeConfig(16000, backend="processes", workers=1)):
-        if not found:
+        if not loaded:
             processes[0]._process.kill()
-        found.append(one)
-    assert sum(one.state == "fresh" for one in found) == 20
+        loaded.append(one)
+    assert sum(one.state == "fresh" for one in loaded) == 20
 
 
 def test_where_no_process_can_begin_it_is_done_in_this_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode_processes, "_SERVE", "raise SystemExit(1)")
     processes = remembered(monkeypatch)
-    found = list(prefetch_items(list_items([folder]), NOTHING, DecodeConfig(16000, backend="processes", workers=1)))
-    assert sum(one.state == "fresh" for one in found) == 20
+    loaded = list(prefetch_items(list_items([folder]), NOTHING, DecodeConfig(16000, backend="processes", workers=1)))
+    assert sum(one.state == "fresh" for one in loaded) == 20
     assert [child.exit_code for child in processes] == [1]
 
 
@@ -165,8 +165,8 @@ def test_what_may_only_be_in_the_memory_of_this_process_is_decoded_in_it(
     item: Item, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(decode_processes, "_DecodeProcess", lambda *_: pytest.fail("a process was started"))
-    (found,) = DecodeProcesses(NOTHING, 16000, "processes").read([item], FileStat(1, ""))
-    assert found.state == ("fresh" if isinstance(item.content, InMemoryWaveform) else "failed")
+    (loaded,) = DecodeProcesses(NOTHING, 16000, "processes").read([item], FileStat(1, ""))
+    assert loaded.state == ("fresh" if isinstance(item.content, InMemoryWaveform) else "failed")
 
 
 def test_no_process_outlives_a_run_that_is_cut_off(folder: Path) -> None:
@@ -182,11 +182,11 @@ def test_no_process_outlives_a_run_that_is_cut_off(folder: Path) -> None:
 
 
 def _children_of(parent: int) -> list[tuple[int, str]]:
-    found = []
-    for place in Path("/proc").glob("[0-9]*"):
+    loaded = []
+    for process in Path("/proc").glob("[0-9]*"):
         try:
-            if int((place / "stat").read_text().rpartition(")")[2].split()[1]) == parent:
-                found.append((int(place.name), (place / "cmdline").read_text()))
+            if int((process / "stat").read_text().rpartition(")")[2].split()[1]) == parent:
+                loaded.append((int(process.name), (process / "cmdline").read_text()))
         except OSError:
             continue
-    return found
+    return loaded

@@ -16,14 +16,14 @@ from indexer.runtime.timers import StageTimer
 def test_a_digest_map_agrees_with_a_dict() -> None:
     rng = np.random.default_rng(0)
     keys = [*rng.integers(1, 2**63, 5000).tolist(), *(1024 * n + 1 for n in range(200))]  # the last ones collide
-    found, expected = DigestMap(2), {}
+    digests, expected = DigestMap(2), {}
     for number, key in enumerate(keys + keys[:100]):
-        found.put(key, number, key)
+        digests.put(key, number, key)
         expected[key] = (number, key)
-    assert len(found) == len(expected)
-    assert all(found.get(key) == values for key, values in expected.items())
-    assert found.get(7) is None
-    assert 7 not in found
+    assert len(digests) == len(expected)
+    assert all(digests.get(key) == values for key, values in expected.items())
+    assert digests.get(7) is None
+    assert 7 not in digests
 
 
 def test_what_is_listed_ahead_is_bounded_and_in_order() -> None:

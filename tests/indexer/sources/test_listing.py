@@ -30,10 +30,10 @@ def test_a_folder_gives_its_audio_files_sorted_without_hidden_ones_and_links(tmp
         write(folder / name, b"")
     (folder / "linked.wav").symlink_to(outside)
     (folder / "broken.wav").symlink_to(tmp_path / "nowhere.wav")
-    found = listed(folder)
-    names = [Path(item.uri).relative_to(folder).as_posix() for item in found]
+    items = listed(folder)
+    names = [Path(item.uri).relative_to(folder).as_posix() for item in items]
     assert names == ["a.flac", "b/1.wav", "b/2.MP3", "looks-like.wav/in.ogg"]
-    assert {item.kind for item in found} == {"audio"}
+    assert {item.kind for item in items} == {"audio"}
     assert survey_sources([folder]).items == 4
 
 
@@ -71,9 +71,9 @@ def test_a_csv_manifest_keeps_its_columns(tmp_path: Path) -> None:
         "nur Text",
         {"score_db": "2", "code": "x"},
     )
-    found = survey_sources([path])
-    assert found.items == 2
-    assert found.columns == {"speaker": "text", "age": "int", "score_db": "float", "code": "text"}
+    items = survey_sources([path])
+    assert items.items == 2
+    assert items.columns == {"speaker": "text", "age": "int", "score_db": "float", "code": "text"}
 
 
 def test_all_manifest_formats_give_the_same_items(tmp_path: Path) -> None:

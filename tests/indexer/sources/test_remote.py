@@ -46,7 +46,7 @@ def test_a_database_in_an_object_store_holds_what_one_in_a_folder_does(
     assert (second.indexed, second.unchanged) == (0, 12)
     columns = ["id", "uri", "start_s", "end_s", "content_hash", "vector"]
     here, there = (
-        Database(place).table().scan(columns).sort_by("id").to_pylist() for place in (tmp_path / "here", PLACE)
+        Database(location).table().scan(columns).sort_by("id").to_pylist() for location in (tmp_path / "here", PLACE)
     )
     np.testing.assert_allclose([row.pop("vector") for row in there], [row.pop("vector") for row in here], atol=1e-6)
     assert there == here
@@ -75,8 +75,8 @@ def test_a_database_in_an_object_store_is_searched_also_with_an_ann_index(
     exact = clara_search.open(PLACE, encoder=encoder).search(audio=recordings / "07.wav", k=5)
     assert [(hit.uri, hit.start_s) for hit in exact] == [(hit.uri, hit.start_s) for hit in here]
     ann.build(Database(PLACE).table())
-    found = clara_search.open(PLACE, encoder=encoder).search(audio=recordings / "07.wav", k=5)
-    assert [hit.uri for hit in found] == [hit.uri for hit in exact]
+    hits = clara_search.open(PLACE, encoder=encoder).search(audio=recordings / "07.wav", k=5)
+    assert [hit.uri for hit in hits] == [hit.uri for hit in exact]
     assert not [path for path in bucket.find("sounds") if "_ann" in path]
 
 
@@ -87,8 +87,8 @@ def test_a_database_that_is_not_there_or_cannot_be_reached_is_named(bucket: Any)
         Database("s3://nobody-has-this/db")
 
 
-@pytest.mark.parametrize("place", ["memory://x", "s3:/x", "s3://", "file:///x", "http://x/y", "nonsense://x/y"])
-def test_what_is_no_place_for_a_database_is_refused(place: str) -> None:
-    result = CliRunner().invoke(main, ["db", "info", "--db", place])
+@pytest.mark.parametrize("location", ["memory://x", "s3:/x", "s3://", "file:///x", "http://x/y", "nonsense://x/y"])
+def test_a_location_that_cannot_hold_a_database_is_refused(location: str) -> None:
+    result = CliRunner().invoke(main, ["db", "info", "--db", location])
     assert result.exit_code == 1
-    assert f"{place}: cannot hold a database" in result.output
+    assert f"{location}: cannot hold a database" in result.output

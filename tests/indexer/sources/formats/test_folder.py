@@ -33,9 +33,9 @@ def test_one_listing_function_has_one_contract_for_every_store(fragile: Any, tmp
 
     here, there = str(tmp_path / "in"), "fragile://sounds"
     for pattern in ("/ab", "/ab/**/*.wav", "/ab/*/?.wav", "/*/one", "/ab/o*/**"):
-        found = listed(f"{here}{pattern}", here)
-        assert found == listed(f"{there}{pattern}", there)
-        assert found
+        items = listed(f"{here}{pattern}", here)
+        assert items == listed(f"{there}{pattern}", there)
+        assert items
     assert listed(f"{here}/ab", here) == ["/ab/a.wav", "/ab/one/b.wav", "/ab/one/c.wav", "/ab/two/d.wav"]
     assert [entry.name for entry in list_folder("fragile://sounds/ab/one")] == ["b.wav", "c.wav"]
 
@@ -44,8 +44,8 @@ def test_a_link_that_leads_back_up_is_followed_once_by_a_pattern(tmp_path: Path)
     write_tone(tmp_path / "in" / "sub" / "a.wav", duration_s=0.3)
     (tmp_path / "in" / "sub" / "up").symlink_to(tmp_path / "in")
     write_tone(tmp_path / "in" / "b.wav", duration_s=0.3)
-    found = list_items([f"{tmp_path}/in/**/*.wav"])
-    assert [Path(item.uri).relative_to(tmp_path / "in").as_posix() for item in found] == ["b.wav", "sub/a.wav"]
+    items = list_items([f"{tmp_path}/in/**/*.wav"])
+    assert [Path(item.uri).relative_to(tmp_path / "in").as_posix() for item in items] == ["b.wav", "sub/a.wav"]
 
 
 def test_a_store_that_fails_for_folder_after_folder_ends_the_listing(
