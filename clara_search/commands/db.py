@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from clara_search.commands.common import db_option, device_option, json_option, print_facts, print_json
-from clara_search.commands.lazy_group import name_options
+from clara_search.commands.options import name_options
 from clara_search.errors import DatabaseError
 
 if TYPE_CHECKING:

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from importlib import import_module
 from typing import ClassVar
 
 import click
 
+from clara_search.commands.options import name_options
 from clara_search.errors import ClaraError
 from clara_search.files.redact import redact
-
-OPTIONS = {"device": "--device", "fetch": "--fetch", "model": "--model", "repair": "--repair", "table": "--table"}
-"""The options of arguments that errors name: the library writes `model`, a command prints --model."""
-
-
-def name_options(message: str) -> str:
-    """Return a message of the library with options in place of the arguments in backticks."""
-    return re.sub(r"`(\w+)`", lambda match: OPTIONS.get(match[1], match[0]), message)
 
 
 class LazyGroup(click.Group):

@@ -154,9 +154,9 @@ def apply_override(values: dict[str, Any], override: str) -> None:
         value = literal
     *path, last = key.strip().split(".")
     if not equals or not last:
-        raise ConfigError(f"--set {override}: expected key=value")
+        raise ConfigError(f"`overrides` {override}: expected key=value")
     for part in path:
         values = values.setdefault(part, {})
         if not isinstance(values, dict):
-            raise ConfigError(f"--set {override}: {part} is no table of settings")
+            raise ConfigError(f"`overrides` {override}: {part} is no table of settings")
     values[last] = value

@@ -89,7 +89,7 @@ def prepare(recipe: Recipe, run: Path, rehearse: bool = False) -> Prepared:
     """
     data, teacher = recipe.data, recipe.teacher
     if not data.sources:
-        raise ConfigError("nothing to train on: name shards or manifests with --data, or as data.sources")
+        raise ConfigError("nothing to train on: name shards or manifests with `data`, or as data.sources")
     towers = load_towers(recipe.towers)
     recipe = replace(recipe, model=resolve_config(recipe, towers))
     corpus = load_corpus(data.sources, recipe.model.mel.sample_rate, make_folder(run.parent / "cache"), data.decode)

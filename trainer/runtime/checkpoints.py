@@ -91,7 +91,7 @@ def resume_checkpoint(folder: Path) -> Path | None:
     found = newest_checkpoint(folder)
     if found is None and (broken := sorted(path.name for path in folder.glob("*.ckpt"))):
         raise FormatError(
-            f"{folder}: none of {', '.join(broken)} can be read; to begin anew, move them away or take another --run"
+            f"{folder}: none of {', '.join(broken)} can be read; to begin anew, move them away or take another `run`"
         )
     return found
 

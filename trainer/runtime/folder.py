@@ -31,7 +31,7 @@ def run_lock(run: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        raise OutputError(f"{run}: another process trains there; wait for it, or take another --run") from None
+        raise OutputError(f"{run}: another process trains there; wait for it, or take another `run`") from None
     except OSError as error:
         raise OutputError(f"{run}: cannot be written ({error.strerror})") from error
     try:
@@ -72,7 +72,7 @@ def check_same(before: Recipe, now: Recipe, path: Path) -> None:
             continue
         raise ConfigError(
             f"{key} is {new.get(key)!r}, and was {old.get(key)!r} when this run began ({path}): "
-            "set it so again, or take another --run"
+            "set it so again, or take another `run`"
         )
 
 

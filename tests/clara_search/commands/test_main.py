@@ -7,7 +7,6 @@ from dataclasses import replace
 import click
 import pytest
 
-from clara_search.commands.lazy_group import OPTIONS, name_options
 from clara_search.commands.main import Commands
 from tests.clara_search.commands.runner import assert_one_line_error, run
 from tests.tables import INFO, table_of, unit_vectors
@@ -57,9 +56,6 @@ def test_every_error_is_one_line_and_ends_with_1(tmp_path, corpus):
 def test_arguments_that_an_error_names_are_options_at_the_command_line(database):
     table_of(database, unit_vectors(2), info=replace(INFO, encoder="gone"))
     assert_one_line_error(run("search", "rain", "--db", database.path, code=1), "no model 'gone'", "as --model)")
-    assert name_options("give `model` or `nothing`") == "give --model or `nothing`"
-    options = {option for command in every_command() for param in command.params for option in param.opts}
-    assert set(OPTIONS.values()) <= options
 
 
 def every_command():

@@ -29,7 +29,7 @@ from trainer.runtime.folder import check_same
     ],
 )
 def test_a_run_does_not_go_on_with_other_settings(small: Recipe, change: dict[str, Any], key: str) -> None:
-    with pytest.raises(ConfigError, match=rf"^{key} is .*, and was .* when this run began .*: .* take another --run"):
+    with pytest.raises(ConfigError, match=rf"^{key} is .*, and was .* when this run began .*: .* take another `run`"):
         check_same(small, with_(small, **change), Path("recipe.toml"))
 
 
