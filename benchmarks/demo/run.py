@@ -249,8 +249,9 @@ def unseen_retrieval(index: Index) -> dict[str, RetrievalScores]:
     import numpy as np
 
     from clara_search.metrics.retrieval import score_retrieval
+    from clara_search.text.normalize import normalize_text
     from trainer.config.evaluation import bundled_digits
-    from trainer.data.text_split import normalize_text, text_split
+    from trainer.data.text_split import text_split
     from trainer.evaluation.retrieval import embed_texts
 
     ids, vectors = index.table.ids_and_vectors()

@@ -26,7 +26,7 @@ from clara_search.models.clara.checkpoint import load_model, save_model
 from clara_search.models.clara.towers import Clara
 from clara_search.models.registry import find_model, model_type
 from clara_search.models.training_sources import training_sources
-from trainer.data.text_split import normalize_text
+from clara_search.text.normalize import normalize_text
 from trainer.embeddings.cache import EncoderSpec, describe_encoder
 from trainer.probing.experiment import (
     LabelledSet,

@@ -9,8 +9,8 @@ import torch
 
 from clara_search.errors import SourceError
 from clara_search.models.clara.checkpoint import save_model
+from clara_search.text.normalize import normalize_text
 from trainer.commands.common import load_settings, recipe_options
-from trainer.data.text_split import normalize_text
 from trainer.pretraining.phone_bigrams import DEFAULT_BATCH_SIZE, audio_bigrams, fit_bigram_projection, text_bigrams
 
 

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from clara_search.audio.mel import log_mel
 from clara_search.audio.waveform import Waveform
 from clara_search.errors import AudioError
+from clara_search.text.normalize import normalize_text
 from clara_search.text.tokenizer import Tokenizer
 from trainer.config.captions import CaptionConfig
 from trainer.config.recipe import Recipe, bundled_file
@@ -23,7 +24,6 @@ from trainer.data.captions import Captions, Generator, Translations
 from trainer.data.corpus import Corpus
 from trainer.data.sampler import BatchAddress
 from trainer.data.teachers import SAMPLES_PER_FRAME, TeacherFrames, TeacherTexts
-from trainer.data.text_split import normalize_text
 from trainer.phones.g2p import PhoneTargets
 
 log = logging.getLogger(__name__)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
+from clara_search.text.normalize import normalize_text
 from trainer.config.evaluation import DigitSuite
 from trainer.config.sections import DataConfig
 from trainer.data.corpus import Corpus
-from trainer.data.text_split import normalize_text, text_split
+from trainer.data.text_split import text_split
 
 log = logging.getLogger(__name__)
 

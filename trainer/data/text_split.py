@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import re
-import unicodedata
 from collections.abc import Collection
 from typing import Literal
+
+from clara_search.text.normalize import normalize_text
 
 Split = Literal["train", "valid", "test"]
 
 VALID_PERCENT = 5
 TEST_PERCENT = 10
-
-
-def normalize_text(text: str) -> str:
-    """Return `text` without case, punctuation, compatibility forms of the same letter, or double spaces."""
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    return " ".join(re.sub(r"[\W_]+", " ", folded).split()) or folded.strip()
 
 
 def text_split(text: str, train_texts: Collection[str] = ()) -> Split:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from clara_search.datasets.example import Example
 from clara_search.metrics.retrieval import RetrievalScores, score_retrieval
 from clara_search.models.base import Embeddings, Encoder
-from trainer.data.text_split import normalize_text
+from clara_search.text.normalize import normalize_text
 
 KS = (1, 5, 10)
 

@@ -15,11 +15,11 @@ from clara_search.datasets.example import Example
 from clara_search.metrics.accuracy import Accuracy, accuracy
 from clara_search.metrics.retrieval import RetrievalScores, score_retrieval, self_retrieval
 from clara_search.models.base import Embeddings, Encoder
+from clara_search.text.normalize import normalize_text
 from trainer.config.evaluation import ClassSuite, EvaluationConfig, TranslationSuite
 from trainer.config.recipe import bundled_file
 from trainer.data.captions import Translations
 from trainer.data.corpus import Corpus
-from trainer.data.text_split import normalize_text
 
 GALLERY = 1000
 """Utterances in the gallery of `retrieval_1000`; of more, a fixed random sample is taken."""

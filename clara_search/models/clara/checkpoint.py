@@ -11,21 +11,20 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from clara_search.config import from_file
 from clara_search.errors import ClaraError, FormatError, OutputError, first_line
 from clara_search.files.atomic import atomic_files
+from clara_search.models.clara import sound_head
 from clara_search.models.clara.config import ClaraConfig
 from clara_search.models.clara.towers import Clara
 from clara_search.models.folder import CARD_FILE, CONFIG_FILE, count_parameters, hash_file, read_json
-from clara_search.models.state_dict import summarize
+from clara_search.models.strict_loading import load_strictly, read_tensors
 from clara_search.text.tokenizer import Tokenizer
 
 FORMAT_VERSION = 1
 MODEL_TYPE = "clara"
-_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 WEIGHTS_FILE, TOKENIZER_FILE = "model.safetensors", "tokenizer.json"
 MODEL_FILES = (WEIGHTS_FILE, TOKENIZER_FILE, CARD_FILE, CONFIG_FILE)
 """In the order in which they are moved into place: a folder with the last one is complete."""
@@ -56,6 +55,8 @@ def save_model(folder: Path, model: Clara, tokenizer: Tokenizer, card: str, dtyp
             safetensors.torch.save_file(weights, partial / WEIGHTS_FILE, metadata={"format": "pt"})
             tokenizer.save(partial / TOKENIZER_FILE)
             (partial / CARD_FILE).write_text(card, encoding="utf-8")
+            for name in sound_head.FILES:  # of a model that stood here before
+                (folder / name).unlink(missing_ok=True)
     except ClaraError:
         raise
     except Exception as error:  # safetensors and tokenizers raise their own exceptions for a full disk
@@ -92,11 +93,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     Raises:
         FormatError: The weights file is missing or broken.
     """
-    path = folder / WEIGHTS_FILE
-    try:
-        return safetensors.torch.load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise FormatError(f"{path}: cannot be read ({error})") from error
+    return read_tensors(folder / WEIGHTS_FILE)
 
 
 def assemble(config: ClaraConfig, weights: Mapping[str, Tensor], path: Path) -> Clara:
@@ -115,23 +112,7 @@ def assemble(config: ClaraConfig, weights: Mapping[str, Tensor], path: Path) -> 
     """
     with torch.device("meta"):
         model = Clara(config)
-    expected = model.state_dict()
-    for name, tensor in weights.items():
-        if tensor.layout is not torch.strided or tensor.device.type != "cpu" or tensor.dtype not in _DTYPES:
-            stored = f"{tensor.dtype}, {tensor.layout} on {tensor.device}"
-            raise FormatError(f"{path}: {name} is {stored}, expected dense floating-point numbers")
-    missing = [f"{name} is missing" for name in expected if name not in weights]
-    unknown = [f"{name} is unknown" for name in weights if name not in expected]
-    misshapen = [
-        f"{name} has shape {tuple(tensor.shape)}, expected {tuple(expected[name].shape)}"
-        for name, tensor in weights.items()
-        if name in expected and tensor.shape != expected[name].shape
-    ]
-    weights = {name: tensor.float() for name, tensor in weights.items()}
-    broken = [f"{name} is not finite" for name, tensor in weights.items() if not tensor.isfinite().all()]
-    if missing or unknown or misshapen or broken:
-        raise FormatError(f"{path}: {summarize(missing, unknown, misshapen, broken)}")
-    model.load_state_dict(weights, assign=True)
+    load_strictly(model, weights, path)
     return model.eval()
 
 
@@ -142,13 +123,14 @@ def describe(folder: Path) -> dict[str, Any]:
         FormatError: A file is missing or broken.
     """
     config, tokenizer = read_config(folder), Tokenizer.load(folder / TOKENIZER_FILE)
-    weights = folder / WEIGHTS_FILE
+    sounds = sound_head.read_config(folder)
+    weights = [folder / WEIGHTS_FILE, *([folder / sound_head.WEIGHTS_FILE] if sounds else [])]
     return {
         "name": config.name,
-        "dim": config.dim,
+        "dim": config.dim + (sounds.added_dim if sounds else 0),
         "sample_rate": config.mel.sample_rate,
-        "parameters": count_parameters([weights]),
-        "size_bytes": weights.stat().st_size,
+        "parameters": count_parameters(weights),
+        "size_bytes": sum(path.stat().st_size for path in weights),
         "tokenizer": f"{tokenizer.vocab_size} tokens",
         "languages": tokenizer.languages,
         "fingerprint": fingerprint(folder),
@@ -173,7 +155,7 @@ def read_config(folder: Path) -> ClaraConfig:
 def fingerprint(folder: Path) -> str:
     """Return the SHA-256, in hex, over everything that decides a vector.
 
-    That is the configuration without the name, the weights and the tokenizer.
+    That is the configuration without the name, the weights and the tokenizer, and the files of a sound head.
 
     Raises:
         FormatError: A file is missing or broken.
@@ -181,7 +163,7 @@ def fingerprint(folder: Path) -> str:
     config = _without_none(dataclasses.asdict(read_config(folder)))
     del config["name"]
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
-    for name in (WEIGHTS_FILE, TOKENIZER_FILE):
+    for name in (WEIGHTS_FILE, TOKENIZER_FILE, *(sound_head.FILES if sound_head.read_config(folder) else ())):
         hash_file(digest, folder / name)
     return digest.hexdigest()
 

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from clara_search.audio.mel import log_mels
 from clara_search.audio.waveform import Waveform
+from clara_search.errors import FormatError
 from clara_search.models.base import DEFAULT_OPTIONS, LoadOptions
 from clara_search.models.batching import (
     TEXT_TOKENS_PER_BATCH,
@@ -30,6 +32,8 @@ from clara_search.models.batching import (
     validate_waveforms,
 )
 from clara_search.models.clara import checkpoint
+from clara_search.models.clara.sound_head import embed_meanings, load_sound_head
+from clara_search.models.clara.yamnet import SAMPLE_RATE as SOUND_SAMPLE_RATE
 from clara_search.models.cpu_pool import map_batches, split_budget
 
 AUDIO_TOKENS_PER_BATCH = {"cpu": 1100, "cuda": 65536}
@@ -56,10 +60,16 @@ class ClaraEncoder:
         self._arguments = (folder, options)
         model, self._tokenizer = checkpoint.load_model(folder)
         self._folder, self._config, self._name = folder, model.config, options.name or model.config.name
+        sounds = load_sound_head(folder)
+        if sounds and model.config.mel.sample_rate != SOUND_SAMPLE_RATE:
+            raise FormatError(f"{folder}: its sound head hears {SOUND_SAMPLE_RATE} Hz, the model another rate")
         self._device = choose_device(options.device)
         self.precision = choose_precision(options.precision, self._device)
         self._dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
         self._model = model.to(self._device, self._dtype)
+        # The sound head computes in float32 in every precision: it is small, and log-scores need the digits.
+        self._sounds = sounds[0].to(self._device) if sounds else None
+        self._sound_tokenizer = sounds[1] if sounds else None
         if self.precision == "int8":
             for block in (self._model.audio.cross, *self._model.audio.layers):
                 quantize_int8(block)
@@ -97,7 +107,7 @@ class ClaraEncoder:
     @property
     def dim(self) -> int:
         """Length of an embedding."""
-        return self._config.dim
+        return self._config.dim + (self._sounds.config.added_dim if self._sounds else 0)
 
     @property
     def sample_rate(self) -> int:
@@ -146,7 +156,11 @@ class ClaraEncoder:
             mask = None if min(lengths) == max(lengths) else padding_mask(lengths).to(self._device)
             with torch.inference_mode():
                 padded = pad_sequence(mels, batch_first=True)
-                vectors[indices] = unit_norm(self._embed_log_mels(padded.to(self._dtype), mask))
+                embedded = self._embed_log_mels(padded.to(self._dtype), mask).float()
+                if self._sounds is not None:
+                    spoken = F.normalize(embedded, dim=-1)
+                    embedded = self._sounds.join_audio(spoken, [waveforms[i] for i in indices])
+                vectors[indices] = unit_norm(embedded)
 
         if self._is_compiled:  # torch runs a compiled model on all cores by itself
             for indices in length_batches(sizes, budget):
@@ -181,5 +195,13 @@ class ClaraEncoder:
                     torch.from_numpy(ids[indices, :longest]).to(self._device),
                     torch.from_numpy(mask[indices, :longest]).to(self._device),
                 )
-                vectors[indices] = unit_norm(embedded)
+                vectors[indices] = unit_norm(self._join_meanings(embedded, [texts[i] for i in indices]))
         return vectors
+
+    def _join_meanings(self, spoken: torch.Tensor, texts: Sequence[str]) -> torch.Tensor:
+        if self._sounds is None or self._sound_tokenizer is None:
+            return spoken
+        ids, words = self._sound_tokenizer.encode(texts)
+        meanings = embed_meanings(self._sounds, ids)
+        counts = torch.tensor(words, device=meanings.device)
+        return self._sounds.join_text(F.normalize(spoken.float(), dim=-1), meanings, counts)

@@ -1,8 +1,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clara_search.text.normalize import normalize_text
 from trainer.config.evaluation import bundled_digits
-from trainer.data.text_split import normalize_text, text_split
+from trainer.data.text_split import text_split
 
 
 def test_case_and_punctuation_do_not_move_a_text() -> None:
