@@ -51,7 +51,7 @@ FLOORS = {
     "trainer": [
         {"config", "phones"},
         {"data", "losses", "runtime"},
-        {"evaluation"},
+        {"evaluation", "sounds"},
         {"embeddings", "pretraining"},
         {"probing"},
         {"commands"},

@@ -23,6 +23,7 @@ class Trainer(LazyGroup):
         "pairs": "trainer.commands.fit_phone_bigrams:pairs_command",
         "read": "trainer.commands.pretrain_text:read_command",
         "readings": "trainer.commands.make_pronunciations:readings_command",
+        "fit-sound-head": "trainer.commands.fit_sound_head:fit_sound_head_command",
         "speak": "trainer.commands.synthesize:speak_command",
     }
 

@@ -28,6 +28,7 @@ class Translations:
         self._phrases = phrases
         self._longest = max(map(len, phrases))
         self.languages = sorted({language for words in phrases.values() for language in words})
+        self.names = [" ".join(words) for words in phrases]
 
     @classmethod
     def load(cls, path: Path) -> Translations:
