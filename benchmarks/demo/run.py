@@ -41,6 +41,8 @@ class Query(NamedTuple):
 
 QUERIES = (
     Query("explosion", "en", source="opensfx"),
+    Query("a sheep bleats", "en", source="opensfx"),
+    Query("ein Schiffshorn", "de", source="opensfx"),
     Query("a jet plane takes off", "en", source="opensfx"),
     Query("please hold while I connect your call", "en", source="asterisk"),
     Query("siete", "es", source="espeak"),
