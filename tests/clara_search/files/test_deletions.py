@@ -12,6 +12,7 @@ from tests.helpers import ROOT
 CHANGES = {"unlink", "rmtree", "rename", "replace", "rmdir", "removedirs", "remove", "renames", "move"}
 
 ALLOWED = {
+    ("clara_search/models/clara/checkpoint.py", "save_model", "unlink"),
     # The user names the folder or the file; what is replaced or deleted is what the function has written or read.
     ("clara_search/files/fsync.py", "_write_lines", "unlink"),
     ("trainer/probing/run.py", "_write", "unlink"),
