@@ -1,4 +1,4 @@
-"""What a declaration of a published dataset says: where recordings and labels stand, and how it is scored."""
+"""The declaration of a published dataset: its tables, recordings, labels and folds."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Table:
-    """How a collection's tables are written.
+    """Format of a dataset's tables.
 
     Attributes:
-        delimiter: between cells.
-        header: names of the columns, where no row says them.
-        comment: lines that begin so are passed over; "" for none.
+        delimiter: Character between cells.
+        header: Names of the columns, for tables without a header row.
+        comment: Prefix of lines to skip; "" for none.
     """
 
     delimiter: str = ","
@@ -23,25 +23,27 @@ class Table:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Where a collection's recordings and labels stand, and how it is to be scored.
+    """A published dataset: where its recordings and labels are, and how it is scored.
 
-    What is in braces is a field: a named group of `pattern`, a column of a table, `folder` (of the table) or `number`
-    (of the row, from 0).
+    Names in braces are fields: the named groups of `pattern`, the columns of a table, `folder` (of the table) and
+    `number` (of the row, from 0).
 
     Attributes:
-        name: what `prepare` and a manifest's column `source` call it.
-        files: globs of its tables, or without a `table` of its recordings; the first that matches anything counts.
-        pattern: regular expression over the path of such a file, whose named groups are fields; others are passed over.
-        columns: columns of the manifest, by what they hold. `split` and `fold` are the collection's own.
-        labels: those of the columns that can be asked for.
-        table: how a table is written; None where the names of recordings say all.
-        audio: where the recording of a row lies; the first that is there counts, ".*" stands for any kind of audio.
-        words: what the codes in a field mean; an unknown one stays as it is.
-        named_in: for a column, a table beside the others and its columns of codes and of their words.
-        multi_label: whether a recording may have several labels at once, with commas between them.
-        speaker_folds: where nothing is published, this many folds are made, and no speaker stands in two of them.
-        language: code of the language; "zxx" where nobody speaks. A column `language` goes before it.
-        aliases: what model cards call it as well.
+        name: Its name, for `prepare` and in the manifest's column `source`.
+        files: Globs of its tables, or without a `table` of its recordings; the first with a match is used.
+        pattern: Regular expression over the paths of these files, whose named groups are fields; other files are
+            skipped.
+        columns: Formats of the manifest's columns. `split` and `fold` are those that the dataset publishes.
+        labels: Columns that hold labels.
+        table: Format of its tables; None where file names hold all fields.
+        audio: Formats of the path of a row's recording; the first that exists is used. A path that ends with ".*" is a
+            recording of any format.
+        words: Words for the codes in a field; other codes stay as they are.
+        named_in: For a column a table, and its columns of codes and of words.
+        multi_label: Whether a recording may have several labels, separated by commas.
+        speaker_folds: Number of folds to make, each speaker in one of them, where none are published.
+        language: Language code; "zxx" for no speech. A column `language` takes precedence.
+        aliases: Other names of the dataset in model cards.
     """
 
     name: str

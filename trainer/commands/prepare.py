@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from clara_search.datasets.declarations import DATASETS, find_dataset
+from clara_search.datasets.declarations.catalogue import DATASETS, find_dataset
 from trainer.data.prepare import LEFT_OUT, prepare
 
 

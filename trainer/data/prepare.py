@@ -18,7 +18,7 @@ from tqdm import tqdm
 from clara_search.audio.decode import load_audio
 from clara_search.cpu import core_count
 from clara_search.datasets.dataset import Dataset
-from clara_search.datasets.layouts import Row, read_rows
+from clara_search.datasets.layouts import DatasetRow, read_dataset
 from clara_search.errors import AudioError, OutputError, SourceError
 from clara_search.files.atomic import atomic_path, atomic_write_text
 from clara_search.files.paths import stat_file
@@ -45,7 +45,7 @@ def prepare(dataset: Dataset, source: Path, out: Path, rate: int = 16000, worker
     SourceError where `source` is not laid out as declared or nothing in it can be used, and OutputError where `out`
     cannot be written.
     """
-    rows = list(read_rows(dataset, source))
+    rows = list(read_dataset(dataset, source))
     try:
         (out / "audio").mkdir(parents=True, exist_ok=True)
         known = _read_journal(out / JOURNAL)
@@ -62,7 +62,7 @@ def prepare(dataset: Dataset, source: Path, out: Path, rate: int = 16000, worker
             for row, target, entry in bounded_map(pool, work.do, work.targets(rows), ahead=64):
                 bar.update()
                 if isinstance(entry, str):
-                    problems.append(f"{row.named}: {entry}")
+                    problems.append(f"{row.name}: {entry}")
                     continue
                 if known.get(target) != entry:
                     made += 1
@@ -88,7 +88,7 @@ class _Work:
     rate: int
     known: Mapping[str, _Entry]
 
-    def targets(self, rows: Iterable[Row]) -> Iterator[tuple[Row, str]]:
+    def targets(self, rows: Iterable[DatasetRow]) -> Iterator[tuple[DatasetRow, str]]:
         """Yield each row with the path of what is made of it; two files that differ by their suffix alone stay two."""
         owners: dict[str, Path] = {}
         for row in rows:
@@ -101,7 +101,7 @@ class _Work:
                 target = f"{inside.as_posix()}.flac"
             yield row, target
 
-    def do(self, job: tuple[Row, str]) -> tuple[Row, str, _Entry | str]:
+    def do(self, job: tuple[DatasetRow, str]) -> tuple[DatasetRow, str, _Entry | str]:
         """Return a row, its target and its entry in the journal, or why it has none; where it must, make the target."""
         row, target = job
         if row.audio is None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from clara_search.datasets.declarations import same_source
+from clara_search.datasets.declarations.catalogue import same_source
 from clara_search.datasets.labelled import Clip
 from clara_search.errors import SourceError
 from clara_search.metrics.classification import (

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from clara_search.datasets.declarations import DATASETS, find_dataset, same_source
+from clara_search.datasets.declarations.catalogue import DATASETS, find_dataset, same_source
 from clara_search.datasets.labelled import read_clips
-from clara_search.datasets.layouts import read_rows
+from clara_search.datasets.layouts import read_dataset
 from clara_search.errors import ConfigError, FormatError, SourceError
 from tests.clara_search.datasets.published import MELD_HEADER, PUBLISHED
 from tests.helpers import write_tone
@@ -13,7 +13,7 @@ from tests.helpers import write_tone
 @pytest.mark.parametrize("name", DATASETS)
 def test_a_collection_is_read_as_it_is_published(name: str, tmp_path: Path) -> None:
     published, dataset = PUBLISHED[name], DATASETS[name]
-    rows = list(read_rows(dataset, published.write(tmp_path)))
+    rows = list(read_dataset(dataset, published.write(tmp_path)))
     assert sorted(row.audio.relative_to(tmp_path).as_posix() for row in rows if row.audio) == sorted(published.audio)
     (first,) = [row for row in rows if row.audio == tmp_path / published.audio[0]]
     assert dict(first.columns) == {"language": dataset.language, "source": name, **published.first}
@@ -24,7 +24,7 @@ def test_a_collection_is_read_as_it_is_published(name: str, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("name", ["ravdess", "crema-d", "emov-db"])
 def test_collections_without_folds_get_some_that_no_speaker_stands_in_twice(name: str, tmp_path: Path) -> None:
-    rows = list(read_rows(DATASETS[name], PUBLISHED[name].write(tmp_path)))
+    rows = list(read_dataset(DATASETS[name], PUBLISHED[name].write(tmp_path)))
     folds = {row.columns["speaker"]: row.columns["fold"] for row in rows}
     assert len(folds) == 3
     assert len(set(folds.values())) == 3
@@ -33,7 +33,7 @@ def test_collections_without_folds_get_some_that_no_speaker_stands_in_twice(name
 def test_folds_of_ravdess_mix_men_and_women(tmp_path: Path) -> None:
     for actor in range(1, 25):
         write_tone(tmp_path / f"Actor_{actor:02}" / f"03-01-01-01-01-01-{actor:02}.wav", 300, duration_s=0.01)
-    rows = list(read_rows(DATASETS["ravdess"], tmp_path))
+    rows = list(read_dataset(DATASETS["ravdess"], tmp_path))
     for fold in "12345":
         assert {row.columns["gender"] for row in rows if row.columns["fold"] == fold} == {"male", "female"}
 
@@ -41,7 +41,7 @@ def test_folds_of_ravdess_mix_men_and_women(tmp_path: Path) -> None:
 def test_splits_of_meld_never_take_a_file_of_another_split(tmp_path: Path) -> None:
     published = PUBLISHED["meld"].write(tmp_path)
     (published / "output_repeated_splits_test" / "dia0_utt0.mp4").unlink()
-    rows = {row.columns["split"]: row for row in read_rows(DATASETS["meld"], published)}
+    rows = {row.columns["split"]: row for row in read_dataset(DATASETS["meld"], published)}
     assert rows["test"].audio is None
     assert rows["train"].audio == tmp_path / "train_splits" / "dia0_utt0.mp4"
 
@@ -50,18 +50,18 @@ def test_meld_may_have_a_folder_a_split(tmp_path: Path) -> None:
     for split in ("train", "dev", "test"):
         write_tone(tmp_path / split / "dia3_utt1.wav").rename(tmp_path / split / "dia3_utt1.mp4")
         (tmp_path / split / f"{split}_sent_emo.csv").write_text(MELD_HEADER + "1,Hi,Ross,joy,positive,3,1,1,1,a,b\n")
-    rows = list(read_rows(DATASETS["meld"], tmp_path))
+    rows = list(read_dataset(DATASETS["meld"], tmp_path))
     assert [row.audio and row.audio.parent.name for row in rows] == ["dev", "test", "train"]
 
 
 def test_what_is_not_there_or_laid_out_otherwise_is_named(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no such folder"):
-        list(read_rows(DATASETS["meld"], tmp_path / "none"))
+        list(read_dataset(DATASETS["meld"], tmp_path / "none"))
     with pytest.raises(SourceError, match="not laid out as meld"):
-        list(read_rows(DATASETS["meld"], tmp_path))
+        list(read_dataset(DATASETS["meld"], tmp_path))
     (tmp_path / "train_sent_emo.csv").write_text("Utterance,Dialogue_ID,Utterance_ID\nHi,0,0\n")
     with pytest.raises(FormatError, match=r"no column 'Speaker'; it has .*Utterance"):
-        list(read_rows(DATASETS["meld"], tmp_path))
+        list(read_dataset(DATASETS["meld"], tmp_path))
     with pytest.raises(ConfigError, match=r"no dataset 'melt'; there are meld, ravdess"):
         find_dataset("melt")
 
@@ -71,7 +71,7 @@ def test_a_table_cannot_name_files_outside_its_folder(tmp_path: Path) -> None:
     root = tmp_path / "root"
     (root / "meta").mkdir(parents=True)
     (root / "meta" / "esc50.csv").write_text("filename,fold,category,src_file\n../../secret.wav,1,dog,1\n")
-    (row,) = read_rows(DATASETS["esc-50"], root)
+    (row,) = read_dataset(DATASETS["esc-50"], root)
     assert row.audio is None
 
 

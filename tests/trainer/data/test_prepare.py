@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from clara_search.datasets.declarations import DATASETS
+from clara_search.datasets.declarations.catalogue import DATASETS
 from clara_search.datasets.labelled import read_clips
 from clara_search.errors import SourceError
 from tests.clara_search.datasets.published import PUBLISHED
