@@ -55,7 +55,8 @@ def list_recordings(folder: str, selection: Selection) -> Iterator[Item]:
     Raises:
         SourceError: a URL cannot be listed, or holds no recordings.
     """
-    if is_url(folder):
+    is_remote = is_url(folder)
+    if is_remote:
         refresh_listing(folder)
     waiting, entered = [""], set[tuple[int, int]]()
     is_empty, failures = True, 0
@@ -63,12 +64,12 @@ def list_recordings(folder: str, selection: Selection) -> Iterator[Item]:
         inside = waiting.pop()
         parent = join(folder, inside.rstrip("/")) if inside else folder
         try:
-            if selection.follow_symlinks and not is_url(folder) and not _enter(parent, entered):
+            if selection.follow_symlinks and not is_remote and not _enter(parent, entered):
                 continue  # a link back up
             entries = list_folder(parent)
         except (OSError, ClaraError) as error:
             failures += 1
-            if is_url(folder) and (not inside or failures >= _MAX_FAILURES):
+            if is_remote and (not inside or failures >= _MAX_FAILURES):
                 raise listing_error(parent, error) from error
             yield unlisted_item(folder, parent, error)
             is_empty = False
@@ -84,7 +85,7 @@ def list_recordings(folder: str, selection: Selection) -> Iterator[Item]:
             if not (entry.is_folder or is_recording):
                 continue
             try:
-                path = admit_entry(parent, entry.name)
+                path = admit_entry(parent, entry.name) if is_remote else entry.path
             except RefusedUri as error:
                 yield Item(folder, "audio", entry.path, problem=str(error))
                 is_empty = False
@@ -95,7 +96,7 @@ def list_recordings(folder: str, selection: Selection) -> Iterator[Item]:
                 yield recording_item(folder, path, entry.stat)
                 is_empty = False
         waiting += reversed(subfolders)
-    if is_empty and is_url(folder):
+    if is_empty and is_remote:
         raise SourceError(f"{folder}: no recordings found")
 
 
