@@ -61,7 +61,10 @@ def prune_rows(
             proof = scope.proof_of_absence(entry)
             if proof is not None:
                 proofs.setdefault(proof, []).append(entry)
-    lost = {} if failures_only else {scope.url_of(uri): ids for uri, ids in orphans.items() if scope.covers(uri)}
+    lost = dict[str, list[str]]()
+    for uri, ids in orphans.items() if not failures_only else ():
+        if scope.covers(uri) and (url := scope.url_of(uri)) is not None:
+            lost[url] = ids
     gone = proofs.pop("", [])
     absent, unanswered = _find_missing({*proofs, *lost})
     gone += [entry for proof, entries in proofs.items() if proof in absent for entry in entries]

@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from clara_search.errors import SourceError, first_line
+from clara_search.files.gate import RefusedUri, admit_entry
 from clara_search.files.paths import is_url, join, list_folder
 from clara_search.files.redact import without_credentials
 from indexer.ledger.ledger import LedgerEntry
@@ -67,13 +68,17 @@ class PruneScope:
         """Tell whether a file lies in one of the folders or below one of the URLs."""
         return any(_is_in(file, folder) for folder in (*self._folders, *self._urls))
 
-    def url_of(self, file: str) -> str:
-        """Return the path or URL to open for a file in the scope: with the credentials of its source."""
-        if is_url(file):
-            for folder in (*self._urls, *(pattern.base for pattern in self._patterns)):
-                if _is_in(file, folder):
-                    return _with_credentials(file, folder)
-        return file
+    def url_of(self, file: str) -> str | None:
+        """Return the path or URL to open for a file in the scope: with the credentials of its source.
+
+        None for a URL that no source leads to: the names in a ledger may be anybody's.
+        """
+        if not is_url(file):
+            return file
+        for folder in (*self._urls, *(pattern.base for pattern in self._patterns)):
+            if _is_in(file, folder):
+                return _with_credentials(file, folder)
+        return None
 
     def proof_of_absence(self, entry: LedgerEntry) -> str | None:
         """Return the path or URL that must be missing before an entry that no source lists any longer is removed.
@@ -100,10 +105,13 @@ def _is_in(file: str, folder: str) -> bool:
     return file == public or (file.startswith(head) and file.endswith(tail))
 
 
-def _with_credentials(file: str, folder: str) -> str:
-    """Return the URL of a file in `folder` with the credentials of the folder's URL."""
+def _with_credentials(file: str, folder: str) -> str | None:
+    """Return the URL of a file in `folder` with the credentials of the folder's URL; None if the gate refuses it."""
     public, head, tail = _bounds(folder)
-    return folder if file == public else join(folder, file[len(head) : len(file) - len(tail)])
+    try:
+        return folder if file == public else admit_entry(folder, file[len(head) : len(file) - len(tail)])
+    except RefusedUri:
+        return None
 
 
 @lru_cache(1024)

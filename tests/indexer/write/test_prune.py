@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from clara_search.commands.main import main
 from clara_search.store.database import Database
 from indexer.ledger.failures import failures
+from indexer.ledger.ledger import LedgerEntry
 from indexer.pipeline import IndexResult, index
 from indexer.sources.listing import resolve_sources
 from indexer.sources.pattern import Pattern
@@ -224,8 +225,21 @@ def test_a_store_is_asked_with_the_credentials_that_were_typed_and_named_without
     scope = PruneScope(resolve_sources(["https://me:secret@host/d", "zip://in::https://me:secret@host/a.zip"]))
     assert scope.url_of("https://host/d/sub/a.wav") == "https://me:secret@host/d/sub/a.wav"
     assert scope.url_of("zip://in/a.wav::https://host/a.zip") == "zip://in/a.wav::https://me:secret@host/a.zip"
-    assert scope.url_of("https://host/other/a.wav") == "https://host/other/a.wav"
+    assert scope.url_of("https://host/other/a.wav") is None
     assert "secret" not in str(scope)
     pattern = Pattern("s3://key:se/cret@bucket/in/*.wav")
     assert pattern.matches("s3://bucket/in/a.wav")
     assert not pattern.matches("s3://bucket/in/sub/a.wav")
+
+
+def test_a_name_in_a_ledger_that_no_source_leads_to_is_asked_for_nowhere(fragile: Any) -> None:
+    """Whoever made the database chose it: a chain would be opened by protocols that only a user may type."""
+
+    def proof(source: str, file: str) -> str | None:
+        return PruneScope(resolve_sources([source])).proof_of_absence(LedgerEntry(file, False, file, file, file, ()))
+
+    for source in ("fragile://sounds/ab", "fragile://sounds/ab/**"):
+        assert proof(source, "fragile://sounds/ab/z.wav") == "fragile://sounds/ab/z.wav"
+        for name in ("x::reference://y/a.wav", "../../z.wav", "x::simplecache::http://h/a.wav"):
+            assert proof(source, f"fragile://sounds/ab/{name}") is None
+        assert proof(source, "tar://a.wav::fragile://sounds/x.tar") is None
