@@ -7,6 +7,9 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
+from clara_search.errors import OutputError
+from clara_search.files.atomic import atomic_write_text
+
 _UNNOTED = 32
 _UNNOTED_SHARE = 0.1
 """So many files, or this share of them, may be synced and not yet noted: the next process syncs them again."""
@@ -42,7 +45,9 @@ class FolderSync:
             there |= paths
         self._synced, self._is_first = there, False
         if self._unnoted > max(_UNNOTED, _UNNOTED_SHARE * len(there)):
-            _write_lines(self._notes, sorted(filter(None, map(self._line, there))))
+            lines = sorted(filter(None, map(self._line, there)))
+            with suppress(OutputError):  # what is not noted is synced again
+                atomic_write_text(self._notes, "".join(f"{line}\n" for line in lines))
             self._unnoted = 0
 
     def _line(self, path: str) -> str:
@@ -79,11 +84,3 @@ def _read_lines(path: Path) -> set[str]:
             if stat.S_ISREG(os.fstat(descriptor).st_mode):
                 return set(file.read().split("\n")[:-1])
     return set()
-
-
-def _write_lines(path: Path, lines: list[str]) -> None:
-    """Write a new file at `path`, as far as that can be done: never into what a link at that name leads to."""
-    with suppress(OSError):
-        path.unlink(missing_ok=True)
-        with path.open("x", encoding="utf-8") as file:
-            file.writelines(f"{line}\n" for line in lines)

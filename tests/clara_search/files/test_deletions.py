@@ -14,7 +14,6 @@ CHANGES = {"unlink", "rmtree", "rename", "replace", "rmdir", "removedirs", "remo
 ALLOWED = {
     ("clara_search/models/clara/checkpoint.py", "save_model", "unlink"),
     # The user names the folder or the file; what is replaced or deleted is what the function has written or read.
-    ("clara_search/files/fsync.py", "_write_lines", "unlink"),
     ("trainer/probing/run.py", "_write", "unlink"),
     ("trainer/runtime/folder.py", "check_recipe_unchanged", "unlink"),
     ("trainer/data/shards.py", "_remove", "unlink"),
