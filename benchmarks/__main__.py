@@ -20,6 +20,7 @@ class Benchmarks(LazyGroup):
         "indexing": "benchmarks.tasks.indexing:indexing",
         "end-to-end": "benchmarks.tasks.end_to_end:end_to_end",
         "faults": "benchmarks.tasks.faults:faults",
+        "operations": "benchmarks.tasks.operations:operations",
         "scale": "benchmarks.tasks.scale:scale",
         "search": "benchmarks.tasks.search_latency:search",
         "extraction": "benchmarks.tasks.extraction:extraction",

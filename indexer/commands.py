@@ -75,7 +75,7 @@ _INTERRUPTED = 130
 @click.option(
     "--retain-days",
     type=click.FloatRange(min=0),
-    help="Age at which old versions are deleted.  [default: 7]",
+    help="Age at which old versions and deleted rows leave the disk.  [default: 7]",
 )
 @click.option(
     "--timeline", type=click.Path(dir_okay=False, path_type=Path), help="Image of how busy each stage was over time."

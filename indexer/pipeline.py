@@ -27,6 +27,7 @@ from indexer.runtime.timers import StageTimers
 from indexer.sources.base import Selection
 from indexer.sources.item import Item, Survey
 from indexer.sources.listing import Source, list_items, resolve_sources, survey_sources
+from indexer.write.compaction import compact_if_worthwhile
 from indexer.write.prune import Listing, PruneResult, prune_rows
 from indexer.write.scope import PruneScope, is_unreachable
 from indexer.write.table import open_or_create_table, resolve_encoder
@@ -145,6 +146,8 @@ def index(
     encoder = resolve_encoder(encoder, database, table, device)
     corpus = open_or_create_table(database, table, encoder, window_s, hop_s, survey.columns)
     ledger, orphans = open_ledger(database, corpus, retry_failed)
+    # What the runs before have left: now its versions may be old enough.
+    compact_if_worthwhile(corpus, ledger, "before", retain_days)
     timers, stop = timers or StageTimers(), stop or Event()
     listing = Listing()
     config = DecodeConfig(encoder.sample_rate, timeout_s, workers, decode_backend)
@@ -164,6 +167,7 @@ def index(
     pruned = PruneResult()
     if not stop.is_set():
         pruned = prune_rows(corpus, ledger, orphans, scope, listing, failures_only=not prune)
+        compact_if_worthwhile(corpus, ledger, "after", retain_days)
     counts = writer.counts
     return IndexResult(
         indexed=counts["indexed"],

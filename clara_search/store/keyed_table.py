@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from clara_search.errors import DatabaseError
 from clara_search.files.fsync import FolderSync
+from clara_search.store.compaction import FULL_FRAGMENT_ROWS, NEVER, Layout, Moment, read_layout
 from clara_search.store.lance_errors import lance_reason, translate_read_errors
 
 if TYPE_CHECKING:
@@ -182,16 +182,57 @@ class KeyedTable:
             yield f"{column or self.key} IN ({listed})"
 
     def compact(self, retain_days: float = DEFAULT_RETAIN_DAYS) -> None:
-        """Merge the small files of many commits, so that reading stays fast. Row ids stay the same.
+        """Merge the small files of many commits and drop deleted rows from them. Row ids stay the same.
 
         Args:
-            retain_days: Versions older than this are deleted; a reader that still uses one then fails.
+            retain_days: Versions older than this are deleted, with the rows that only they hold; a reader that still
+                uses one then fails.
 
         Raises:
             DatabaseError: The table cannot be written.
         """
         with self.connection.lock(self.name):
-            self._commit(partial(self._lance.optimize, cleanup_older_than=timedelta(days=retain_days)))
+            layout = self._layout()
+            if layout.fragments == 1 and layout.versions[-1].deleted_rows > 0 and layout.largest < FULL_FRAGMENT_ROWS:
+                self._split_off()
+            # What was joined has to be on the disk before what it was joined from is deleted.
+            self._commit(partial(self._lance.optimize, cleanup_older_than=NEVER))
+            self._commit(
+                partial(self._lance.optimize, cleanup_older_than=layout.age_to_delete(retain_days, time.time()))
+            )
+
+    def compact_if_worthwhile(self, moment: Moment, retain_days: float = DEFAULT_RETAIN_DAYS) -> bool:
+        """Compact the table if its state asks for it: fragments, deleted rows, old versions.
+
+        Args:
+            moment: Whether a run is about to write, writes, or has written.
+            retain_days: As `compact` takes it.
+
+        Returns:
+            Whether the table was compacted.
+
+        Raises:
+            DatabaseError: The table cannot be read or written.
+        """
+        with self.connection.lock(self.name):
+            if moment == "during":
+                wants = self._layout(versions=False).wants_compaction_while_growing()
+            else:
+                wants = self._layout().wants_compaction(moment, retain_days, time.time())
+        if wants:
+            self.compact(retain_days)
+        return wants
+
+    def _layout(self, versions: bool = True) -> Layout:
+        with translate_read_errors(None):
+            return read_layout(self._lance, versions)
+
+    def _split_off(self) -> None:
+        """Write a row over itself: a fragment with few deleted rows is written anew only where it can be joined."""
+        row = self._lance.search().limit(1).to_arrow()
+        if row.num_rows:
+            fitted = self._fit(row)
+            self._commit(lambda: self._lance.merge_insert(self.key).when_matched_update_all().execute(fitted))
 
     def _scan(self, columns: Sequence[str], where: str | None, row_ids: bool) -> pa.Table:
         query = self._lance.search().select(list(columns)).limit(None)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from clara_search.audio.windows import Window, window_spans
 from clara_search.files.paths import FileStat
+from clara_search.store.compaction import Moment
 from clara_search.store.database import Database
 from clara_search.store.keyed_table import KeyedTable
 from clara_search.store.table import Table, TableInfo, row_id
@@ -155,12 +156,13 @@ class Ledger:
         """Delete the entries of `keys`."""
         self._stored.delete_keys(keys)
 
-    def compact(self, retain_days: float) -> None:
-        """Merge the small files of many commits. Call it under the same lock as `record`."""
+    def compact_if_worthwhile(self, moment: Moment, retain_days: float) -> bool:
+        """Compact its table as `KeyedTable` does, under the same lock as `record`; tell whether it did."""
         is_alone = self._stored.version == self._version
-        self._stored.compact(retain_days)
+        is_compacted = self._stored.compact_if_worthwhile(moment, retain_days)
         if is_alone:
             self._version = self._stored.version
+        return is_compacted
 
     def scan(self, where: str | None = None) -> Iterator[LedgerEntry]:
         """Yield the entries that match the SQL filter `where`."""

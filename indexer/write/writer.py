@@ -24,6 +24,7 @@ from indexer.runtime.allocator import release_memory
 from indexer.runtime.timers import StageTimer
 from indexer.sources.columns import ColumnType, convert_value, value_type, wider_type
 from indexer.sources.item import Item
+from indexer.write.compaction import compact_if_worthwhile
 
 ItemStatus = Literal["indexed", "unchanged", "failed"]
 Progress = Callable[[Item, ItemStatus], None]
@@ -35,7 +36,8 @@ _COMMIT_AFTER_S = 30.0
 _COMMIT_SHARE = 0.1
 """Share of the time that commits may take: as a table grows they become slower, and so rarer and larger."""
 
-_COMPACT_AFTER_COMMITS = 16
+_COMMITS_BETWEEN_LOOKS = 16
+"""So often the state of the tables is looked at while they grow."""
 
 _RELEASE_MEMORY_AFTER_S = 30.0
 """Memory that is returned to the system has to be requested again."""
@@ -96,7 +98,6 @@ class Writer:
         self._gathered: list[EmbeddedItem] = []
         self._gathered_rows = 0
         self._commits = 0
-        self._compact_after = _COMPACT_AFTER_COMMITS
         self._committed_at = time.monotonic()
         self._commit_s = 0.0
         self._released_at = time.monotonic()
@@ -163,14 +164,9 @@ class Writer:
             self.removed += self._table.delete_ids(sorted(stale))
             self._ledger.record([self._record(item, known.get(item.item.key)) for item in batch])
         self._commits += 1
-        is_compacted = self._commits >= self._compact_after
-        if is_compacted:
-            # Ever less often: each time the whole table may be rewritten.
-            self._compact_after *= 2
-            _log.info("compacting table '%s'", self._table.name)
-            with self._table.connection.commit_lock(self._table.name):
-                self._table.compact(self._retain_days)
-                self._ledger.compact(self._retain_days)
+        is_compacted = False
+        if self._commits % _COMMITS_BETWEEN_LOOKS == 0:
+            is_compacted = compact_if_worthwhile(self._table, self._ledger, "during", self._retain_days)
         if is_compacted or started_at - self._released_at >= _RELEASE_MEMORY_AFTER_S:
             release_memory()
             self._released_at = started_at
