@@ -51,6 +51,8 @@ def check_bounds(config: Any) -> None:
 def from_mapping(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     """Build a dataclass from plain values: nested dataclasses and dicts from nested mappings, tuples from lists.
 
+    The field of a key that Python reserves has an underscore behind its name (`from_` for "from").
+
     Args:
         cls: The dataclass.
         values: Values by field.
@@ -61,12 +63,12 @@ def from_mapping(cls: type[T], values: Mapping[str, Any], where: str) -> T:
             and the nearest known key.
     """
     hints = typing.get_type_hints(cls)
-    known = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    known = {field.name.removesuffix("_"): field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for key in values:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             raise ConfigError(f"{where}: unknown key {key!r}" + (f", did you mean {near[0]!r}?" if near else ""))
-    built = {key: _convert(hints[key], value, f"{where}.{key}") for key, value in values.items()}
+    built = {known[key]: _convert(hints[known[key]], value, f"{where}.{key}") for key, value in values.items()}
     try:
         return cls(**built)
     except (TypeError, ValueError) as error:

@@ -50,8 +50,8 @@ FLOORS = {
     ],
     "trainer": [
         {"config", "phones"},
-        {"data", "losses", "runtime"},
-        {"evaluation", "sounds"},
+        {"data", "runtime"},
+        {"losses", "evaluation", "sounds"},
         {"embeddings", "pretraining"},
         {"probing"},
         {"commands"},

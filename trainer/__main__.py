@@ -1,4 +1,4 @@
-"""`python -m trainer`: pretrain, prepare and probe; hear, write and speak what is trained on."""
+"""`python -m trainer`: prepare training data, pretrain, probe."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from clara_search.commands.lazy_group import LazyGroup
 
 
 class Trainer(LazyGroup):
-    """The commands and where they are."""
+    """The commands and the modules that define them."""
 
     homes = {  # noqa: RUF012 - a constant
         "pretrain": "trainer.commands.pretrain:pretrain_command",
         "prepare": "trainer.commands.prepare:prepare_command",
         "probe": "trainer.commands.probe:probe_command",
-        "average": "trainer.commands.interpolate:average_command",
-        "hear": "trainer.commands.preview:hear_command",
-        "shards": "trainer.commands.make_shards:shards_command",
-        "pairs": "trainer.commands.fit_phone_bigrams:pairs_command",
-        "read": "trainer.commands.pretrain_text:read_command",
-        "readings": "trainer.commands.make_pronunciations:readings_command",
+        "preview": "trainer.commands.preview:preview_command",
+        "make-shards": "trainer.commands.make_shards:make_shards_command",
+        "synthesize": "trainer.commands.synthesize:synthesize_command",
+        "make-pronunciations": "trainer.commands.make_pronunciations:make_pronunciations_command",
+        "pretrain-text": "trainer.commands.pretrain_text:pretrain_text_command",
+        "fit-phone-bigrams": "trainer.commands.fit_phone_bigrams:fit_phone_bigrams_command",
+        "interpolate": "trainer.commands.interpolate:interpolate_command",
         "fit-sound-head": "trainer.commands.fit_sound_head:fit_sound_head_command",
-        "speak": "trainer.commands.synthesize:speak_command",
     }
 
 
@@ -32,7 +32,7 @@ class Trainer(LazyGroup):
 def main() -> None:
     """Train CLARA models; runs from a checkout."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    warnings.filterwarnings("ignore", category=FutureWarning, module="pytorch_lightning")  # of torch to Lightning
+    warnings.filterwarnings("ignore", category=FutureWarning, module="pytorch_lightning")  # from torch about Lightning
 
 
 if __name__ == "__main__":

@@ -135,7 +135,7 @@ def _probe_twice(count: int, model: str) -> dict[str, Any]:
 
 def _first_epoch(manifest: Path, model: str, folder: Path) -> dict[str, float]:
     arguments = ["--data", manifest, "--label", "pitch", "--model", model, "--set", "fit.epochs=2"]
-    arguments += ["--cache", folder / "cache", "--run", folder / "run"]
+    arguments += ["--cache", folder / "cache", "--out", folder / "run"]
     command = [sys.executable, "-m", "trainer", "probe", *map(str, arguments)]
     started = time.perf_counter()
     seconds: dict[str, float] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 import numpy as np
@@ -15,7 +15,7 @@ from benchmarks.hardware import device_name, matmul_flops_per_s, seconds_of
 from benchmarks.report import markdown, out_option, publish
 from clara_search.errors import DeviceError
 from clara_search.models.batching import choose_device
-from trainer.config.loss import LossConfig, LossKind
+from trainer.config.loss import CONTRASTIVE_LOSSES, LossConfig
 from trainer.config.presets import PRESETS
 from trainer.config.recipe import Recipe
 from trainer.data.dataset import Batch
@@ -32,7 +32,7 @@ TOKENS = 32
 @click.option(
     "--chunk", type=click.IntRange(min=0), default=0, show_default=True, help="Pairs embedded at once; 0: all."
 )
-@click.option("--loss", "kind", type=click.Choice(get_args(LossKind)), default="clara", show_default=True)
+@click.option("--loss", "kind", type=click.Choice(list(CONTRASTIVE_LOSSES)), default="clara", show_default=True)
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True)
 @click.option("--device", help="Such as cuda or cpu.  [default: a GPU if there is any]")
 @click.option(
@@ -45,7 +45,7 @@ def training(
     seconds: float,
     batches: tuple[int, ...],
     chunk: int,
-    kind: LossKind,
+    kind: str,
     precision: str,
     device: str | None,
     steps: int,
@@ -60,9 +60,8 @@ def training(
     torch_device = choose_device(device)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     torch.manual_seed(0)
-    module = (
-        Pretraining(Recipe(preset, loss=LossConfig(kind, chunk=chunk), model=PRESETS[preset])).to(torch_device).train()
-    )
+    recipe = Recipe(preset, loss=LossConfig(kind, gradcache_chunk=chunk), model=PRESETS[preset])
+    module = Pretraining(recipe).to(torch_device).train()
     module.log_dict = lambda *_, **__: None  # type: ignore[method-assign]  # there is no trainer to log to
     optimiser = torch.optim.AdamW(module.parameters(), lr=1e-5, fused=torch_device.type == "cuda")
     flops = _flops_of_a_pair(module, seconds, torch_device, dtype)
@@ -129,14 +128,14 @@ def _noise(module: Pretraining, pairs: int, seconds: float, device: torch.device
         torch.ones(pairs, TOKENS, dtype=torch.bool, device=device),
         torch.arange(pairs, device=device),
         torch.arange(pairs, device=device),
-        *(torch.empty(pairs, 0, device=device) for _ in range(4)),
+        {},
     )
 
 
 def _flops_of_a_pair(module: Pretraining, seconds: float, device: torch.device, dtype: torch.dtype) -> float:
     """Return the operations of a forward and backward pass for a pair (measured on two), without chunks."""
     recipe = module.recipe
-    module.recipe = replace(recipe, loss=replace(recipe.loss, chunk=0))
+    module.recipe = replace(recipe, loss=replace(recipe.loss, gradcache_chunk=0))
     with (
         FlopCounterMode(display=False) as counter,
         torch.autocast(device.type, dtype, enabled=dtype != torch.float32),

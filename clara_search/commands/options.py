@@ -11,7 +11,6 @@ OPTIONS = {
     "model": "--model",
     "overrides": "--set",
     "repair": "--repair",
-    "run": "--run",
     "table": "--table",
 }
 """Errors of the library name arguments in backticks, such as `model`; a command prints --model instead."""

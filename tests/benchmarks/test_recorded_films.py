@@ -51,13 +51,13 @@ def test_recorded_speech_in_films_is_prepared_probed_and_classified(tmp_path: Pa
     films[1].write_bytes(b"not a film" * 500)
     film(films[2], None, 16000)
 
-    run(trainer, "prepare", "meld", "--src", raw, "--out", out)
+    run(trainer, "prepare", "meld", "--source", raw, "--out", out)
     assert len((out / "left-out.txt").read_text().splitlines()) == 3
-    output = run(trainer, "prepare", "meld", "--src", raw, "--out", out).output
+    output = run(trainer, "prepare", "meld", "--source", raw, "--out", out).output
     assert f"{len(films) - 3} recordings" in output
     assert "(0 made now)" in output
     settings = ("--data", out / "manifest.csv", "--label", "emotion", "--head", "mlp", "--inputs", "both")
-    run(trainer, "probe", *settings, "--cache", tmp_path / "cache", "--run", folder)
+    run(trainer, "probe", *settings, "--cache", tmp_path / "cache", "--out", folder)
     report = json.loads((folder / "report.json").read_text())
     scores = report["labels"]["emotion"]
     assert report["clips"]["used"] == len(films) - 3

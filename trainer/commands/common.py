@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,27 +18,61 @@ from trainer.config.recipe import Recipe, load_recipe
 DEFAULT_RUNS = Path("runs")
 
 
-def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add RECIPE, --data, --set and --run to a command; `load_settings` makes a recipe and a folder of them."""
+def recipe_options(command: Callable[..., Any], subfolder: str = "") -> Callable[..., Any]:
+    """Add RECIPE, --data, --init, --set and --out to a command, as `settings` (a Recipe) and `out` (a folder).
+
+    The default folder is runs/NAME by the recipe's name, or `subfolder` in it.
+    """
+
+    @functools.wraps(command)
+    def load(
+        *,
+        recipe: Path,
+        sources: tuple[str, ...],
+        init: str | None,
+        overrides: tuple[str, ...],
+        out: Path | None,
+        **others: Any,
+    ) -> Any:
+        settings = load_settings(recipe, sources, init, overrides)
+        return command(settings=settings, out=out or DEFAULT_RUNS / settings.name / subfolder, **others)
+
+    decorated: Callable[..., Any] = load
     for option in (
-        click.option("--run", type=click.Path(file_okay=False, path_type=Path), help="Its folder; default runs/NAME."),
-        click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change the recipe; repeatable."),
+        click.option(
+            "--out",
+            type=click.Path(file_okay=False, path_type=Path),
+            help=f"Folder to write to.  [default: {DEFAULT_RUNS / 'NAME' / subfolder}, by the recipe's name]",
+        ),
+        click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting; repeatable."),
+        click.option("--init", metavar="MODEL", help="Start from this model, a name or a folder; sets init.from."),
         click.option(
             "--data", "sources", multiple=True, help='Shards, manifests, folders, "DIR/*.tar", URLs; repeatable.'
         ),
         click.argument("recipe", type=click.Path(path_type=Path)),
     ):
-        command = option(command)
-    return command
+        decorated = option(decorated)
+    return decorated
 
 
 def load_settings(
-    recipe: Path, sources: tuple[str, ...], overrides: tuple[str, ...], run: Path | None
-) -> tuple[Recipe, Path]:
-    """Return what the options of `recipe_options` say. Raises as `load_recipe` does.
+    recipe: Path, sources: tuple[str, ...] = (), init: str | None = None, overrides: tuple[str, ...] = ()
+) -> Recipe:
+    """Return a recipe with the settings of the command line.
 
-    A recipe comes from others as manifests do: of the URLs that it names itself, only those that the gate admits.
+    Recipes come from others, as manifests do: a URL that the file itself names must pass the gate for such URLs.
+
+    Args:
+        recipe: a file, or the name of a bundled recipe.
+        sources: replace `data.sources`.
+        init: replaces `init.from`.
+        overrides: settings such as "optim.epochs=2".
+
+    Raises:
+        ClaraError: as `load_recipe` and `admit` do.
     """
+    if init is not None:
+        overrides = (*overrides, f"init.from={json.dumps(init, ensure_ascii=False)}")
     settings = load_recipe(recipe, overrides)
     typed = {override.partition("=")[0].strip() for override in overrides} | ({"data.sources"} if sources else set())
     for key, urls in (("data.sources", settings.data.sources), ("run.zero_shot", settings.run.zero_shot)):
@@ -45,4 +81,4 @@ def load_settings(
                 admit(ForeignUri(url))
     if sources:
         settings = dataclasses.replace(settings, data=dataclasses.replace(settings.data, sources=sources))
-    return settings, run or DEFAULT_RUNS / settings.name
+    return settings

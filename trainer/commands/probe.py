@@ -39,7 +39,9 @@ DEFAULT_CACHE = Path("runs") / "cache" / "vectors"
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Another setting; repeatable.")
 @click.option(
-    "--run", type=click.Path(file_okay=False, path_type=Path), help="Its folder.  [default: runs/probe-LABEL]"
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder to write to.  [default: runs/probe-LABEL]",
 )
 @click.option("--cache", type=click.Path(file_okay=False, path_type=Path), default=DEFAULT_CACHE, show_default=True)
 @click.option("--logger", "loggers", multiple=True, type=click.Choice(["mlflow", "tensorboard", "wandb"]))
@@ -56,7 +58,7 @@ def probe_command(
     trials: int,
     seed: int,
     overrides: tuple[str, ...],
-    run: Path | None,
+    out: Path | None,
     cache: Path,
     loggers: tuple[str, ...],
 ) -> None:
@@ -68,7 +70,7 @@ def probe_command(
     trainer/probing/experiment.py and trainer/probing/sgd.py document, such as fit.lr=3e-4 or folds=10.
 
     \b
-    python -m trainer prepare meld --src MELD.Raw --out data/meld
+    python -m trainer prepare meld --source MELD.Raw --out data/meld
     python -m trainer probe --data data/meld/manifest.csv --label emotion --head mlp --inputs both
     """  # noqa: D301 - click wants the \b itself
     from clara_search.config import from_mapping
@@ -90,7 +92,7 @@ def probe_command(
     for override in overrides:
         apply_override(values, override)
     config = from_mapping(ProbeConfig, values, "probe")
-    folder = run or Path("runs") / f"probe-{'-'.join(labels)}"
+    folder = out or Path("runs") / f"probe-{'-'.join(labels)}"
     facts = probe(config, folder, cache)
     print_report(facts)
     click.echo(f"\n{folder}")

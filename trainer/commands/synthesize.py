@@ -11,15 +11,13 @@ from trainer.config.recipe import bundled_file
 from trainer.data.synthesis import read_lines, spoken_digits, spoken_texts, write_shard
 
 
-@click.command("speak")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The tar to write.")
-@click.option("--texts", type=click.Path(path_type=Path), help="Speak the lines of this file, or of trainer/recipes.")
-@click.option("--language", default="en", show_default=True, help="Code of the language that --texts is in.")
-@click.option("--per-word", type=click.IntRange(min=1), default=24, show_default=True, help="Renditions of each.")
-@click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Draws voices, speeds and pitches."
-)
-def speak_command(out: Path, texts: Path | None, language: str, per_word: int, seed: int) -> None:
+@click.command("synthesize")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="Tar file to write.")
+@click.option("--texts", type=click.Path(path_type=Path), help="Speak the lines of this file, or of one in recipes/.")
+@click.option("--language", default="en", show_default=True, help="Language code of --texts.")
+@click.option("--per-word", type=click.IntRange(min=1), default=24, show_default=True, help="Renditions of each text.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of voices, speeds and pitches.")
+def synthesize_command(out: Path, texts: Path | None, language: str, per_word: int, seed: int) -> None:
     """Write a shard of the digits zero to nine, or of other texts, spoken by espeak-ng in many voices."""
     if texts is None:
         count = write_shard(spoken_digits(per_word, bundled_digits().words, seed), out)

@@ -12,28 +12,28 @@ Probability = Annotated[float, Between(0, 1)]
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """How often and how strongly; a probability of 0 leaves a change out.
+    """Probability and strength of each augmentation.
 
     Attributes:
-        pitch_probability: how often the pitch is moved and the tempo kept.
-        pitch_semitones: furthest, either way.
-        tempo_probability: how often the tempo is changed and the pitch kept.
+        pitch_probability: of a change of pitch at the same tempo.
+        pitch_semitones: largest change, up or down.
+        tempo_probability: of a change of tempo at the same pitch.
         tempo: lowest and highest factor.
-        speed_probability: how often a recording is played faster or slower, which moves its pitch too.
+        speed_probability: of a change of speed, which moves the pitch too.
         speed: lowest and highest factor.
-        blend_probability: how often speech is blended with another sound, a = lambda x + (1 - lambda) y, both at one
-            level, and its caption names both (arXiv 2310.11830).
+        blend_probability: of a blend of speech with a sound, lambda x + (1 - lambda) y, both at one level; its caption
+            names both (arXiv 2310.11830).
         blend_lambda: lowest and highest lambda.
-        blend_weighs: which of the two lambda weighs; the paper leaves it open.
-        reverb_probability: how often it sounds as in a room.
-        reverb_s: shortest and longest time in which the room's echo falls by 60 dB.
-        clip_probability: how often the loudest samples are cut off.
-        clip_share: smallest and largest share of the samples that are.
-        gain_db: largest change of level, either way; what passes full scale is clipped, as in a recording.
-        noise_probability: how often coloured noise is added.
-        mix_probability: how often another recording without speech is laid behind one of speech.
+        blend_lambda_of: which of the two is x; the paper leaves it open.
+        reverb_probability: of reverberation.
+        reverb_s: shortest and longest reverberation time (T60).
+        clip_probability: of clipping.
+        clip_share: smallest and largest share of clipped samples.
+        gain_db: largest change of level, up or down; full scale is clipped, as in a recording.
+        noise_probability: of added coloured noise.
+        mix_probability: of a recording without speech mixed into one of speech, whose caption stays.
         snr_db: lowest and highest signal-to-noise ratio of both.
-        band_limit_probability: how often all above a cutoff is silenced, as a telephone or a low rate does.
+        band_limit_probability: of a low-pass, as of a telephone or a low sample rate.
         band_limit_hz: lowest and highest cutoff.
         time_masks: masks of up to `time_mask_share` of the frames each.
         time_mask_share: see `time_masks`.
@@ -49,7 +49,7 @@ class AugmentConfig:
     speed: Annotated[tuple[float, float], Between(0.1, 10)] = (0.85, 1.18)
     blend_probability: Probability = 0.0
     blend_lambda: Annotated[tuple[float, float], Between(0, 1)] = (0.01, 0.8)
-    blend_weighs: Literal["speech", "sound"] = "sound"
+    blend_lambda_of: Literal["speech", "sound"] = "sound"
     reverb_probability: Probability = 0.0
     reverb_s: Annotated[tuple[float, float], Between(0.001, 20)] = (0.1, 0.8)
     clip_probability: Probability = 0.0

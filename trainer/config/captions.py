@@ -16,21 +16,21 @@ TEMPLATES = (
     "a person talking in a {emotion} voice",
     "somebody speaks in a {emotion} tone",
 )
-"""What a caption may be framed in: {text} is the name of a sound, {emotion} and others the value of such a label."""
+"""Caption templates: {text} is the name of a sound; {emotion} and others are the value of a label of that key."""
 
 
 @dataclass(frozen=True)
 class CaptionConfig:
-    """How often a caption is other than what is written.
+    """Variation of training captions.
 
     Attributes:
-        template_probability: how often the name of a sound, or a label such as "emotion:angry", is put into a sentence.
-        templates: the sentences.
-        translations: CSV of words in several languages for the names of sounds, a path or a file of trainer/recipes.
-        translation_probability: how often the name of a sound is put into another language of that table.
-        language_probability: how often a text carries the token of its language.
-        generator: folder of a text-generation model of `transformers` that writes the captions of blends; "" for the
-            grammar.
+        template_probability: of putting the name of a sound, or a label such as "emotion:angry", into a template.
+        templates: see `TEMPLATES`.
+        translations: CSV of words in several languages for the names of sounds; a path or a file in trainer/recipes.
+        translation_probability: of translating the name of a sound to a language of that table.
+        language_probability: of giving a text the token of its language.
+        generator: folder of a text-generation model of `transformers` that writes the captions of blends; "" for a
+            template.
     """
 
     template_probability: Probability = 0.5

@@ -1,4 +1,4 @@
-"""Models that a recipe can begin with: the released configurations, and better ones for training afresh."""
+"""Model configurations for recipes: those of the released models, and newer ones to train from scratch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from clara_search.models.clara.config import AudioTowerConfig, ClaraConfig, Text
 from clara_search.models.clara.convert import PRESETS as RELEASED
 
 V2_MEL = MelConfig(sample_rate=16000, n_fft=512, win_length=400, hop_length=160, n_mels=80, reference_db=20.0)
-"""16 kHz and a fixed reference: what is soft stays soft, whatever else is in the clip."""
+"""16 kHz, with a fixed reference level: soft sounds stay soft, whatever else is in the clip."""
 
 
 def _v2(name: str, dim: int, width: int, frame_layers: int, text_layers: int, vocab_size: int) -> ClaraConfig:

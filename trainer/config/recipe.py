@@ -1,4 +1,4 @@
-"""A run is a file: the recipe, a TOML that becomes one frozen dataclass."""
+"""The recipe: a TOML file with all settings of a training run, read into a frozen dataclass."""
 
 from __future__ import annotations
 
@@ -12,29 +12,31 @@ from typing import Annotated, Any
 
 from clara_search.config import Between, check_bounds, from_mapping
 from clara_search.errors import ConfigError, FormatError, SourceError
+from clara_search.models.clara.checkpoint import read_config
 from clara_search.models.clara.config import ClaraConfig
+from clara_search.models.registry import find_model
 from trainer.config.augmentation import AugmentConfig
 from trainer.config.captions import CaptionConfig
-from trainer.config.loss import LossConfig
+from trainer.config.loss import LossConfig, check_auxiliary_names
 from trainer.config.presets import PRESETS
-from trainer.config.sections import (
-    DataConfig,
-    OptimConfig,
-    PhonesConfig,
-    RunConfig,
-    TeacherConfig,
-    TokenizerConfig,
-    TowersConfig,
-)
+from trainer.config.sections import DataConfig, DistillConfig, InitConfig, OptimConfig, RunConfig, TokenizerConfig
 
 RECIPES = Path(__file__).parent.parent / "recipes"
+
+_TEACHERS = {"frame_distillation": "audio", "similarity_distillation": "text"}
+"""Auxiliary losses with a teacher, and the key of `[distill]` that names it."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides a run; `seed` makes it repeatable, `preset` names what `model` begins with.
+    """All settings of a training run.
 
-    `evaluation` names a file of suites (`trainer.config.evaluation`) that the model is scored on; "" for none.
+    Attributes:
+        name: of the model.
+        seed: of everything that is random in the run.
+        preset: name of a model configuration that `model` changes.
+        evaluation: file of suites (`trainer.config.evaluation`) that the model is scored on; "" for none.
+        auxiliary: weights of auxiliary losses by name (`trainer.config.loss.AUXILIARY_LOSSES`).
     """
 
     name: str
@@ -46,45 +48,64 @@ class Recipe:
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     loss: LossConfig = field(default_factory=LossConfig)
-    phones: PhonesConfig = field(default_factory=PhonesConfig)
-    teacher: TeacherConfig = field(default_factory=TeacherConfig)
-    towers: TowersConfig = field(default_factory=TowersConfig)
+    auxiliary: Annotated[dict[str, float], Between(0, 1000)] = field(default_factory=dict)
+    distill: DistillConfig = field(default_factory=DistillConfig)
+    init: InitConfig = field(default_factory=InitConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     run: RunConfig = field(default_factory=RunConfig)
     model: ClaraConfig = field(default_factory=ClaraConfig)
 
     def __post_init__(self) -> None:
         check_bounds(self)
+        check_auxiliary_names(self.auxiliary)
         if not re.fullmatch(r"[\w][\w.+ -]{0,99}", self.name):
             raise ValueError(f"name is a folder's name: at most 100 letters, digits, . _ + -, got {self.name[:30]!r}")
         if self.model.text.layers < 1:
             raise ValueError("model.text.layers must be at least 1")
+        for loss, tower in _TEACHERS.items():
+            if bool(self.auxiliary.get(loss)) != bool(getattr(self.distill, tower)):
+                raise ValueError(f"auxiliary.{loss} and distill.{tower} need each other: set both or neither")
 
 
 def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
-    """Read `path`, or the bundled recipe of that name, with `overrides` such as "optim.epochs=2".
+    """Read a recipe.
 
-    Raises ConfigError, naming file and key, for a setting that is missing, unknown or of another type; else as
-    `bundled_file` and the reading of a TOML file do.
+    Its `[model]` changes the configuration of its `preset`, or else of the model that `init.from` names.
+
+    Args:
+        path: a TOML file, or the name of a bundled one.
+        overrides: settings that replace those of the file, such as "optim.epochs=2".
+
+    Raises:
+        ConfigError: naming file and key, for a setting that is missing, unknown or of another type.
+        FormatError: the file is not TOML.
+        SourceError: the file does not exist or cannot be read.
     """
-    found = bundled_file(path)
-    values = read_toml(found)
+    file = bundled_file(path)
+    values = read_toml(file)
     if "name" not in values and not any(override.strip().startswith("name=") for override in overrides):
-        raise ConfigError(f'{found}: no recipe without a name: begin it with name = "..."')
+        raise ConfigError(f'{file}: a recipe needs a name: add name = "..." to its top')
     for override in overrides:
         apply_override(values, override)
-    preset = values.get("preset")
+    base, changes = _base_model(values, file), values.get("model", {})
+    if base is not None and isinstance(changes, Mapping):
+        values["model"] = _merge(dataclasses.asdict(base), changes)
+    return from_mapping(Recipe, values, str(file))
+
+
+def _base_model(values: Mapping[str, Any], file: Path) -> ClaraConfig | None:
+    """Return the configuration that `[model]` changes; None for the default one."""
+    preset, init = values.get("preset"), values.get("init")
     if preset:
         if not isinstance(preset, str) or preset not in PRESETS:
-            raise ConfigError(f"{found}: no preset {preset!r}; there are {', '.join(sorted(PRESETS))}")
-        changes = values.get("model", {})
-        if isinstance(changes, Mapping):
-            values["model"] = _merged(dataclasses.asdict(PRESETS[preset]), changes)
-    return from_mapping(Recipe, values, str(found))
+            raise ConfigError(f"{file}: no preset {preset!r}; there are {', '.join(sorted(PRESETS))}")
+        return PRESETS[preset]
+    source = init.get("from") if isinstance(init, Mapping) else None
+    return read_config(find_model(source)) if source and isinstance(source, str) else None
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Return the settings in a TOML file. Raises SourceError where it cannot be read, FormatError for no TOML."""
+    """Read a TOML file. Raises SourceError if it cannot be read, FormatError if it is not TOML."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -94,22 +115,35 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def bundled_file(path: str | Path, folder: Path = RECIPES) -> Path:
-    """Return `path` where there is such a file, or for a bare name, or recipes/NAME, that of `folder`.
+    """Return `path` if that file exists; else, for a bare name or recipes/NAME, the file of that name in `folder`.
 
-    Raises SourceError, naming those there are of that kind, for neither.
+    Raises SourceError, listing the files of `folder` with the same suffix, if neither exists.
     """
-    found = Path(path)
-    if not found.is_file() and found.parent in (Path(), Path("recipes"), Path("trainer/recipes")):
-        found = folder / found.name
-    if not found.is_file():
+    file = Path(path)
+    if not file.is_file() and file.parent in (Path(), Path("recipes"), Path("trainer/recipes")):
+        file = folder / file.name
+    if not file.is_file():
         others = ", ".join(sorted(p.name for p in folder.glob(f"*{Path(path).suffix or '.toml'}")))
         raise SourceError(f"{path}: no such file; there are {others}")
-    return found
+    return file
+
+
+def to_mapping(recipe: Recipe) -> dict[str, Any]:
+    """Return the settings of `recipe` as nested dicts, under the keys of a recipe file."""
+    return _keys(dataclasses.asdict(recipe), recipe)
+
+
+def _keys(values: dict[str, Any], config: Any) -> dict[str, Any]:
+    nested = {name: getattr(config, name) for name in values}
+    return {
+        name.removesuffix("_"): _keys(value, nested[name]) if dataclasses.is_dataclass(nested[name]) else value
+        for name, value in values.items()
+    }
 
 
 def to_toml(recipe: Recipe) -> str:
-    """Return `recipe` as a TOML that `load_recipe` reads back, every setting spelled out."""
-    return "".join(_tables(dataclasses.asdict(dataclasses.replace(recipe, preset="")), ""))
+    """Return `recipe` as TOML with every setting, which `load_recipe` reads back to an equal recipe."""
+    return "".join(_tables(to_mapping(recipe), ""))
 
 
 def _tables(values: Mapping[str, Any], path: str) -> list[str]:
@@ -137,16 +171,20 @@ def _literal(value: Any) -> str:
     return repr(value)
 
 
-def _merged(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    found = dict(base)
+def _merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `base` with `changes`, nested tables merged key by key."""
+    merged = dict(base)
     for key, value in changes.items():
-        inside = found.get(key)
-        found[key] = _merged(inside, value) if isinstance(inside, dict) and isinstance(value, Mapping) else value
-    return found
+        nested = merged.get(key)
+        merged[key] = _merge(nested, value) if isinstance(nested, dict) and isinstance(value, Mapping) else value
+    return merged
 
 
 def apply_override(values: dict[str, Any], override: str) -> None:
-    """Set what "path.to.key=value" says, value as in TOML or else a text. Raises ConfigError for another form."""
+    """Set "path.to.key=value" in nested tables; the value is TOML, or else a string.
+
+    Raises ConfigError for an override of another form.
+    """
     key, equals, literal = override.partition("=")
     try:
         value = tomllib.loads(f"value = {literal}")["value"] if equals else None
@@ -158,5 +196,5 @@ def apply_override(values: dict[str, Any], override: str) -> None:
     for part in path:
         values = values.setdefault(part, {})
         if not isinstance(values, dict):
-            raise ConfigError(f"`overrides` {override}: {part} is no table of settings")
+            raise ConfigError(f"`overrides` {override}: {part} is not a table of settings")
     values[last] = value

@@ -1,4 +1,4 @@
-"""The sections of a recipe: one frozen dataclass each."""
+"""The sections of a recipe: a frozen dataclass each."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from clara_search.config import Between, check_bounds
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What is trained on.
+    """Training data.
 
     Attributes:
-        sources: places of recordings with texts: shards, manifests, folders, globs, brace patterns, URLs.
+        sources: recordings with texts: shards, manifests, folders, globs, brace patterns, URLs.
         batch_size: pairs in a step, over all devices.
         max_audio_s: longer speech is left out (its text would not fit a part of it), longer sounds are cropped.
         held_out_speakers: speakers that are never trained on.
-        weights: how often an epoch has a recording, by its source or its kind ("sound" = 2.5: two or three times).
-        decode: whether everything is decoded once, to 16 bits on disk, or each recording afresh whenever it is wanted.
-        workers: processes that prepare batches beside each one that trains.
+        weights: how often an epoch samples a recording, by its source or its kind ("sound" = 2.5: two or three times).
+        cache_decoded: whether all recordings are decoded once, to 16 bits on disk; otherwise at each use.
+        workers: data loading processes beside each training process.
     """
 
     sources: tuple[str, ...] = ()
@@ -27,7 +27,7 @@ class DataConfig:
     max_audio_s: Annotated[float, Between(0.01, 3600)] = 10.0
     held_out_speakers: tuple[str, ...] = ()
     weights: Annotated[dict[str, float], Between(0, 1000)] = field(default_factory=dict)
-    decode: bool = True
+    cache_decoded: bool = True
     workers: Annotated[int, Between(0, 1024)] = 0
 
     def __post_init__(self) -> None:
@@ -36,11 +36,11 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class TokenizerConfig:
-    """A byte-level BPE of as many tokens as the model has embeddings for.
+    """A byte-level BPE with at most as many tokens as the model has embeddings.
 
     Attributes:
-        path: a `tokenizer.json` to take; "" learns one from the texts that are trained on.
-        dropout: how often, in training, a merge of two tokens is undone.
+        path: a `tokenizer.json`; "" takes that of `init.from`, or trains one on the training texts.
+        dropout: probability with which a merge of two tokens is undone in training.
     """
 
     path: str = ""
@@ -51,74 +51,53 @@ class TokenizerConfig:
 
 
 @dataclass(frozen=True)
-class PhonesConfig:
-    """Auxiliary losses of a model with `model.phone_head`, over the phones of what is said.
+class InitConfig:
+    """The model that training starts from.
 
     Attributes:
-        weight: of the loss that asks the frames of the audio tower for them (CTC); 0 leaves it out.
-        text_weight: of another, that asks the text tower for the vector that the phones of a transcript make.
+        from_: `from` in a recipe: name or folder of a model. Its configuration (unless the recipe has a `preset`), its
+            weights and its tokenizer are taken; every tensor must fit. "" starts from random weights.
+        new: modules that start from random weights all the same, such as "audio" or "phone_head.token_classifier".
     """
 
-    weight: Annotated[float, Between(0, 1000)] = 0.0
-    text_weight: Annotated[float, Between(0, 1000)] = 0.0
+    from_: str = ""
+    new: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        check_bounds(self)
+        if self.new and not self.from_:
+            raise ValueError("new names modules that are not taken from a model: it needs init.from")
 
 
 @dataclass(frozen=True)
-class TowersConfig:
-    """Where the towers come from, and which of them stay as they are.
+class DistillConfig:
+    """Teacher models of the losses `auxiliary.frame_distillation` and `auxiliary.similarity_distillation`.
 
     Attributes:
-        begin: name or folder of a model whose weights are taken wherever name and shape agree, and its tokenizer.
-        audio: name or folder of a model whose audio tower (configuration, log-mel and weights) is taken; "" begins
-            anew with what the recipe says.
-        text: the same for the text tower and its tokenizer.
-        locked: "audio", "text": towers that are not trained, as in LiT (arXiv 2111.07991); their projections are.
-            "frames": of the audio tower what lies below its pooling, and the phones.
-    """
-
-    begin: str = ""
-    audio: str = ""
-    text: str = ""
-    locked: tuple[Literal["audio", "text", "frames"], ...] = ()
-
-
-@dataclass(frozen=True)
-class TeacherConfig:
-    """Auxiliary losses: the towers are asked for what models that know more make of a recording or a text.
-
-    Attributes:
-        audio: folder of a Whisper model in CTranslate2's form, whose frames the audio tower gives too; "" for none.
-        weight: of that loss beside the contrastive one.
-        text: folder of a sentence encoder of `transformers`, whose likeness of texts the text tower follows; "" for
-            none. Where the model has phones, transcripts have no part in it: they go by what they sound like.
-        text_weight: of that loss.
+        audio: folder of a Whisper model in CTranslate2 format, whose encoder's frames the audio tower learns.
+        text: folder of a sentence encoder of `transformers`, whose similarities between texts the text tower learns.
+            Where the model has a phone head, transcripts are left out: they are to be similar by sound.
     """
 
     audio: str = ""
-    weight: Annotated[float, Between(0, 1000)] = 1.0
     text: str = ""
-    text_weight: Annotated[float, Between(0, 1000)] = 1.0
-
-    def __post_init__(self) -> None:
-        check_bounds(self)
 
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """AdamW with a linear warm-up and a cosine to zero; vectors and scalars, temperatures among them, do not decay.
+    """AdamW with a linear warm-up and cosine decay to zero; vectors and scalars have no weight decay.
 
     Attributes:
-        lr: highest learning rate.
-        epochs: the run's length.
-        warmup_steps: steps until the highest learning rate.
+        lr: peak learning rate.
+        epochs: length of the run.
+        warmup_steps: steps until the peak.
         weight_decay: of matrices.
         betas: of AdamW.
         eps: of AdamW.
-        clip: bound of the gradient's norm; 0 for none.
-        ema: decay of an average of the weights, a step at a time, which is what is validated and kept; 0 for none.
+        grad_clip_norm: upper bound of the gradient's norm; 0 for none.
+        ema_decay: decay per step of an exponential moving average of the weights, which is validated and exported in
+            their place; 0 for none.
+        freeze: modules that are not trained. "audio", "text": a tower without its projection, as in LiT (arXiv
+            2111.07991); "frames": the audio tower below its pooling, and the phone head.
     """
 
     lr: Annotated[float, Between(0, 10, but=0)] = 1e-3
@@ -127,8 +106,9 @@ class OptimConfig:
     weight_decay: Annotated[float, Between(0, 100)] = 0.05
     betas: Annotated[tuple[float, ...], Between(0, 1, but=1)] = (0.9, 0.98)
     eps: Annotated[float, Between(0, 1, but=0)] = 1e-8
-    clip: Annotated[float, Between(0, 1e9)] = 1.0
-    ema: Annotated[float, Between(0, 1, but=1)] = 0.0
+    grad_clip_norm: Annotated[float, Between(0, 1e9)] = 1.0
+    ema_decay: Annotated[float, Between(0, 1, but=1)] = 0.0
+    freeze: tuple[Literal["audio", "text", "frames"], ...] = ()
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -138,7 +118,7 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Where and how it runs, and what is kept of it.
+    """Hardware, checkpoints, validation and tracking.
 
     Attributes:
         accelerator: "cpu", "gpu" or "auto".
@@ -147,12 +127,12 @@ class RunConfig:
         strategy: of Lightning: "auto", "ddp", "fsdp", ...
         precision: of Lightning: "32-true", "bf16-mixed", "16-mixed", ...
         compile: whether the model is compiled first.
-        checkpoint_steps: steps from checkpoint to checkpoint, beside the one of each epoch; 0 for none.
-        validate_epochs: epochs from validation to validation.
-        patience: validations without a better one after which training stops; 0 never stops.
-        zero_shot: manifests or shards whose `label` is told from the others of that place, at each validation.
+        checkpoint_steps: steps between checkpoints, beside the one of each epoch; 0 for none.
+        validate_epochs: epochs between validations.
+        patience: validations without improvement after which training stops; 0 never stops.
+        zero_shot: manifests or shards whose `label` is classified zero-shot at each validation.
         loggers: beside the CSV: "tensorboard", "mlflow", "wandb".
-        tracking_uri: of the MLflow server or file store; "" is the folder of the run.
+        tracking_uri: of the MLflow server or file store; "" is the run's folder.
     """
 
     accelerator: str = "auto"

@@ -1,6 +1,6 @@
-"""Changes to a recording that leave its meaning alone: pitch, tempo, rooms, noise, clipping, gain, masking.
+"""Augmentation of recordings: pitch, tempo, reverberation, noise, clipping, gain, masking.
 
-And the blend of speech with another sound, which adds the sound to what the recording means.
+None of these changes the meaning of a recording; the blend of speech with a sound does, and so changes its caption.
 """
 
 from __future__ import annotations
@@ -14,13 +14,21 @@ from clara_search.audio.waveform import Waveform
 from trainer.config.augmentation import AugmentConfig
 
 SILENCE = -1.0
-"""The lowest value of a log-mel: what a mask puts in."""
+"""The lowest value of a log-mel, which masked parts get."""
 
 
 def augment(
     waveform: Waveform, sample_rate: int, config: AugmentConfig, rng: np.random.Generator, background: Waveform | None
 ) -> Waveform:
-    """Return `waveform`, shape (samples,), changed as `config` says; `background` may be laid behind it."""
+    """Return `waveform`, shape (samples,), augmented at random.
+
+    Args:
+        waveform: mono.
+        sample_rate: in Hz.
+        config: probabilities and strengths.
+        rng: decides both.
+        background: mixed in, unless noise is; None for none.
+    """
     semitones, tempo = 0.0, 1.0
     if rng.random() < config.pitch_probability:
         semitones = float(rng.uniform(-config.pitch_semitones, config.pitch_semitones))
@@ -28,7 +36,7 @@ def augment(
         tempo = float(rng.uniform(*config.tempo))
     waveform = stretch_time(waveform, sample_rate, semitones, tempo)
     if rng.random() < config.speed_probability:
-        waveform = play_at(waveform, rng.uniform(*config.speed))
+        waveform = change_speed(waveform, rng.uniform(*config.speed))
     snr_db = float(rng.uniform(*config.snr_db))
     if rng.random() < config.noise_probability:
         waveform = mix(waveform, coloured_noise(len(waveform), rng), snr_db, rng)
@@ -59,49 +67,49 @@ def stretch_time(waveform: Waveform, sample_rate: int, semitones: float, tempo: 
 
 
 def blend(speech: Waveform, sound: Waveform, weight: float, rng: np.random.Generator) -> Waveform:
-    """Return `weight` times `speech` and 1 - `weight` times `sound`, which is brought to its length and level."""
-    behind = _as_long(sound, len(speech), rng)
-    level, other = np.sqrt(np.mean(speech**2)), np.sqrt(np.mean(behind**2))
-    scaled = behind * np.float32(level / other) if other > 0 else behind
+    """Return `weight` * `speech` + (1 - `weight`) * `sound`, both at the length and the RMS level of `speech`."""
+    background = _fit_length(sound, len(speech), rng)
+    level, background_level = np.sqrt(np.mean(speech**2)), np.sqrt(np.mean(background**2))
+    scaled = background * np.float32(level / background_level) if background_level > 0 else background
     return (np.float32(weight) * speech + np.float32(1.0 - weight) * scaled).astype(np.float32)
 
 
 def reverb(waveform: Waveform, sample_rate: int, decay_s: float, rng: np.random.Generator) -> Waveform:
-    """Return `waveform`, shape (samples,), as in a room whose echo falls by 60 dB in `decay_s`, at the same level.
+    """Return `waveform`, shape (samples,), in a room with a reverberation time (T60) of `decay_s`, at the same level.
 
-    The room is noise that decays exponentially behind a direct sound (Moorer, 1979).
+    The impulse response is exponentially decaying noise after a direct sound (Moorer, 1979).
     """
     time = np.arange(max(round(decay_s * sample_rate), 1)) / sample_rate
     room = rng.standard_normal(len(time)) * np.exp(-6.9 * time / decay_s)
     room *= rng.uniform(0.2, 1.0) / np.sqrt(np.sum(room**2))
     room[0] = 1.0
     length = 1 << (len(waveform) + len(room) - 1).bit_length()
-    heard = np.fft.irfft(np.fft.rfft(waveform, length) * np.fft.rfft(room, length), length)[: len(waveform)]
-    level, now = np.sqrt(np.mean(waveform**2)), np.sqrt(np.mean(heard**2))
-    return (heard * (level / now if now > 0 else 1.0)).astype(np.float32)
+    wet = np.fft.irfft(np.fft.rfft(waveform, length) * np.fft.rfft(room, length), length)[: len(waveform)]
+    level, wet_level = np.sqrt(np.mean(waveform**2)), np.sqrt(np.mean(wet**2))
+    return (wet * (level / wet_level if wet_level > 0 else 1.0)).astype(np.float32)
 
 
 def clip_peaks(waveform: Waveform, share: float) -> Waveform:
-    """Return `waveform`, shape (samples,), with the loudest `share` of its samples cut off."""
+    """Return `waveform`, shape (samples,), clipped so that `share` of its samples are."""
     bound = np.quantile(np.abs(waveform), 1.0 - share)
     clipped: Waveform = np.clip(waveform, -bound, bound).astype(np.float32) if bound > 0 else waveform
     return clipped
 
 
-def play_at(waveform: Waveform, speed: float) -> Waveform:
-    """Return `waveform`, shape (samples,), as a tape gives it at `speed` times its own: (samples / speed,)."""
+def change_speed(waveform: Waveform, speed: float) -> Waveform:
+    """Return `waveform` played at `speed` times its own, which moves its pitch too: (samples / speed,)."""
     return resample(waveform, 1000, round(1000 / speed))
 
 
 def gain(waveform: Waveform, config: AugmentConfig, rng: np.random.Generator) -> Waveform:
-    """Return `waveform`, shape (samples,), louder or softer, clipped at full scale."""
+    """Return `waveform`, shape (samples,), with a random gain, clipped at full scale."""
     factor = 10.0 ** (rng.uniform(-config.gain_db, config.gain_db) / 20.0)
     louder: Waveform = np.clip(waveform * factor, -1.0, 1.0).astype(np.float32)
     return louder
 
 
 def coloured_noise(samples: int, rng: np.random.Generator) -> Waveform:
-    """Return noise of shape (samples,) whose power falls as 1 / f^c, with c drawn from 0 (white) to 2 (brown)."""
+    """Return noise of shape (samples,) with power 1 / f^c for a random c from 0 (white) to 2 (brown)."""
     length = 1 << (samples - 1).bit_length()  # a transform of a prime length would take far longer
     spectrum = rng.standard_normal(length // 2 + 1) + 1j * rng.standard_normal(length // 2 + 1)
     spectrum /= np.arange(1, length // 2 + 2) ** (rng.uniform(0.0, 2.0) / 2.0)
@@ -109,16 +117,16 @@ def coloured_noise(samples: int, rng: np.random.Generator) -> Waveform:
 
 
 def mix(waveform: Waveform, background: Waveform, snr_db: float, rng: np.random.Generator) -> Waveform:
-    """Return `waveform` with `background` behind it, `snr_db` softer in mean power, from a random place, repeated."""
-    behind = _as_long(background, len(waveform), rng)
-    signal, noise = float(np.mean(waveform**2)), float(np.mean(behind**2))
+    """Return `waveform` plus `background`, from a random offset, at a signal-to-noise ratio of `snr_db`."""
+    noise_waveform = _fit_length(background, len(waveform), rng)
+    signal, noise = float(np.mean(waveform**2)), float(np.mean(noise_waveform**2))
     if signal == 0.0 or noise == 0.0:
         return waveform
-    return waveform + behind * np.float32(np.sqrt(signal / noise) * 10.0 ** (-snr_db / 20.0))
+    return waveform + noise_waveform * np.float32(np.sqrt(signal / noise) * 10.0 ** (-snr_db / 20.0))
 
 
-def _as_long(background: Waveform, samples: int, rng: np.random.Generator) -> Waveform:
-    """Return `samples` of `background`, from a random place, repeated."""
+def _fit_length(background: Waveform, samples: int, rng: np.random.Generator) -> Waveform:
+    """Return `samples` of `background`, from a random offset, repeated as necessary."""
     return np.resize(np.roll(background, -int(rng.integers(len(background)))), samples)
 
 

@@ -1,4 +1,4 @@
-"""What a recording is called in training: its transcript, or the name of its sound, framed, translated or joined."""
+"""Training captions: the transcript or the name of a sound, in a template, translated, or fused with another."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from clara_search.errors import FormatError, first_line
 from trainer.config.captions import CaptionConfig
 
 _HEAD_FIRST = {"es", "fr", "it", "ru"}
-"""Languages that put what something is before what it is made of or done with."""
+"""Languages in which the head of a noun phrase comes first ("bruit de pluie" for "rain sound")."""
 
-_PLACES = {"on", "in"}
-"""Words whose neighbours keep their order in every language of a table."""
+_PREPOSITIONS = {"on", "in"}
+"""Prepositions: a phrase with one keeps its word order in every language of a table."""
 
 
 class Translations:
-    """Words and phrases in several languages, for the names of sounds."""
+    """A dictionary of words and phrases in several languages, for the names of sounds."""
 
     def __init__(self, phrases: Mapping[tuple[str, ...], Mapping[str, str]]) -> None:
         self._phrases = phrases
@@ -32,9 +32,9 @@ class Translations:
 
     @classmethod
     def load(cls, path: Path) -> Translations:
-        """Read a CSV whose columns are languages, the first the one that names are written in.
+        """Read a CSV with a column for each language; the first is the language of the names.
 
-        Raises FormatError, naming the file and the line, for a cell too few, too many or empty.
+        Raises FormatError, naming file and row, for a row with a missing, an additional or an empty cell.
         """
         try:
             with path.open(encoding="utf-8", newline="") as file:
@@ -49,24 +49,25 @@ class Translations:
         return cls({tuple(row[0].lower().split()): dict(zip(header[1:], row[1:], strict=True)) for row in rows})
 
     def translate(self, text: str, language: str) -> str | None:
-        """Return `text` in `language`, word by word, or None where one is not in the table."""
+        """Return `text` in `language`, word by word, or None if a word is not in the table."""
         words = text.lower().split()
-        found: list[str] = []
-        at = 0
-        while at < len(words):
-            for length in range(min(self._longest, len(words) - at), 0, -1):
-                phrase = self._phrases.get(tuple(words[at : at + length]))
+        translated: list[str] = []
+        position = 0
+        while position < len(words):
+            for length in range(min(self._longest, len(words) - position), 0, -1):
+                phrase = self._phrases.get(tuple(words[position : position + length]))
                 if phrase is not None and language in phrase:
-                    found.append(phrase[language])
-                    at += length
+                    translated.append(phrase[language])
+                    position += length
                     break
             else:
                 return None
-        return " ".join(reversed(found) if language in _HEAD_FIRST and not _PLACES & set(words) else found)
+        head_first = language in _HEAD_FIRST and not _PREPOSITIONS & set(words)
+        return " ".join(reversed(translated) if head_first else translated)
 
 
 class Captions:
-    """Texts for recordings, drawn afresh each time."""
+    """Sampler of training captions."""
 
     def __init__(
         self,
@@ -74,16 +75,19 @@ class Captions:
         translations: Translations | None = None,
         fuse: Callable[[str, str], str] | None = None,
     ) -> None:
-        self.config, self.translations, self.fuse = config, translations, fuse or fused
+        self.config, self.translations, self.fuse = config, translations, fuse or fuse_captions
 
-    def of(self, example: Example, rng: np.random.Generator, behind: Example | None = None) -> tuple[str, str | None]:
-        """Return a text for `example`, with what is blended into it, and the language the text is in; None: several."""
-        text, language = self._alone(example, rng)
-        if behind is None:
+    def sample(
+        self, example: Example, rng: np.random.Generator, background: Example | None = None
+    ) -> tuple[str, str | None]:
+        """Return a text for `example`, blended with `background`, and its language; None for a mixture of languages."""
+        text, language = self._foreground(example, rng)
+        if background is None:
             return text, language
-        return self.fuse(text, self._alternative(behind, rng)), language if language == behind.text_language else None
+        fused = self.fuse(text, self._alternative(background, rng))
+        return fused, language if language == background.text_language else None
 
-    def _alone(self, example: Example, rng: np.random.Generator) -> tuple[str, str | None]:
+    def _foreground(self, example: Example, rng: np.random.Generator) -> tuple[str, str | None]:
         text, config = self._alternative(example, rng), self.config
         speech = example.kind == "speech"
         if not speech and self.translations is not None and rng.random() < config.translation_probability:
@@ -92,9 +96,9 @@ class Captions:
             if translated is not None:
                 return translated, language
         key, _, value = (example.label or "").partition(":")
-        fits = [x for x in config.templates if (not speech and "{text}" in x) or (value and f"{{{key}}}" in x)]
-        if fits and rng.random() < config.template_probability:
-            template = fits[rng.integers(len(fits))]
+        fitting = [x for x in config.templates if (not speech and "{text}" in x) or (value and f"{{{key}}}" in x)]
+        if fitting and rng.random() < config.template_probability:
+            template = fitting[rng.integers(len(fitting))]
             return template.replace("{text}", text).replace(f"{{{key}}}", value), example.text_language
         return text, example.text_language
 
@@ -104,15 +108,15 @@ class Captions:
         return texts[rng.integers(len(texts))] if len(texts) > 1 else texts[0]
 
 
-def fused(said: str, heard: str) -> str:
-    """Return the caption of speech that says `said` with the sound `heard` in it."""
-    return f'a person saying "{said}", {heard} in the background'
+def fuse_captions(speech: str, sound: str) -> str:
+    """Return the caption of speech with a transcript, blended with a sound of that name."""
+    return f'a person saying "{speech}", {sound} in the background'
 
 
 class Generator:
-    """Writes the captions of blends with the text-generation model of `transformers` in `folder`."""
+    """A text-generation model of `transformers` in `folder` that writes the captions of blends."""
 
-    PROMPT = 'Someone says "{said}" while this is heard: {heard}. One short caption of the recording:'
+    PROMPT = 'Someone says "{speech}" while this is heard: {sound}. One short caption of the recording:'
 
     def __init__(self, folder: Path) -> None:
         from transformers import pipeline
@@ -124,11 +128,11 @@ class Generator:
                 f"{folder}: not a text-generation model that can be loaded ({first_line(error)})"
             ) from error
 
-    @lru_cache(maxsize=100_000)  # noqa: B019 - one a process, for its life
-    def __call__(self, said: str, heard: str) -> str:
-        """Return what the model writes, or the grammar's caption where it writes nothing."""
-        prompt = self.PROMPT.format(said=said, heard=heard)
-        written = self._generate(prompt, max_new_tokens=40, do_sample=False, return_full_text=False)[0][
+    @lru_cache(maxsize=100_000)  # noqa: B019 - one instance for the life of a process
+    def __call__(self, speech: str, sound: str) -> str:
+        """Return the first line that the model generates, or the template's caption if it generates none."""
+        prompt = self.PROMPT.format(speech=speech, sound=sound)
+        generated = self._generate(prompt, max_new_tokens=40, do_sample=False, return_full_text=False)[0][
             "generated_text"
         ]
-        return next((line.strip() for line in written.splitlines() if line.strip()), fused(said, heard))
+        return next((line.strip() for line in generated.splitlines() if line.strip()), fuse_captions(speech, sound))

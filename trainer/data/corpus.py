@@ -1,7 +1,7 @@
-"""All recordings of a run, by number: what is known of each, and its waveform.
+"""The corpus of a run: metadata and waveforms of all recordings, by index.
 
-What the places of a recipe hold is listed once, with a content hash for every recording. A small corpus is decoded once
-too, to 16 bits in one memory-mapped file; of a large one each recording is decoded whenever it is wanted.
+The sources of a recipe are listed once, with a content hash of every recording. A small corpus is also decoded once, to
+16 bits in one memory-mapped file; the recordings of a large one are decoded at each use.
 """
 
 from __future__ import annotations
@@ -45,30 +45,40 @@ U = TypeVar("U")
 
 
 class Corpus:
-    """The recordings listed in `folder`: `examples` (without their audio), and waveforms at `sample_rate` Hz.
+    """The recordings listed in a cache folder.
 
-    `places` are those that were listed: no other shard is opened, whatever the list says. Raises OSError or ValueError
-    for a folder that is not whole.
+    Args:
+        folder: of the list.
+        sample_rate: of the waveforms, in Hz.
+        sources: that were listed; no other shard is opened, whatever the list says.
+
+    Attributes:
+        examples: metadata by index, without audio.
+        hashes: SHA-256 of the encoded recordings, by index.
+
+    Raises:
+        OSError: the list cannot be read.
+        ValueError: the list or the decoded waveforms are incomplete.
     """
 
-    def __init__(self, folder: Path, sample_rate: int, places: Collection[str]) -> None:
+    def __init__(self, folder: Path, sample_rate: int, sources: Collection[str]) -> None:
         self.folder, self.sample_rate = folder, sample_rate
         with (folder / _EXAMPLES).open(encoding="utf-8") as file:
-            *rows, end = [json.loads(line) for line in file]
+            *rows, last = [json.loads(line) for line in file]
         decoded = folder / _SAMPLES
         self._offsets: list[int] = np.cumsum([0, *(row.pop("samples") for row in rows)]).tolist()
-        if end != {"recordings": len(rows)}:
+        if last != {"recordings": len(rows)}:
             raise ValueError("the list is cut short")
         if decoded.exists() and decoded.stat().st_size != 2 * self._offsets[-1]:
             raise ValueError("the waveforms are cut short")
         self.hashes: list[str] = [row.pop("content_hash") for row in rows]
         self.examples = [_example(row) for row in rows]
-        if strange := {x.stored.path for x in self.examples if x.stored} - set(places):
-            raise ValueError(f"the list names {min(strange)!r}, which was not asked for")
+        if others := {x.stored.path for x in self.examples if x.stored} - set(sources):
+            raise ValueError(f"the list names {min(others)!r}, which is not a source")
         self._decoded: npt.NDArray[np.int16] | None = np.memmap(decoded, np.int16, "r") if decoded.exists() else None
 
     def locked(self) -> FileLock:
-        """Return the lock of the folder, for what is added to it."""
+        """Return the lock of the folder, for writing to it."""
         return FileLock(self.folder / "lock")
 
     def __len__(self) -> int:
@@ -83,120 +93,137 @@ class Corpus:
         return self.samples(index) / self.sample_rate
 
     def waveform(self, index: int) -> Waveform:
-        """Return recording `index` as float32, shape (samples,)."""
+        """Return recording `index` as float32, shape (samples,). Raises AudioError if it can no longer be read."""
         if self._decoded is not None:
             return self._decoded[self._offsets[index] : self._offsets[index + 1]].astype(np.float32) / 32768.0
         example = self.examples[index]
-        if example.stored is not None:
-            return load_audio(example.stored.read(), self.sample_rate)
-        return load_recording(example, self.sample_rate)
+        try:
+            if example.stored is not None:
+                return load_audio(example.stored.read(), self.sample_rate)
+            return load_recording(example, self.sample_rate)
+        except (OSError, SourceError) as error:
+            raise _unreadable(example, error) from error
 
 
-def load_corpus(patterns: Sequence[str], sample_rate: int, cache: Path, decode: bool = True) -> Corpus:
-    """List everything that `patterns` name in a folder of `cache`, once, and decode it there where `decode` says so.
+def load_corpus(patterns: Sequence[str], sample_rate: int, cache: Path, cache_decoded: bool = True) -> Corpus:
+    """List the recordings of sources in the cache, or reuse the list that is there.
 
-    What cannot be read is left out, and listed in the folder with the reason. The list is made anew when the patterns,
-    the rate, or the name, size or time of any file that it depends on change, and where it is damaged. Raises
-    SourceError where nothing can be read, or a URL cannot be reached.
+    Unreadable recordings are left out, and listed in the folder with the reason. The list is made again when the
+    patterns, the rate, or the name, size or time of a file that it depends on change, and if it is damaged.
+
+    Args:
+        patterns: files, folders, globs, brace patterns, URLs.
+        sample_rate: of the waveforms, in Hz.
+        cache: folder of all lists.
+        cache_decoded: whether waveforms are decoded once, to a file in the cache.
+
+    Raises:
+        SourceError: nothing can be read, or a URL cannot be reached.
     """
-    places = _places(patterns)
-    folder = make_folder(cache / _cache_key(places, sample_rate, decode))
+    sources = _expand(patterns)
+    folder = make_folder(cache / _cache_key(sources, sample_rate, cache_decoded))
     with FileLock(folder / "lock"):
         try:
-            return Corpus(folder, sample_rate, places)
+            return Corpus(folder, sample_rate, sources)
         except FileNotFoundError:
             pass
         except (OSError, ValueError, KeyError, TypeError, AttributeError, FormatError) as error:
-            log.warning("%s is damaged (%s): made anew", folder, error)
-        _list_into(folder, places, sample_rate, decode)
-        return Corpus(folder, sample_rate, places)
+            log.warning("%s is damaged (%s) and is made again", folder, error)
+        _write_list(folder, sources, sample_rate, cache_decoded)
+        return Corpus(folder, sample_rate, sources)
 
 
-def _places(patterns: Sequence[str]) -> list[str]:
-    """Return what `patterns` name, in order, each once."""
-    found: dict[str, str] = {}
-    for place in (place for pattern in patterns for place in expand_pattern(pattern)):
-        same = place if "://" in place else os.path.realpath(place)
-        if same in found:
-            log.warning("%s is named twice: taken once", place)
-        found.setdefault(same, place)
-    return list(found.values())
+def _expand(patterns: Sequence[str]) -> list[str]:
+    """Return the distinct sources that `patterns` name, in order."""
+    sources: dict[str, str] = {}
+    for source in (source for pattern in patterns for source in expand_pattern(pattern)):
+        identity = source if "://" in source else os.path.realpath(source)
+        if identity in sources:
+            log.warning("%s is named twice and read once", source)
+        sources.setdefault(identity, source)
+    return list(sources.values())
 
 
-def _cache_key(places: Sequence[str], sample_rate: int, decode: bool) -> str:
-    """Return a name for what the list of `places` depends on: size and time of them and of all files they name."""
+def _cache_key(sources: Sequence[str], sample_rate: int, decode: bool) -> str:
+    """Return a name that changes with the settings and with size or time of any file that the list depends on."""
     digest = hashlib.sha256(repr((sample_rate, decode, "4")).encode())
-    for path in (path for place in places for path in (place, *_files_of(place))):
+    for path in (path for source in sources for path in (source, *_files_of(source))):
         state: tuple[int | str, ...] = ()
         if "://" not in path and not os.path.isdir(path):  # noqa: PTH112 - paths are strings, and thousands
-            with suppress(OSError):  # one that is not there may come
+            with suppress(OSError):  # a missing file may appear later
                 state = stat_file(path, trust_young=True)
         digest.update(repr((path, state)).encode())
     return digest.hexdigest()[:16]
 
 
-def _files_of(place: str) -> Iterator[str]:
+def _files_of(source: str) -> Iterator[str]:
     """Yield the files that the list of a folder or a manifest depends on."""
-    if "://" in place:
+    if "://" in source:
         return
-    if os.path.isdir(place):  # noqa: PTH112
-        for folder, folders, names in os.walk(place):
+    if os.path.isdir(source):  # noqa: PTH112
+        for folder, folders, names in os.walk(source):
             folders.sort()
             stems = {stem for stem, suffix in map(os.path.splitext, names) if suffix.lower() in AUDIO_SUFFIXES}
             yield from (f"{folder}/{name}" for name in sorted(names) if os.path.splitext(name)[0] in stems)  # noqa: PTH122
-    elif suffix_of(place) in MANIFEST_SUFFIXES:
-        yield from (str(x.audio) for x in read_source(place, lambda _: None) if isinstance(x.audio, Path))
+    elif suffix_of(source) in MANIFEST_SUFFIXES:
+        yield from (str(x.audio) for x in read_source(source, lambda _: None) if isinstance(x.audio, Path))
 
 
-class _Read(NamedTuple):
+class _Decoded(NamedTuple):
     waveform: Waveform
     content_hash: str
 
 
-def _list_into(folder: Path, places: Sequence[str], sample_rate: int, decode: bool) -> None:
-    """Write the list of `places`, whole or not at all. Raises SourceError where there is nothing to list."""
+def _write_list(folder: Path, sources: Sequence[str], sample_rate: int, decode: bool) -> None:
+    """Write the list of `sources`, whole or not at all. Raises SourceError if there is nothing to list."""
     problems: list[str] = []
     count = 0
 
-    def read_one(example: Example) -> tuple[Example, _Read | AudioError]:
+    def read(example: Example) -> tuple[Example, _Decoded | AudioError]:
         try:
             if not decode and isinstance(example.audio, bytes) and example.stored is None:
-                raise AudioError("the manifest holds it itself: make shards of the manifest first")
+                raise AudioError("its audio is inside the manifest: make shards of the manifest first")
             content = read_recording(example.audio)
             waveform = decode_recording(example, content, sample_rate)
-            return example, _Read(waveform, hash_recording(example, content).hex())
+            return example, _Decoded(waveform, hash_recording(example, content).hex())
         except (OSError, SourceError) as error:
-            reason = getattr(error, "strerror", None) or error
-            return example, AudioError(f"{example.audio!s}: cannot be read ({reason})")
+            return example, _unreadable(example, error)
         except AudioError as error:
             return example, error
 
-    found = (x for place in places for x in read_source(place, lambda error: problems.append(str(error))))
+    examples = (x for source in sources for x in read_source(source, lambda error: problems.append(str(error))))
     with (
         atomic_path(folder / _EXAMPLES) as listed,
         listed.open("w", encoding="utf-8") as rows,
-        atomic_path(folder / _SAMPLES) if decode else nullcontext(Path(os.devnull)) as decoded,
-        decoded.open("wb") as samples,
+        atomic_path(folder / _SAMPLES) if decode else nullcontext(Path(os.devnull)) as samples_path,
+        samples_path.open("wb") as samples,
         ThreadPoolExecutor() as pool,
     ):
-        for example, heard in tqdm(bounded_map(pool, read_one, found, ahead=64), desc="recordings", unit=""):
-            if isinstance(heard, AudioError):
-                problems.append(f"{example.key}: {heard}")
+        for example, decoded in tqdm(bounded_map(pool, read, examples, prefetch=64), desc="recordings", unit=""):
+            if isinstance(decoded, AudioError):
+                problems.append(f"{example.key}: {decoded}")
                 continue
             if decode:
-                samples.write((np.clip(heard.waveform, -1.0, 1.0) * 32767.0).astype(np.int16).tobytes())
-            known = {**dataclasses.asdict(example), "samples": len(heard.waveform), "content_hash": heard.content_hash}
+                samples.write((np.clip(decoded.waveform, -1.0, 1.0) * 32767.0).astype(np.int16).tobytes())
+            row = {**dataclasses.asdict(example), "samples": len(decoded.waveform)}
+            row["content_hash"] = decoded.content_hash
             audio = example.audio.absolute() if isinstance(example.audio, Path) else example.audio
-            known["audio"] = None if isinstance(audio, bytes) else str(audio)
-            rows.write(json.dumps(known, ensure_ascii=False) + "\n")
+            row["audio"] = None if isinstance(audio, bytes) else str(audio)
+            rows.write(json.dumps(row, ensure_ascii=False) + "\n")
             count += 1
         atomic_write_text(folder / _PROBLEMS, "".join(f"{problem}\n" for problem in problems))
         if not count:
-            why = f"{folder / _PROBLEMS} says why" if problems else f"{', '.join(places)}: there is none"
-            raise SourceError(f"no recording can be read; {why}")
+            reason = f"{folder / _PROBLEMS} says why" if problems else f"{', '.join(sources)}: none found"
+            raise SourceError(f"no recording can be read; {reason}")
         rows.write(json.dumps({"recordings": count}) + "\n")
     if problems:
-        log.warning("%d recordings or rests of files were left out: see %s", len(problems), folder / _PROBLEMS)
+        log.warning(
+            "%d recordings, or files from where they broke, were left out: see %s", len(problems), folder / _PROBLEMS
+        )
+
+
+def _unreadable(example: Example, error: Exception) -> AudioError:
+    return AudioError(f"{example.audio!s}: cannot be read ({getattr(error, 'strerror', None) or error})")
 
 
 def _example(row: dict[str, Any]) -> Example:
@@ -207,12 +234,12 @@ def _example(row: dict[str, Any]) -> Example:
     return Example(audio=audio, stored=ByteRange(*stored) if stored else None, alternatives=alternatives, **row)
 
 
-def bounded_map(pool: ThreadPoolExecutor, function: Callable[[T], U], items: Iterable[T], ahead: int) -> Iterator[U]:
-    """Yield `function` of each of `items`, in order, computed in `pool` at most `ahead` of what was taken."""
-    waiting: deque[Any] = deque()
+def bounded_map(pool: ThreadPoolExecutor, function: Callable[[T], U], items: Iterable[T], prefetch: int) -> Iterator[U]:
+    """Yield `function(item)` in order, computed in `pool`; at most `prefetch` results are computed in advance."""
+    pending: deque[Any] = deque()
     for item in items:
-        waiting.append(pool.submit(function, item))
-        if len(waiting) >= ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
+        pending.append(pool.submit(function, item))
+        if len(pending) >= prefetch:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,18 +24,22 @@ from trainer.data.augmentation import augment, band_limit, blend, mask_spectrogr
 from trainer.data.captions import Captions, Generator, Translations
 from trainer.data.corpus import Corpus
 from trainer.data.sampler import BatchAddress
-from trainer.data.teachers import SAMPLES_PER_FRAME, TeacherFrames, TeacherTexts
-from trainer.phones.g2p import PhoneTargets
+from trainer.data.targets import Crop, TargetSource
 
 log = logging.getLogger(__name__)
 
 
 class Batch(NamedTuple):
-    """Pairs, padded: log_mels (batch, frames, n_mels), ids (batch, tokens), their masks, groups (batch,) of texts.
+    """A padded batch of pairs.
 
-    And, where a recipe asks for them, phones (batch, longest) with their lengths (batch,), what a teacher heard (batch,
-    frames of the tower, its frames in one, dim), and a teacher's vectors of the texts (batch, dim). `indices` (batch,)
-    says which recordings of the corpus they are.
+    Attributes:
+        log_mels: (batch, frames, n_mels).
+        audio_mask: (batch, frames), true where a frame is not padding.
+        ids: token ids (batch, tokens).
+        text_mask: (batch, tokens), true where a token is not padding.
+        groups: (batch,) numbers, equal for equal texts.
+        indices: (batch,) of the recordings in the corpus.
+        targets: of the auxiliary losses, by name; each tensor has shape (batch, ...).
     """
 
     log_mels: Tensor
@@ -43,35 +48,38 @@ class Batch(NamedTuple):
     text_mask: Tensor
     groups: Tensor
     indices: Tensor
-    phones: Tensor
-    phone_lengths: Tensor
-    taught: Tensor
-    taught_texts: Tensor
+    targets: Mapping[str, tuple[Tensor, ...]]
 
-    def audio_frames(self, stride: int) -> Tensor:
-        """Return how many frames all recordings have together behind a tower of `stride`."""
-        return (self.audio_mask.sum(dim=1) + stride - 1).div(stride, rounding_mode="floor").sum()
+    def split(self, size: int) -> list[Batch]:
+        """Return the batch in chunks of at most `size` pairs."""
+        return [self._rows(slice(start, start + size)) for start in range(0, len(self.ids), size)]
 
-
-class AuxiliaryTargets(NamedTuple):
-    """What the auxiliary losses of a run compare with; None for one that it does without."""
-
-    phones: PhoneTargets | None = None
-    taught: TeacherFrames | None = None
-    texts: TeacherTexts | None = None
+    def _rows(self, rows: slice) -> Batch:
+        targets = {name: tuple(x[rows] for x in collated) for name, collated in self.targets.items()}
+        tensors = {name: getattr(self, name)[rows] for name in self._fields if name != "targets"}
+        return Batch(**tensors, targets=targets)
 
 
 class SampledPair(NamedTuple):
-    """A pair as it is trained on."""
+    """A training pair; `language` is None if the tokenizer is not told it."""
 
     log_mel: Tensor
     text: str
     language: str | None
-    taught: Tensor
+    crop: Crop
 
 
 class PairDataset(Dataset[Batch]):
-    """Batches of pairs from a corpus, by their address; augmented when `training`."""
+    """Batches of pairs from a corpus, by their address.
+
+    Args:
+        corpus: all recordings of the run.
+        indices: the recordings of this split.
+        recipe: of the run.
+        tokenizer: of the model.
+        training: whether pairs are augmented.
+        targets: sources of `Batch.targets`.
+    """
 
     def __init__(
         self,
@@ -80,10 +88,10 @@ class PairDataset(Dataset[Batch]):
         recipe: Recipe,
         tokenizer: Tokenizer,
         training: bool,
-        aids: AuxiliaryTargets | None = None,
+        targets: Sequence[TargetSource] = (),
     ) -> None:
         self.corpus, self.recipe, self.tokenizer, self.training = corpus, recipe, tokenizer, training
-        self.aids = aids or AuxiliaryTargets()
+        self.targets = targets
         self.backgrounds = [i for i in indices if corpus.examples[i].kind != "speech"]
         texts = sorted({normalize_text(corpus.examples[i].text) for i in indices})
         self.group_of = {text: group for group, text in enumerate(texts)}
@@ -93,84 +101,78 @@ class PairDataset(Dataset[Batch]):
         self.captions = Captions(captions, table, generator)
 
     def __getitem__(self, address: BatchAddress) -> Batch:
-        """Return the batch at `address`; what can no longer be read is replaced by another pair of the batch."""
+        """Return the batch at `address`; a recording that cannot be read is replaced by another pair of the batch."""
         epoch, draws = address
-        drawn: list[tuple[int, SampledPair, np.random.Generator]] = []
+        sampled: list[tuple[SampledPair, np.random.Generator]] = []
         for index, draw in draws:
             rng = np.random.default_rng((self.recipe.seed, epoch, draw))
             try:
-                drawn.append((index, self.draw(index, rng), rng))
+                sampled.append((self.sample(index, rng), rng))
             except AudioError as error:
                 log.warning("left out of a batch: %s", error)
-        if not drawn:
-            raise AudioError(f"none of the {len(draws)} recordings of a batch can be read; the last errors say why")
-        drawn += [drawn[0]] * (len(draws) - len(drawn))
-        pairs = [pair for _, pair, _ in drawn]
-        examples = [self.corpus.examples[index] for index, _, _ in drawn]
+        if not sampled:
+            raise AudioError(f"none of the {len(draws)} recordings of a batch can be read; see the warnings above")
+        sampled += [sampled[0]] * (len(draws) - len(sampled))
+        pairs = [pair for pair, _ in sampled]
         ids, text_mask = self.tokenizer.encode(
             [pair.text for pair in pairs],
             [pair.language for pair in pairs],
             self.recipe.model.text.max_positions,
             dropout=self.recipe.tokenizer.dropout if self.training else 0.0,
-            rngs=[rng for _, _, rng in drawn],
+            rngs=[rng for _, rng in sampled],
         )
-        phones, texts = self.aids.phones, self.aids.texts
-        said = [torch.tensor(phones.of(x) if phones else [], dtype=torch.long) for x in examples]
         return Batch(
             pad_sequence([pair.log_mel for pair in pairs], batch_first=True),
             pad_sequence([torch.ones(len(pair.log_mel), dtype=torch.bool) for pair in pairs], batch_first=True),
             torch.from_numpy(ids),
             torch.from_numpy(text_mask),
-            torch.tensor([self.group_of[normalize_text(example.text)] for example in examples]),
-            torch.tensor([index for index, _, _ in drawn]),
-            pad_sequence(said, batch_first=True),
-            torch.tensor([len(x) for x in said]),
-            pad_sequence([pair.taught for pair in pairs], batch_first=True),
-            torch.from_numpy(texts.of(examples)) if texts else torch.empty(0),
+            torch.tensor([self.group_of[normalize_text(pair.crop.example.text)] for pair in pairs]),
+            torch.tensor([pair.crop.recording for pair in pairs]),
+            {source.name: source.collate([source.targets(pair.crop) for pair in pairs]) for source in self.targets},
         )
 
-    def draw(self, index: int, rng: np.random.Generator) -> SampledPair:
-        """Return recording `index` with a text, both as they are, or as `rng` changes them in training."""
-        waveform, start = self._cropped(index, rng)
-        mel = self.recipe.model.mel
+    def sample(self, index: int, rng: np.random.Generator) -> SampledPair:
+        """Return recording `index` with a text: as they are, or, in training, augmented with numbers from `rng`."""
+        waveform, start = self._crop(index, rng)
+        mel, example = self.recipe.model.mel, self.corpus.examples[index]
         if not self.training:
-            return SampledPair(log_mel(waveform, mel), self.corpus.examples[index].text, None, torch.empty(0))
-        changed, text, language = self._changed(index, waveform, rng)
-        made, config = log_mel(changed, mel), self.recipe.augment
+            mels = log_mel(waveform, mel)
+            return SampledPair(mels, example.text, None, Crop(index, example, start, len(waveform), len(mels)))
+        augmented, text, language = self._augment(index, waveform, rng)
+        mels, config = log_mel(augmented, mel), self.recipe.augment
         if rng.random() < config.band_limit_probability:
-            made = band_limit(made, mel, rng.uniform(*config.band_limit_hz))
-        return SampledPair(
-            mask_spectrogram(made, config, rng), text, language, self._taught(index, start, len(waveform), len(made))
-        )
+            mels = band_limit(mels, mel, rng.uniform(*config.band_limit_hz))
+        crop = Crop(index, example, start, len(waveform), len(mels))
+        return SampledPair(mask_spectrogram(mels, config, rng), text, language, crop)
 
-    def sounds_like(self, index: int, rng: np.random.Generator) -> tuple[Waveform, str]:
-        """Return what `draw` makes of the waveform, before its log-mel, and the text."""
-        waveform, _ = self._cropped(index, rng)
-        changed, text, _ = self._changed(index, waveform, rng)
-        return changed, text
+    def sample_waveform(self, index: int, rng: np.random.Generator) -> tuple[Waveform, str]:
+        """Return the augmented waveform (samples,) and the text that `sample` makes of recording `index`."""
+        waveform, _ = self._crop(index, rng)
+        augmented, text, _ = self._augment(index, waveform, rng)
+        return augmented, text
 
-    def _changed(self, index: int, waveform: Waveform, rng: np.random.Generator) -> tuple[Waveform, str, str | None]:
-        """Return `waveform` of recording `index` augmented, a text for it, and the language that is told with it."""
-        config, example, behind = self.recipe.augment, self.corpus.examples[index], None
-        mixed = example.kind == "speech" and bool(self.backgrounds)
-        if mixed and rng.random() < config.blend_probability:
-            behind = self._background(rng)
+    def _augment(self, index: int, waveform: Waveform, rng: np.random.Generator) -> tuple[Waveform, str, str | None]:
+        """Return `waveform` of recording `index` augmented, a text for it, and the language for the tokenizer."""
+        config, example, background = self.recipe.augment, self.corpus.examples[index], None
+        mixable = example.kind == "speech" and bool(self.backgrounds)
+        blended = None
+        if mixable and rng.random() < config.blend_probability:
+            blended = self._background(rng)
             weight = float(rng.uniform(*config.blend_lambda))
-            weight = weight if config.blend_weighs == "speech" else 1.0 - weight
-            waveform = blend(waveform, self.corpus.waveform(behind), weight, rng)
-        text, language = self.captions.of(example, rng, None if behind is None else self.corpus.examples[behind])
+            weight = weight if config.blend_lambda_of == "speech" else 1.0 - weight
+            waveform = blend(waveform, self.corpus.waveform(blended), weight, rng)
+        text, language = self.captions.sample(example, rng, None if blended is None else self.corpus.examples[blended])
         if rng.random() >= self.recipe.captions.language_probability:
             language = None
-        background = None
-        if mixed and behind is None and rng.random() < config.mix_probability:
+        if mixable and blended is None and rng.random() < config.mix_probability:
             background = self.corpus.waveform(self._background(rng))
         return augment(waveform, self.corpus.sample_rate, config, rng, background), text, language
 
     def _background(self, rng: np.random.Generator) -> int:
         return self.backgrounds[rng.integers(len(self.backgrounds))]
 
-    def _cropped(self, index: int, rng: np.random.Generator) -> tuple[Waveform, int]:
-        """Return at most the longest stretch that is trained on, and the sample where it begins."""
+    def _crop(self, index: int, rng: np.random.Generator) -> tuple[Waveform, int]:
+        """Return at most `data.max_audio_s` of a recording, and its first sample there."""
         waveform = self.corpus.waveform(index)
         longest = round(self.recipe.data.max_audio_s * self.corpus.sample_rate)
         if len(waveform) <= longest:
@@ -178,20 +180,7 @@ class PairDataset(Dataset[Batch]):
         start = int(rng.integers(len(waveform) - longest + 1)) if self.training else 0
         return waveform[start : start + longest], start
 
-    def _taught(self, index: int, start: int, samples: int, mel_frames: int) -> Tensor:
-        if self.aids.taught is None:
-            return torch.empty(0)
-        inside = teacher_frames(self.recipe)
-        frames = -(-mel_frames // self.recipe.model.audio.stride)
-        return torch.from_numpy(self.aids.taught.of(index, start, samples, frames * inside)).view(frames, inside, -1)
-
 
 def load_translations(config: CaptionConfig) -> Translations | None:
-    """Return the table that `config` names; None where it names none. Raises FormatError for a broken one."""
+    """Return the table of `captions.translations`; None if it is "". Raises FormatError for a broken one."""
     return Translations.load(bundled_file(config.translations)) if config.translations else None
-
-
-def teacher_frames(recipe: Recipe) -> int:
-    """Return how many frames of a teacher one frame of the audio tower is asked for."""
-    mel, audio = recipe.model.mel, recipe.model.audio
-    return max(round(mel.hop_length * audio.stride / mel.sample_rate * 16000 / SAMPLES_PER_FRAME), 1)

@@ -13,10 +13,10 @@ from trainer.data.sampler import LengthBucketSampler
 
 
 class BatchLoader(DataLoader[Batch]):
-    """The batches of `pairs` in the order of `sampler`, made by as many processes as the recipe says.
+    """The batches of `pairs` in the order of `sampler`, from `data.workers` processes.
 
-    Its state is how many batches of the epoch it has given away: Lightning keeps that in checkpoints, and a run that
-    goes on begins behind them.
+    Its state, the number of batches that an epoch has yielded, is stored in checkpoints by Lightning: a resumed run
+    skips these batches.
     """
 
     def __init__(self, pairs: PairDataset, sampler: LengthBucketSampler) -> None:
@@ -31,18 +31,18 @@ class BatchLoader(DataLoader[Batch]):
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
-        self._order, self._given = sampler, 0
+        self._sampler, self._yielded = sampler, 0
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        self._given = self._order.first
+        self._yielded = self._sampler.first
         for batch in super().__iter__():
-            self._given += 1
+            self._yielded += 1
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """Return the epoch and the batches of it that were given away."""
-        return {"epoch": self._order.epoch, "batches": self._given}
+        """Return the epoch and the number of its batches that were yielded."""
+        return {"epoch": self._sampler.epoch, "batches": self._yielded}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on behind them."""
-        self._order.start_at(state["epoch"], state["batches"])
+        """Skip these batches."""
+        self._sampler.start_at(state["epoch"], state["batches"])

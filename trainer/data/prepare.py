@@ -1,4 +1,4 @@
-"""`python -m trainer prepare`: a collection as it is published to a manifest, and recordings of one rate beside it."""
+"""Conversion of a published dataset to a manifest and recordings of one rate."""
 
 from __future__ import annotations
 
@@ -18,63 +18,79 @@ from tqdm import tqdm
 from clara_search.audio.decode import load_audio
 from clara_search.cpu import core_count
 from clara_search.datasets.dataset import Dataset
-from clara_search.datasets.layouts import DatasetRow, read_dataset
+from clara_search.datasets.layouts import read_dataset
 from clara_search.errors import AudioError, OutputError, SourceError
 from clara_search.files.atomic import atomic_path, atomic_write_text
 from clara_search.files.paths import stat_file
 from trainer.data.corpus import bounded_map
 
-MANIFEST, LEFT_OUT, JOURNAL = "manifest.csv", "left-out.txt", ".prepared.jsonl"
+MANIFEST_FILE, SKIPPED_FILE, JOURNAL_FILE = "manifest.csv", "left-out.txt", ".prepared.jsonl"
 FIRST_COLUMNS = ("path", "text", "speaker", "split", "fold", "language", "source", "duration_s")
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What `prepare` did: recordings in the manifest, how many of them were made now, how many were left out."""
+    """The result of `prepare`.
+
+    Attributes:
+        manifest: path of the manifest.
+        listed: recordings in it.
+        converted: those of them that this call converted.
+        skipped: recordings that are missing or unreadable.
+    """
 
     manifest: Path
     listed: int
-    made: int
-    left_out: int
+    converted: int
+    skipped: int
 
 
 def prepare(dataset: Dataset, source: Path, out: Path, rate: int = 16000, workers: int | None = None) -> Summary:
-    """Bring the recordings of `dataset`, published in `source`, to mono FLAC of `rate` Hz in `out`, and list them.
+    """Convert the recordings of a dataset to mono FLAC, and list them in a manifest, which is written last.
 
-    What was made before of a file of the same size and time is kept. The manifest is written last, whole. Raises
-    SourceError where `source` is not laid out as declared or nothing in it can be used, and OutputError where `out`
-    cannot be written.
+    A recording that was converted before, from a file of the same size and time, is kept.
+
+    Args:
+        dataset: declares the layout.
+        source: folder of the dataset, as published.
+        out: folder to write to.
+        rate: of the recordings to write, in Hz.
+        workers: recordings decoded at a time; two a core by default.
+
+    Raises:
+        SourceError: `source` is not laid out as declared, or nothing in it can be used.
+        OutputError: `out` cannot be written.
     """
     rows = list(read_dataset(dataset, source))
     try:
         (out / "audio").mkdir(parents=True, exist_ok=True)
-        known = _read_journal(out / JOURNAL)
+        known = _read_journal(out / JOURNAL_FILE)
         listed: list[dict[str, Any]] = []
         problems: list[str] = []
-        made = 0
-        work = _Work(source, out, rate, known)
+        converted = 0
+        converter = _Converter(source, out, rate, known)
         with (
-            (out / JOURNAL).open("a", encoding="utf-8") as journal,
+            (out / JOURNAL_FILE).open("a", encoding="utf-8") as journal,
             ThreadPoolExecutor(workers or 2 * core_count()) as pool,
             tqdm(total=len(rows), desc=dataset.name, unit="", disable=None) as bar,
         ):
-            journal.write("\n")  # ends a line that a run which was killed has begun
-            for row, target, entry in bounded_map(pool, work.do, work.targets(rows), ahead=64):
+            journal.write("\n")  # ends the partial line of a killed run
+            for row, target, entry in bounded_map(pool, converter.convert, converter.targets(rows), prefetch=64):
                 bar.update()
                 if isinstance(entry, str):
                     problems.append(f"{row.name}: {entry}")
                     continue
                 if known.get(target) != entry:
-                    made += 1
-                    _note(journal, target, entry)
+                    converted += 1
+                    _append_entry(journal, target, entry)
                 listed.append({"path": target, **row.columns, "duration_s": entry["duration_s"]})
-        atomic_write_text(out / LEFT_OUT, "".join(f"{' '.join(line.split())}\n" for line in problems))
+        atomic_write_text(out / SKIPPED_FILE, "".join(f"{' '.join(line.split())}\n" for line in problems))
         if not listed:
-            raise SourceError(f"{source}: no recording of {dataset.name} can be used; {out / LEFT_OUT} says why")
-        _write_manifest(out / MANIFEST, listed, dataset)
+            raise SourceError(f"{source}: no recording of {dataset.name} can be used; {out / SKIPPED_FILE} says why")
+        _write_manifest(out / MANIFEST_FILE, listed, dataset)
     except OSError as error:
         raise OutputError(f"{out}: cannot be written ({error.strerror or error})") from error
-    return Summary(out / MANIFEST, len(listed), made, len(problems))
+    return Summary(out / MANIFEST_FILE, len(listed), converted, len(problems))
 
 
 _Entry = dict[str, Any]
@@ -82,14 +98,14 @@ _Entry = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class _Work:
+class _Converter:
     source: Path
     out: Path
     rate: int
     known: Mapping[str, _Entry]
 
     def targets(self, rows: Iterable[DatasetRow]) -> Iterator[tuple[DatasetRow, str]]:
-        """Yield each row with the path of what is made of it; two files that differ by their suffix alone stay two."""
+        """Yield each row with the path to write; files that differ only by their suffix get different paths."""
         owners: dict[str, Path] = {}
         for row in rows:
             if row.audio is None:
@@ -101,8 +117,8 @@ class _Work:
                 target = f"{inside.as_posix()}.flac"
             yield row, target
 
-    def do(self, job: tuple[DatasetRow, str]) -> tuple[DatasetRow, str, _Entry | str]:
-        """Return a row, its target and its entry in the journal, or why it has none; where it must, make the target."""
+    def convert(self, job: tuple[DatasetRow, str]) -> tuple[DatasetRow, str, _Entry | str]:
+        """Write the target of a row unless it is up to date; return both with its journal entry, or with a problem."""
         row, target = job
         if row.audio is None:
             return row, target, "there is no such file"
@@ -117,28 +133,28 @@ class _Work:
         except (AudioError, OSError) as error:
             reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
             return row, target, reason.removeprefix(f"{row.audio}: ").removeprefix(f"{row.audio.name}: ")
-        own_suffix = f".{threading.get_ident()}.partial"  # a recording may be listed twice
+        own_suffix = f".{threading.get_ident()}.partial"  # two rows may name one recording
         with atomic_path(path, own_suffix, sync=False) as partial:
             soundfile.write(partial, np.clip(waveform, -1.0, 1.0), self.rate, format="FLAC", subtype="PCM_16")
         return row, target, {**entry, "duration_s": round(len(waveform) / self.rate, 3)}
 
 
-def _note(journal: TextIO, target: str, entry: _Entry) -> None:
+def _append_entry(journal: TextIO, target: str, entry: _Entry) -> None:
     journal.write(json.dumps({"target": target, **entry}) + "\n")
     journal.flush()
 
 
 def _read_journal(path: Path) -> dict[str, _Entry]:
-    """Return the last entry of each target; a line that was cut short is passed over."""
-    found: dict[str, _Entry] = {}
+    """Return the last entry of each target; partial lines are skipped."""
+    entries: dict[str, _Entry] = {}
     if path.exists():
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 entry = json.loads(line)
-                found[entry.pop("target")] = entry
+                entries[entry.pop("target")] = entry
             except (ValueError, KeyError, AttributeError):
                 continue
-    return found
+    return entries
 
 
 def _write_manifest(path: Path, rows: list[dict[str, Any]], dataset: Dataset) -> None:

@@ -1,4 +1,4 @@
-"""Which recordings are trained on, tuned on and reported: no text, speaker or recording stands on two sides."""
+"""The splits of a corpus: no text, speaker or recording is in two of them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Splits:
-    """Indices into a corpus, by what they are for; no text of one of the first three stands in another.
+    """Indices into a corpus; no text of one of the first three splits is in another.
 
     Attributes:
         train: trained on.
-        valid: tuned on.
-        test: reported: texts that were never trained on, speakers that may have been.
-        new_speaker: reported: speakers that were never trained on, nor were their texts.
-        digits: reported: recorded digits; their words were trained on with synthetic voices alone.
+        valid: validated on, to choose the epoch.
+        test: scored: texts that were never trained on, by speakers that may have been.
+        new_speaker: scored: speakers that were never trained on, with texts that were not either.
+        digits: scored: recorded digits; their words were trained on with synthetic voices alone.
     """
 
     train: list[int]
@@ -34,56 +34,60 @@ class Splits:
 
 
 def split_corpus(corpus: Corpus, config: DataConfig, suite: DigitSuite | None = None) -> Splits:
-    """Put every recording of `corpus` on its side; each side keeps the order of the corpus.
+    """Assign the recordings of a corpus to splits; each split keeps the order of the corpus.
 
-    A source that declares its splits is taken at its word, another is split by a hash of the text. What is to be
-    trained on and stands on another side too, by its text or its content, is left out of training, with a warning; and
-    so is what is to be tuned on and is reported. (But by its content alone where sounds have declared sides: their
-    names are often those of classes.) With a `suite`, recordings of its words are trained on if they come from its
-    training source; the labelled ones among the others are its test.
+    Splits that a source declares are kept; other sources are split by a hash of the text. A recording is removed from
+    training, with a warning, if its text or its content is in another split, and from validation if either is in the
+    test split. (Sounds with a declared split are compared by content alone: their names are often those of classes.)
+
+    Args:
+        corpus: all recordings.
+        config: held-out speakers and the longest speech to train on.
+        suite: digits, trained on if they come from the suite's training source; labelled ones of other sources are its
+            test, others are left out.
     """
     words = frozenset[str]() if suite is None else suite.all_words
-    sides: dict[str, list[int]] = {"train": [], "valid": [], "test": [], "new_speaker": [], "digits": []}
+    splits: dict[str, list[int]] = {"train": [], "valid": [], "test": [], "new_speaker": [], "digits": []}
     for index, example in enumerate(corpus.examples):
         if example.split in ("train", "valid", "test"):
-            sides[example.split].append(index)
+            splits[example.split].append(index)
         elif suite is not None and normalize_text(example.text) in words and example.source != suite.train_source:
             if example.label and example.label.startswith("digit:"):
-                sides["digits"].append(index)
+                splits["digits"].append(index)
         elif example.speaker in config.held_out_speakers:
-            sides["new_speaker"].append(index)
+            splits["new_speaker"].append(index)
         else:
-            sides[text_split(example.text, words)].append(index)
-    trained = _texts(corpus, sides["train"])
-    sides["new_speaker"] = [i for i in sides["new_speaker"] if normalize_text(corpus.examples[i].text) not in trained]
-    valid, test = sides["valid"], sides["test"]
-    held_out = [index for name, side in sides.items() if name != "train" for index in side]
-    # Texts of digits do not count: their words are trained on with synthetic voices.
-    clean = _apart(corpus, sides["train"], _texts(corpus, [*valid, *test]), held_out, "not trained on")
-    sides["train"] = [
+            splits[text_split(example.text, words)].append(index)
+    train_texts, new_speaker = _texts(corpus, splits["train"]), splits["new_speaker"]
+    splits["new_speaker"] = [i for i in new_speaker if normalize_text(corpus.examples[i].text) not in train_texts]
+    valid, test = splits["valid"], splits["test"]
+    held_out = [index for name, indices in splits.items() if name != "train" for index in indices]
+    # The texts of digits are no leak: their words are trained on with synthetic voices.
+    clean = _without_leaks(corpus, splits["train"], _texts(corpus, [*valid, *test]), held_out, "train")
+    splits["train"] = [
         i for i in clean if corpus.examples[i].kind != "speech" or corpus.duration_s(i) <= config.max_audio_s
     ]
-    sides["valid"] = _apart(corpus, valid, _texts(corpus, test), test, "not tuned on")
-    return Splits(**sides)
+    splits["valid"] = _without_leaks(corpus, valid, _texts(corpus, test), test, "valid")
+    return Splits(**splits)
 
 
 def _texts(corpus: Corpus, indices: list[int]) -> set[str]:
     return {normalize_text(corpus.examples[index].text) for index in indices}
 
 
-def _apart(corpus: Corpus, indices: list[int], texts: set[str], held_out: list[int], then: str) -> list[int]:
-    """Return those of `indices` with none of `texts`, nor the content of a recording that is held out."""
+def _without_leaks(corpus: Corpus, indices: list[int], texts: set[str], held_out: list[int], split: str) -> list[int]:
+    """Return `indices` without recordings that have a text of `texts` or the content of a `held_out` recording."""
     hashes = {corpus.hashes[index] for index in held_out}
     examples = corpus.examples
-    alike = [
+    same_text = [
         i
         for i in indices
         if normalize_text(examples[i].text) in texts and (examples[i].kind == "speech" or not examples[i].split)
     ]
     copies = [i for i in indices if corpus.hashes[i] in hashes]
-    for found, what in ((alike, "have a text that is held out"), (copies, "are held out under another name")):
-        if found:
-            some = ", ".join(examples[index].key for index in found[:3])
-            log.warning("%d recordings %s: %s (%s%s)", len(found), what, then, some, ", ..." if len(found) > 3 else "")
-    left_out = {*alike, *copies}
-    return [index for index in indices if index not in left_out]
+    for leaks, reason in ((same_text, "their texts are held out"), (copies, "they are held out under another name")):
+        if leaks:
+            keys = ", ".join(examples[index].key for index in leaks[:3]) + (", ..." if len(leaks) > 3 else "")
+            log.warning("%d recordings removed from %s, %s: %s", len(leaks), split, reason, keys)
+    removed = {*same_text, *copies}
+    return [index for index in indices if index not in removed]

@@ -15,7 +15,7 @@ import soundfile
 from clara_search.audio.resample import resample
 from clara_search.audio.waveform import Waveform
 from clara_search.errors import FormatError
-from trainer.data.tar_writer import add_member, open_shard
+from trainer.data.shards import add_member, open_shard
 from trainer.phones.espeak import speak
 
 SAMPLE_RATE = 16_000
@@ -40,15 +40,15 @@ VARIANTS: tuple[str, ...] = (
     *("klatt4", "linda", "marcelo", "max", "michel", "miguel", "norbert", "pablo", "paul", "pedro", "quincy", "rob"),
     *("robert", "sandro", "shelby", "steph", "travis", "victor", "zac"),
 )
-"""Timbres that keep speech intelligible: espeak-ng's variants without its robots, whispers and demons."""
+"""Intelligible timbres: espeak-ng's variants without its robots, whispers and demons."""
 
 UNHEARD_VARIANTS = ("Henrique", "Reed", "RicishayMax", "Storm", "Tweaky", "iven", "iven3", "kaukovalta")
-"""Timbres that no shard for training may hold, and none of whose kin is in `VARIANTS`: for scores on new voices."""
+"""Timbres reserved for scores on new voices: never trained on, and unlike any of `VARIANTS`."""
 
 
 @dataclass(frozen=True)
 class SpokenWord:
-    """A synthetic recording and what a shard says about it; `speaker` names the voice, its speed and its pitch."""
+    """A synthetic recording with its metadata; `speaker` names voice, speed and pitch."""
 
     waveform: Waveform
     text: str
@@ -58,10 +58,13 @@ class SpokenWord:
     source_rate: int
 
 
-def trim_silence(waveform: Waveform, sample_rate: int, floor_db: float = -45.0, margin_s: float = 0.03) -> Waveform:
-    """Return `waveform` without the silence at its ends: what is more than `floor_db` below the peak, but a margin."""
+def trim_silence(waveform: Waveform, sample_rate: int, min_db: float = -45.0, margin_s: float = 0.03) -> Waveform:
+    """Return `waveform`, shape (samples,), without leading and trailing silence.
+
+    Silence is more than `min_db` below the peak; `margin_s` of it is kept.
+    """
     level = np.abs(waveform)
-    loud = np.flatnonzero(level > level.max(initial=0.0) * 10 ** (floor_db / 20))
+    loud = np.flatnonzero(level > level.max(initial=0.0) * 10 ** (min_db / 20))
     if not len(loud):
         return waveform
     margin = round(margin_s * sample_rate)
@@ -118,7 +121,7 @@ def read_lines(path: Path) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise FormatError(f"{path}: not a text that can be read ({error})") from error
     if not lines:
-        raise FormatError(f"{path}: there is no line to speak")
+        raise FormatError(f"{path}: has no lines")
     return lines
 
 

@@ -1,4 +1,4 @@
-"""One split for training, tuning and scores: by normalised text, so that no sentence stands on two sides."""
+"""The split into train, valid and test by normalised text, so that no sentence is in two of them."""
 
 from __future__ import annotations
 

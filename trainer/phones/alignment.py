@@ -1,4 +1,4 @@
-"""Which token of a text says which of its phones: what a text tower that tells phones is taught."""
+"""Alignment of the tokens of a text with its phones: the targets of a phone head's token classifier."""
 
 from __future__ import annotations
 
@@ -11,36 +11,45 @@ _WORD = re.compile(r"\S+")
 
 
 def phone_slots(
-    text: str, said: Sequence[Sequence[int]], spans: Sequence[tuple[int, int]], per_token: int
+    text: str, phones: Sequence[Sequence[int]], spans: Sequence[tuple[int, int]], per_token: int
 ) -> list[int] | None:
-    """Return the phones of each token, `per_token` slots for each, blanks behind them; None where words do not match.
+    """Return the phones of each token, in `per_token` slots filled up with blanks.
 
-    `said` holds the phones of each word of `text`, as indices; `spans` where its tokens begin and end. The phones of a
-    word are spread evenly over its letters. What finds no room in its token goes to the next of the word, or is lost.
+    The phones of a word are spread evenly over its letters. Phones that do not fit their token go to the next one of
+    the word, or are dropped.
+
+    Args:
+        text: of words separated by white space.
+        phones: of each word, as indices.
+        spans: first and last character (exclusive) of each token.
+        per_token: slots of a token.
+
+    Returns:
+        `per_token` * len(`spans`) indices; None if `text` and `phones` have different numbers of words.
     """
     words = [match.span() for match in _WORD.finditer(text)]
-    if len(words) != len(said):
+    if len(words) != len(phones):
         return None
     slots: list[int] = []
-    word, told = 0, 0
+    word, used = 0, 0
     for _, end in spans:
         while word + 1 < len(words) and words[word + 1][0] < end:
-            word, told = word + 1, 0
-        begun, ended = words[word]
-        # Rounded up, so that the last letter has the last phone, and a letter of its own has one as early as it may.
-        due = -(-len(said[word]) * (min(end, ended) - begun) // (ended - begun))
-        now = list(said[word][told : min(due, told + per_token)])
-        told += len(now)
-        slots += _apart(now, per_token)
+            word, used = word + 1, 0
+        word_start, word_end = words[word]
+        # Rounded up: the last letter gets the last phone, and each letter gets its phones as early as possible.
+        due = -(-len(phones[word]) * (min(end, word_end) - word_start) // (word_end - word_start))
+        token_phones = list(phones[word][used : min(due, used + per_token)])
+        used += len(token_phones)
+        slots += _separate(token_phones, per_token)
     return slots
 
 
-def _apart(phones: Sequence[int], room: int) -> list[int]:
-    """Return `phones` with a blank between equal neighbours, where there is room, and blanks behind."""
-    found: list[int] = []
-    for at, phone in enumerate(phones):
-        left = room - len(found) - (len(phones) - at)
-        if found and found[-1] == phone and left > 0:
-            found.append(BLANK)
-        found.append(phone)
-    return found + [BLANK] * (room - len(found))
+def _separate(phones: Sequence[int], length: int) -> list[int]:
+    """Return `phones` with blanks between equal neighbours as far as they fit, filled up with blanks to `length`."""
+    slots: list[int] = []
+    for number, phone in enumerate(phones):
+        spare = length - len(slots) - (len(phones) - number)
+        if slots and slots[-1] == phone and spare > 0:
+            slots.append(BLANK)
+        slots.append(phone)
+    return slots + [BLANK] * (length - len(slots))

@@ -24,20 +24,30 @@ _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 
 
 class SpeechError(ClaraError):
-    """Speech that cannot be made: espeak-ng is missing, does not start, or does not know a voice."""
+    """espeak-ng is missing, does not start, or does not know a voice."""
 
 
 def speak(text: str, voice: str = "en", speed_wpm: int = 175, pitch: int = 50) -> tuple[Waveform, int]:
-    """Return `text` spoken by espeak-ng as mono float32, shape (samples,), and its rate in Hz.
+    """Synthesize speech.
 
-    `voice` is an espeak-ng voice ("en", "es-419"), with a variant after a plus where wanted ("en+f3"). `speed_wpm` is
-    in words a minute (80 to 450), `pitch` from 0 to 99. The same calls in a new process give the same samples; within
-    one, espeak-ng goes on from where its oscillators stand. Raises SpeechError without espeakng-loader or for an
-    unknown voice.
+    The same calls in a new process give the same samples; within a process, espeak-ng keeps the phase of its
+    oscillators between calls.
+
+    Args:
+        text: to speak.
+        voice: of espeak-ng ("en", "es-419"), optionally with a variant after a plus ("en+f3").
+        speed_wpm: words a minute, 80 to 450.
+        pitch: 0 to 99.
+
+    Returns:
+        The waveform (samples,), mono float32, and its rate in Hz.
+
+    Raises:
+        SpeechError: espeakng-loader is missing, or the voice is unknown.
     """
     with _lock:
         espeak = _start()
-        _choose(espeak, voice)
+        _set_voice(espeak, voice)
         espeak.library.espeak_SetParameter(_ESPEAK_RATE, speed_wpm, 0)
         espeak.library.espeak_SetParameter(_ESPEAK_PITCH, pitch, 0)
         espeak.chunks.clear()
@@ -48,25 +58,25 @@ def speak(text: str, voice: str = "en", speed_wpm: int = 175, pitch: int = 50) -
 
 
 def pronounce(text: str, voice: str = "en") -> str:
-    """Return how the espeak-ng voice `voice` would say `text`, in the IPA. Raises SpeechError as `speak` does."""
+    """Return the pronunciation of `text` by an espeak-ng voice, in the IPA. Raises SpeechError as `speak` does."""
     with _lock:
         espeak = _start()
-        _choose(espeak, voice)
-        rest = ctypes.c_char_p(text.encode("utf-8"))
+        _set_voice(espeak, voice)
+        remaining = ctypes.c_char_p(text.encode("utf-8"))
         clauses = []
-        while rest.value is not None:
-            clauses.append(espeak.library.espeak_TextToPhonemes(ctypes.byref(rest), _UTF8, _IPA).decode("utf-8"))
+        while remaining.value is not None:
+            clauses.append(espeak.library.espeak_TextToPhonemes(ctypes.byref(remaining), _UTF8, _IPA).decode("utf-8"))
     return " ".join(clauses)
 
 
 def voice_variants() -> list[str]:
-    """Return the names of all variants that the installed espeak-ng has, sorted ("f3" makes "en+f3")."""
+    """Return the sorted names of the variants of the installed espeak-ng, such as "f3" for "en+f3"."""
     with _lock:
         return sorted(path.name for path in (_start().voices / "!v").iterdir())
 
 
 class _Espeak(NamedTuple):
-    """The started library: what it holds, and where its callback leaves the samples."""
+    """The initialised library and the buffer that its callback fills with samples."""
 
     library: ctypes.CDLL
     voices: Path
@@ -92,18 +102,18 @@ def _start() -> _Espeak:
         raise SpeechError(f"espeak-ng did not start with the voices in {folder} (its limit for that path is 160 bytes)")
     chunks: list[bytes] = []
 
-    def keep(samples: Any, count: int, _events: Any) -> int:
+    def on_samples(samples: Any, count: int, _events: Any) -> int:
         if samples and count > 0:
             chunks.append(ctypes.string_at(samples, count * 2))
         return 0
 
-    callback = _Callback(keep)
+    callback = _Callback(on_samples)
     library.espeak_SetSynthCallback(callback)
     return _Espeak(library, folder / "voices", rate, chunks, callback)
 
 
-def _choose(espeak: _Espeak, voice: str) -> None:
-    """Set `voice`; an unknown variant is asked of the folder, since the library ignores it without a word."""
+def _set_voice(espeak: _Espeak, voice: str) -> None:
+    """Set the voice; variants are looked up in the folder, because the library ignores unknown ones silently."""
     name, _, variant = voice.partition("+")
     known = bool(name) and (not variant or (espeak.voices / "!v" / variant).is_file())
     if not known or espeak.library.espeak_SetVoiceByName(voice.encode()) != 0:

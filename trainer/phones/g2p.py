@@ -1,7 +1,7 @@
-"""What a recording or a text says, phone by phone: what both towers are asked for.
+"""Grapheme-to-phoneme conversion with espeak-ng: the targets of the phone losses.
 
-Phones are letters of the IPA without stress, length and other marks, the same for all languages, as espeak-ng
-pronounces a text. What a voice of espeak-ng cannot read has none and is left out of that loss.
+Phones are letters of the IPA without stress, length and other marks, the same for all languages. A text that espeak-ng
+cannot pronounce has no phones and is left out of these losses.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from trainer.phones.espeak import SpeechError, pronounce
 log = logging.getLogger(__name__)
 
 _FOLDED = str.maketrans("ɭɬεɱʂʐɨʋʏʉɵʝʈæ", "llɛmʃʒivyuøjta", "ʔ")
-"""Rarer letters, into the nearest of `PHONES`; a glottal stop is no phone."""
+"""Maps rarer letters to the nearest of `PHONES`, and drops the glottal stop."""
 
 _BOPOMOFO = dict(
     zip(
@@ -35,84 +35,99 @@ _BOPOMOFO = dict(
     )
 )
 
+_BATCH = 256
+
 _LANGUAGE_SWITCH = re.compile(r"\([^)]*\)")
 
 
-def text_to_phones(text: str, language: str, apart: bool = False) -> str:
-    """Return the phones of `text`, a letter of `PHONES` each; "" where espeak-ng does not know `language`.
+def text_to_phones(text: str, language: str, separate_words: bool = False) -> str:
+    """Return the phones of `text`, a letter of `PHONES` each; "" if espeak-ng does not know `language`.
 
-    With `apart` there is a space where espeak-ng begins a new word. Chinese is taken to be written in Bopomofo, whose
-    letters are phones already.
+    With `separate_words`, there is a space where espeak-ng starts a word. Chinese must be written in Bopomofo, whose
+    letters stand for phones.
     """
     if language == "zh":
         return "".join(_BOPOMOFO.get(letter, "") for letter in text)
     try:
-        written = pronounce(text, language.lower())
+        pronunciation = pronounce(text, language.lower())
     except SpeechError:
         return ""
-    letters = unicodedata.normalize("NFD", _LANGUAGE_SWITCH.sub(" ", written))
+    letters = unicodedata.normalize("NFD", _LANGUAGE_SWITCH.sub(" ", pronunciation))
     parts = "".join(x for x in letters if x.isspace() or unicodedata.category(x) in ("Ll", "Lo")).split()
-    return (" " if apart else "").join(parts).translate(_FOLDED)
+    return (" " if separate_words else "").join(parts).translate(_FOLDED)
 
 
 def words_to_phones(text: str, language: str) -> list[str]:
-    """Return the phones of each word of `text`, in its context where espeak-ng keeps the words apart."""
-    together = text_to_phones(text, language, apart=True).split(" ")
-    written = text.split()
-    return together if len(together) == len(written) else [text_to_phones(word, language) for word in written]
+    """Return the phones of each word of `text`: in context, or word by word if espeak-ng merges or splits words."""
+    in_context = text_to_phones(text, language, separate_words=True).split(" ")
+    words = text.split()
+    return in_context if len(in_context) == len(words) else [text_to_phones(word, language) for word in words]
 
 
-def phone_indices(said: str, inventory: str) -> list[int]:
-    """Return where each phone of `said` stands in `inventory`, counted from 1; what is not in it is dropped."""
-    return [at + BLANK + 1 for phone in said if (at := inventory.find(phone)) >= 0]
+def phone_indices(phones: str, inventory: str) -> list[int]:
+    """Return the index of each phone in `inventory`, counted from 1; phones that are not in it are dropped."""
+    return [position + BLANK + 1 for phone in phones if (position := inventory.find(phone)) >= 0]
 
 
 class PhoneTargets:
-    """The phones of recordings as indices above `BLANK` into `inventory`."""
+    """The phones of transcripts, as indices counted from `BLANK` + 1.
+
+    Args:
+        examples: whose transcripts are pronounced.
+        inventory: the phones, a letter each.
+    """
 
     def __init__(self, examples: Iterable[Example], inventory: str = PHONES) -> None:
         keys = sorted({_key(example) for example in examples} - {("", "")})
-        self._said = {
+        self._phones = {
             (text, language): phone_indices(text_to_phones(text, language), inventory) for text, language in keys
         }
-        silent = Counter(language for (_, language), said in self._said.items() if not said)
-        for language, count in sorted(silent.items()):
+        missing = Counter(language for (_, language), phones in self._phones.items() if not phones)
+        for language, count in sorted(missing.items()):
             log.warning(
-                "%d texts in %r have no phones and no part in that loss: espeak-ng may not read it", count, language
+                "%d texts in %r have no phones and are left out of phone losses: espeak-ng may not know the language",
+                count,
+                language,
             )
 
     def of(self, example: Example) -> Sequence[int]:
-        """Return the phones of `example`; none where nobody speaks or the text is not what is said."""
-        return self._said.get(_key(example), [])
+        """Return the phones of `example`; empty if its text is no transcript."""
+        return self._phones.get(_key(example), [])
 
     def all(self) -> list[Sequence[int]]:
-        """Return the phones of every text that has some."""
-        return [said for said in self._said.values() if said]
+        """Return the phones of every text that has any."""
+        return [phones for phones in self._phones.values() if phones]
 
 
 def principal_bigrams(texts: Sequence[Sequence[int]], phones: int, dim: int) -> Tensor:
-    """Return (dim, phones * phones + phones): the directions in which the pairs of `texts` differ most.
+    """Return the principal components of the phone bigrams of `texts`, weighted by inverse document frequency.
 
-    Pairs count by how few texts have them (inverse document frequency). A matrix of pairs to vectors that begins here
-    tells texts apart before it is trained.
+    As the initial value of a bigram projection they separate texts before any training.
+
+    Args:
+        texts: phones by index.
+        phones: size of the inventory.
+        dim: number of components; rows beyond the rank of `texts` are 0.
+
+    Returns:
+        (dim, phones * phones + phones).
     """
     parts = []
-    for at in range(0, len(texts), 256):
-        part = [torch.tensor(text) for text in texts[at : at + 256]]
-        parts.append(
-            known_phone_bigrams(pad_sequence(part, batch_first=True), torch.tensor([len(x) for x in part]), phones)
-        )
+    for start in range(0, len(texts), _BATCH):
+        batch = [torch.tensor(text) for text in texts[start : start + _BATCH]]
+        lengths = torch.tensor([len(text) for text in batch])
+        parts.append(known_phone_bigrams(pad_sequence(batch, batch_first=True), lengths, phones))
     counts = torch.cat(parts)
-    rarity = torch.log(1.0 / ((counts > 0.3).float().mean(dim=0) + 1e-3))
-    _, _, directions = torch.pca_lowrank(F.normalize(counts * rarity, dim=1), min(dim, *counts.shape), center=False)
-    return F.pad(directions.T * rarity, (0, 0, 0, dim - directions.shape[1]))
+    idf = torch.log(1.0 / ((counts > 0.3).float().mean(dim=0) + 1e-3))
+    _, _, directions = torch.pca_lowrank(F.normalize(counts * idf, dim=1), min(dim, *counts.shape), center=False)
+    return F.pad(directions.T * idf, (0, 0, 0, dim - directions.shape[1]))
 
 
 def is_transcript(example: Example) -> bool:
-    """Tell whether the text of `example` is what is said in it, not the name of a sound or a translation."""
+    """Return whether the text of `example` is its transcript, not the name of a sound or a translation."""
     return example.kind == "speech" and bool(example.language) and example.text_language == example.language
 
 
 def _key(example: Example) -> tuple[str, str]:
-    """Text and language of a transcript; two empty strings for another text."""
+    """Return text and language of a transcript; two empty strings for another text."""
     return (example.text, example.language) if is_transcript(example) else ("", "")

@@ -1,7 +1,7 @@
-"""Texts with their phones, as many as wanted: words drawn by how often they are written, pronounced by espeak-ng.
+"""Random texts with their phones: words sampled by frequency, pronounced by espeak-ng.
 
-What a text sounds like can be learnt without a recording. The words come from `wordfreq` (lists of some forty
-languages, CC-BY-SA-4.0), put together by chance: for the phones of neighbours that is enough.
+Pronunciation can be learned without recordings. The words come from `wordfreq` (lists of some forty languages,
+CC-BY-SA-4.0) and are combined at random: that is enough for the phones of neighbouring words.
 """
 
 from __future__ import annotations
@@ -17,22 +17,23 @@ import numpy as np
 from clara_search.errors import ConfigError, FormatError, MissingDependency
 from trainer.phones.g2p import text_to_phones
 
-SHARES: Mapping[str, float] = {
+LANGUAGE_WEIGHTS: Mapping[str, float] = {
     "en": 0.36,
     "cs": 0.12,
     **dict.fromkeys(("es", "fr", "it", "ru"), 0.08),
     "de": 0.06,
     **dict.fromkeys(("ca", "da", "el", "fi", "hu", "lt", "nb", "nl", "pl", "pt", "ro", "sl", "sv", "uk"), 0.01),
 }
-"""How often a text is in which language."""
+"""Share of each language among the texts."""
 
-WORDS = 40_000
-"""So many of the most frequent words of a language are drawn from."""
+VOCABULARY_SIZE = 40_000
+"""Most frequent words of a language that are sampled from."""
 
-_FLATTENING = 0.6
-"""Words are drawn by this power of their frequency, so that rare ones are read too."""
+_FREQUENCY_POWER = 0.6
+"""Words are sampled by this power of their frequency, so that rare ones occur too."""
 
-_LONGEST = 10
+_MAX_WORDS = 10
+"""Most words in a text."""
 
 
 @dataclass(frozen=True)
@@ -44,33 +45,44 @@ class Pronunciation:
     phones: str
 
 
-def sample_pronunciations(count: int, seed: int = 0, shares: Mapping[str, float] = SHARES) -> Iterator[Pronunciation]:
-    """Yield `count` readings of one to twelve words, written in several ways, the same for the same seed.
+def sample_pronunciations(
+    count: int, seed: int = 0, weights: Mapping[str, float] = LANGUAGE_WEIGHTS
+) -> Iterator[Pronunciation]:
+    """Yield random texts of one to ten words in several spellings, the same for the same seed.
 
-    Raises ClaraError without `wordfreq`, SpeechError without espeak-ng.
+    Args:
+        count: number of texts.
+        seed: of words and spelling.
+        weights: share of each language.
+
+    Raises:
+        ConfigError: `wordfreq` does not know a language.
+        MissingDependency: `wordfreq` is not installed.
+        SpeechError: espeak-ng is missing.
     """
     try:
         from wordfreq import get_frequency_dict
     except ImportError as error:
-        raise MissingDependency("drawing texts needs wordfreq: pip install -e '.[train]'") from error
+        raise MissingDependency("sampling texts needs wordfreq: pip install -e '.[train]'") from error
     rng = np.random.default_rng(seed)
-    for language, share in shares.items():
+    for language, weight in weights.items():
         try:
             frequencies = get_frequency_dict(language)
         except LookupError as error:
             raise ConfigError(f"wordfreq has no words of the language {language!r}") from error
-        words = [word for word in sorted(frequencies, key=lambda w: (-frequencies[w], w)) if _is_word(word)][:WORDS]
-        weights = np.array([frequencies[word] for word in words]) ** _FLATTENING
-        bounds = np.cumsum(weights) / weights.sum()
-        for _ in range(round(count * share / sum(shares.values()))):
-            length = min(1 + int(rng.geometric(0.25)) if rng.random() < 0.8 else 1, _LONGEST)
-            drawn = [words[index] for index in np.searchsorted(bounds, rng.random(length), side="right")]
-            text = _written(drawn, rng)
-            yield Pronunciation(text, language, " ".join(_pronounced(word, language) for word in drawn))
+        by_frequency = sorted(frequencies, key=lambda word: (-frequencies[word], word))
+        vocabulary = [word for word in by_frequency if _is_word(word)][:VOCABULARY_SIZE]
+        odds = np.array([frequencies[word] for word in vocabulary]) ** _FREQUENCY_POWER
+        bounds = np.cumsum(odds) / odds.sum()
+        for _ in range(round(count * weight / sum(weights.values()))):
+            length = min(1 + int(rng.geometric(0.25)) if rng.random() < 0.8 else 1, _MAX_WORDS)
+            words = [vocabulary[index] for index in np.searchsorted(bounds, rng.random(length), side="right")]
+            text = _spell(words, rng)
+            yield Pronunciation(text, language, " ".join(_word_phones(word, language) for word in words))
 
 
-@lru_cache(maxsize=WORDS)
-def _pronounced(word: str, language: str) -> str:
+@lru_cache(maxsize=VOCABULARY_SIZE)
+def _word_phones(word: str, language: str) -> str:
     return text_to_phones(word, language)
 
 
@@ -78,7 +90,7 @@ def _is_word(word: str) -> bool:
     return all(letter.isalpha() or letter in "'’-" for letter in word) and any(map(str.isalpha, word))
 
 
-def _written(words: Sequence[str], rng: np.random.Generator) -> str:
+def _spell(words: Sequence[str], rng: np.random.Generator) -> str:
     """Return `words` as a sentence, as a heading, or as they are."""
     style = rng.random()
     if style < 0.35:
@@ -92,9 +104,9 @@ def _written(words: Sequence[str], rng: np.random.Generator) -> str:
 
 
 def load_pronunciations(path: Path) -> list[Pronunciation]:
-    """Read what `readings_command` wrote. Raises FormatError, naming the line, for what it did not write."""
+    """Read the JSON lines of `make-pronunciations`. Raises FormatError for a file of another form."""
     try:
         with path.open(encoding="utf-8") as lines:
             return [Pronunciation(**json.loads(line)) for line in lines]
     except (OSError, ValueError, TypeError) as error:
-        raise FormatError(f"{path}: not a file of readings ({error})") from error
+        raise FormatError(f"{path}: not a file of pronunciations ({error})") from error

@@ -1,7 +1,7 @@
-"""The mean of two models: `python -m trainer average`.
+"""Interpolation of the weights of two models.
 
-What was fine-tuned and what it began with lie close together; on the line between them lies a model that keeps what the
-one knew and has what the other learnt (arXiv 2109.01903).
+A fine-tuned model and the one that it started from lie close together; a model on the line between them keeps much of
+what either is good at (WiSE-FT, arXiv 2109.01903).
 """
 
 from __future__ import annotations
@@ -13,15 +13,22 @@ from clara_search.models.clara.checkpoint import load_model, save_model
 from clara_search.models.registry import find_model
 
 
-def interpolate(first: str, second: str, share: float, folder: Path) -> None:
-    """Write the model that lies `share` of the way from `first` to `second`, names or folders, to `folder`.
+def interpolate(first: str, second: str, weight: float, folder: Path) -> None:
+    """Write the weighted mean of two models.
 
-    Raises ConfigError for models of different configurations or tokenizers.
+    Args:
+        first: name or folder of a model, which has the weight 1 - `weight`.
+        second: name or folder of another.
+        weight: of the second model, from 0 to 1.
+        folder: model folder to write, with the tokenizer of the first.
+
+    Raises:
+        ConfigError: the models have different configurations or tokenizers.
     """
-    (model, tokenizer), (other, others) = load_model(find_model(first)), load_model(find_model(second))
-    if model.config != other.config or tokenizer.vocab_size != others.vocab_size:
-        raise ConfigError(f"{first} and {second} are not of one kind: they have no mean")
-    reached = other.state_dict()
-    mean = {name: weights.lerp(reached[name], share) for name, weights in model.state_dict().items()}
-    model.load_state_dict(mean)
+    model, tokenizer = load_model(find_model(first))
+    other, other_tokenizer = load_model(find_model(second))
+    if model.config != other.config or tokenizer.vocab_size != other_tokenizer.vocab_size:
+        raise ConfigError(f"cannot interpolate {first} and {second}: their configurations or tokenizers differ")
+    target = other.state_dict()
+    model.load_state_dict({name: tensor.lerp(target[name], weight) for name, tensor in model.state_dict().items()})
     save_model(folder, model, tokenizer, card="")

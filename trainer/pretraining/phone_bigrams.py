@@ -1,12 +1,12 @@
-"""Fits the matrix from pairs of phones to vectors: `python -m trainer pairs`.
+"""Fits the bigram projection of a phone head: the matrix from expected phone bigrams to embeddings.
 
-What the frames hear of a recording is full of doubt, what its transcript says is certain. The matrix is fitted so that
-the two give the same vector, and other transcripts another one. The frames stay as they are, and are heard once.
+The bigrams predicted from a recording are uncertain, those of its transcript are known. The matrix is fitted so that
+both have the same embedding and those of other transcripts another one. The audio tower stays as it is, so that every
+recording is encoded once.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 import torch
@@ -20,63 +20,78 @@ from clara_search.errors import ConfigError
 from clara_search.models.batching import padding_mask
 from clara_search.models.clara.phone_head import PhoneHead, expected_phone_bigrams
 from clara_search.models.clara.towers import Clara
-from trainer.config.loss import LossConfig
 from trainer.data.corpus import Corpus
-from trainer.losses.contrastive import contrastive_loss
+from trainer.losses.cross_entropy import symmetric_cross_entropy
 from trainer.phones.bigrams import known_phone_bigrams
 
-log = logging.getLogger(__name__)
-
-_TOGETHER = 64
 DEFAULT_BATCH_SIZE = 512
-_SCALE = 20.0
+_ENCODE_BATCH, _TEXT_BATCH = 64, 256
+_LOGIT_SCALE = 20.0
+"""Factor of the cosines between the recordings and the transcripts of a batch."""
 
 
 def audio_bigrams(model: Clara, corpus: Corpus, indices: Sequence[int], max_audio_s: float) -> Tensor:
-    """Return what `model` counts in recordings of `corpus`, float16, (n, phones * phones + phones)."""
-    spoken = _spoken(model)
-    longest = round(max_audio_s * corpus.sample_rate)
-    counts = torch.empty(len(indices), spoken.num_phones * (spoken.num_phones + 1), dtype=torch.float16)
-    order = sorted(range(len(indices)), key=lambda place: corpus.duration_s(indices[place]))
+    """Return the phone bigrams that `model` expects in recordings, cropped to `max_audio_s`.
+
+    Returns:
+        (n, phones * phones + phones), float16.
+
+    Raises:
+        ConfigError: the model has no phone head.
+    """
+    phone_head = _phone_head(model)
+    max_samples = round(max_audio_s * corpus.sample_rate)
+    size = phone_head.num_phones * (phone_head.num_phones + 1)
+    bigrams = torch.empty(len(indices), size, dtype=torch.float16)
+    order = sorted(range(len(indices)), key=lambda row: corpus.duration_s(indices[row]))
     with torch.inference_mode():
-        for at in tqdm(range(0, len(order), _TOGETHER), desc="hearing", unit="batch", disable=None):
-            places = order[at : at + _TOGETHER]
-            log_mels = [log_mel(corpus.waveform(indices[place])[:longest], model.config.mel) for place in places]
-            frames = pad_sequence(log_mels, batch_first=True)
-            heard = model.audio.encode_frames(frames, padding_mask([len(one) for one in log_mels]))
-            counts[places] = expected_phone_bigrams(*spoken.predict_from_frames(*heard)).half()
-    return counts
+        for start in tqdm(range(0, len(order), _ENCODE_BATCH), desc="encoding", unit="batch", disable=None):
+            rows = order[start : start + _ENCODE_BATCH]
+            log_mels = [log_mel(corpus.waveform(indices[row])[:max_samples], model.config.mel) for row in rows]
+            mask = padding_mask([len(mels) for mels in log_mels])
+            frames = model.audio.encode_frames(pad_sequence(log_mels, batch_first=True), mask)
+            bigrams[rows] = expected_phone_bigrams(*phone_head.predict_from_frames(*frames)).half()
+    return bigrams
 
 
 def text_bigrams(model: Clara, texts: Sequence[Sequence[int]]) -> Tensor:
-    """Return the same of texts, given as phones by index."""
-    spoken = _spoken(model)
+    """Return the phone bigrams of texts given as phones by index, in the form of `audio_bigrams`."""
+    phone_head = _phone_head(model)
     parts = []
-    for at in range(0, len(texts), 256):
-        part = [torch.tensor(text) for text in texts[at : at + 256]]
-        lengths = torch.tensor([len(text) for text in part])
-        parts.append(known_phone_bigrams(pad_sequence(part, batch_first=True), lengths, spoken.num_phones).half())
+    for start in range(0, len(texts), _TEXT_BATCH):
+        phones = [torch.tensor(text) for text in texts[start : start + _TEXT_BATCH]]
+        lengths = torch.tensor([len(text) for text in phones])
+        parts.append(known_phone_bigrams(pad_sequence(phones, batch_first=True), lengths, phone_head.num_phones).half())
     return torch.cat(parts)
 
 
 def fit_bigram_projection(
-    model: Clara, heard: Tensor, said: Tensor, groups: Tensor, steps: int, lr: float = 1e-3
+    model: Clara, audio: Tensor, text: Tensor, groups: Tensor, steps: int, lr: float = 1e-3
 ) -> list[float]:
-    """Fit the matrix of `model` to what was `heard` and `said` (n, pairs); return the loss of each step.
+    """Fit the bigram projection of a model with AdamW and a contrastive loss.
 
-    Rows of equal `groups` (n,) say the same.
+    Args:
+        model: whose projection is changed in place.
+        audio: bigrams of recordings (n, phones * phones + phones).
+        text: bigrams of their transcripts, of the same shape.
+        groups: (n,) numbers, equal for equal transcripts.
+        steps: of `DEFAULT_BATCH_SIZE` pairs each.
+        lr: learning rate, decayed linearly to zero.
+
+    Returns:
+        The loss of each step.
     """
-    pairs = _spoken(model)
-    optimiser = torch.optim.AdamW(pairs.bigram_projection.parameters(), lr=lr, weight_decay=0.01)
-    scale = torch.tensor(_SCALE)
+    phone_head = _phone_head(model)
+    optimiser = torch.optim.AdamW(phone_head.bigram_projection.parameters(), lr=lr, weight_decay=0.01)
     generator = torch.Generator().manual_seed(0)
     losses = []
     for step in trange(steps, desc="fitting", disable=None):
         for group in optimiser.param_groups:
             group["lr"] = lr * (1.0 - step / steps)
-        chosen = torch.randint(len(groups), (DEFAULT_BATCH_SIZE,), generator=generator)
-        vectors = [F.normalize(pairs.embed_bigrams(some[chosen].float()), dim=1) for some in (heard, said)]
-        loss = contrastive_loss(vectors[0], vectors[1], groups[chosen], LossConfig(), scale, scale)
+        rows = torch.randint(len(groups), (DEFAULT_BATCH_SIZE,), generator=generator)
+        a, t = (F.normalize(phone_head.embed_bigrams(bigrams[rows].float()), dim=1) for bigrams in (audio, text))
+        positives = groups[rows][:, None] == groups[rows][None, :]
+        loss = symmetric_cross_entropy(a @ t.T * _LOGIT_SCALE, t @ a.T * _LOGIT_SCALE, positives)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -84,7 +99,7 @@ def fit_bigram_projection(
     return losses
 
 
-def _spoken(model: Clara) -> PhoneHead:
+def _phone_head(model: Clara) -> PhoneHead:
     if model.phone_head is None:
-        raise ConfigError("the model has no model.phone_head: there are no pairs of phones to fit")
+        raise ConfigError("the model has no phone head: add [model.phone_head] to the recipe")
     return model.phone_head

@@ -1,4 +1,4 @@
-"""Teaches a text tower how texts sound, before it hears a recording: `python -m trainer read`."""
+"""Pretraining of a text tower on pronunciations: it learns to embed a text as the phone head embeds its phones."""
 
 from __future__ import annotations
 
@@ -13,16 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import trange
 
+from clara_search.datasets.example import Example
 from clara_search.errors import ConfigError
 from clara_search.models.clara.checkpoint import load_model
 from clara_search.models.clara.phone_head import BLANK, PhoneHead
 from clara_search.models.clara.towers import Clara
 from clara_search.models.registry import find_model
 from clara_search.text.tokenizer import Tokenizer
-from trainer.config.recipe import Recipe
 from trainer.data.captions import Captions
-from trainer.data.corpus import Corpus
-from trainer.data.splits import Splits
 from trainer.phones.alignment import phone_slots
 from trainer.phones.bigrams import known_phone_bigrams
 from trainer.phones.g2p import is_transcript, phone_indices, words_to_phones
@@ -31,189 +29,223 @@ from trainer.phones.pronunciations import Pronunciation
 log = logging.getLogger(__name__)
 
 HELD_OUT = 2000
-"""The last so many readings tell how well it goes; they are not learnt."""
+"""Pronunciations at the end of the list that are validated on, not trained on; of a short list, a tenth."""
 
-DEFAULT_BATCH_SIZE, _SORTED = 128, 64
+DEFAULT_BATCH_SIZE, _BUCKET_BATCHES = 128, 64
 """Texts in a step, and steps whose texts are sorted by length together."""
 
-TRANSCRIPTS = 0.3
-"""How much of what is read are transcripts of recordings, where there are some."""
+TRANSCRIPT_SHARE = 0.3
+"""Share of the transcripts of recordings among the texts of `mix_sources`."""
 
 DEFAULT_LEARNING_RATE = 1.5e-3
-"""The learning rate that is warmed up to."""
+"""Peak learning rate."""
 
-_SCALE = 20.0
-"""Multiplies the cosines between the texts of a batch and what is said."""
+NUM_ANCHORS = 20_000
+"""Captions of sounds whose embeddings are anchored."""
 
-_UNTOLD = -100
-"""In a slot of which it is not known what it holds: it has no part in the loss."""
+_LOGIT_SCALE = 20.0
+"""Factor of the cosines between the texts and the phones of a batch."""
 
-DEFAULT_NAMES_SHARE = 20_000
-"""Captions of sounds that are drawn to be kept."""
+_IGNORED = -100
+"""Target of a slot whose phone is unknown."""
 
-_KEPT, _KEPT_WEIGHT = 64, 4.0
-"""How many of the texts that are kept have a part in a step, and how large a part."""
+_ANCHOR_BATCH, _ANCHOR_WEIGHT = 64, 4.0
+"""Anchors in a step, and the weight of their loss."""
 
-_TOLD_EVERY = 100
-"""Steps between two lines of the log."""
+_LOG_STEPS = 100
 
 
 class Anchors(NamedTuple):
-    """Texts and the unit vectors (n, dim) that they should keep."""
+    """Texts and the unit vectors (n, dim) that their embeddings must stay close to."""
 
     texts: Sequence[str]
     vectors: Tensor
 
 
+class _Pair(NamedTuple):
+    """A pronunciation and its phones by index."""
+
+    pronunciation: Pronunciation
+    phones: list[int]
+
+
+class _Embedded(NamedTuple):
+    """Unit vectors (batch, dim) of texts and of their phones, and the loss of the phones that tokens predict."""
+
+    text: Tensor
+    phones: Tensor
+    token_loss: Tensor
+
+
 def pretrain_text(
     model: Clara,
     tokenizer: Tokenizer,
-    readings: Sequence[Pronunciation],
+    pronunciations: Sequence[Pronunciation],
     steps: int,
     lr: float = DEFAULT_LEARNING_RATE,
     seed: int = 0,
     bf16: bool = False,
-    kept: Anchors | None = None,
+    anchors: Anchors | None = None,
 ) -> float:
-    """Train the text tower of `model` to give the vectors of what `readings` say; return its recall@1 on others.
+    """Train the text tower to embed texts as the phone head embeds their phones.
 
-    Those vectors are of phones in `model.phone_head`, of which only what reads them is trained. There are always new
-    texts, so nothing is dropped out. The last `HELD_OUT` readings, or a tenth of fewer, are the others: each text has
-    to find what it says among them. Texts that are `kept` go on having the vectors they had. Raises ConfigError for a
-    model without phones.
+    The loss is contrastive, plus 1 - cosine, plus the cross-entropy of the phones that tokens predict. Of the phone
+    head only the token classifier is trained. There is no dropout: hardly a text is seen twice.
+
+    Args:
+        model: changed in place.
+        tokenizer: of the model.
+        pronunciations: texts with their phones; the last `HELD_OUT` are validated on.
+        steps: of `DEFAULT_BATCH_SIZE` texts each.
+        lr: peak learning rate.
+        seed: of the order of the texts.
+        bf16: whether to compute in bfloat16.
+        anchors: texts whose embeddings must stay close to given ones.
+
+    Returns:
+        Recall@1 from the held-out texts to their phones.
+
+    Raises:
+        ConfigError: the model has no phone head.
     """
     if model.phone_head is None or model.config.phone_head is None:
-        raise ConfigError("the recipe has no model.phone_head: there are no phones to learn")
-    spoken, inventory = model.phone_head, model.config.phone_head.phones
-    told = [(reading, said) for reading in readings if (said := phone_indices(reading.phones, inventory))]
-    reads = spoken.token_classifier
-    held_out = min(HELD_OUT, len(told) // 10)
-    learnt, others = told[: len(told) - held_out], told[len(told) - held_out :]
-    parameters = [*model.text.parameters(), *model.text_projection.parameters(), *(reads.parameters() if reads else ())]
+        raise ConfigError("the model has no phone head: add [model.phone_head] to the recipe")
+    phone_head, inventory = model.phone_head, model.config.phone_head.phones
+    pairs = [_Pair(x, phones) for x in pronunciations if (phones := phone_indices(x.phones, inventory))]
+    classifier = phone_head.token_classifier
+    num_held_out = min(HELD_OUT, len(pairs) // 10)
+    train, held_out = pairs[: len(pairs) - num_held_out], pairs[len(pairs) - num_held_out :]
+    parameters = [*model.text.parameters(), *model.text_projection.parameters()]
+    parameters += classifier.parameters() if classifier else ()
     optimiser = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.01, betas=(0.9, 0.98))
     warmup, generator = min(200, steps // 10), torch.Generator().manual_seed(seed)
-    bar = trange(steps, desc="reading", disable=None)
-    for step, batch in zip(bar, _batches(learnt, seed), strict=False):
-        rate = min((step + 1) / (warmup + 1), 0.5 * (1.0 + math.cos(math.pi * step / steps)))
+    bar = trange(steps, desc="pretraining", disable=None)
+    for step, batch in zip(bar, _batches(train, seed), strict=False):
+        factor = min((step + 1) / (warmup + 1), 0.5 * (1.0 + math.cos(math.pi * step / steps)))
         for group in optimiser.param_groups:
-            group["lr"] = lr * rate
+            group["lr"] = lr * factor
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            text, vectors, aloud = _embedded(model, spoken, tokenizer, batch)
-            moved = _moved(model, tokenizer, kept, generator) if kept else text.new_zeros(())
-        positives = torch.arange(len(batch))
-        agreement = (text * vectors).sum(dim=1).mean()
-        loss = F.cross_entropy(text @ vectors.T * _SCALE, positives) + 1.0 - agreement + aloud + _KEPT_WEIGHT * moved
+            embedded = _embed(model, phone_head, tokenizer, batch)
+            anchor_loss = embedded.text.new_zeros(())
+            if anchors:
+                anchor_loss = _anchor_loss(model, tokenizer, anchors, generator)
+        cosine = (embedded.text * embedded.phones).sum(dim=1).mean()
+        contrastive = F.cross_entropy(embedded.text @ embedded.phones.T * _LOGIT_SCALE, torch.arange(len(batch)))
+        loss = contrastive + 1.0 - cosine + embedded.token_loss + _ANCHOR_WEIGHT * anchor_loss
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
-        measured = {"cosine": agreement.item(), "phones": aloud.item(), "moved": moved.item()}
+        measured = {"cosine": cosine.item(), "phones": embedded.token_loss.item(), "anchors": anchor_loss.item()}
         bar.set_postfix({name: f"{value:.3f}" for name, value in measured.items()})
-        if step % _TOLD_EVERY == 0:
+        if step % _LOG_STEPS == 0:
             log.info("step %d: %s", step, ", ".join(f"{name} {value:.3f}" for name, value in measured.items()))
-    parts = [others[at : at + DEFAULT_BATCH_SIZE] for at in range(0, len(others), DEFAULT_BATCH_SIZE)]
+    return _recall_at_1(model, phone_head, tokenizer, held_out)
+
+
+def _recall_at_1(model: Clara, phone_head: PhoneHead, tokenizer: Tokenizer, pairs: Sequence[_Pair]) -> float:
+    """Return the share of texts whose nearest phones, among those of all `pairs`, are their own."""
+    batches = [pairs[start : start + DEFAULT_BATCH_SIZE] for start in range(0, len(pairs), DEFAULT_BATCH_SIZE)]
     with torch.inference_mode():
-        texts, vectors = map(torch.cat, zip(*(_embedded(model, spoken, tokenizer, x)[:2] for x in parts), strict=True))
-    found = (texts @ vectors.T).argmax(dim=1).tolist()
-    return float(np.mean([others[at][1] == said for at, (_, said) in zip(found, others, strict=True)]))
+        embedded = [_embed(model, phone_head, tokenizer, batch) for batch in batches]
+    texts, phones = torch.cat([x.text for x in embedded]), torch.cat([x.phones for x in embedded])
+    nearest = (texts @ phones.T).argmax(dim=1).tolist()
+    return float(np.mean([pairs[row].phones == pair.phones for row, pair in zip(nearest, pairs, strict=True)]))
 
 
-def _moved(model: Clara, tokenizer: Tokenizer, kept: Anchors, generator: torch.Generator) -> Tensor:
-    """Return how far some of the texts that are `kept` are from where they were: 1 - cosine."""
-    chosen = torch.randint(len(kept.texts), (_KEPT,), generator=generator)
-    vectors = _text_vectors(model, tokenizer, [kept.texts[index] for index in chosen.tolist()])
-    return 1.0 - (vectors.float() * kept.vectors[chosen]).sum(dim=1).mean()
+def _anchor_loss(model: Clara, tokenizer: Tokenizer, anchors: Anchors, generator: torch.Generator) -> Tensor:
+    """Return 1 - cosine between the embeddings of some anchors and their vectors, averaged."""
+    rows = torch.randint(len(anchors.texts), (_ANCHOR_BATCH,), generator=generator)
+    vectors = _embed_texts(model, tokenizer, [anchors.texts[row] for row in rows.tolist()])
+    return 1.0 - (vectors.float() * anchors.vectors[rows]).sum(dim=1).mean()
 
 
-def _text_vectors(model: Clara, tokenizer: Tokenizer, texts: Sequence[str]) -> Tensor:
+def _embed_texts(model: Clara, tokenizer: Tokenizer, texts: Sequence[str]) -> Tensor:
     ids, mask = tokenizer.encode(texts, [None] * len(texts), model.config.text.max_positions)
     return model.embed_tokens(torch.from_numpy(ids), torch.from_numpy(mask))
 
 
-_Told = tuple[Pronunciation, list[int]]
-"""A reading and its phones by index."""
-
-
-def _embedded(
-    model: Clara, spoken: PhoneHead, tokenizer: Tokenizer, batch: Sequence[_Told]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return unit vectors (batch, dim) of the texts and of their phones, and the loss of telling the phones."""
-    longest = model.config.text.max_positions
-    ids, mask = map(torch.from_numpy, tokenizer.encode([x.text for x, _ in batch], [None] * len(batch), longest))
-    targets = nn.utils.rnn.pad_sequence([torch.tensor(said) for _, said in batch], batch_first=True)
+def _embed(model: Clara, phone_head: PhoneHead, tokenizer: Tokenizer, batch: Sequence[_Pair]) -> _Embedded:
+    texts, max_tokens = [pair.pronunciation.text for pair in batch], model.config.text.max_positions
+    ids, mask = map(torch.from_numpy, tokenizer.encode(texts, [None] * len(batch), max_tokens))
+    targets = nn.utils.rnn.pad_sequence([torch.tensor(pair.phones) for pair in batch], batch_first=True)
+    lengths = torch.tensor([len(pair.phones) for pair in batch])
     with torch.no_grad():
-        vectors = spoken.embed_bigrams(
-            known_phone_bigrams(targets, torch.tensor([len(said) for _, said in batch]), spoken.num_phones)
-        )
-    tokens = model.text.encode_tokens(ids, mask)
-    text = model.embed_token_states(tokens, mask)
-    aloud = text.new_zeros(())
-    if spoken.token_classifier is not None:
-        logits, _ = spoken.predict_from_tokens(tokens, mask)
-        told = _slots(model, tokenizer, batch, logits.shape[1])
-        aloud = F.cross_entropy(logits.float().flatten(0, 1), told.flatten(), ignore_index=_UNTOLD, reduction="sum")
-        aloud = aloud / (told > BLANK).sum().clamp_min(1)
-    return text.float(), F.normalize(vectors.float(), dim=-1), aloud
+        phones = phone_head.embed_bigrams(known_phone_bigrams(targets, lengths, phone_head.num_phones))
+    states = model.text.encode_tokens(ids, mask)
+    text = model.embed_token_states(states, mask)
+    token_loss = text.new_zeros(())
+    if phone_head.token_classifier is not None:
+        logits, _ = phone_head.predict_from_tokens(states, mask)
+        slots = _slots(model, tokenizer, batch, logits.shape[1])
+        total = F.cross_entropy(logits.float().flatten(0, 1), slots.flatten(), ignore_index=_IGNORED, reduction="sum")
+        token_loss = total / (slots > BLANK).sum().clamp_min(1)
+    return _Embedded(text.float(), F.normalize(phones.float(), dim=-1), token_loss)
 
 
-def _slots(model: Clara, tokenizer: Tokenizer, batch: Sequence[_Told], length: int) -> Tensor:
-    """Return what the slots of each text hold, (batch, length); `_UNTOLD` where that is not known."""
+def _slots(model: Clara, tokenizer: Tokenizer, batch: Sequence[_Pair], length: int) -> Tensor:
+    """Return the phones in the slots of each text, (batch, length); `_IGNORED` where they are unknown."""
     assert model.config.phone_head is not None
     inventory, per_token = model.config.phone_head.phones, model.config.phone_head.slots_per_token
-    found = torch.full((len(batch), length), _UNTOLD)
-    spans = tokenizer.token_offsets([reading.text for reading, _ in batch])
-    for row, (reading, _), places in zip(found, batch, spans, strict=True):
-        said = [phone_indices(word, inventory) for word in reading.phones.split(" ")]
-        slots = phone_slots(reading.text, said, places, per_token)
-        if slots is not None:
-            slots = [BLANK] * per_token + slots  # nothing is said by the token of the language
-            row[: len(slots)] = torch.tensor(slots[:length])
-    return found
+    slots = torch.full((len(batch), length), _IGNORED)
+    spans = tokenizer.token_offsets([pair.pronunciation.text for pair in batch])
+    for row, (pronunciation, _), token_spans in zip(slots, batch, spans, strict=True):
+        words = [phone_indices(word, inventory) for word in pronunciation.phones.split(" ")]
+        known = phone_slots(pronunciation.text, words, token_spans, per_token)
+        if known is not None:
+            known = [BLANK] * per_token + known  # the language token has no phones
+            row[: len(known)] = torch.tensor(known[:length])
+    return slots
 
 
-def _batches(readings: Sequence[_Told], seed: int) -> Iterator[list[_Told]]:
-    """Yield batches of texts of similar length, over and over."""
+def _batches(pairs: Sequence[_Pair], seed: int) -> Iterator[list[_Pair]]:
+    """Yield batches of texts of similar length, forever."""
     rng = np.random.default_rng(seed)
+    bucket_size = DEFAULT_BATCH_SIZE * _BUCKET_BATCHES
     while True:
-        order = rng.permutation(len(readings))
-        for at in range(0, len(order), DEFAULT_BATCH_SIZE * _SORTED):
-            part = sorted(order[at : at + DEFAULT_BATCH_SIZE * _SORTED], key=lambda index: len(readings[index][0].text))
-            parts = [part[start : start + DEFAULT_BATCH_SIZE] for start in range(0, len(part), DEFAULT_BATCH_SIZE)]
-            for place in rng.permutation(len(parts)):
-                yield [readings[index] for index in parts[place]]
+        order = rng.permutation(len(pairs))
+        for bucket_start in range(0, len(order), bucket_size):
+            members = order[bucket_start : bucket_start + bucket_size]
+            bucket = sorted(members, key=lambda index: len(pairs[index].pronunciation.text))
+            batches = [
+                bucket[start : start + DEFAULT_BATCH_SIZE] for start in range(0, len(bucket), DEFAULT_BATCH_SIZE)
+            ]
+            for number in rng.permutation(len(batches)):
+                yield [pairs[index] for index in batches[number]]
 
 
-def mix_sources(readings: Sequence[Pronunciation], transcripts: Sequence[Pronunciation]) -> list[Pronunciation]:
-    """Return `readings` behind `transcripts`, which are repeated until they are `TRANSCRIPTS` of all."""
+def mix_sources(pronunciations: Sequence[Pronunciation], transcripts: Sequence[Pronunciation]) -> list[Pronunciation]:
+    """Return `transcripts`, repeated to `TRANSCRIPT_SHARE` of the list, followed by `pronunciations`."""
     if not transcripts:
-        return list(readings)
-    times = round(len(readings) * TRANSCRIPTS / (1.0 - TRANSCRIPTS) / len(transcripts))
-    return [*list(transcripts) * max(times, 1), *readings]
+        return list(pronunciations)
+    times = round(len(pronunciations) * TRANSCRIPT_SHARE / (1.0 - TRANSCRIPT_SHARE) / len(transcripts))
+    return [*list(transcripts) * max(times, 1), *pronunciations]
 
 
-def transcripts(corpus: Corpus, sides: Splits) -> list[Pronunciation]:
-    """Return what is said in the recordings that are trained on, each text once."""
-    examples = (corpus.examples[index] for index in sides.train)
-    said = {(example.text, example.language) for example in examples if is_transcript(example)}
-    return [Pronunciation(text, language, " ".join(words_to_phones(text, language))) for text, language in sorted(said)]
+def transcripts(examples: Sequence[Example]) -> list[Pronunciation]:
+    """Return the distinct transcripts among `examples` with their phones, sorted."""
+    texts = {(example.text, example.language) for example in examples if is_transcript(example)}
+    return [
+        Pronunciation(text, language, " ".join(words_to_phones(text, language))) for text, language in sorted(texts)
+    ]
 
 
-def sound_names(corpus: Corpus, sides: Splits, captions: Captions, count: int) -> list[str]:
-    """Return `count` captions of recordings that are trained on, and whose texts are not what is said in them."""
+def sample_sound_names(examples: Sequence[Example], captions: Captions, count: int) -> list[str]:
+    """Return `count` random captions of those `examples` whose text is not a transcript."""
     rng = np.random.default_rng(0)
-    named = [x for x in (corpus.examples[index] for index in sides.train) if not is_transcript(x)]
-    return [captions.of(named[rng.integers(len(named))], rng)[0] for _ in range(count if named else 0)]
+    sounds = [example for example in examples if not is_transcript(example)]
+    return [captions.sample(sounds[rng.integers(len(sounds))], rng)[0] for _ in range(count if sounds else 0)]
 
 
-def load_anchors(recipe: Recipe, texts: Sequence[str]) -> Anchors | None:
-    """Return `texts` with the vectors that the model of towers.begin gives them; None for no texts."""
+def embed_anchors(source: str, texts: Sequence[str]) -> Anchors | None:
+    """Return `texts` with the embeddings of the model `source` (name or folder); None for no texts."""
     if not texts:
         return None
-    model, tokenizer = load_model(find_model(recipe.towers.begin))
+    model, tokenizer = load_model(find_model(source))
     model.float().eval()
     with torch.inference_mode():
         parts = [
-            _text_vectors(model, tokenizer, texts[at : at + DEFAULT_BATCH_SIZE])
-            for at in range(0, len(texts), DEFAULT_BATCH_SIZE)
+            _embed_texts(model, tokenizer, texts[start : start + DEFAULT_BATCH_SIZE])
+            for start in range(0, len(texts), DEFAULT_BATCH_SIZE)
         ]
     return Anchors(texts, torch.cat(parts).clone())

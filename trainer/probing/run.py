@@ -138,11 +138,11 @@ class Trackers:
         self._step = 0
         if config.loggers:
             from trainer.runtime.lightning import one_line_errors
-            from trainer.runtime.tracking import loggers
+            from trainer.runtime.tracking import new_loggers
 
             experiment = f"probe-{'-'.join(config.labels)}"
             with one_line_errors(f"loggers {', '.join(config.loggers)}"):
-                self._loggers = loggers(experiment, config.loggers, config.tracking_uri, run)
+                self._loggers = new_loggers(experiment, config.loggers, config.tracking_uri, run)
                 for logger in self._loggers:
                     logger.log_hyperparams(dataclasses.asdict(config))
 

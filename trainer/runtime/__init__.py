@@ -1,1 +1,1 @@
-"""What every run needs: its folder, checkpoints, tracking, Lightning."""
+"""Parts of any run: its folder, checkpoints, tracking, Lightning."""

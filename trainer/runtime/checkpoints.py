@@ -1,4 +1,4 @@
-"""Checkpoints of a run: when they are written, how, and which of them to go on from."""
+"""Checkpoints of a run: when and how they are written, and which one a run resumes from."""
 
 from __future__ import annotations
 
@@ -18,32 +18,35 @@ log = logging.getLogger(__name__)
 
 BEST, LAST, STEP, STOPPED = "best.ckpt", "last.ckpt", "step.ckpt", "stopped.ckpt"
 
-_NEEDED = ("state_dict", "global_step", "epoch", "loops", "optimizer_states")
+_REQUIRED_KEYS = ("state_dict", "global_step", "epoch", "loops", "optimizer_states")
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside the one that it replaces, which goes only when the new one is on the disk."""
+    """Writes checkpoints atomically: the old one is replaced when the new one is on disk."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write `checkpoint`. Raises OutputError, saying which of them is left, where it cannot be written."""
+        """Write a checkpoint. Raises OutputError, naming the last good one, if it cannot be written."""
         try:
             with atomic_path(Path(path)) as partial:
                 try:
                     with partial.open("wb") as file:
                         torch.save(checkpoint, file)
-                except RuntimeError as error:  # how torch words a disk that is full
+                except RuntimeError as error:  # torch's error for a full disk
                     raise OSError(first_line(error)) from error
         except OutputError as error:
-            kept = newest_checkpoint(Path(path).parent)
-            raise OutputError(
-                f"{error}; " + (f"the last good one is {kept}" if kept else "there is none yet")
-            ) from error
+            newest = newest_checkpoint(Path(path).parent)
+            hint = f"the last good checkpoint is {newest}" if newest else "no checkpoint yet"
+            raise OutputError(f"{error}; {hint}") from error
 
 
 class Checkpoints(Checkpoint):
-    """Stores, in `folder`, each epoch as `last.ckpt`, the best by `monitor` as `best.ckpt`, and every `steps` a step.
+    """Writes `last.ckpt` after each epoch, `best.ckpt` by a metric, and `step.ckpt` every so often within an epoch.
 
-    Behind the last step of an epoch Lightning cannot go on: that one is stored with its epoch.
+    Args:
+        folder: of the checkpoints.
+        monitor: metric of which more is better.
+        steps: interval of `step.ckpt`; 0 for none. After the last step of an epoch it is not written: Lightning cannot
+            resume from there.
     """
 
     def __init__(self, folder: Path, monitor: str, steps: int = 0) -> None:
@@ -51,20 +54,20 @@ class Checkpoints(Checkpoint):
         self._best, self._validated = float("-inf"), False
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Store a step."""
+        """Write `step.ckpt`."""
         if self._steps and trainer.global_step % self._steps == 0 and not trainer.is_last_batch:
             trainer.save_checkpoint(self._folder / STEP)
 
     def on_validation_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Note that there is a new score."""
+        """Remember that the metric is new."""
         self._validated = not trainer.sanity_checking
 
     def on_train_epoch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Store the epoch."""
+        """Write `last.ckpt`, and `best.ckpt` if the metric has improved."""
         score = float(trainer.callback_metrics[self._monitor]) if self._validated else float("-inf")
-        better = trainer.strategy.broadcast(score > self._best)
+        is_improvement = trainer.strategy.broadcast(score > self._best)
         self._validated = False
-        if better:
+        if is_improvement:
             self._best = score
             trainer.save_checkpoint(self._folder / BEST)
         trainer.save_checkpoint(self._folder / LAST)
@@ -74,48 +77,48 @@ class Checkpoints(Checkpoint):
         return {"best": self._best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the best score, if its checkpoint is there."""
+        """Restore the best score, if its checkpoint exists."""
         if step_of(self._folder / BEST) is not None:
             self._best = state_dict["best"]
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """Return the checkpoint of the latest step in `folder`; one that cannot be read is passed over with a warning."""
+    """Return the checkpoint of the latest step in `folder`; unreadable ones are skipped with a warning."""
     steps = {path: step for path in folder.glob("*.ckpt") if (step := step_of(path)) is not None}
-    # Of equals, the one that was stored last: it knows as much as the others and of them.
+    # Among equal steps the last one written: only it records that the others were written.
     return max(sorted(steps), key=lambda path: (steps[path], path.stat().st_mtime_ns), default=None)
 
 
 def resume_checkpoint(folder: Path) -> Path | None:
-    """Return `newest_checkpoint`, or None without any. Raises FormatError if none of them is whole."""
-    found = newest_checkpoint(folder)
-    if found is None and (broken := sorted(path.name for path in folder.glob("*.ckpt"))):
+    """Return `newest_checkpoint`; None for a folder without checkpoints. Raises FormatError if all are broken."""
+    newest = newest_checkpoint(folder)
+    if newest is None and (broken := sorted(path.name for path in folder.glob("*.ckpt"))):
         raise FormatError(
-            f"{folder}: none of {', '.join(broken)} can be read; to begin anew, move them away or take another `run`"
+            f"{folder}: none of {', '.join(broken)} can be read; to start over, delete them or choose another folder"
         )
-    return found
+    return newest
 
 
 def best_checkpoint(folder: Path) -> Path:
-    """Return the checkpoint of the best weights, or the newest with a warning where that one cannot be read."""
+    """Return the checkpoint of the best weights, or, with a warning, the newest if that one cannot be read."""
     if step_of(folder / BEST) is not None:
         return folder / BEST
-    found = resume_checkpoint(folder)
-    if found is None:
+    newest = resume_checkpoint(folder)
+    if newest is None:
         raise SourceError(f"{folder}: no checkpoint was stored")
-    log.warning("%s is not there, or cannot be read: the model is that of %s", folder / BEST, found)
-    return found
+    log.warning("%s is missing or cannot be read: the model is that of %s", folder / BEST, newest)
+    return newest
 
 
 def step_of(path: Path) -> int | None:
-    """Return after how many steps the checkpoint `path` was stored; None, with a warning, where it cannot be read."""
+    """Return the step of a checkpoint; None if it does not exist or, with a warning, cannot be read."""
     if not path.exists():
         return None
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        if not isinstance(content, dict) or (missing := [name for name in _NEEDED if name not in content]):
-            raise ValueError(f"it has no {missing[0]}" if isinstance(content, dict) else "it is no table")
+        if not isinstance(content, dict) or (missing := [name for name in _REQUIRED_KEYS if name not in content]):
+            raise ValueError(f"it has no {missing[0]}" if isinstance(content, dict) else "it is not a dict")
         return int(content["global_step"])
     except Exception as error:  # a damaged file can raise nearly anything
-        log.warning("%s is no checkpoint to go on from: %s", path, first_line(error))
+        log.warning("cannot resume from %s: %s", path, first_line(error))
         return None

@@ -1,8 +1,7 @@
-"""What a run folder holds a run to: one process at a time, and the recipe that it was begun with."""
+"""The folder of a run: it belongs to one process at a time, and to one recipe."""
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,25 +12,25 @@ from filelock import FileLock, Timeout
 
 from clara_search.errors import ConfigError, OutputError
 from clara_search.files.atomic import atomic_write_text, make_folder
-from trainer.config.recipe import Recipe, load_recipe, to_toml
+from trainer.config.recipe import Recipe, load_recipe, to_mapping, to_toml
 
 RECIPE_FILE = "recipe.toml"
 
-_FREE = ("run.", "data.workers", "data.decode", "loss.chunk")
-"""Settings that may change when a run goes on: where and how it runs, not what comes out. More epochs may be too."""
+_CHANGEABLE = ("run.", "data.workers", "data.cache_decoded", "loss.gradcache_chunk")
+"""Settings that a resumed run may change, because the result does not depend on them; `optim.epochs` may grow."""
 
 
 @contextmanager
 def run_lock(run: Path) -> Iterator[None]:
-    """Hold the run folder, for the process that leads. Raises OutputError where another run holds it."""
+    """Lock the run folder in the leading process. Raises OutputError if another run has locked it."""
     lock = FileLock(make_folder(run) / "run.lock", timeout=0)
-    if not _leads():
+    if not _is_leader():
         yield
         return
     try:
         lock.acquire()
     except Timeout:
-        raise OutputError(f"{run}: another process trains there; wait for it, or take another `run`") from None
+        raise OutputError(f"{run}: another process trains there; wait for it, or choose another folder") from None
     except OSError as error:
         raise OutputError(f"{run}: cannot be written ({error.strerror})") from error
     try:
@@ -40,39 +39,40 @@ def run_lock(run: Path) -> Iterator[None]:
         lock.release()
 
 
-def _leads() -> bool:
-    """Return whether this is the first of a run's processes, as torchrun, SLURM and Lightning say before it begins."""
+def _is_leader() -> bool:
+    """Return whether this is the first process of a run, by the variables of torchrun, SLURM and Lightning."""
     names = ("RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK")
     return all(os.environ.get(name, "0") == "0" for name in names)
 
 
 def check_recipe_unchanged(run: Path, recipe: Recipe, tokenizer: Path) -> None:
-    """Note `recipe` in `run`; where that has no checkpoint and another recipe, forget the `tokenizer` of that one.
+    """Store `recipe` in the folder `run`.
 
-    Raises FormatError, naming the first setting that differs, where a run goes on that was begun with other settings.
+    A run without checkpoints may start over with another recipe; the file `tokenizer` of the old one is then deleted.
+    Raises ConfigError, naming the setting, if a run with checkpoints was started with another value.
     """
     path = run / RECIPE_FILE
-    begun = any((run / "checkpoints").glob("*.ckpt"))
-    if begun and path.is_file():
+    started = any((run / "checkpoints").glob("*.ckpt"))
+    if started and path.is_file():
         check_same(load_recipe(path), recipe, path)
     text = to_toml(recipe)
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
-        if not begun:  # what an earlier try learnt, perhaps of other texts
+        if not started:  # it may have been trained on other texts
             tokenizer.unlink(missing_ok=True)
         atomic_write_text(path, text)
 
 
 def check_same(before: Recipe, now: Recipe, path: Path) -> None:
-    """Raise ConfigError, naming the first setting in which `now` differs from `before` of `path`, if it may not."""
-    old, new = (dict(_flat(dataclasses.asdict(recipe))) for recipe in (before, now))
+    """Raise ConfigError, naming the first setting that `now` changes from `before` (read from `path`) and may not."""
+    old, new = (dict(_flat(to_mapping(recipe))) for recipe in (before, now))
     for key in {**old, **new}:
-        if old.get(key) == new.get(key) or key == "preset" or key.startswith(_FREE):
+        if old.get(key) == new.get(key) or key == "preset" or key.startswith(_CHANGEABLE):
             continue
         if key == "optim.epochs" and now.optim.epochs > before.optim.epochs:
             continue
         raise ConfigError(
-            f"{key} is {new.get(key)!r}, and was {old.get(key)!r} when this run began ({path}): "
-            "set it so again, or take another `run`"
+            f"{key} is {new.get(key)!r}, and was {old.get(key)!r} when the run started ({path}): "
+            "set it back, or choose another folder"
         )
 
 

@@ -1,4 +1,4 @@
-"""Lightning's trainer for a recipe; what it refuses, in one line."""
+"""Lightning's trainer for a recipe, with its errors in one line."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from trainer.runtime.checkpoints import AtomicCheckpointIO
 
 
 @contextmanager
-def one_line_errors(what: str) -> Iterator[None]:
-    """Turn whatever another library raises at the settings `what` into ConfigError, with its first line."""
+def one_line_errors(settings: str) -> Iterator[None]:
+    """Turn any error of another library into a ConfigError that names `settings` and has the error's first line."""
     try:
         yield
     except ClaraError:
         raise
     except Exception as error:  # Lightning and what it loads refuse a setting with nearly anything
-        raise ConfigError(f"{what}: {first_line(error)}") from error
+        raise ConfigError(f"{settings}: {first_line(error)}") from error
 
 
 def new_trainer(recipe: Recipe, callbacks: Sequence[Callback] = (), loggers: Sequence[Logger] = ()) -> pl.Trainer:
-    """Return a trainer for `recipe`. Raises ConfigError for what this machine or Lightning does not have."""
+    """Return a trainer for `recipe`. Raises ConfigError if this machine or Lightning lacks what `[run]` asks for."""
     config = recipe.run
-    asked = f"run.accelerator={config.accelerator!r}, strategy={config.strategy!r}, precision={config.precision!r}"
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # what devices there are, and advertisements
-    with one_line_errors(asked):
+    settings = f"run.accelerator={config.accelerator!r}, strategy={config.strategy!r}, precision={config.precision!r}"
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # lists of devices, and advertisements
+    with one_line_errors(settings):
         trainer = pl.Trainer(
             accelerator=config.accelerator,
             devices=config.devices or "auto",
@@ -59,7 +59,7 @@ def new_trainer(recipe: Recipe, callbacks: Sequence[Callback] = (), loggers: Seq
 
 
 def choose_attention(device: torch.device, precision: str) -> None:
-    """Choose how attention is computed in this process.
+    """Choose the implementation of attention in this process.
 
     On a CPU in bf16 the backward pass of torch 2.13's fused attention takes 6 to 19 times as long as that of the plain
     one (128 x 4 heads x 125 x 64: 0.48 s and 0.08 s on two cores); everywhere else the fused one is faster.

@@ -9,7 +9,7 @@ Row = dict[str, float]
 
 
 def read_log(folder: Path) -> list[Row]:
-    """Return one row an epoch, in order, from every `version_N/metrics.csv` in `folder`; a later version wins."""
+    """Return a row for each epoch from all `version_N/metrics.csv` in `folder`; a later version wins."""
     epochs: dict[int, Row] = {}
     versions = sorted(folder.glob("version_*/metrics.csv"), key=lambda path: int(path.parent.name.split("_")[1]))
     for path in versions:
@@ -22,7 +22,7 @@ def read_log(folder: Path) -> list[Row]:
 
 
 def write_table(rows: list[Row], path: Path) -> None:
-    """Write `rows` as CSV, columns in order of name after the epoch."""
+    """Write `rows` as CSV: the epoch, then the other columns by name."""
     names = ["epoch", *sorted({name for row in rows for name in row} - {"epoch"})]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, names, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""How many threads torch may take."""
+"""The number of threads of torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """Let torch compute an operation in `count` threads, in this thread and in those begun meanwhile."""
+    """Let torch compute each operation in `count` threads, in this thread and in threads started meanwhile."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

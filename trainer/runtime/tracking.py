@@ -1,4 +1,4 @@
-"""Where a run is tracked, beside its own folder: TensorBoard, MLflow, Weights & Biases."""
+"""Experiment tracking beside the run's own folder: TensorBoard, MLflow, Weights & Biases."""
 
 from __future__ import annotations
 
@@ -9,22 +9,29 @@ from pathlib import Path
 from pytorch_lightning.loggers import Logger
 
 
-def loggers(experiment: str, kinds: Sequence[str], tracking_uri: str, run: Path) -> list[Logger]:
-    """Return a logger for each of `kinds`, of the run in the folder `run`; "" tracks with MLflow in that folder."""
-    found: list[Logger] = []
+def new_loggers(experiment: str, kinds: Sequence[str], tracking_uri: str, run: Path) -> list[Logger]:
+    """Return a logger for each of `kinds`.
+
+    Args:
+        experiment: name of the experiment or project.
+        kinds: "tensorboard", "mlflow", "wandb".
+        tracking_uri: of MLflow; "" for the folder of the run.
+        run: folder of the run.
+    """
+    loggers: list[Logger] = []
     if "tensorboard" in kinds:
         from pytorch_lightning.loggers import TensorBoardLogger
 
-        found.append(TensorBoardLogger(run, name="tensorboard"))
+        loggers.append(TensorBoardLogger(run, name="tensorboard"))
     if "mlflow" in kinds:
         from pytorch_lightning.loggers import MLFlowLogger
 
         uri = tracking_uri or f"file:{(run / 'mlruns').absolute()}"
-        if uri.startswith("file:"):  # MLflow would rather have a database, which asks for more packages
+        if uri.startswith("file:"):  # MLflow prefers a database, which needs more packages
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
-        found.append(MLFlowLogger(experiment, run_name=run.name, tracking_uri=uri))
+        loggers.append(MLFlowLogger(experiment, run_name=run.name, tracking_uri=uri))
     if "wandb" in kinds:
         from pytorch_lightning.loggers import WandbLogger
 
-        found.append(WandbLogger(name=run.name, project=experiment, save_dir=run))
-    return found
+        loggers.append(WandbLogger(name=run.name, project=experiment, save_dir=run))
+    return loggers

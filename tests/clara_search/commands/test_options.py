@@ -10,7 +10,12 @@ from clara_search.commands.options import OPTIONS, name_options
 from tests.helpers import ROOT
 from trainer.__main__ import Trainer
 
-REMEDIES = {"clara_search/store/connection.py", "clara_search/store/keyed_table.py", "clara_search/models/hub.py"}
+REMEDIES = {
+    "clara_search/models/hub.py",
+    "clara_search/store/connection.py",
+    "clara_search/store/keyed_table.py",
+    "trainer/sounds/packages.py",
+}
 """Modules whose errors have a whole command line as remedy."""
 
 

@@ -8,7 +8,7 @@ from clara_search.models.clara.phone_head import PhoneHeadConfig
 from trainer.commands.common import load_settings
 from trainer.config.presets import PRESETS
 from trainer.config.recipe import RECIPES, load_recipe, to_toml
-from trainer.pretraining.init import resolve_config
+from trainer.pretraining.init import resolve_recipe
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
@@ -40,7 +40,7 @@ def test_a_wrong_setting_is_named(override: str, message: str) -> None:
 def test_a_recipe_that_is_written_out_is_the_same_recipe(path: Path, tmp_path: Path) -> None:
     recipe = load_recipe(path, ('data.sources=["a \\"b\\".tar"]',))
     (tmp_path / "again.toml").write_text(to_toml(recipe), encoding="utf-8")
-    assert load_recipe(tmp_path / "again.toml") == replace(recipe, preset="")
+    assert load_recipe(tmp_path / "again.toml") == recipe
 
 
 def test_a_preset_is_where_a_model_begins() -> None:
@@ -69,16 +69,17 @@ def test_broken_toml_is_named(tmp_path: Path) -> None:
     data.max_audio_s=1e-9 data.weights.sound=nan data.weights.sound=inf data.weights.sound=1e12 data.weights.sound=-1
     data.workers=-1 optim.lr=nan optim.lr=-1 optim.lr=0 optim.betas=[1.0,1.0] optim.betas=[-1.0,0.9] optim.betas=[0.9]
     optim.eps=-1 optim.eps=0 optim.epochs=0 optim.epochs=-1 optim.epochs=-5 optim.weight_decay=-1 optim.weight_decay=nan
-    optim.warmup_steps=-1 optim.clip=-1 optim.clip=nan optim.ema=1 optim.ema=nan run.validate_epochs=0
+    optim.warmup_steps=-1 optim.grad_clip_norm=-1 optim.grad_clip_norm=nan optim.ema_decay=1
+    optim.ema_decay=nan run.validate_epochs=0
     run.checkpoint_steps=-1 run.devices=-1 run.nodes=0 run.patience=-1 augment.speed=[0,0] augment.speed=[-1,1]
     augment.speed=[1,5000] augment.tempo=[0,0] augment.tempo=[-1,1] augment.pitch_semitones=nan
     augment.pitch_semitones=-3 augment.snr_db=[nan,nan] augment.clip_share=[-1,0.5] augment.clip_share=[0,2]
     augment.reverb_s=[0,1e9] augment.reverb_s=[-1,1] augment.gain_db=nan augment.gain_db=-1 augment.gain_db=1e9
     augment.time_mask_share=2 augment.time_mask_share=-1 augment.time_mask_share=nan augment.frequency_mask_bands=-1
     augment.time_masks=100000 augment.noise_probability=2 augment.mix_probability=nan augment.blend_probability=-1
-    captions.template_probability=7 captions.language_probability=-3 phones.weight=-1 phones.weight=nan
-    phones.text_weight=-1 teacher.weight=nan tokenizer.dropout=-1 tokenizer.dropout=2 tokenizer.dropout=nan
-    loss.prefixes=[0] loss.chunk=-1 model.text.layers=0 preset=["a"] name="" name="../evil" name="a/b"
+    captions.template_probability=7 captions.language_probability=-3 auxiliary.phone_ctc=-1 auxiliary.phone_ctc=nan
+    tokenizer.dropout=-1 tokenizer.dropout=2 tokenizer.dropout=nan
+    loss.matryoshka_dims=[0] loss.gradcache_chunk=-1 model.text.layers=0 preset=["a"] name="" name="../evil" name="a/b"
     name="a\\u0000b" name=3""".split(),
 )
 def test_a_setting_out_of_bounds_is_named(override: str) -> None:
@@ -96,13 +97,13 @@ def test_a_name_of_300_letters_a_nested_recipe_and_a_nameless_one_are_refused(tm
     with pytest.raises(FormatError, match="broken TOML"):
         load_recipe(path)
     path.write_text("")
-    with pytest.raises(ConfigError, match=r"r\.toml: no recipe without a name: begin it with name ="):
+    with pytest.raises(ConfigError, match=r"r\.toml: a recipe needs a name: add name ="):
         load_recipe(path)
 
 
-def test_prefixes_are_parts_of_the_vector() -> None:
-    with pytest.raises(ConfigError, match=r"loss\.prefixes holds 200, and the model has 128 dimensions"):
-        resolve_config(load_recipe(Path("tiny.toml"), ("loss.prefixes=[64, 200]",)), {})
+def test_matryoshka_dimensions_are_at_most_those_of_the_model() -> None:
+    with pytest.raises(ConfigError, match=r"loss\.matryoshka_dims holds 200, but the model has 128 dimensions"):
+        resolve_recipe(load_recipe(Path("tiny.toml"), ("loss.matryoshka_dims=[64, 200]",)))
 
 
 def test_a_recipe_names_no_protocol_that_only_the_user_may(tmp_path: Path) -> None:
@@ -110,8 +111,8 @@ def test_a_recipe_names_no_protocol_that_only_the_user_may(tmp_path: Path) -> No
     for table in (f'[data]\nsources = ["{hostile}"]', f'[run]\nzero_shot = ["{hostile}"]'):
         (tmp_path / "r.toml").write_text(f'name = "x"\n{table}\n')
         with pytest.raises(FormatError, match="opened only where it is typed"):
-            load_settings(tmp_path / "r.toml", (), (), None)
+            load_settings(tmp_path / "r.toml")
     (tmp_path / "r.toml").write_text('name = "x"\n[data]\nsources = ["s3://b/{00..09}.tar", "local/*.tar"]\n')
-    assert load_settings(tmp_path / "r.toml", (), (), None)[0].data.sources == ("s3://b/{00..09}.tar", "local/*.tar")
-    assert load_settings(tmp_path / "r.toml", (hostile,), (), None)[0].data.sources == (hostile,)
-    assert load_settings(tmp_path / "r.toml", (), (f'data.sources=["{hostile}"]',), None)[0].data.sources == (hostile,)
+    assert load_settings(tmp_path / "r.toml").data.sources == ("s3://b/{00..09}.tar", "local/*.tar")
+    assert load_settings(tmp_path / "r.toml", (hostile,)).data.sources == (hostile,)
+    assert load_settings(tmp_path / "r.toml", overrides=(f'data.sources=["{hostile}"]',)).data.sources == (hostile,)

@@ -9,12 +9,12 @@ from trainer.data.augmentation import (
     augment,
     band_limit,
     blend,
+    change_speed,
     clip_peaks,
     coloured_noise,
     gain,
     mask_spectrogram,
     mix,
-    play_at,
     reverb,
     stretch_time,
 )
@@ -51,7 +51,7 @@ def test_gain_stays_within_its_bounds_and_full_scale() -> None:
 @pytest.mark.parametrize("speed", [0.8, 1.0, 1.25])
 def test_a_faster_tape_is_shorter_and_higher(speed: float) -> None:
     hz, rate = 400, 16000
-    played = play_at(np.sin(2 * np.pi * hz * np.arange(rate) / rate).astype(np.float32), speed)
+    played = change_speed(np.sin(2 * np.pi * hz * np.arange(rate) / rate).astype(np.float32), speed)
     assert len(played) == pytest.approx(rate / speed, abs=2)
     spectrum = np.abs(np.fft.rfft(played * np.hanning(len(played))))
     assert np.argmax(spectrum) * rate / len(played) == pytest.approx(hz * speed, abs=2)

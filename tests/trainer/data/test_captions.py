@@ -9,7 +9,7 @@ from clara_search.datasets.example import Example
 from clara_search.errors import FormatError
 from trainer.config.captions import CaptionConfig
 from trainer.config.recipe import bundled_file
-from trainer.data.captions import Captions, Generator, Translations, fused
+from trainer.data.captions import Captions, Generator, Translations, fuse_captions
 
 SOUND = Example("1", b"", "wolf growl", language="zxx", text_language="en")
 SPEECH = Example("2", b"", "Hello there", language="en", text_language="en", kind="speech")
@@ -47,8 +47,8 @@ def test_a_broken_table_is_named(content: str, message: str, tmp_path: Path) -> 
         Translations.load(tmp_path / "t.csv")
 
 
-def texts(captions: Captions, example: Example, behind: Example | None = None) -> Counter[tuple[str, str | None]]:
-    return Counter(captions.of(example, np.random.default_rng(seed), behind) for seed in range(200))
+def texts(captions: Captions, example: Example, background: Example | None = None) -> Counter[tuple[str, str | None]]:
+    return Counter(captions.sample(example, np.random.default_rng(seed), background) for seed in range(200))
 
 
 def test_names_are_framed_and_translated_as_often_as_asked(table: Translations) -> None:
@@ -73,7 +73,7 @@ def test_each_of_several_texts_is_used() -> None:
 
 def test_a_blend_is_called_by_both() -> None:
     captions = Captions(CaptionConfig(template_probability=0.0))
-    assert set(texts(captions, SPEECH, SOUND)) == {(fused("Hello there", "wolf growl"), "en")}
+    assert set(texts(captions, SPEECH, SOUND)) == {(fuse_captions("Hello there", "wolf growl"), "en")}
     czech = Example("5", b"", "Ahoj", language="cs", text_language="cs", kind="speech")
     assert {language for _, language in texts(captions, czech, SOUND)} == {None}
 

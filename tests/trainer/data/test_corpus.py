@@ -100,13 +100,13 @@ def test_recordings_at_urls_are_read_whenever_they_are_wanted(tmp_path: Path) ->
     local = write_tone(tmp_path / "served" / "a.wav", 300, 0.5, RATE)
     with serving(tmp_path / "served") as url:
         (tmp_path / "m.ndjson").write_text(json.dumps({"url": f"{url}/a.wav", "text": "one", "end_s": 0.25}))
-        corpus = load_corpus([str(tmp_path / "m.ndjson")], RATE, tmp_path / "cache", decode=False)
+        corpus = load_corpus([str(tmp_path / "m.ndjson")], RATE, tmp_path / "cache", cache_decoded=False)
         assert (corpus.examples[0].audio, corpus.duration_s(0)) == (f"{url}/a.wav", 0.25)
         assert np.array_equal(corpus.waveform(0), load_audio(local, RATE)[: RATE // 4])
     listed = corpus.folder / "examples.jsonl"
     listed.write_text(listed.read_text().replace(f"{url}/a.wav", "reference://a.wav::http://127.0.0.1:9/leak.json"))
     with pytest.raises(SourceError, match="no recording can be read"):  # the list is refused, and made anew
-        load_corpus([str(tmp_path / "m.ndjson")], RATE, tmp_path / "cache", decode=False)
+        load_corpus([str(tmp_path / "m.ndjson")], RATE, tmp_path / "cache", cache_decoded=False)
 
 
 def test_recordings_of_a_manifest_that_come_later_or_change_are_found(tmp_path: Path) -> None:
@@ -141,11 +141,11 @@ def test_a_cached_list_cannot_name_a_shard_that_was_not_asked_for(tmp_path: Path
     with tarfile.open(tmp_path / "s.tar", "w") as archive:
         for path in sorted(folder.iterdir()):
             archive.add(path, path.name)
-    before = load_corpus([str(tmp_path / "s.tar")], RATE, tmp_path / "cache", decode=False)
+    before = load_corpus([str(tmp_path / "s.tar")], RATE, tmp_path / "cache", cache_decoded=False)
     listed = before.folder / "examples.jsonl"
     content = listed.read_text()
     listed.write_text(content.replace(str(tmp_path / "s.tar"), "reference://a.wav::http://127.0.0.1:9/leak.json"))
-    after = load_corpus([str(tmp_path / "s.tar")], RATE, tmp_path / "cache", decode=False)
+    after = load_corpus([str(tmp_path / "s.tar")], RATE, tmp_path / "cache", cache_decoded=False)
     assert {x.stored.path for x in after.examples if x.stored} == {str(tmp_path / "s.tar")}
     assert listed.read_text() == content
 
@@ -185,7 +185,7 @@ def test_a_place_that_is_named_twice_is_taken_once(tmp_path: Path, caplog: pytes
     folder = write_clips(tmp_path / "clips", 4)
     with caplog.at_level(logging.WARNING):
         assert len(load_corpus([str(folder), f"{folder}/../clips"], RATE, tmp_path)) == 4
-    assert "is named twice: taken once" in caplog.text
+    assert "is named twice and read once" in caplog.text
 
 
 def test_nothing_is_remembered_of_what_gives_nothing(tmp_path: Path) -> None:
@@ -193,6 +193,6 @@ def test_nothing_is_remembered_of_what_gives_nothing(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(SourceError, match=r"no recording can be read; .*left-out\.txt says why"):
         load_corpus([str(tmp_path / "m.csv")], RATE, tmp_path)
-    with pytest.raises(SourceError, match=r"no recording can be read; .*empty: there is none"):
+    with pytest.raises(SourceError, match=r"no recording can be read; .*empty: none found"):
         load_corpus([str(tmp_path / "empty")], RATE, tmp_path)
     assert not list(tmp_path.glob("*/examples.jsonl*"))

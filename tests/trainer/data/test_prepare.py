@@ -8,14 +8,14 @@ from clara_search.datasets.labelled import read_clips
 from clara_search.errors import SourceError
 from tests.clara_search.datasets.published import PUBLISHED
 from tests.helpers import write_tone
-from trainer.data.prepare import LEFT_OUT, MANIFEST, prepare
+from trainer.data.prepare import MANIFEST_FILE, SKIPPED_FILE, prepare
 
 MELD = DATASETS["meld"]
 
 
 def test_a_collection_becomes_a_manifest_and_flac_of_one_rate(tmp_path: Path) -> None:
     done = prepare(MELD, PUBLISHED["meld"].write(tmp_path / "src"), tmp_path / "out", rate=8000)
-    assert (done.listed, done.made, done.left_out) == (3, 3, 0)
+    assert (done.listed, done.converted, done.skipped) == (3, 3, 0)
     clips = read_clips(done.manifest)
     assert [clip.split for clip in clips] == ["valid", "test", "train"]
     assert clips[2].text == "Oh my God, he\u2019s lost it."
@@ -28,12 +28,12 @@ def test_what_is_there_and_unchanged_is_not_made_again(tmp_path: Path) -> None:
     source, out = PUBLISHED["meld"].write(tmp_path / "src"), tmp_path / "out"
     prepare(MELD, source, out)
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.flac")}
-    assert prepare(MELD, source, out).made == 0
+    assert prepare(MELD, source, out).converted == 0
     write_tone(source / "new.wav", 900, duration_s=0.2).replace(source / "train_splits" / "dia0_utt0.mp4")
-    assert prepare(MELD, source, out).made == 1
+    assert prepare(MELD, source, out).converted == 1
     after = {path: path.stat().st_mtime_ns for path in out.rglob("*.flac")}
     assert sum(after[path] != before[path] for path in before) == 1
-    assert prepare(MELD, source, out, rate=8000).made == 3
+    assert prepare(MELD, source, out, rate=8000).converted == 3
 
 
 def test_a_run_that_was_cut_short_goes_on(tmp_path: Path) -> None:
@@ -43,10 +43,10 @@ def test_a_run_that_was_cut_short_goes_on(tmp_path: Path) -> None:
     journal.write_text(
         journal.read_text().splitlines()[1] + '\n{"target": "aud'
     )  # killed while it wrote the second line
-    (out / MANIFEST).unlink()
-    assert prepare(MELD, source, out).made == 2
-    assert prepare(MELD, source, out).made == 0
-    assert len(read_clips(out / MANIFEST)) == 3
+    (out / MANIFEST_FILE).unlink()
+    assert prepare(MELD, source, out).converted == 2
+    assert prepare(MELD, source, out).converted == 0
+    assert len(read_clips(out / MANIFEST_FILE)) == 3
 
 
 def test_what_cannot_be_decoded_or_is_not_there_is_listed_with_its_reason(tmp_path: Path) -> None:
@@ -54,8 +54,8 @@ def test_what_cannot_be_decoded_or_is_not_there_is_listed_with_its_reason(tmp_pa
     (source / "train_splits" / "dia0_utt0.mp4").write_bytes(b"no film")
     (source / "dev_splits_complete" / "dia0_utt0.mp4").unlink()
     done = prepare(MELD, source, out)
-    assert (done.listed, done.left_out) == (1, 2)
-    absent, broken = (out / LEFT_OUT).read_text().splitlines()
+    assert (done.listed, done.skipped) == (1, 2)
+    absent, broken = (out / SKIPPED_FILE).read_text().splitlines()
     assert absent.endswith("dia0_utt0.mp4: there is no such file")
     assert "not a recording that can be decoded" in broken
     assert "dia0_utt0.mp4" in broken

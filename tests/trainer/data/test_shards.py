@@ -63,7 +63,7 @@ def test_what_else_lies_there_is_refused_by_name(manifest: Path, tmp_path: Path)
         write_shards(str(manifest), tmp_path / "out", per_shard=5, rate=RATE)
     write_shards(str(manifest), tmp_path / "other", per_shard=5, rate=RATE)
     (tmp_path / "other" / "00009.tar").write_bytes(b"")
-    with pytest.raises(OutputError, match=r"00009\.tar: not of these shards"):
+    with pytest.raises(OutputError, match=r"00009\.tar: not one of these shards"):
         write_shards(str(manifest), tmp_path / "other", per_shard=5, rate=RATE)
 
 
@@ -101,10 +101,10 @@ def test_a_record_removes_nothing_but_shards(manifest: Path, tmp_path: Path, nam
     ],
 )
 def test_what_cannot_be_is_one_line(manifest: Path, tmp_path: Path, options: list[str], message: str) -> None:
-    result = CliRunner().invoke(main, ["shards", str(manifest), "--out", str(tmp_path / "out"), *options])
+    result = CliRunner().invoke(main, ["make-shards", str(manifest), "--out", str(tmp_path / "out"), *options])
     assert result.exit_code == 1, result.output
     assert message in result.output
-    assert CliRunner().invoke(main, ["shards", "m", "--out", "x", "--rate", "1000000"]).exit_code == 2
+    assert CliRunner().invoke(main, ["make-shards", "m", "--out", "x", "--rate", "1000000"]).exit_code == 2
 
 
 def test_nothing_to_write_or_to_speak_is_an_error(tmp_path: Path) -> None:
@@ -118,7 +118,9 @@ def test_nothing_to_write_or_to_speak_is_an_error(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "bad" / "shards.json").read_text())["manifest"].endswith("bad.csv")
     for name, content in (("lines.txt", b"\n \n"), ("ls.txt", b"\x7fELF\xff\xfe")):
         (tmp_path / name).write_bytes(content)
-        result = CliRunner().invoke(main, ["speak", "--texts", str(tmp_path / name), "--out", str(tmp_path / "s.tar")])
+        result = CliRunner().invoke(
+            main, ["synthesize", "--texts", str(tmp_path / name), "--out", str(tmp_path / "s.tar")]
+        )
         assert result.exit_code == 1, result.output
         assert name in result.output
     assert not (tmp_path / "s.tar").exists()

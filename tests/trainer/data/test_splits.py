@@ -32,5 +32,5 @@ def test_a_declared_text_stands_on_one_side(tmp_path: Path, caplog: pytest.LogCa
     assert keys["train"] == ["b.wav", "g.wav"]
     assert keys["valid"] == ["c.wav", "f.wav"]
     assert keys["test"] == ["e.wav", "h.wav"]
-    assert "1 recordings have a text that is held out: not trained on (a.wav)" in caplog.text
-    assert "1 recordings have a text that is held out: not tuned on (d.wav)" in caplog.text
+    assert "1 recordings removed from train, their texts are held out: a.wav" in caplog.text
+    assert "1 recordings removed from valid, their texts are held out: d.wav" in caplog.text

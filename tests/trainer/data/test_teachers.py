@@ -13,10 +13,10 @@ from clara_search.errors import FormatError, UnknownModel
 from tests.helpers import tone
 from trainer.data.teachers import (
     SAMPLES_PER_FRAME,
-    WhisperFrames,
+    WhisperEncoder,
     compute_teacher_frames,
     compute_teacher_texts,
-    frames_of,
+    num_frames,
 )
 
 ctranslate2 = pytest.importorskip("ctranslate2")
@@ -66,13 +66,13 @@ class Recordings:
 def test_every_recording_has_its_frames_in_order_also_over_windows(whisper: Path, tmp_path: Path) -> None:
     recordings = Recordings(tmp_path, [0.5, 12.0, 20.0, 31.0, 0.01, 3.0])
     taught = compute_teacher_frames(whisper, recordings)
-    alone = WhisperFrames(whisper)
+    alone = WhisperEncoder(whisper)
     for index in range(len(recordings)):
-        frames = frames_of(recordings.samples(index))
+        frames = num_frames(recordings.samples(index))
         found = taught.of(index, 0, recordings.samples(index), frames)
         assert found.shape == (frames, taught.dim)
         if index in (0, 2, 3):  # the first of their windows; the positions of others differ
-            (expected,) = alone.hear([recordings.waveform(index)])
+            (expected,) = alone.encode([recordings.waveform(index)])
             standard = (expected.astype(np.float32) - taught.mean) / taught.scale
             assert np.corrcoef(found.ravel(), standard.ravel())[0, 1] > 0.9  # neighbours in a window are heard too
 
@@ -83,14 +83,14 @@ def test_a_window_is_heard_as_transformers_hears_it(whisper: Path) -> None:
     model = transformers.WhisperForConditionalGeneration.from_pretrained(whisper.parent / "hf").model.encoder.eval()
     with torch.inference_mode():
         states = model(given[None]).last_hidden_state[0].unflatten(0, (750, 2)).mean(dim=1)
-    (heard,) = WhisperFrames(whisper).hear([waveform])
+    (heard,) = WhisperEncoder(whisper).encode([waveform])
     assert np.corrcoef(heard.ravel(), states.numpy().ravel())[0, 1] > 0.99
 
 
 def test_what_was_heard_is_kept_and_can_be_stretched(whisper: Path, tmp_path: Path) -> None:
     recordings = Recordings(tmp_path, [2.0, 1.0])
     first = compute_teacher_frames(whisper, recordings)
-    (part,) = tmp_path.glob("heard-*/*.npy")
+    (part,) = tmp_path.glob("teacher-frames-*/*.npy")
     before = part.stat().st_mtime_ns
     again = compute_teacher_frames(whisper, recordings)
     assert part.stat().st_mtime_ns == before
@@ -128,6 +128,6 @@ def test_texts_have_unit_vectors_by_what_they_say(tmp_path: Path) -> None:
     del state["encoder.layer.0.output.dense.weight"]
     safetensors.torch.save_file(state, model / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(
-        FormatError, match=r"not a whole sentence encoder, encoder\.layer\.0\.output\.dense\.weight miss"
+        FormatError, match=r"incomplete sentence encoder, encoder\.layer\.0\.output\.dense\.weight miss"
     ):
         compute_teacher_texts(model, [*examples, Example("5", b"", "another text")], tmp_path)

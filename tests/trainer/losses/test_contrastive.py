@@ -1,49 +1,49 @@
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import multiprocessing
+from torch import Tensor, multiprocessing, nn
 
+from clara_search.errors import ConfigError
 from tests.helpers import PARITY
-from trainer.config.loss import LossConfig, LossKind
-from trainer.losses.contrastive import contrastive_loss
-from trainer.losses.distillation import frame_distillation_loss, similarity_distillation_loss
-from trainer.losses.phones import phone_loss
-from trainer.losses.reduction import mean_of_parts
+from trainer.config.loss import CONTRASTIVE_LOSSES, LossConfig
+from trainer.config.recipe import load_recipe
+from trainer.losses.contrastive import ContrastiveLoss, new_contrastive_loss
 
-CLARA = LossConfig()
+
+def new_loss(
+    kind: str = "clara", audio_scale: float = 10.0, text_scale: float = 10.0, **config: object
+) -> ContrastiveLoss:
+    """A loss with these scales, as factors."""
+    loss = new_contrastive_loss(LossConfig(kind, **config))  # type: ignore[arg-type]
+    loss.load_logit_scales(torch.tensor(audio_scale).log(), torch.tensor(text_scale).log())
+    return loss
 
 
 def test_loss_equals_that_of_the_released_code() -> None:
     stored = {name: torch.from_numpy(array) for name, array in np.load(PARITY / "clara-small-random.npz").items()}
-    loss = contrastive_loss(
-        stored["audio_embedding"],
-        stored["text_embedding"],
-        torch.arange(3),
-        CLARA,
-        stored["audio_scale"],
-        stored["text_scale"],
-    )
-    torch.testing.assert_close(loss, stored["loss"], atol=1e-5, rtol=0)
+    loss = new_loss("clara", float(stored["audio_scale"]), float(stored["text_scale"]))
+    found = loss(stored["audio_embedding"], stored["text_embedding"], torch.arange(3))
+    torch.testing.assert_close(found, stored["loss"], atol=1e-5, rtol=0)
 
 
 def test_a_repeated_caption_is_not_its_own_negative() -> None:
-    """By hand: items 0 and 1 share a text; each is right for the other, in equal parts."""
+    """By hand: items 0 and 1 share a text; each is a positive of the other, in equal parts."""
     torch.manual_seed(0)
     audio, text = F.normalize(torch.randn(3, 4), dim=1), F.normalize(torch.randn(3, 4), dim=1)
-    scales = torch.tensor(7.0), torch.tensor(11.0)
     expected = 0.0
-    for scale, similarities in ((scales[0], audio @ text.T), (scales[1], text @ audio.T)):
+    for scale, similarities in ((7.0, audio @ text.T), (11.0, text @ audio.T)):
         log_probabilities = (scale * similarities).log_softmax(dim=1)
-        for row, right in enumerate(([0, 1], [0, 1], [2])):
-            expected -= float(log_probabilities[row, right].mean()) / 3 / 2
-    loss = contrastive_loss(audio, text, torch.tensor([5, 5, 9]), CLARA, *scales)
-    torch.testing.assert_close(float(loss), expected, atol=1e-6, rtol=0)
+        for row, positives in enumerate(([0, 1], [0, 1], [2])):
+            expected -= float(log_probabilities[row, positives].mean()) / 3 / 2
+    found = new_loss("clara", 7.0, 11.0)(audio, text, torch.tensor([5, 5, 9]))
+    torch.testing.assert_close(float(found), expected, atol=1e-6, rtol=0)
 
 
-def vectors(rows: int, dim: int = 6, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+def vectors(rows: int, dim: int = 6, seed: int = 0) -> tuple[Tensor, Tensor]:
     torch.manual_seed(seed)
     audio, text = (F.normalize(torch.randn(rows, dim), dim=1) for _ in range(2))
     return audio, text
@@ -51,41 +51,50 @@ def vectors(rows: int, dim: int = 6, seed: int = 0) -> tuple[torch.Tensor, torch
 
 def test_without_multiple_positives_a_repeated_caption_is_a_negative() -> None:
     audio, text = vectors(3)
-    config, scales = LossConfig(multi_positive=False), (torch.tensor(7.0), torch.tensor(11.0))
-    loss = contrastive_loss(audio, text, torch.tensor([5, 5, 9]), config, *scales)
-    assert loss == contrastive_loss(audio, text, torch.tensor([0, 1, 2]), CLARA, *scales)
-    assert loss != contrastive_loss(audio, text, torch.tensor([5, 5, 9]), CLARA, *scales)
+    loss, multi_positive = new_loss(multi_positive=False), new_loss()
+    assert loss(audio, text, torch.tensor([5, 5, 9])) == multi_positive(audio, text, torch.tensor([0, 1, 2]))
+    assert loss(audio, text, torch.tensor([5, 5, 9])) != multi_positive(audio, text, torch.tensor([5, 5, 9]))
 
 
-def test_infonce_has_one_temperature() -> None:
+def test_infonce_has_one_logit_scale() -> None:
     audio, text = vectors(4)
-    groups, scale = torch.arange(4), torch.tensor(9.0)
-    loss = contrastive_loss(audio, text, groups, LossConfig("infonce"), scale, torch.tensor(1.0))
-    assert loss == contrastive_loss(audio, text, groups, CLARA, scale, scale)
+    infonce = new_loss("infonce", 9.0, 1.0)
+    assert infonce(audio, text, torch.arange(4)) == new_loss("clara", 9.0, 9.0)(audio, text, torch.arange(4))
+    assert len(list(infonce.parameters())) == 1
 
 
-def test_the_sigmoid_loss_asks_every_pair_yes_or_no() -> None:
+def test_the_sigmoid_loss_is_a_binary_decision_for_every_pair() -> None:
     """By hand, as SigLIP writes it: the mean over rows of -log sigmoid(z (t x y + b)), z = 1 for pairs, else -1."""
     audio, text = vectors(3)
-    scale, bias = torch.tensor(10.0), torch.tensor(-2.0)
     signs = torch.tensor([[1, 1, -1], [1, 1, -1], [-1, -1, 1]])
-    expected = -F.logsigmoid(signs * (scale * audio @ text.T + bias)).sum() / 3
-    loss = contrastive_loss(audio, text, torch.tensor([4, 4, 8]), LossConfig("sigmoid"), scale, scale, bias)
-    torch.testing.assert_close(loss, expected)
+    expected = -F.logsigmoid(signs * (10.0 * audio @ text.T - 10.0)).sum() / 3
+    torch.testing.assert_close(new_loss("sigmoid")(audio, text, torch.tensor([4, 4, 8])), expected)
 
 
-def test_prefixes_are_cut_and_brought_to_unit_norm() -> None:
+def test_matryoshka_dimensions_are_cut_and_brought_to_unit_norm() -> None:
     audio, text = vectors(5)
-    groups, scale = torch.arange(5), torch.tensor(9.0)
-    whole = contrastive_loss(audio, text, groups, CLARA, scale, scale)
-    cut = contrastive_loss(F.normalize(audio[:, :2]), F.normalize(text[:, :2]), groups, CLARA, scale, scale)
-    both = contrastive_loss(audio, text, groups, LossConfig(prefixes=(2,)), scale, scale)
-    torch.testing.assert_close(both, (whole + cut) / 2)
+    groups, loss = torch.arange(5), new_loss()
+    full, cut = loss(audio, text, groups), loss(F.normalize(audio[:, :2]), F.normalize(text[:, :2]), groups)
+    torch.testing.assert_close(new_loss(matryoshka_dims=(2,))(audio, text, groups), (full + cut) / 2)
+
+
+@pytest.mark.parametrize("kind", CONTRASTIVE_LOSSES)
+def test_logit_scales_are_bounded_and_survive_the_way_through_a_model(kind: str) -> None:
+    loss = new_loss(kind, 500.0, 50.0)
+    loss.clamp_logit_scales()
+    audio, text = (float(scale.exp()) for scale in loss.logit_scales())
+    assert audio == pytest.approx(100.0)
+    assert text == pytest.approx(50.0 if kind == "clara" else 100.0)
+    model = nn.Module()
+    model.audio_logit_scale, model.text_logit_scale = nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(()))
+    loss.store_logit_scales(model)  # type: ignore[arg-type]
+    assert float(model.audio_logit_scale.exp()) == pytest.approx(audio)
+    assert float(model.text_logit_scale.exp()) == pytest.approx(text)
 
 
 @pytest.mark.parametrize("kind", ["clara", "infonce", "sigmoid"])
-def test_two_processes_have_the_gradients_of_one_with_the_whole_batch(kind: LossKind, tmp_path: Path) -> None:
-    config = LossConfig(kind, prefixes=(3,))
+def test_two_processes_have_the_gradients_of_one_with_the_whole_batch(kind: str, tmp_path: Path) -> None:
+    config = LossConfig(kind, matryoshka_dims=(3,))
     whole = gradients(0, 1, config)
     multiprocessing.spawn(in_a_group, (2, config, tmp_path), nprocs=2)
     shares = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
@@ -93,19 +102,18 @@ def test_two_processes_have_the_gradients_of_one_with_the_whole_batch(kind: Loss
         torch.testing.assert_close(sum(share[name] for share in shares) / 2, expected, atol=1e-5, rtol=0)
 
 
-def gradients(rank: int, world: int, config: LossConfig) -> dict[str, torch.Tensor]:
-    """Return the gradients of two linear towers, the scales and the bias, for the rows of process `rank`."""
+def gradients(rank: int, world: int, config: LossConfig) -> dict[str, Tensor]:
+    """Return the gradients of two linear towers and of the loss's own parameters, for the rows of process `rank`."""
     torch.manual_seed(0)
     inputs, groups = torch.randn(2, 8, 10), torch.tensor([0, 1, 2, 3, 0, 5, 6, 1])
-    parameters = {name: (0.3 * torch.randn(10, 6)).requires_grad_() for name in ("audio", "text")}
-    parameters |= {
-        name: torch.tensor(value, requires_grad=True) for name, value in (("a", 5.0), ("t", 8.0), ("b", -1.0))
-    }
-    mine = slice(rank * 8 // world, (rank + 1) * 8 // world)
-    audio, text = (F.normalize(x[mine] @ parameters[n]) for x, n in zip(inputs, ("audio", "text"), strict=True))
-    loss = contrastive_loss(audio, text, groups[mine], config, parameters["a"], parameters["t"], parameters["b"])
-    loss.backward()  # type: ignore[no-untyped-call]
-    return {name: p.grad if p.grad is not None else torch.zeros_like(p) for name, p in parameters.items()}
+    towers = {name: (0.3 * torch.randn(10, 6)).requires_grad_() for name in ("audio", "text")}
+    loss = new_contrastive_loss(config)
+    loss.load_logit_scales(torch.tensor(5.0).log(), torch.tensor(8.0).log())
+    rows = slice(rank * 8 // world, (rank + 1) * 8 // world)
+    audio, text = (F.normalize(x[rows] @ tower) for x, tower in zip(inputs, towers.values(), strict=True))
+    loss(audio, text, groups[rows]).backward()
+    parameters = {**towers, **dict(loss.named_parameters())}
+    return {name: p.grad for name, p in parameters.items() if p.grad is not None}
 
 
 def in_a_group(rank: int, world: int, config: LossConfig, folder: Path) -> None:
@@ -115,46 +123,37 @@ def in_a_group(rank: int, world: int, config: LossConfig, folder: Path) -> None:
     torch.distributed.destroy_process_group()
 
 
-def test_right_pairs_cost_less_than_wrong_ones() -> None:
-    ones = torch.eye(4)
-    scale, groups = torch.tensor(10.0), torch.arange(4)
-    assert contrastive_loss(ones, ones, groups, CLARA, scale, scale) < 0.001
-    assert contrastive_loss(ones, ones.roll(1, dims=0), groups, CLARA, scale, scale) > 9
+def test_correct_pairs_cost_less_than_wrong_ones() -> None:
+    ones, loss, groups = torch.eye(4), new_loss(), torch.arange(4)
+    assert loss(ones, ones, groups) < 0.001
+    assert loss(ones, ones.roll(1, dims=0), groups) > 9
 
 
-def test_the_loss_of_phones_is_the_likelihood_of_all_ways_to_say_them() -> None:
-    """By hand: three frames for the phones 1, 2; five paths spell them, 0 is the blank."""
-    torch.manual_seed(0)
-    logits = torch.randn(1, 4, 3)
-    mask = torch.tensor([[True, True, True, False]])
-    p = logits[0].softmax(dim=1)
-    paths = ((1, 2, 2), (1, 1, 2), (0, 1, 2), (1, 0, 2), (1, 2, 0))
-    likelihood = sum(p[0, a] * p[1, b] * p[2, c] for a, b, c in paths)
-    loss = phone_loss(logits, mask, torch.tensor([[1, 2]]), torch.tensor([2]))
-    torch.testing.assert_close(loss, -torch.as_tensor(likelihood).log(), atol=1e-6, rtol=0)
+class MarginLoss(ContrastiveLoss):
+    """Hinge on the hardest negative of each row: a loss of another kind, with nothing but a class."""
+
+    def __init__(self, config: LossConfig) -> None:
+        super().__init__(config)
+        self.margin = nn.Parameter(torch.tensor(0.2))
+
+    def pair_loss(self, audio_to_text: Tensor, text_to_audio: Tensor, positives: Tensor) -> Tensor:
+        def hinge(cosines: Tensor) -> Tensor:
+            hardest = cosines.masked_fill(positives, -1.0).amax(dim=1)
+            return (self.margin + hardest - cosines.masked_fill(~positives, 1.0).amin(dim=1)).clamp_min(0.0).mean()
+
+        return hinge(audio_to_text) + hinge(text_to_audio)
+
+    def logit_scales(self) -> tuple[Tensor, Tensor]:
+        return torch.zeros(()), torch.zeros(())
+
+    def load_logit_scales(self, audio: Tensor, text: Tensor) -> None:
+        pass
 
 
-def test_recordings_without_phones_or_too_short_for_them_add_nothing_to_the_loss() -> None:
-    torch.manual_seed(0)
-    logits, mask = torch.randn(3, 4, 5), torch.ones(3, 4, dtype=torch.bool)
-    mask[2, 2:] = False
-    alone = phone_loss(logits[:1], mask[:1], torch.tensor([[1, 2, 3]]), torch.tensor([3]))
-    targets, lengths = torch.tensor([[1, 2, 3], [0, 0, 0], [1, 2, 3]]), torch.tensor([3, 0, 3])
-    torch.testing.assert_close(phone_loss(logits, mask, targets, lengths), alone)
-    silent = phone_loss(logits.requires_grad_(), mask, targets[:, :0], torch.zeros(3, dtype=torch.long))
-    assert silent == 0
-    silent.backward()  # type: ignore[no-untyped-call]
-
-
-def test_what_a_teacher_heard_is_missed_by_the_mean_squared_error_of_the_frames_that_stand() -> None:
-    frames, taught = torch.zeros(2, 3, 2, 4), torch.ones(2, 3, 2, 4)
-    taught[1, 2] = 100.0
-    mask = torch.tensor([[True, True, True], [True, True, False]])
-    assert mean_of_parts([frame_distillation_loss(frames, taught, mask)], mask.sum()) == 1.0
-
-
-def test_texts_should_be_as_like_each_other_as_the_teacher_finds_them() -> None:
-    text, taught = torch.eye(3), torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
-    torch.testing.assert_close(similarity_distillation_loss(text, taught), torch.tensor(2 / 9))
-    assert similarity_distillation_loss(taught, taught) == 0.0
-    assert similarity_distillation_loss(text[:0], taught[:0]) == 0.0
+def test_a_loss_is_one_class_and_one_registered_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="kind must be one of clara, infonce, sigmoid, got 'margin'"):
+        load_recipe(Path("tiny.toml"), ("loss.kind=margin",))
+    monkeypatch.setitem(CONTRASTIVE_LOSSES, "margin", f"{__name__}:MarginLoss")
+    loss = new_contrastive_loss(load_recipe(Path("tiny.toml"), ("loss.kind=margin",)).loss)
+    assert math.isclose(float(loss(torch.eye(3), torch.eye(3), torch.arange(3))), 0.0)
+    assert math.isclose(float(loss(torch.eye(3), torch.eye(3).roll(1, 0), torch.arange(3))), 2 * 1.2, rel_tol=1e-6)

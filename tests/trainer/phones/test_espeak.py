@@ -15,7 +15,7 @@ import soundfile
 from click.testing import CliRunner
 
 from clara_search.datasets.readers import read_shard
-from trainer.commands.synthesize import speak_command
+from trainer.commands.synthesize import synthesize_command
 from trainer.config.evaluation import bundled_digits
 from trainer.data import synthesis
 from trainer.data.synthesis import spoken_digits, trim_silence, write_shard
@@ -128,7 +128,7 @@ def test_a_shard_reads_back_as_it_was_written(tmp_path: Path) -> None:
 @needs_espeak
 def test_the_command_writes_a_shard_of_five_languages(tmp_path: Path) -> None:
     shard = tmp_path / "digits.tar"
-    result = CliRunner().invoke(speak_command, ["--out", str(shard), "--per-word", "1", "--seed", "3"])
+    result = CliRunner().invoke(synthesize_command, ["--out", str(shard), "--per-word", "1", "--seed", "3"])
     assert result.exit_code == 0, result.output
     assert result.output.startswith("50 clips")
     with tarfile.open(shard) as tar:

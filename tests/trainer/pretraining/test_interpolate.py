@@ -22,9 +22,9 @@ def test_the_mean_lies_on_the_line_between_two_models(tmp_path: Path) -> None:
         torch.testing.assert_close(found, 0.75 * first[name] + 0.25 * second[name], rtol=2e-3, atol=2e-3)
 
 
-def test_models_of_two_kinds_have_no_mean(tmp_path: Path) -> None:
+def test_models_of_different_configurations_cannot_be_interpolated(tmp_path: Path) -> None:
     tokenizer = train_tokenizer(["a b c d"] * 9, 300, set())
     save_model(tmp_path / "first", Clara(CONFIG), tokenizer, "")
     save_model(tmp_path / "second", Clara(replace(CONFIG, phone_head=None)), tokenizer, "")
-    with pytest.raises(ConfigError, match="are not of one kind"):
+    with pytest.raises(ConfigError, match="their configurations or tokenizers differ"):
         interpolate(str(tmp_path / "first"), str(tmp_path / "second"), 0.5, tmp_path / "mean")

@@ -70,7 +70,7 @@ def test_tokens_tell_phones_and_names_keep_their_vectors(readings: list[Pronunci
     ids, mask = map(torch.from_numpy, tokenizer.encode(names, [None] * 3, 64))
     with torch.inference_mode():
         kept = Anchors(names, model.embed_tokens(ids, mask).clone())
-    assert pretrain_text(model, tokenizer, readings, steps=60, lr=6e-3, kept=kept) > 0.6
+    assert pretrain_text(model, tokenizer, readings, steps=60, lr=6e-3, anchors=kept) > 0.6
     with torch.inference_mode():
         assert (model.embed_tokens(ids, mask) * kept.vectors).sum(dim=1).min() > 0.9
         said, known = map(torch.from_numpy, tokenizer.encode([readings[0].text], [None], 64))
@@ -81,15 +81,15 @@ def test_tokens_tell_phones_and_names_keep_their_vectors(readings: list[Pronunci
 
 
 def test_a_model_without_phones_cannot_learn_to_read(readings: list[Pronunciation], tokenizer: Tokenizer) -> None:
-    with pytest.raises(ConfigError, match=r"no model\.phone_head"):
+    with pytest.raises(ConfigError, match="no phone head"):
         pretrain_text(Clara(ClaraConfig(audio=CONFIG.audio, text=CONFIG.text)), tokenizer, readings, steps=1)
 
 
 @needs_words
 def test_the_same_seed_draws_the_same_texts() -> None:
-    drawn = list(sample_pronunciations(50, seed=3, shares={"it": 1.0}))
-    assert drawn == list(sample_pronunciations(50, seed=3, shares={"it": 1.0}))
-    assert drawn != list(sample_pronunciations(50, seed=4, shares={"it": 1.0}))
+    drawn = list(sample_pronunciations(50, seed=3, weights={"it": 1.0}))
+    assert drawn == list(sample_pronunciations(50, seed=3, weights={"it": 1.0}))
+    assert drawn != list(sample_pronunciations(50, seed=4, weights={"it": 1.0}))
     assert all(reading.phones and reading.language == "it" for reading in drawn)
     assert len({reading.text for reading in drawn}) > 40
 
@@ -97,16 +97,13 @@ def test_the_same_seed_draws_the_same_texts() -> None:
 @needs_words
 def test_reading_from_the_command_line_gives_a_model_folder(tmp_path: Path, tokenizer: Tokenizer) -> None:
     texts, begun = tmp_path / "texts.jsonl", tmp_path / "begun"
-    run = CliRunner().invoke(main, ["readings", "--out", str(texts), "--count", "60", "--language", "fr"])
+    run = CliRunner().invoke(main, ["make-pronunciations", "--out", str(texts), "--count", "60", "--language", "fr"])
     assert run.exit_code == 0, run.output
     assert len(load_pronunciations(texts)) == 60
     torch.manual_seed(0)
     save_model(begun, Clara(CONFIG), tokenizer, card="")
-    sizes = ["dim=32", *(f"text.{key}={value}" for key, value in (("width", 48), ("heads", 2), ("layers", 1)))]
-    overrides = [f"model.{size}" for size in (*sizes, "text.vocab_size=400", "audio.width=8", "audio.frame_heads=2")]
-    arguments = ["read", "tiny.toml", "--readings", str(texts), "--run", str(tmp_path / "run"), "--steps", "2"]
-    for override in (*overrides, f"towers.begin={begun}"):
-        arguments += ["--set", override]
+    arguments = ["pretrain-text", "tiny.toml", "--pronunciations", str(texts), "--out", str(tmp_path / "run")]
+    arguments += ["--steps", "2", "--init", str(begun), "--set", "preset="]
     run = CliRunner().invoke(main, arguments)
     assert run.exit_code == 0, run.output
     model, _ = load_model(tmp_path / "run" / "model")
@@ -116,5 +113,5 @@ def test_reading_from_the_command_line_gives_a_model_folder(tmp_path: Path, toke
 def test_a_broken_file_of_readings_is_named(tmp_path: Path) -> None:
     path = tmp_path / "texts.jsonl"
     path.write_text('{"text": "a"}\n')
-    with pytest.raises(FormatError, match=r"texts\.jsonl: not a file of readings"):
+    with pytest.raises(FormatError, match=r"texts\.jsonl: not a file of pronunciations"):
         load_pronunciations(path)

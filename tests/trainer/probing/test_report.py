@@ -11,7 +11,7 @@ from trainer.probing.run import probe
 
 
 def test_a_score_on_training_sources_is_marked_as_contaminated(small: Path, tones: Path, tmp_path: Path) -> None:
-    arguments = ("--data", tones, "--label", "pitch", "--model", small, "--run", tmp_path / "run", "--head", "logistic")
+    arguments = ("--data", tones, "--label", "pitch", "--model", small, "--out", tmp_path / "run", "--head", "logistic")
     output = run(trainer, "probe", *arguments, "--cache", tmp_path / "cache").output
     assert "CONTAMINATED" in output
     assert "crema_d" in output
@@ -37,7 +37,7 @@ def test_the_bundled_model_s_card_lists_its_training_sources() -> None:
 
 def test_a_class_of_one_clip_is_left_out_and_reported(small: Path, tones: Path, tmp_path: Path) -> None:
     tones.write_text(tones.read_text().replace("a tone,low", "a tone,middle", 1))
-    arguments = ("--data", tones, "--label", "pitch", "--model", small, "--run", tmp_path / "run", "--head", "knn")
+    arguments = ("--data", tones, "--label", "pitch", "--model", small, "--out", tmp_path / "run", "--head", "knn")
     output = run(trainer, "probe", *arguments, "--cache", tmp_path / "cache").output
     assert "pitch: too few clips, left out: middle (1)" in output
     report = json.loads((tmp_path / "run" / "report.json").read_text())

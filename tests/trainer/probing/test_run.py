@@ -21,7 +21,7 @@ from trainer.runtime.folder import run_lock
 
 def test_films_are_prepared_probed_and_classified(meld: Path, tmp_path: Path) -> None:
     out, folder = tmp_path / "meld", tmp_path / "run"
-    output = run(trainer, "prepare", "MELD", "--src", meld, "--out", out).output
+    output = run(trainer, "prepare", "MELD", "--source", meld, "--out", out).output
     assert "33 recordings" in output
     reasons = (out / "left-out.txt").read_text().splitlines()
     assert len(reasons) == 3
@@ -30,7 +30,7 @@ def test_films_are_prepared_probed_and_classified(meld: Path, tmp_path: Path) ->
     assert sum("has no audio track" in reason for reason in reasons) == 1
 
     manifest = out / "manifest.csv"
-    settings = ("--data", manifest, "--cache", tmp_path / "cache", "--run", folder, "--set", "fit.lr=0.01")
+    settings = ("--data", manifest, "--cache", tmp_path / "cache", "--out", folder, "--set", "fit.lr=0.01")
     settings = (*settings, "--set", "fit.epochs=30", "--set", "fit.batch_size=8")
     output = run(trainer, "probe", *settings, "--label", "emotion", "--label", "sentiment", "--logger", "mlflow").output
     report = json.loads((folder / "report.json").read_text())
@@ -72,7 +72,7 @@ def test_films_are_prepared_probed_and_classified(meld: Path, tmp_path: Path) ->
 
 def test_text_inputs_are_probed_and_a_head_with_text_input_needs_the_text(meld: Path, tmp_path: Path) -> None:
     out = tmp_path / "meld"
-    run(trainer, "prepare", "meld", "--src", meld, "--out", out)
+    run(trainer, "prepare", "meld", "--source", meld, "--out", out)
     for inputs, head in (("text", "logistic"), ("both", "mlp"), ("late", "logistic")):
         config = ProbeConfig(
             str(out / "manifest.csv"),

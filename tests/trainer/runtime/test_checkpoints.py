@@ -52,7 +52,7 @@ def test_every_epoch_is_stored_and_the_last_one_validated_and_a_finished_run_tra
 def test_epochs_of_one_step_are_stopped_behind_each_and_gone_on_with_to_the_same_weights(
     small: Recipe, tmp_path: Path, ema: float
 ) -> None:
-    recipe = with_(small, data_batch_size=8, optim_epochs=3, optim_ema=ema, run_patience=10)
+    recipe = with_(small, data_batch_size=8, optim_epochs=3, optim_ema_decay=ema, run_patience=10)
     pretrain(recipe, tmp_path / "whole")
     for epoch in (1, 2):
         with pytest.raises(Stopped, match=f"stopped at step {epoch}") as stopped:
@@ -136,7 +136,7 @@ def test_where_no_checkpoint_can_be_read_nothing_is_trained_over_them(
     else:
         torch.save(content, path)
     before = path.read_bytes()
-    with pytest.raises(FormatError, match=r"none of last\.ckpt can be read; to begin anew"):
+    with pytest.raises(FormatError, match=r"none of last\.ckpt can be read; to start over"):
         pretrain(small, tmp_path / "run")
     assert path.read_bytes() == before
 
@@ -148,7 +148,9 @@ def test_a_full_disk_is_one_line_and_leaves_the_last_good_checkpoint(tmp_path: P
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
     try:
-        with pytest.raises(OutputError, match=rf"cannot be written .*; the last good one is {re.escape(str(path))}"):
+        with pytest.raises(
+            OutputError, match=rf"cannot be written .*; the last good checkpoint is {re.escape(str(path))}"
+        ):
             AtomicCheckpointIO().save_checkpoint({**content, "state_dict": {"x": torch.zeros(100_000)}}, path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -13,7 +13,8 @@ from tests.trainer.conftest import write_clips
 from tests.trainer.runtime.test_checkpoints import with_
 from trainer.__main__ import main
 from trainer.config.recipe import Recipe, to_toml
-from trainer.pretraining.run import prepare, pretrain
+from trainer.pretraining.run import pretrain
+from trainer.pretraining.setup import set_up
 from trainer.runtime.folder import check_same
 
 
@@ -25,11 +26,13 @@ from trainer.runtime.folder import check_same
         ({"data_weights": {"sound": 2.0}}, "data.weights.sound"),
         ({"model_dim": 16}, "model.dim"),
         ({"loss_kind": "sigmoid"}, "loss.kind"),
-        ({"optim_ema": 0.9}, "optim.ema"),
+        ({"optim_ema_decay": 0.9}, "optim.ema_decay"),
     ],
 )
 def test_a_run_does_not_go_on_with_other_settings(small: Recipe, change: dict[str, Any], key: str) -> None:
-    with pytest.raises(ConfigError, match=rf"^{key} is .*, and was .* when this run began .*: .* take another `run`"):
+    with pytest.raises(
+        ConfigError, match=rf"^{key} is .*, and was .* when the run started .*: .* choose another folder"
+    ):
         check_same(small, with_(small, **change), Path("recipe.toml"))
 
 
@@ -38,7 +41,7 @@ def test_a_run_does_not_go_on_with_other_settings(small: Recipe, change: dict[st
     [
         {"optim_epochs": 9},
         {"run_loggers": ("mlflow",), "run_patience": 4, "run_devices": 2, "run_precision": "bf16-mixed"},
-        {"data_workers": 3, "loss_chunk": 2},
+        {"data_workers": 3, "loss_gradcache_chunk": 2},
     ],
 )
 def test_a_run_goes_on_for_longer_and_elsewhere(small: Recipe, change: dict[str, Any]) -> None:
@@ -56,19 +59,19 @@ def test_what_a_run_was_begun_with_stands_in_its_folder(small: Recipe, tmp_path:
 
 
 def test_a_run_without_a_checkpoint_begins_anew_with_other_texts(small: Recipe, tmp_path: Path) -> None:
-    prepare(small, tmp_path / "run")
+    set_up(small, tmp_path / "run")
     first = (tmp_path / "run" / "tokenizer.json").read_bytes()
     other = write_clips(tmp_path / "other", 16)
     for path in other.glob("*.json"):
         path.write_text(path.read_text().replace("tone", "élan vital"))
-    prepare(with_(small, data_sources=(str(other),)), tmp_path / "run")
+    set_up(with_(small, data_sources=(str(other),)), tmp_path / "run")
     assert (tmp_path / "run" / "tokenizer.json").read_bytes() != first
 
 
 def test_a_rehearsal_leaves_nothing_in_the_folder_of_the_run(small: Recipe, tmp_path: Path) -> None:
     (tmp_path / "r.toml").write_text(to_toml(small))
     result = CliRunner().invoke(
-        main, ["pretrain", str(tmp_path / "r.toml"), "--run", str(tmp_path / "run"), "--dry-run"]
+        main, ["pretrain", str(tmp_path / "r.toml"), "--out", str(tmp_path / "run"), "--dry-run"]
     )
     assert result.exit_code == 0, result.output
     assert not (tmp_path / "run").exists()
@@ -85,10 +88,10 @@ def test_two_runs_in_one_folder_are_refused(small: Recipe, tmp_path: Path) -> No
 
 def test_a_planned_stop_is_no_error(small: Recipe, tmp_path: Path) -> None:
     (tmp_path / "r.toml").write_text(to_toml(with_(small, optim_epochs=3)))
-    arguments = ["pretrain", str(tmp_path / "r.toml"), "--run", str(tmp_path / "run"), "--max-minutes"]
+    arguments = ["pretrain", str(tmp_path / "r.toml"), "--out", str(tmp_path / "run"), "--max-minutes"]
     result = CliRunner().invoke(main, [*arguments, "0"])
     assert result.exit_code == 0
-    assert result.stdout.endswith("stopped at step 1; the same command goes on\n")
+    assert result.stdout.endswith("stopped at step 1; run the same command again to resume\n")
     assert CliRunner().invoke(main, [*arguments, "nan"]).exit_code == 2
 
 
@@ -102,5 +105,5 @@ def test_a_place_where_nothing_can_be_written_is_one_line(small: Recipe, tmp_pat
 def test_weights_of_what_is_not_there_are_warned_about(
     small: Recipe, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    prepare(with_(small, data_weights={"sound": 2.0, "nosuch": 3.0}), tmp_path / "run", rehearse=True)
-    assert "nothing that is trained on has the source or kind nosuch" in caplog.text
+    set_up(with_(small, data_weights={"sound": 2.0, "nosuch": 3.0}), tmp_path / "run", dry_run=True)
+    assert "no training recording has the source or kind nosuch" in caplog.text

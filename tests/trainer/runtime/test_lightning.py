@@ -9,7 +9,7 @@ from tests.helpers import write_tone
 from tests.trainer.pretraining.test_run import RATE
 from trainer.config.recipe import Recipe
 from trainer.config.sections import RunConfig
-from trainer.pretraining.callbacks import zero_shots
+from trainer.pretraining.callbacks import zero_shot_callbacks
 from trainer.pretraining.run import check_machine
 from trainer.pretraining.tokenizer import train_tokenizer
 
@@ -44,7 +44,11 @@ def test_a_logger_that_is_not_installed_is_one_line(small: Recipe, monkeypatch: 
 
 @pytest.mark.parametrize(
     ("labels", "message"),
-    [((("",) * 2,), "has none"), ((("dog",) * 2,), "has only 'dog'"), ((("a", "b"),) * 2, "two places are called 'm'")],
+    [
+        ((("",) * 2,), "has none"),
+        ((("dog",) * 2,), "has only 'dog'"),
+        ((("a", "b"),) * 2, "two sources are called 'm'"),
+    ],
 )
 def test_a_zero_shot_set_that_tells_nothing_apart_is_refused_at_the_start(
     small: Recipe, tmp_path: Path, labels: tuple[tuple[str, str], ...], message: str
@@ -57,4 +61,4 @@ def test_a_zero_shot_set_that_tells_nothing_apart_is_refused_at_the_start(
     places = tuple(str(tmp_path / str(number) / "m.csv") for number in range(len(labels)))
     settings = replace(small, run=replace(small.run, zero_shot=places))
     with pytest.raises(ConfigError, match=message):
-        zero_shots(settings, train_tokenizer(["x"], 300, []), tmp_path / "cache")
+        zero_shot_callbacks(settings, train_tokenizer(["x"], 300, []), tmp_path / "cache")
