@@ -18,7 +18,7 @@ from tqdm import tqdm
 from clara_search.audio.decode import load_audio
 from clara_search.cpu import core_count
 from clara_search.datasets.dataset import Dataset
-from clara_search.datasets.layouts import read_dataset
+from clara_search.datasets.layouts import DatasetRow, read_dataset
 from clara_search.errors import AudioError, OutputError, SourceError
 from clara_search.files.atomic import atomic_path, atomic_write_text
 from clara_search.files.paths import stat_file
