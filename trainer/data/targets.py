@@ -1,4 +1,4 @@
-"""What data loading and auxiliary losses share: the crop of an example, and a source of targets for it."""
+"""The interface between data loading and auxiliary losses: the crop of an example, and a source of its targets."""
 
 from __future__ import annotations
 

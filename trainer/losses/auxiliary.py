@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class LossContext:
-    """What an auxiliary loss is created from.
+    """The parts of a run that an auxiliary loss is created from.
 
     Attributes:
         recipe: with the model's configuration resolved.
@@ -77,7 +77,7 @@ class AuxiliaryLoss(ABC, Generic[T]):
     whole_batch: ClassVar[bool] = False
     """Whether it compares the pairs of a batch with each other; `loss` then gets the whole batch and no frames."""
     head: nn.Module | None = None
-    """What `new_head` returned; trained beside the model, and not exported."""
+    """The module from `new_head`; trained beside the model, and not exported."""
 
     @classmethod
     def check(cls, recipe: Recipe) -> None:

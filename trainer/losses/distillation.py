@@ -51,8 +51,8 @@ class FrameDistillation(AuxiliaryLoss[Tensor]):
     def targets(self, crop: Crop) -> Tensor:
         """Return the teacher's frames of the crop: (frames of the tower, teacher's frames in one, teacher's width)."""
         frames = -(-crop.mel_frames // self._stride)
-        taught = self._teacher.of(crop.recording, crop.start, crop.samples, frames * self._teacher_frames)
-        return torch.from_numpy(taught).view(frames, self._teacher_frames, -1)
+        teacher = self._teacher.of(crop.recording, crop.start, crop.samples, frames * self._teacher_frames)
+        return torch.from_numpy(teacher).view(frames, self._teacher_frames, -1)
 
     def collate(self, targets: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Return the targets padded to (batch, longest, teacher's frames in one, teacher's width)."""
@@ -60,12 +60,12 @@ class FrameDistillation(AuxiliaryLoss[Tensor]):
 
     def loss(self, outputs: Outputs, targets: tuple[Tensor, ...]) -> LossSum:
         """Return the summed squared errors and the number of frames."""
-        (taught,) = targets
+        (teacher,) = targets
         assert self.head is not None
         assert outputs.frames is not None
         assert outputs.mask is not None
-        predicted = self.head(outputs.frames).view(*outputs.frames.shape[:2], *taught.shape[2:])
-        return LossSum(frame_distillation_loss(predicted, taught, outputs.mask), outputs.mask.sum())
+        predicted = self.head(outputs.frames).view(*outputs.frames.shape[:2], *teacher.shape[2:])
+        return LossSum(frame_distillation_loss(predicted, teacher, outputs.mask), outputs.mask.sum())
 
 
 class SimilarityDistillation(AuxiliaryLoss[tuple[npt.NDArray[np.float32], bool]]):
@@ -104,30 +104,30 @@ class SimilarityDistillation(AuxiliaryLoss[tuple[npt.NDArray[np.float32], bool]]
 
     def loss(self, outputs: Outputs, targets: tuple[Tensor, ...]) -> LossSum:
         """Return the mean squared difference of the batch, as a single term."""
-        taught, included = targets
-        total = similarity_distillation_loss(outputs.text[included], taught[included])
+        teacher, included = targets
+        total = similarity_distillation_loss(outputs.text[included], teacher[included])
         return LossSum(total, included.new_ones((), dtype=torch.long))
 
 
-def frame_distillation_loss(frames: Tensor, taught: Tensor, mask: Tensor) -> Tensor:
+def frame_distillation_loss(frames: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     """Return the squared errors of `frames`, averaged over features and summed over frames.
 
     Args:
         frames: (batch, frames, ...).
-        taught: standardised features of the same shape.
+        teacher: standardised features of the same shape.
         mask: (batch, frames), true where a frame is not padding.
     """
-    return (frames - taught).square().flatten(2).mean(dim=2)[mask].sum()
+    return (frames - teacher).square().flatten(2).mean(dim=2)[mask].sum()
 
 
-def similarity_distillation_loss(text: Tensor, taught: Tensor) -> Tensor:
-    """Return the mean squared difference between the cosines within `text` and those within `taught`; 0 for no rows.
+def similarity_distillation_loss(text: Tensor, teacher: Tensor) -> Tensor:
+    """Return the mean squared difference between the cosines within `text` and those within `teacher`; 0 for no rows.
 
     Both are unit vectors (batch, dim); their dimensions may differ.
     """
     if not len(text):
         return text.sum()
-    return F.mse_loss(text @ text.T, taught @ taught.T)
+    return F.mse_loss(text @ text.T, teacher @ teacher.T)
 
 
 def teacher_frames_per_frame(recipe: Recipe) -> int:

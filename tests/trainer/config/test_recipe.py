@@ -43,7 +43,7 @@ def test_a_recipe_that_is_written_out_is_the_same_recipe(path: Path, tmp_path: P
     assert load_recipe(tmp_path / "again.toml") == recipe
 
 
-def test_a_preset_is_where_a_model_begins() -> None:
+def test_model_settings_change_those_of_the_preset() -> None:
     recipe = load_recipe(Path("tiny.toml"), ("model.audio.frame_layers=3",))
     tiny = PRESETS["clara-v2-tiny"]
     assert recipe.model == replace(tiny, audio=replace(tiny.audio, frame_layers=3), phone_head=PhoneHeadConfig())
@@ -51,7 +51,7 @@ def test_a_preset_is_where_a_model_begins() -> None:
         load_recipe(Path("tiny.toml"), ("preset=x",))
 
 
-def test_a_missing_recipe_names_those_there_are(tmp_path: Path) -> None:
+def test_a_missing_recipe_names_the_bundled_ones(tmp_path: Path) -> None:
     for name in ("none.toml", "tiny.toml"):  # a bundled one has that name, and lies elsewhere
         with pytest.raises(SourceError, match=rf"{name}: no such file; there are .*clara-small\.toml"):
             load_recipe(tmp_path / name)

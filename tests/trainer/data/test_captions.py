@@ -52,14 +52,14 @@ def texts(captions: Captions, example: Example, background: Example | None = Non
 
 
 def test_names_are_framed_and_translated_as_often_as_asked(table: Translations) -> None:
-    found = texts(Captions(CaptionConfig(template_probability=0.5, translation_probability=0.4), table), SOUND)
-    assert 40 < found["wolf growl", "en"] < 90
-    assert 50 < sum(count for (_, language), count in found.items() if language != "en") < 100
-    assert found["the sound of wolf growl", "en"] > 0
-    assert found["gruñido lobo", "es"] > 0
+    counts = texts(Captions(CaptionConfig(template_probability=0.5, translation_probability=0.4), table), SOUND)
+    assert 40 < counts["wolf growl", "en"] < 90
+    assert 50 < sum(count for (_, language), count in counts.items() if language != "en") < 100
+    assert counts["the sound of wolf growl", "en"] > 0
+    assert counts["gruñido lobo", "es"] > 0
 
 
-def test_what_is_said_stays_as_it_is_unless_a_label_fits_a_template() -> None:
+def test_transcripts_are_unchanged_unless_a_label_fits_a_template() -> None:
     captions = Captions(CaptionConfig(template_probability=1.0))
     assert set(texts(captions, SPEECH)) == {("Hello there", "en")}
     angry = Example("3", b"", "Go", language="en", text_language="en", kind="speech", label="emotion:angry")

@@ -57,7 +57,7 @@ def remove_a_recording(folder: Path) -> None:
     (folder / "00.wav").unlink()
 
 
-def heard(corpus: Corpus) -> list[tuple[str, str, float]]:
+def summary(corpus: Corpus) -> list[tuple[str, str, float]]:
     return [(x.key, x.text, corpus.duration_s(index)) for index, x in enumerate(corpus.examples)]
 
 
@@ -72,8 +72,8 @@ def test_a_folder_that_changes_is_listed_anew(tmp_path: Path, change: Callable[[
     assert load_corpus([str(folder)], RATE, tmp_path, decode).folder == before.folder
     change(folder)
     after = load_corpus([str(folder)], RATE, tmp_path, decode)
-    assert heard(after) != heard(before)
-    assert heard(after) == heard(load_corpus([str(folder)], RATE, tmp_path / "afresh", decode))
+    assert summary(after) != summary(before)
+    assert summary(after) == summary(load_corpus([str(folder)], RATE, tmp_path / "afresh", decode))
 
 
 @pytest.mark.parametrize("decode", [True, False])
@@ -112,15 +112,15 @@ def test_recordings_at_urls_are_read_whenever_they_are_wanted(tmp_path: Path) ->
 def test_recordings_of_a_manifest_that_come_later_or_change_are_found(tmp_path: Path) -> None:
     write_tone(tmp_path / "a.wav", 300, 0.2, RATE)
     (tmp_path / "m.csv").write_text("path,text\na.wav,one\nb.wav,two\n")
-    place = [str(tmp_path / "m.csv")]
-    assert [x.text for x in load_corpus(place, RATE, tmp_path).examples] == ["one"]
+    sources = [str(tmp_path / "m.csv")]
+    assert [x.text for x in load_corpus(sources, RATE, tmp_path).examples] == ["one"]
     write_tone(tmp_path / "b.wav", 500, 0.2, RATE)
-    assert [x.text for x in load_corpus(place, RATE, tmp_path).examples] == ["one", "two"]
+    assert [x.text for x in load_corpus(sources, RATE, tmp_path).examples] == ["one", "two"]
     write_tone(tmp_path / "b.wav", 500, 0.7, RATE)
-    assert load_corpus(place, RATE, tmp_path).duration_s(1) == 0.7
+    assert load_corpus(sources, RATE, tmp_path).duration_s(1) == 0.7
 
 
-def test_a_url_that_is_down_is_said_and_not_remembered(tmp_path: Path) -> None:
+def test_a_url_that_is_down_is_an_error_and_not_cached(tmp_path: Path) -> None:
     folder = write_clips(tmp_path / "clips", 4)
     with tarfile.open(tmp_path / "s.tar", "w") as archive:
         for path in sorted(folder.iterdir()):
@@ -136,7 +136,7 @@ def test_a_url_that_is_down_is_said_and_not_remembered(tmp_path: Path) -> None:
             load_corpus([f"{url}/none.tar"], RATE, tmp_path / "cache")
 
 
-def test_a_cached_list_cannot_name_a_shard_that_was_not_asked_for(tmp_path: Path) -> None:
+def test_a_cached_list_cannot_name_a_shard_that_is_not_a_source(tmp_path: Path) -> None:
     folder = write_clips(tmp_path / "clips", 4)
     with tarfile.open(tmp_path / "s.tar", "w") as archive:
         for path in sorted(folder.iterdir()):
@@ -155,14 +155,14 @@ def test_a_cached_list_cannot_name_a_shard_that_was_not_asked_for(tmp_path: Path
 def test_a_damaged_list_is_made_anew(tmp_path: Path, name: str, keep: float | str) -> None:
     folder = write_clips(tmp_path / "clips", 4)
     before = load_corpus([str(folder)], RATE, tmp_path / "cache")
-    expected = heard(before)
+    expected = summary(before)
     damaged = before.folder / name
     content = damaged.read_bytes()
     del before
     cut = content.rindex(b"\n", 0, -1) + 1 if keep == "a line" and b"\n" in content else int(len(content) * 0.7)
     damaged.write_bytes(content[: cut if keep == "a line" else int(len(content) * float(keep))])
     again = load_corpus([str(folder)], RATE, tmp_path / "cache")
-    assert heard(again) == expected
+    assert summary(again) == expected
     assert damaged.read_bytes() == content
 
 
@@ -170,7 +170,7 @@ def listed(places: list[str], cache: Path) -> None:
     assert len(load_corpus(places, RATE, cache)) == 40
 
 
-def test_processes_that_begin_together_list_once(tmp_path: Path) -> None:
+def test_processes_that_start_together_list_once(tmp_path: Path) -> None:
     folder = write_clips(tmp_path / "clips", 40)
     context = multiprocessing.get_context("spawn")
     workers = [context.Process(target=listed, args=([str(folder)], tmp_path / "cache")) for _ in range(3)]
@@ -181,14 +181,14 @@ def test_processes_that_begin_together_list_once(tmp_path: Path) -> None:
     assert [worker.exitcode for worker in workers] == [0, 0, 0]
 
 
-def test_a_place_that_is_named_twice_is_taken_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_source_that_is_named_twice_is_read_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = write_clips(tmp_path / "clips", 4)
     with caplog.at_level(logging.WARNING):
         assert len(load_corpus([str(folder), f"{folder}/../clips"], RATE, tmp_path)) == 4
     assert "is named twice and read once" in caplog.text
 
 
-def test_nothing_is_remembered_of_what_gives_nothing(tmp_path: Path) -> None:
+def test_sources_without_recordings_are_not_cached(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("path,text\nnone.wav,x\n")
     (tmp_path / "empty").mkdir()
     with pytest.raises(SourceError, match=r"no recording can be read; .*left-out\.txt says why"):

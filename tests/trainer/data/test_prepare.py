@@ -24,7 +24,7 @@ def test_a_collection_becomes_a_manifest_and_flac_of_one_rate(tmp_path: Path) ->
     assert (info.samplerate, info.channels, info.format, info.frames) == (8000, 1, "FLAC", 800)
 
 
-def test_what_is_there_and_unchanged_is_not_made_again(tmp_path: Path) -> None:
+def test_unchanged_recordings_are_not_converted_again(tmp_path: Path) -> None:
     source, out = PUBLISHED["meld"].write(tmp_path / "src"), tmp_path / "out"
     prepare(MELD, source, out)
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.flac")}
@@ -49,7 +49,7 @@ def test_a_run_that_was_cut_short_goes_on(tmp_path: Path) -> None:
     assert len(read_clips(out / MANIFEST_FILE)) == 3
 
 
-def test_what_cannot_be_decoded_or_is_not_there_is_listed_with_its_reason(tmp_path: Path) -> None:
+def test_missing_and_broken_recordings_are_listed_with_their_reason(tmp_path: Path) -> None:
     source, out = PUBLISHED["meld"].write(tmp_path / "src"), tmp_path / "out"
     (source / "train_splits" / "dia0_utt0.mp4").write_bytes(b"no film")
     (source / "dev_splits_complete" / "dia0_utt0.mp4").unlink()

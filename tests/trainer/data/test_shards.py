@@ -41,7 +41,7 @@ def test_shards_follow_a_manifest_that_grows_and_shrinks(manifest: Path, tmp_pat
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "gone", "another recording"])
-def test_a_shard_that_is_not_what_was_written_is_written_again(manifest: Path, tmp_path: Path, damage: str) -> None:
+def test_a_changed_shard_is_written_again(manifest: Path, tmp_path: Path, damage: str) -> None:
     out = tmp_path / "out"
     write_shards(str(manifest), out, per_shard=5, rate=RATE)
     shard = out / "00001.tar"
@@ -57,7 +57,7 @@ def test_a_shard_that_is_not_what_was_written_is_written_again(manifest: Path, t
     assert len(texts(out)) == 7
 
 
-def test_what_else_lies_there_is_refused_by_name(manifest: Path, tmp_path: Path) -> None:
+def test_other_files_in_the_folder_are_refused_by_name(manifest: Path, tmp_path: Path) -> None:
     (tmp_path / "out" / "00001.tar").mkdir(parents=True)
     with pytest.raises(OutputError, match=r"00001\.tar: is there, and is no file"):
         write_shards(str(manifest), tmp_path / "out", per_shard=5, rate=RATE)
@@ -100,7 +100,7 @@ def test_a_record_removes_nothing_but_shards(manifest: Path, tmp_path: Path, nam
         (["--out", "/proc/x"], "/proc/x: cannot be"),
     ],
 )
-def test_what_cannot_be_is_one_line(manifest: Path, tmp_path: Path, options: list[str], message: str) -> None:
+def test_impossible_settings_are_one_line(manifest: Path, tmp_path: Path, options: list[str], message: str) -> None:
     result = CliRunner().invoke(main, ["make-shards", str(manifest), "--out", str(tmp_path / "out"), *options])
     assert result.exit_code == 1, result.output
     assert message in result.output

@@ -10,7 +10,7 @@ from trainer.data.corpus import load_corpus
 from trainer.data.splits import split_corpus
 
 
-def test_a_declared_text_stands_on_one_side(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_text_of_declared_splits_is_in_one_of_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rows = [
         "a,Dog barks.,train",
         "b,rain,train",
@@ -27,8 +27,8 @@ def test_a_declared_text_stands_on_one_side(tmp_path: Path, caplog: pytest.LogCa
         write_tone(tmp_path / f"{row[0]}.wav", 200 + 100 * number, 0.2, RATE)
     corpus = load_corpus([str(tmp_path / "m.csv")], RATE, tmp_path)
     with caplog.at_level(logging.WARNING):
-        sides = split_corpus(corpus, DataConfig())
-    keys = {name: [corpus.examples[index].key for index in indices] for name, indices in vars(sides).items()}
+        splits = split_corpus(corpus, DataConfig())
+    keys = {name: [corpus.examples[index].key for index in indices] for name, indices in vars(splits).items()}
     assert keys["train"] == ["b.wav", "g.wav"]
     assert keys["valid"] == ["c.wav", "f.wav"]
     assert keys["test"] == ["e.wav", "h.wav"]

@@ -63,31 +63,33 @@ class Recordings:
         return self._waveforms[index]
 
 
-def test_every_recording_has_its_frames_in_order_also_over_windows(whisper: Path, tmp_path: Path) -> None:
+def test_every_recording_has_its_frames_in_order_across_windows(whisper: Path, tmp_path: Path) -> None:
     recordings = Recordings(tmp_path, [0.5, 12.0, 20.0, 31.0, 0.01, 3.0])
-    taught = compute_teacher_frames(whisper, recordings)
+    teacher = compute_teacher_frames(whisper, recordings)
     alone = WhisperEncoder(whisper)
     for index in range(len(recordings)):
         frames = num_frames(recordings.samples(index))
-        found = taught.of(index, 0, recordings.samples(index), frames)
-        assert found.shape == (frames, taught.dim)
+        standardised = teacher.of(index, 0, recordings.samples(index), frames)
+        assert standardised.shape == (frames, teacher.dim)
         if index in (0, 2, 3):  # the first of their windows; the positions of others differ
             (expected,) = alone.encode([recordings.waveform(index)])
-            standard = (expected.astype(np.float32) - taught.mean) / taught.scale
-            assert np.corrcoef(found.ravel(), standard.ravel())[0, 1] > 0.9  # neighbours in a window are heard too
+            standard = (expected.astype(np.float32) - teacher.mean) / teacher.scale
+            assert (
+                np.corrcoef(standardised.ravel(), standard.ravel())[0, 1] > 0.9
+            )  # neighbours in a window have an influence
 
 
-def test_a_window_is_heard_as_transformers_hears_it(whisper: Path) -> None:
+def test_a_window_is_encoded_as_by_transformers(whisper: Path) -> None:
     waveform = tone(300.0, 30.0, 16000)
     given = log_mel(waveform, MelConfig(16000, 400, 400, 160))[:3000].T + 0.4
     model = transformers.WhisperForConditionalGeneration.from_pretrained(whisper.parent / "hf").model.encoder.eval()
     with torch.inference_mode():
         states = model(given[None]).last_hidden_state[0].unflatten(0, (750, 2)).mean(dim=1)
-    (heard,) = WhisperEncoder(whisper).encode([waveform])
-    assert np.corrcoef(heard.ravel(), states.numpy().ravel())[0, 1] > 0.99
+    (encoded,) = WhisperEncoder(whisper).encode([waveform])
+    assert np.corrcoef(encoded.ravel(), states.numpy().ravel())[0, 1] > 0.99
 
 
-def test_what_was_heard_is_kept_and_can_be_stretched(whisper: Path, tmp_path: Path) -> None:
+def test_teacher_frames_are_cached_and_can_be_interpolated(whisper: Path, tmp_path: Path) -> None:
     recordings = Recordings(tmp_path, [2.0, 1.0])
     first = compute_teacher_frames(whisper, recordings)
     (part,) = tmp_path.glob("teacher-frames-*/*.npy")
@@ -101,7 +103,7 @@ def test_what_was_heard_is_kept_and_can_be_stretched(whisper: Path, tmp_path: Pa
     np.testing.assert_allclose(stretched[::2], whole, atol=1e-3)
 
 
-def test_what_is_no_teacher_is_named(tmp_path: Path) -> None:
+def test_a_folder_without_a_teacher_is_named(tmp_path: Path) -> None:
     with pytest.raises(UnknownModel, match=r"has no model\.bin"):
         compute_teacher_frames(tmp_path, Recordings(tmp_path, [1.0]))
     (tmp_path / "model.bin").write_bytes(b"x" * 100)
@@ -111,7 +113,7 @@ def test_what_is_no_teacher_is_named(tmp_path: Path) -> None:
         compute_teacher_texts(tmp_path / "none", [Example("1", b"", "x")], tmp_path)
 
 
-def test_texts_have_unit_vectors_by_what_they_say(tmp_path: Path) -> None:
+def test_equal_texts_have_equal_unit_vectors(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model, words = tmp_path / "bert", ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "rain", "wind"]
     model.mkdir()

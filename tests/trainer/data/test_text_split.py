@@ -16,9 +16,9 @@ def test_texts_of_nothing_but_marks_stay_apart() -> None:
 
 
 def test_shares_are_as_declared() -> None:
-    sides = [text_split(f"sentence number {index}") for index in range(20000)]
-    assert abs(sides.count("test") / 20000 - 0.10) < 0.01
-    assert abs(sides.count("valid") / 20000 - 0.05) < 0.01
+    splits = [text_split(f"sentence number {index}") for index in range(20000)]
+    assert abs(splits.count("test") / 20000 - 0.10) < 0.01
+    assert abs(splits.count("valid") / 20000 - 0.05) < 0.01
 
 
 def test_the_split_never_moves() -> None:

@@ -48,17 +48,17 @@ def test_recordings_without_phones_or_too_short_for_them_add_nothing_to_the_ctc_
 
 
 def test_frame_distillation_is_the_mean_squared_error_of_frames_that_are_not_padding() -> None:
-    frames, taught = torch.zeros(2, 3, 2, 4), torch.ones(2, 3, 2, 4)
-    taught[1, 2] = 100.0
+    frames, teacher = torch.zeros(2, 3, 2, 4), torch.ones(2, 3, 2, 4)
+    teacher[1, 2] = 100.0
     mask = torch.tensor([[True, True, True], [True, True, False]])
-    assert mean_of_sums([LossSum(frame_distillation_loss(frames, taught, mask), mask.sum())]) == 1.0
+    assert mean_of_sums([LossSum(frame_distillation_loss(frames, teacher, mask), mask.sum())]) == 1.0
 
 
 def test_similarity_distillation_compares_the_cosines_of_two_spaces() -> None:
-    text, taught = torch.eye(3), torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
-    torch.testing.assert_close(similarity_distillation_loss(text, taught), torch.tensor(2 / 9))
-    assert similarity_distillation_loss(taught, taught) == 0.0
-    assert similarity_distillation_loss(text[:0], taught[:0]) == 0.0
+    text, teacher = torch.eye(3), torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    torch.testing.assert_close(similarity_distillation_loss(text, teacher), torch.tensor(2 / 9))
+    assert similarity_distillation_loss(teacher, teacher) == 0.0
+    assert similarity_distillation_loss(text[:0], teacher[:0]) == 0.0
 
 
 def test_the_mean_of_chunks_weighs_them_by_their_terms() -> None:

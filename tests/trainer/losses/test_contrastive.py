@@ -26,8 +26,8 @@ def new_loss(
 def test_loss_equals_that_of_the_released_code() -> None:
     stored = {name: torch.from_numpy(array) for name, array in np.load(PARITY / "clara-small-random.npz").items()}
     loss = new_loss("clara", float(stored["audio_scale"]), float(stored["text_scale"]))
-    found = loss(stored["audio_embedding"], stored["text_embedding"], torch.arange(3))
-    torch.testing.assert_close(found, stored["loss"], atol=1e-5, rtol=0)
+    value = loss(stored["audio_embedding"], stored["text_embedding"], torch.arange(3))
+    torch.testing.assert_close(value, stored["loss"], atol=1e-5, rtol=0)
 
 
 def test_a_repeated_caption_is_not_its_own_negative() -> None:
@@ -39,8 +39,8 @@ def test_a_repeated_caption_is_not_its_own_negative() -> None:
         log_probabilities = (scale * similarities).log_softmax(dim=1)
         for row, positives in enumerate(([0, 1], [0, 1], [2])):
             expected -= float(log_probabilities[row, positives].mean()) / 3 / 2
-    found = new_loss("clara", 7.0, 11.0)(audio, text, torch.tensor([5, 5, 9]))
-    torch.testing.assert_close(float(found), expected, atol=1e-6, rtol=0)
+    value = new_loss("clara", 7.0, 11.0)(audio, text, torch.tensor([5, 5, 9]))
+    torch.testing.assert_close(float(value), expected, atol=1e-6, rtol=0)
 
 
 def vectors(rows: int, dim: int = 6, seed: int = 0) -> tuple[Tensor, Tensor]:

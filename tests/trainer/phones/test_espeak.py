@@ -83,7 +83,7 @@ def test_without_the_wheel_the_error_says_how_to_install_it(monkeypatch: pytest.
         espeak._start.cache_clear()
 
 
-def test_trimming_keeps_what_is_loud_and_a_margin() -> None:
+def test_trimming_keeps_the_loud_part_and_a_margin() -> None:
     waveform = np.concatenate([np.zeros(1000), np.full(500, 0.5), np.full(1000, 1e-4)]).astype(np.float32)
     trimmed = trim_silence(waveform, sample_rate=1000, margin_s=0.1)
     assert len(trimmed) == 100 + 500 + 100

@@ -1,4 +1,4 @@
-"""What is said, phone by phone."""
+"""Texts to phones."""
 
 from importlib.util import find_spec
 
@@ -66,8 +66,8 @@ def test_texts_of_a_language_that_espeak_does_not_read_are_counted(caplog: pytes
     inventory = PhoneTargets([spoken("a", "xx"), spoken("b", "xx"), spoken("see")])
     assert not inventory.of(spoken("a", "xx"))
     assert inventory.of(spoken("see"))
-    (said,) = [record.getMessage() for record in caplog.records]
-    assert said.startswith("2 texts in 'xx' have no phones")
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message.startswith("2 texts in 'xx' have no phones")
 
 
 def test_a_phone_that_the_model_has_not_is_dropped() -> None:
@@ -75,10 +75,10 @@ def test_a_phone_that_the_model_has_not_is_dropped() -> None:
     assert PhoneTargets([spoken("see")], "i").of(spoken("see")) == [1]
 
 
-def test_every_phone_that_espeak_tells_has_a_place() -> None:
+def test_every_phone_of_espeak_is_in_the_inventory() -> None:
     text = "The quick brown fox jumps over the lazy dog; she thought of a measured bird, joy and hours."
-    said = text_to_phones(text, "en")
-    assert len(phone_indices(said, PHONES)) == len(said)
+    phones = text_to_phones(text, "en")
+    assert len(phone_indices(phones, PHONES)) == len(phones)
 
 
 def test_the_first_matrix_of_pairs_tells_texts_apart() -> None:

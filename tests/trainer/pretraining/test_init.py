@@ -35,8 +35,8 @@ def initialised(recipe: Recipe) -> dict[str, torch.Tensor]:
 def test_all_weights_of_a_model_are_taken(model: Path) -> None:
     torch.manual_seed(0)
     expected = Clara(RECIPE.model).state_dict()
-    found = initialised(replace(RECIPE, init=InitConfig(str(model))))
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    loaded = initialised(replace(RECIPE, init=InitConfig(str(model))))
+    assert all(torch.equal(loaded[name], expected[name]) for name in expected)
 
 
 def test_weights_that_do_not_fit_are_refused_with_their_names(model: Path) -> None:
@@ -52,10 +52,10 @@ def test_weights_that_do_not_fit_are_refused_with_their_names(model: Path) -> No
 
 def test_modules_that_are_named_start_anew(model: Path) -> None:
     recipe = replace(RECIPE, model=replace(RECIPE.model, phone_head=PhoneHeadConfig()))
-    found = initialised(replace(recipe, init=InitConfig(str(model), new=("phone_head", "audio.stem"))))
+    loaded = initialised(replace(recipe, init=InitConfig(str(model), new=("phone_head", "audio.stem"))))
     torch.manual_seed(0)
     stored = Clara(RECIPE.model).state_dict()
-    changed = {name for name, tensor in found.items() if name not in stored or not torch.equal(tensor, stored[name])}
+    changed = {name for name, tensor in loaded.items() if name not in stored or not torch.equal(tensor, stored[name])}
     assert changed
     assert all(name.startswith(("phone_head.", "audio.stem.")) for name in changed)
     with pytest.raises(ConfigError, match=r"init\.new: neither the model nor .* has a module 'audoi'"):

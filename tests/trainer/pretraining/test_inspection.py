@@ -23,7 +23,7 @@ from trainer.pretraining.setup import Loaders, set_up
 from trainer.pretraining.tokenizer import train_tokenizer
 
 
-def test_nothing_to_train_on_is_said(folder: Path, tmp_path: Path) -> None:
+def test_an_empty_training_set_is_refused(folder: Path, tmp_path: Path) -> None:
     settings = recipe(folder)
     with pytest.raises(ConfigError, match="nothing to train on: name shards"):
         set_up(replace(settings, data=replace(settings.data, sources=())), tmp_path / "run")
@@ -34,16 +34,16 @@ def test_nothing_to_train_on_is_said(folder: Path, tmp_path: Path) -> None:
         set_up(replace(settings, data=replace(settings.data, sources=(str(tmp_path / "m.csv"),))), tmp_path / "run")
 
 
-def test_a_dry_run_tells_what_a_run_will_take(folder: Path, tmp_path: Path) -> None:
+def test_a_dry_run_estimates_steps_and_memory(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "r.toml").write_text(to_toml(recipe(folder)))
     arguments = ["pretrain", str(tmp_path / "r.toml"), "--out", str(tmp_path / "run"), "--dry-run"]
     result = CliRunner().invoke(main, [*arguments, "--set", "optim.epochs=7"])
     assert result.exit_code == 0, result.output
-    told = {line[:34].strip(): line[34:] for line in result.output.splitlines() if len(line) > 34}
-    assert told["steps in an epoch"] == "4"
-    assert told["steps"] == "28"
-    assert told["recordings, train"].startswith("64 (")
-    assert told["activations of 16 pairs"].endswith("GiB (fp32, longest)")
+    estimate = {line[:34].strip(): line[34:] for line in result.output.splitlines() if len(line) > 34}
+    assert estimate["steps in an epoch"] == "4"
+    assert estimate["steps"] == "28"
+    assert estimate["recordings, train"].startswith("64 (")
+    assert estimate["activations of 16 pairs"].endswith("GiB (fp32, longest)")
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
@@ -65,7 +65,7 @@ def test_training_pairs_can_be_previewed(folder: Path, tmp_path: Path, monkeypat
     assert (out / "log-mels.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_shards_hold_what_the_manifest_names_and_are_never_written_twice(folder: Path, tmp_path: Path) -> None:
+def test_shards_hold_the_rows_of_the_manifest_and_are_never_written_twice(folder: Path, tmp_path: Path) -> None:
     manifest, out = str(folder / "tones.csv"), tmp_path / "shards"
     assert write_shards(manifest, out, per_shard=40, rate=8000) == (3, 2)
     examples = list(read_examples(out / "*.tar"))

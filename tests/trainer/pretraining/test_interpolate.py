@@ -18,8 +18,8 @@ def test_the_mean_lies_on_the_line_between_two_models(tmp_path: Path) -> None:
         save_model(tmp_path / name, Clara(CONFIG), tokenizer, "", torch.float32)
     interpolate(str(tmp_path / "first"), str(tmp_path / "second"), 0.25, tmp_path / "mean")
     first, second, mean = (load_model(tmp_path / name)[0].state_dict() for name in ("first", "second", "mean"))
-    for name, found in mean.items():
-        torch.testing.assert_close(found, 0.75 * first[name] + 0.25 * second[name], rtol=2e-3, atol=2e-3)
+    for name, tensor in mean.items():
+        torch.testing.assert_close(tensor, 0.75 * first[name] + 0.25 * second[name], rtol=2e-3, atol=2e-3)
 
 
 def test_models_of_different_configurations_cannot_be_interpolated(tmp_path: Path) -> None:

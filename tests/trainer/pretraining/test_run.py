@@ -92,18 +92,18 @@ def shard(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_no_text_or_speaker_stands_on_two_sides(shard: Path, tmp_path: Path) -> None:
+def test_no_text_or_speaker_is_in_two_splits(shard: Path, tmp_path: Path) -> None:
     corpus = load_corpus([str(shard)], RATE, tmp_path)
-    sides = split_corpus(corpus, RECIPE.data, bundled_digits())
+    splits = split_corpus(corpus, RECIPE.data, bundled_digits())
     assert len(corpus) == 199  # the broken one is left out
-    by_side = {name: [corpus.examples[index] for index in indices] for name, indices in vars(sides).items()}
-    assert all(text_split(x.text) == "train" and x.speaker != "new" for x in by_side["train"])
-    assert all(text_split(x.text) == "valid" and x.speaker != "new" for x in by_side["valid"])
-    assert all(text_split(x.text) == "test" and x.speaker != "new" for x in by_side["test"])
-    assert {x.speaker for x in by_side["new_speaker"]} == {"new"}
-    assert [x.key for x in by_side["digits"]] == ["008"]
-    assert "009" in {x.key for x in by_side["train"]}
-    assert sum(map(len, by_side.values())) == 199
+    by_split = {name: [corpus.examples[index] for index in indices] for name, indices in vars(splits).items()}
+    assert all(text_split(x.text) == "train" and x.speaker != "new" for x in by_split["train"])
+    assert all(text_split(x.text) == "valid" and x.speaker != "new" for x in by_split["valid"])
+    assert all(text_split(x.text) == "test" and x.speaker != "new" for x in by_split["test"])
+    assert {x.speaker for x in by_split["new_speaker"]} == {"new"}
+    assert [x.key for x in by_split["digits"]] == ["008"]
+    assert "009" in {x.key for x in by_split["train"]}
+    assert sum(map(len, by_split.values())) == 199
     without_suite = split_corpus(corpus, RECIPE.data)
     assert without_suite.digits == []
     by_text = {"train": without_suite.train, "valid": without_suite.valid, "test": without_suite.test}
@@ -135,7 +135,7 @@ def test_an_epoch_has_every_recording_once_but_a_remainder(shard: Path, tmp_path
     assert sorted(index for _, batch in in_order for index, _ in batch) == list(range(150))
 
 
-def test_processes_share_the_batches_and_an_epoch_can_begin_behind_some(shard: Path, tmp_path: Path) -> None:
+def test_processes_share_the_batches_and_an_epoch_can_skip_some(shard: Path, tmp_path: Path) -> None:
     corpus = load_corpus([str(shard)], RATE, tmp_path)
 
     def sampler(rank: int = 0, world: int = 1) -> LengthBucketSampler:
@@ -150,7 +150,7 @@ def test_processes_share_the_batches_and_an_epoch_can_begin_behind_some(shard: P
     assert len(list(later)) == 9
 
 
-def test_what_is_weighted_comes_as_often_as_asked_and_sounds_different_each_time(shard: Path, tmp_path: Path) -> None:
+def test_weighted_recordings_are_sampled_as_often_as_asked_with_a_draw_each(shard: Path, tmp_path: Path) -> None:
     corpus = load_corpus([str(shard)], RATE, tmp_path)
     every = list(range(len(corpus)))
     weights = sampling_weights(corpus, every, {"sound": 2.5, "music": 0.0, "espeak_digits": 2.0})
@@ -187,7 +187,7 @@ def test_a_corpus_that_is_not_decoded_gives_the_same_waveforms(shard: Path, tmp_
     assert (stored.folder / "left-out.txt").read_text().startswith("007: ")
 
 
-def test_a_shard_behind_a_url_is_brought_here_and_read_in_place(shard: Path, tmp_path: Path) -> None:
+def test_a_shard_at_a_url_is_read_without_decoding_it_first(shard: Path, tmp_path: Path) -> None:
     there, here = (
         load_corpus([f"file://{shard}"], RATE, tmp_path, cache_decoded=False),
         load_corpus([str(shard)], RATE, tmp_path),
@@ -197,7 +197,7 @@ def test_a_shard_behind_a_url_is_brought_here_and_read_in_place(shard: Path, tmp
     np.testing.assert_allclose(there.waveform(5), here.waveform(5), atol=1e-4)
 
 
-def test_what_is_held_out_by_its_source_or_by_content_is_not_trained_on(tmp_path: Path) -> None:
+def test_recordings_held_out_by_source_or_content_are_not_trained_on(tmp_path: Path) -> None:
     rows = [
         ("a.wav", "one", "train"),
         ("b.wav", "two", "test"),
@@ -209,15 +209,15 @@ def test_what_is_held_out_by_its_source_or_by_content_is_not_trained_on(tmp_path
         hz = 440 if name in ("b.wav", "copy.wav") else 200 * (number + 1)
         write_tone(tmp_path / name, hz)
     corpus = load_corpus([str(tmp_path / "m.csv")], RATE, tmp_path)
-    sides = split_corpus(corpus, RECIPE.data)
-    assert [[corpus.examples[i].key for i in side] for side in (sides.train, sides.valid, sides.test)] == [
+    splits = split_corpus(corpus, RECIPE.data)
+    assert [[corpus.examples[i].key for i in indices] for indices in (splits.train, splits.valid, splits.test)] == [
         ["a.wav"],
         ["c.wav"],
         ["b.wav"],
     ]
 
 
-def test_a_run_gives_a_folder_that_loads_and_goes_on_where_it_stopped(shard: Path, tmp_path: Path) -> None:
+def test_a_run_writes_a_folder_that_loads_and_resumes_where_it_stopped(shard: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     recipe = replace(RECIPE, data=replace(RECIPE.data, sources=(str(shard),)))
     folder = pretrain(recipe, run)

@@ -1,4 +1,4 @@
-"""A text tower that learns how texts sound, and the texts that it learns from."""
+"""Pretraining of a text tower on pronunciations, and the pronunciations."""
 
 from dataclasses import replace
 from importlib.util import find_spec
@@ -39,30 +39,30 @@ CONFIG = ClaraConfig(
 
 
 @pytest.fixture(scope="module")
-def readings() -> list[Pronunciation]:
+def pronunciations() -> list[Pronunciation]:
     rng = np.random.default_rng(0)
     syllables = [consonant + vowel for consonant in "bdklmnprst" for vowel in "aeiou"]
     words = ["".join(rng.choice(syllables, rng.integers(1, 4))) for _ in range(40)]
-    drawn = [rng.choice(words, rng.integers(1, 5)) for _ in range(2000)]
-    return [Pronunciation(" ".join(some).title(), "xx", " ".join(some)) for some in drawn]
+    samples = [rng.choice(words, rng.integers(1, 5)) for _ in range(2000)]
+    return [Pronunciation(" ".join(some).title(), "xx", " ".join(some)) for some in samples]
 
 
 @pytest.fixture(scope="module")
-def tokenizer(readings: list[Pronunciation]) -> Tokenizer:
-    return train_tokenizer([reading.text for reading in readings], 400, set())
+def tokenizer(pronunciations: list[Pronunciation]) -> Tokenizer:
+    return train_tokenizer([pronunciation.text for pronunciation in pronunciations], 400, set())
 
 
-def test_a_text_finds_what_it_says_among_texts_it_was_not_taught(
-    readings: list[Pronunciation], tokenizer: Tokenizer
-) -> None:
+def test_held_out_texts_find_their_phones(pronunciations: list[Pronunciation], tokenizer: Tokenizer) -> None:
     torch.manual_seed(0)
     model = Clara(CONFIG).eval()
     kept = {name: x.clone() for name, x in model.state_dict().items() if name.startswith("audio")}
-    assert pretrain_text(model, tokenizer, readings, steps=40, lr=6e-3) > 0.3  # chance is 1 of 200
+    assert pretrain_text(model, tokenizer, pronunciations, steps=40, lr=6e-3) > 0.3  # chance is 1 of 200
     assert all(torch.equal(x, model.state_dict()[name]) for name, x in kept.items())
 
 
-def test_tokens_tell_phones_and_names_keep_their_vectors(readings: list[Pronunciation], tokenizer: Tokenizer) -> None:
+def test_tokens_tell_phones_and_names_keep_their_vectors(
+    pronunciations: list[Pronunciation], tokenizer: Tokenizer
+) -> None:
     torch.manual_seed(0)
     assert CONFIG.phone_head is not None
     model = Clara(replace(CONFIG, phone_head=replace(CONFIG.phone_head, slots_per_token=4))).eval()
@@ -70,40 +70,42 @@ def test_tokens_tell_phones_and_names_keep_their_vectors(readings: list[Pronunci
     ids, mask = map(torch.from_numpy, tokenizer.encode(names, [None] * 3, 64))
     with torch.inference_mode():
         kept = Anchors(names, model.embed_tokens(ids, mask).clone())
-    assert pretrain_text(model, tokenizer, readings, steps=60, lr=6e-3, anchors=kept) > 0.6
+    assert pretrain_text(model, tokenizer, pronunciations, steps=60, lr=6e-3, anchors=kept) > 0.6
     with torch.inference_mode():
         assert (model.embed_tokens(ids, mask) * kept.vectors).sum(dim=1).min() > 0.9
-        said, known = map(torch.from_numpy, tokenizer.encode([readings[0].text], [None], 64))
+        ids, mask = map(torch.from_numpy, tokenizer.encode([pronunciations[0].text], [None], 64))
         assert model.phone_head is not None
-        logits, _ = model.phone_head.predict_from_tokens(model.text.encode_tokens(said, known), known)
-    told = "".join(CONFIG.phone_head.phones[slot - 1] for slot in logits[0].argmax(dim=1).tolist() if slot != BLANK)
-    assert told == readings[0].phones.replace(" ", "")
+        logits, _ = model.phone_head.predict_from_tokens(model.text.encode_tokens(ids, mask), mask)
+    predicted = "".join(
+        CONFIG.phone_head.phones[slot - 1] for slot in logits[0].argmax(dim=1).tolist() if slot != BLANK
+    )
+    assert predicted == pronunciations[0].phones.replace(" ", "")
 
 
-def test_a_model_without_phones_cannot_learn_to_read(readings: list[Pronunciation], tokenizer: Tokenizer) -> None:
+def test_a_model_without_a_phone_head_is_refused(pronunciations: list[Pronunciation], tokenizer: Tokenizer) -> None:
     with pytest.raises(ConfigError, match="no phone head"):
-        pretrain_text(Clara(ClaraConfig(audio=CONFIG.audio, text=CONFIG.text)), tokenizer, readings, steps=1)
+        pretrain_text(Clara(ClaraConfig(audio=CONFIG.audio, text=CONFIG.text)), tokenizer, pronunciations, steps=1)
 
 
 @needs_words
-def test_the_same_seed_draws_the_same_texts() -> None:
-    drawn = list(sample_pronunciations(50, seed=3, weights={"it": 1.0}))
-    assert drawn == list(sample_pronunciations(50, seed=3, weights={"it": 1.0}))
-    assert drawn != list(sample_pronunciations(50, seed=4, weights={"it": 1.0}))
-    assert all(reading.phones and reading.language == "it" for reading in drawn)
-    assert len({reading.text for reading in drawn}) > 40
+def test_the_same_seed_samples_the_same_texts() -> None:
+    samples = list(sample_pronunciations(50, seed=3, weights={"it": 1.0}))
+    assert samples == list(sample_pronunciations(50, seed=3, weights={"it": 1.0}))
+    assert samples != list(sample_pronunciations(50, seed=4, weights={"it": 1.0}))
+    assert all(pronunciation.phones and pronunciation.language == "it" for pronunciation in samples)
+    assert len({pronunciation.text for pronunciation in samples}) > 40
 
 
 @needs_words
-def test_reading_from_the_command_line_gives_a_model_folder(tmp_path: Path, tokenizer: Tokenizer) -> None:
-    texts, begun = tmp_path / "texts.jsonl", tmp_path / "begun"
+def test_the_command_writes_a_model_folder(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    texts, model_folder = tmp_path / "texts.jsonl", tmp_path / "model_folder"
     run = CliRunner().invoke(main, ["make-pronunciations", "--out", str(texts), "--count", "60", "--language", "fr"])
     assert run.exit_code == 0, run.output
     assert len(load_pronunciations(texts)) == 60
     torch.manual_seed(0)
-    save_model(begun, Clara(CONFIG), tokenizer, card="")
+    save_model(model_folder, Clara(CONFIG), tokenizer, card="")
     arguments = ["pretrain-text", "tiny.toml", "--pronunciations", str(texts), "--out", str(tmp_path / "run")]
-    arguments += ["--steps", "2", "--init", str(begun), "--set", "preset="]
+    arguments += ["--steps", "2", "--init", str(model_folder), "--set", "preset="]
     run = CliRunner().invoke(main, arguments)
     assert run.exit_code == 0, run.output
     model, _ = load_model(tmp_path / "run" / "model")

@@ -1,4 +1,4 @@
-"""A run as a whole: stopped and gone on with, in chunks, by two processes, watched, told beforehand, listened to."""
+"""Whole runs: stopped and resumed, in chunks, by two processes, with frozen modules, tracked."""
 
 import csv
 import json
@@ -47,7 +47,7 @@ def run_slowly(settings: Recipe, run: Path) -> None:
     pretrain(settings, run)
 
 
-def test_a_killed_run_goes_on_to_the_same_weights(folder: Path, tmp_path: Path) -> None:
+def test_a_killed_run_resumes_to_the_same_weights(folder: Path, tmp_path: Path) -> None:
     settings = recipe(folder)
     pretrain(settings, tmp_path / "whole")
     worker = multiprocessing.get_context("spawn").Process(target=run_slowly, args=(settings, tmp_path / "killed"))
@@ -62,16 +62,16 @@ def test_a_killed_run_goes_on_to_the_same_weights(folder: Path, tmp_path: Path) 
     worker.join()
     assert wanted <= _steps(tmp_path / "killed") < 12
     pretrain(settings, tmp_path / "killed")
-    expected, found = weights(tmp_path / "whole"), weights(tmp_path / "killed")
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    expected, loaded = weights(tmp_path / "whole"), weights(tmp_path / "killed")
+    assert all(torch.equal(expected[name], loaded[name]) for name in expected)
 
 
 def _steps(run: Path) -> int:
-    found = newest_checkpoint(run / "checkpoints")
-    return 0 if found is None else int(torch.load(found, weights_only=True)["global_step"])
+    loaded = newest_checkpoint(run / "checkpoints")
+    return 0 if loaded is None else int(torch.load(loaded, weights_only=True)["global_step"])
 
 
-def test_a_run_that_is_asked_to_stop_stores_where_it_stands(folder: Path, tmp_path: Path) -> None:
+def test_a_run_that_is_asked_to_stop_writes_a_checkpoint(folder: Path, tmp_path: Path) -> None:
     settings, before = recipe(folder), signal.getsignal(signal.SIGINT)
     with pytest.raises(Stopped, match="stopped at step 1; run the same command again to resume"):
         pretrain(settings, tmp_path / "run", max_minutes=0)
@@ -80,18 +80,18 @@ def test_a_run_that_is_asked_to_stop_stores_where_it_stands(folder: Path, tmp_pa
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_a_checkpoint_that_a_full_disk_cut_short_is_passed_over(folder: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_that_a_full_disk_cut_short_is_skipped(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         pretrain(recipe(folder), tmp_path / "run", max_minutes=0)
     checkpoints = tmp_path / "run" / "checkpoints"
     (checkpoints / "last.ckpt").write_bytes((checkpoints / "stopped.ckpt").read_bytes()[:1000])
     (checkpoints / "other.ckpt").write_bytes(b"")
-    found = newest_checkpoint(checkpoints)
-    assert found is not None
-    assert found.name in ("stopped.ckpt", "step.ckpt")
+    loaded = newest_checkpoint(checkpoints)
+    assert loaded is not None
+    assert loaded.name in ("stopped.ckpt", "step.ckpt")
 
 
-def test_a_loss_that_is_no_number_names_step_batch_and_checkpoint(
+def test_a_loss_that_is_not_finite_names_step_batch_and_checkpoint(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = recipe(folder)
@@ -124,7 +124,7 @@ def test_chunks_have_the_gradients_of_the_whole_batch(folder: Path, tmp_path: Pa
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_two_processes_learn_what_one_learns(folder: Path, tmp_path: Path) -> None:
+def test_two_processes_train_to_the_losses_of_one(folder: Path, tmp_path: Path) -> None:
     """`run.devices=2` under gloo, started by Lightning itself: the batch is shared, negatives and gradients are not."""
     settings = recipe(folder, augment=AugmentConfig(gain_db=0.0, noise_probability=0.0, mix_probability=0.0))
     # With a large epsilon Adam does not make much of what rounding makes of a gradient that is nearly zero.
@@ -146,7 +146,7 @@ def test_two_processes_learn_what_one_learns(folder: Path, tmp_path: Path) -> No
         assert shared["text_to_audio_recall_at_10"] == alone["text_to_audio_recall_at_10"]
 
 
-def test_a_locked_tower_stays_as_it_is_and_its_projection_learns(folder: Path, tmp_path: Path) -> None:
+def test_a_frozen_tower_stays_as_it_is_and_its_projection_learns(folder: Path, tmp_path: Path) -> None:
     settings = recipe(folder)
     first = pretrain(replace(settings, optim=replace(settings.optim, epochs=1)), tmp_path / "first")
     optim = replace(settings.optim, ema_decay=0.5, freeze=("text",))
@@ -157,7 +157,7 @@ def test_a_locked_tower_stays_as_it_is_and_its_projection_learns(folder: Path, t
     assert {"text_projection.weight", "audio_projection.weight"} <= changed
 
 
-def test_locked_frames_stay_as_they_are_and_what_pools_them_learns() -> None:
+def test_frozen_frames_stay_as_they_are_and_their_pooling_learns() -> None:
     settings = Recipe("frames", model=PRESETS["clara-v2-tiny"], optim=OptimConfig(freeze=("frames",)))
     settings = replace(settings, model=replace(settings.model, phone_head=PhoneHeadConfig()))
     learns = {name for name, parameter in Pretraining(settings).model.named_parameters() if parameter.requires_grad}
@@ -165,7 +165,7 @@ def test_locked_frames_stay_as_they_are_and_what_pools_them_learns() -> None:
     assert {"audio.latents", "audio.output.weight", "audio_projection.weight", "text.tokens.weight"} <= learns
 
 
-def test_what_a_run_leaves_tells_how_it_was_made(folder: Path, tmp_path: Path) -> None:
+def test_the_folder_of_a_run_records_how_it_was_made(folder: Path, tmp_path: Path) -> None:
     config = RunConfig("cpu", loggers=("tensorboard", "mlflow"), zero_shot=(str(folder / "tones.csv"),), patience=1)
     settings = replace(recipe(folder), run=config)
     pretrain(settings, tmp_path / "run")
@@ -181,8 +181,8 @@ def test_what_a_run_leaves_tells_how_it_was_made(folder: Path, tmp_path: Path) -
     assert list(run.glob("tensorboard/*/events*"))
     import mlflow
 
-    (found,) = mlflow.MlflowClient(f"file:{run / 'mlruns'}").search_experiments(filter_string="name = 'tones'")
-    assert found.name == "tones"
+    (loaded,) = mlflow.MlflowClient(f"file:{run / 'mlruns'}").search_experiments(filter_string="name = 'tones'")
+    assert loaded.name == "tones"
     (left_out,) = (tmp_path / "cache").glob("*/left-out.txt")
     assert [line.split(":")[0] for line in left_out.read_text().splitlines()] in (
         ["098.wav", str(folder / "tones.csv")],
@@ -202,8 +202,8 @@ def test_workers_make_the_batches_that_the_main_process_makes(folder: Path, tmp_
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_tiny_learns_what_it_is_not_taught(tmp_path: Path) -> None:
-    """The bundled recipe on fewer voices: phrases of the held-out texts are found."""
+def test_tiny_finds_held_out_phrases(tmp_path: Path) -> None:
+    """The bundled recipe on fewer voices: phrases of the held-out texts are loaded."""
     pytest.importorskip("espeakng_loader")
     arguments = ["synthesize", "--texts", "tiny.txt", "--per-word", "2", "--out", str(tmp_path / "tiny.tar")]
     assert CliRunner().invoke(main, arguments).exit_code == 0

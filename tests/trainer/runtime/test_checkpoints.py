@@ -49,7 +49,7 @@ def test_every_epoch_is_stored_and_the_last_one_validated_and_a_finished_run_tra
 
 
 @pytest.mark.parametrize("ema", [0.0, 0.5])
-def test_epochs_of_one_step_are_stopped_behind_each_and_gone_on_with_to_the_same_weights(
+def test_epochs_of_one_step_are_stopped_after_each_and_resumed_to_the_same_weights(
     small: Recipe, tmp_path: Path, ema: float
 ) -> None:
     recipe = with_(small, data_batch_size=8, optim_epochs=3, optim_ema_decay=ema, run_patience=10)
@@ -126,9 +126,7 @@ def test_without_its_best_checkpoint_a_run_ends_with_the_newest(
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"global_step": 3}, {"global_step": 3, "state_dict": {}}, b"nonsense"])
-def test_where_no_checkpoint_can_be_read_nothing_is_trained_over_them(
-    small: Recipe, tmp_path: Path, content: object
-) -> None:
+def test_unreadable_checkpoints_are_never_trained_over(small: Recipe, tmp_path: Path, content: object) -> None:
     path = tmp_path / "run" / "checkpoints" / "last.ckpt"
     path.parent.mkdir(parents=True)
     if isinstance(content, bytes):

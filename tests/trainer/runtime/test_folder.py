@@ -29,7 +29,7 @@ from trainer.runtime.folder import check_same
         ({"optim_ema_decay": 0.9}, "optim.ema_decay"),
     ],
 )
-def test_a_run_does_not_go_on_with_other_settings(small: Recipe, change: dict[str, Any], key: str) -> None:
+def test_a_run_is_not_resumed_with_other_settings(small: Recipe, change: dict[str, Any], key: str) -> None:
     with pytest.raises(
         ConfigError, match=rf"^{key} is .*, and was .* when the run started .*: .* choose another folder"
     ):
@@ -44,21 +44,21 @@ def test_a_run_does_not_go_on_with_other_settings(small: Recipe, change: dict[st
         {"data_workers": 3, "loss_gradcache_chunk": 2},
     ],
 )
-def test_a_run_goes_on_for_longer_and_elsewhere(small: Recipe, change: dict[str, Any]) -> None:
+def test_a_run_may_be_resumed_for_longer_and_elsewhere(small: Recipe, change: dict[str, Any]) -> None:
     check_same(small, with_(small, **change), Path("recipe.toml"))
     if "optim_epochs" in change:
         with pytest.raises(ConfigError, match=r"optim\.epochs is 1, and was 9"):
             check_same(with_(small, **change), small, Path("recipe.toml"))
 
 
-def test_what_a_run_was_begun_with_stands_in_its_folder(small: Recipe, tmp_path: Path) -> None:
+def test_the_folder_of_a_run_keeps_its_recipe(small: Recipe, tmp_path: Path) -> None:
     pretrain(small, tmp_path / "run")
     with pytest.raises(ConfigError, match=r"optim\.lr is 0\.5, and was 0\.001 .*recipe\.toml"):
         pretrain(with_(small, optim_lr=0.5), tmp_path / "run")
     assert (tmp_path / "run" / "recipe.toml").read_text() == to_toml(small)
 
 
-def test_a_run_without_a_checkpoint_begins_anew_with_other_texts(small: Recipe, tmp_path: Path) -> None:
+def test_a_run_without_a_checkpoint_starts_over_with_other_texts(small: Recipe, tmp_path: Path) -> None:
     set_up(small, tmp_path / "run")
     first = (tmp_path / "run" / "tokenizer.json").read_bytes()
     other = write_clips(tmp_path / "other", 16)
@@ -95,14 +95,14 @@ def test_a_planned_stop_is_no_error(small: Recipe, tmp_path: Path) -> None:
     assert CliRunner().invoke(main, [*arguments, "nan"]).exit_code == 2
 
 
-@pytest.mark.parametrize("place", ["/proc/x/run", "{}/file/run", "{}/a\0b/run"])
-def test_a_place_where_nothing_can_be_written_is_one_line(small: Recipe, tmp_path: Path, place: str) -> None:
+@pytest.mark.parametrize("folder", ["/proc/x/run", "{}/file/run", "{}/a\0b/run"])
+def test_an_unwritable_folder_is_one_line(small: Recipe, tmp_path: Path, folder: str) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be"):
-        pretrain(small, Path(place.format(tmp_path)))
+        pretrain(small, Path(folder.format(tmp_path)))
 
 
-def test_weights_of_what_is_not_there_are_warned_about(
+def test_weights_of_absent_sources_are_warned_about(
     small: Recipe, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     set_up(with_(small, data_weights={"sound": 2.0, "nosuch": 3.0}), tmp_path / "run", dry_run=True)

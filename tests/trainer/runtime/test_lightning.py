@@ -25,7 +25,7 @@ REFUSED: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("settings", REFUSED, ids=str)
-def test_what_this_machine_does_not_have_is_one_line(small: Recipe, settings: dict[str, Any]) -> None:
+def test_missing_hardware_is_one_line(small: Recipe, settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=rf"{next(iter(settings))}=") as error:
         check_machine(replace(small, run=RunConfig(**{"accelerator": "cpu", **settings})))
     assert "\n" not in str(error.value)
@@ -50,7 +50,7 @@ def test_a_logger_that_is_not_installed_is_one_line(small: Recipe, monkeypatch: 
         ((("a", "b"),) * 2, "two sources are called 'm'"),
     ],
 )
-def test_a_zero_shot_set_that_tells_nothing_apart_is_refused_at_the_start(
+def test_a_zero_shot_set_of_fewer_than_two_labels_is_refused_at_the_start(
     small: Recipe, tmp_path: Path, labels: tuple[tuple[str, str], ...], message: str
 ) -> None:
     for number, pair in enumerate(labels):
