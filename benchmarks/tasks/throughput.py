@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from clara_search.models.batching import choose_device, padding_mask
 from clara_search.models.clara.checkpoint import load_model, save_model
 from clara_search.models.clara.convert import PRESETS
 from clara_search.models.clara.layers import Attention
+from clara_search.models.clara.sound_head import FILES as SOUND_HEAD_FILES
 from clara_search.models.clara.towers import Clara
 from clara_search.models.registry import find_model, load_encoder, model_type
 from trainer.pretraining.tokenizer import train_tokenizer
@@ -129,9 +131,9 @@ def throughput(
 
     The noise has 1, 5, 10 and 30 s, and mixed lengths. --model may also be clara-60m, clara-100m or clara-600m, a
     released size with random weights. A CLARA model is compared with a plain implementation of the released attention
-    with the same weights, in fp32: by the medians of their times and by their vectors.
+    with the same weights, in fp32: by the medians of their times and by their vectors; a sound head is left out.
     """
-    with _folder_of(model) as model_folder:
+    with _folder_of(model) as whole_folder, _without_sound_head(whole_folder) as model_folder:
         encoders: dict[str, Encoder | PlainEncoder] = {
             precision: load_encoder(model_folder, device, precision, compile_model) for precision in precisions
         }
@@ -233,6 +235,14 @@ def _sentence(result: dict[str, Any]) -> str:
         f"{facts['flops_per_s'] / 1e9:,.0f} GFLOP/s, {facts['flops_per_s'] / facts['matmul_flops_per_s']:.0%} of the "
         "rate of large matrix products in that precision."
     )
+
+
+@contextmanager
+def _without_sound_head(folder: Path) -> Iterator[Path]:
+    """Yield a folder of the model in `folder` without its sound head, which the plain implementation does not have."""
+    with tempfile.TemporaryDirectory() as copy:
+        shutil.copytree(folder, copy, ignore=shutil.ignore_patterns(*SOUND_HEAD_FILES), dirs_exist_ok=True)
+        yield Path(copy)
 
 
 @contextmanager

@@ -55,7 +55,7 @@ def test_recorded_speech_in_films_is_prepared_probed_and_classified(tmp_path: Pa
     assert len((out / "left-out.txt").read_text().splitlines()) == 3
     output = run(trainer, "prepare", "meld", "--source", raw, "--out", out).output
     assert f"{len(films) - 3} recordings" in output
-    assert "(0 made now)" in output
+    assert "(0 converted now)" in output
     settings = ("--data", out / "manifest.csv", "--label", "emotion", "--head", "mlp", "--inputs", "both")
     run(trainer, "probe", *settings, "--cache", tmp_path / "cache", "--out", folder)
     report = json.loads((folder / "report.json").read_text())
