@@ -153,6 +153,7 @@ def test_importing_the_package_loads_nothing_heavy():
     assert loaded_after("import clara_search") == set()
 
 
+@pytest.mark.slow
 def test_the_package_hands_on_what_it_names():
     code = "import clara_search\nfor name in clara_search.__all__: getattr(clara_search, name)"
     assert "lancedb" not in loaded_after(code)
@@ -189,6 +190,7 @@ def test_every_command_is_where_it_is_said_to_be():
         assert group.get_command(None, "nothing") is None
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_library_and_the_indexer_and_nothing_else(tmp_path):
     source = tmp_path / "source"
     ignored = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "runs", "demo-data", "__pycache__")

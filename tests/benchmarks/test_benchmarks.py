@@ -196,6 +196,7 @@ def test_texts_are_encoded_in_their_language():
     assert vectors[2] == pytest.approx(encoder.encode_text(["ein Haus"], "de")[0])
 
 
+@pytest.mark.slow
 def test_training_is_measured_in_pairs_and_relative_to_matmul(tmp_path):
     arguments = ("--preset", "clara-v2-tiny", "--seconds", 1, "--batch", 4, "--batch", 8, "--chunk", 3, "--steps", 2)
     table, result = run(tmp_path, "training", "--device", "cpu", *arguments)

@@ -162,6 +162,7 @@ def test_another_error_of_the_encoder_is_not_taken_for_memory(recordings: Path, 
         index([recordings], database, Broken())
 
 
+@pytest.mark.slow
 def test_a_decoder_that_hangs_costs_one_file_and_holds_nobody_up(
     many: Path, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,6 +223,7 @@ main(["index", sys.argv[1], "--db", sys.argv[2]])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("interrupts", "pause_s"), [(1, 0.3), (2, 30)])
 def test_ctrl_c_finishes_the_batch_and_says_how_to_go_on_and_a_second_one_stops_at_once(
     tmp_path: Path, many: Path, interrupts: int, pause_s: float

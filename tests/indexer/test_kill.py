@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 
 from clara_search.store.database import Database
 from indexer.ledger.failures import stored_ledger
@@ -30,6 +31,7 @@ def index_slowly(folder: Path, database: Path) -> None:
     index([folder], Database(database, create=True), Slow(), window_s=1, hop_s=0.5)
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_taken_up_and_ends_with_the_same_rows(tmp_path: Path) -> None:
     """Killed as soon as there are rows: they are whole recordings, and the next run embeds only what is not noted."""
     folder = tmp_path / "many"

@@ -169,6 +169,7 @@ def test_a_ray_that_listens_where_others_reach_it_is_refused() -> None:
             check_private(address)
 
 
+@pytest.mark.slow
 def test_an_encoder_is_loaded_again_where_it_is_unpickled() -> None:
     encoder = load_encoder()
     packed = pickle.dumps(encoder)

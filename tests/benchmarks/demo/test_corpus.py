@@ -84,6 +84,7 @@ a line without one
     }
 
 
+@pytest.mark.slow
 @needs_espeak
 def test_without_apt_the_corpus_is_speech_in_five_languages_and_one_line_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -72,6 +72,7 @@ def encoder(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> KnowingEncoder:
     return knowing
 
 
+@pytest.mark.slow
 def test_the_demo_prints_every_step_and_indexes_nothing_on_its_second_run(
     corpus: Corpus, encoder: KnowingEncoder, tmp_path: Path
 ) -> None:

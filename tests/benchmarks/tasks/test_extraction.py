@@ -25,6 +25,7 @@ def test_extraction_is_compared_with_the_encoder_alone(tmp_path: Path) -> None:
     assert "of the encoder's throughput" in result.output
 
 
+@pytest.mark.slow
 def test_a_second_probe_computes_no_vectors_and_logs_the_time_of_its_first_epoch(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

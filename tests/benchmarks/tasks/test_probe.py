@@ -13,6 +13,7 @@ from clara_search.errors import QueryError
 from tests.helpers import tone, write_tone
 
 
+@pytest.mark.slow
 def test_encoders_are_compared_and_training_sources_are_marked(tmp_path: Path) -> None:
     rows = ["path,text,label,source,speaker"]
     for number in range(16):

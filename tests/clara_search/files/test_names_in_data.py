@@ -46,6 +46,7 @@ def manifests(folder: Path, name: str) -> list[Path]:
     return [folder / "m.csv", folder / "m.jsonl", folder / "url.jsonl", folder / "m.parquet", saved]
 
 
+@pytest.mark.slow
 def test_rows_that_name_other_protocols_are_failures_and_the_others_are_indexed(
     reference: str, server: Server, tmp_path: Path
 ) -> None:

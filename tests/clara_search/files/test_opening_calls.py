@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+import pytest
+
 from tests.helpers import ROOT
 
 OPENS = {
@@ -98,6 +100,7 @@ def opening_calls(path: Path) -> set[str]:
     return {name.removeprefix("clara_search.") for name in found}
 
 
+@pytest.mark.slow
 def test_nothing_beside_the_gate_opens_what_may_be_a_name_out_of_data() -> None:
     """A new call has to be looked at: does its name come from the user, from the gate, or from data?"""
     found = {

@@ -28,6 +28,7 @@ def web(tmp_path: Path) -> Iterator[tuple[Proxy, str]]:
     server.server_close()
 
 
+@pytest.mark.slow
 def test_a_web_server_that_fails_does_not_say_that_a_file_is_gone(web: tuple[Proxy, str]) -> None:
     proxy, address = web
     assert is_missing(f"{address}/none.wav")

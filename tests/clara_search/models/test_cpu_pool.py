@@ -75,6 +75,7 @@ def test_in_the_core_pool_torch_has_one_thread_and_batches_stay_in_their_thread(
     assert torch.get_num_threads() == 3
 
 
+@pytest.mark.slow
 def test_vectors_do_not_depend_on_the_number_of_threads() -> None:
     encoder, rng, before = load_encoder(), np.random.default_rng(0), torch.get_num_threads()
     clips = [rng.standard_normal(n).astype(np.float32) * 0.1 for n in rng.integers(1000, 160_000, 12)]

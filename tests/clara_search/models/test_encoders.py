@@ -40,6 +40,7 @@ def encoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 many = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
+@pytest.mark.slow
 @many
 @given(lengths=st.lists(st.integers(1, 60_000), min_size=2, max_size=8), seed=st.integers(0, 99))
 def test_a_clip_has_the_same_vector_alone_and_in_any_company(encoder: Encoder, lengths: list[int], seed: int) -> None:
@@ -52,6 +53,7 @@ def test_a_clip_has_the_same_vector_alone_and_in_any_company(encoder: Encoder, l
         np.testing.assert_allclose(encoder.encode_audio([clip])[0], vector, atol=1e-5)
 
 
+@pytest.mark.slow
 @many
 @given(texts=st.lists(st.lists(st.sampled_from(WORDS), max_size=40).map(" ".join), min_size=2, max_size=8))
 def test_a_text_has_the_same_vector_alone_and_in_any_company(encoder: Encoder, texts: list[str]) -> None:
@@ -101,6 +103,7 @@ def test_the_same_clip_in_the_same_process_has_the_same_vector(encoder: Encoder)
     np.testing.assert_array_equal(encoder.encode_audio([clip]), encoder.encode_audio([clip]))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(which("g++") is None, reason="torch compiles for a CPU with a C++ compiler")
 def test_a_compiled_model_gives_the_same_vectors(tmp_path: Path, vocabulary: Path) -> None:
     convert(whole_checkpoint(tmp_path / "small.ckpt"), tmp_path / "small", vocabulary, sample_rate=16000)

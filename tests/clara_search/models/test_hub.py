@@ -144,6 +144,7 @@ def test_a_model_of_the_hub_is_downloaded_once_and_is_the_model(server: Threadin
     assert not [request for request in Hub.requests if request.startswith("GET /lab/small/resolve")]
 
 
+@pytest.mark.slow
 def test_a_downloaded_model_loads_without_a_network(
     server: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,6 +175,7 @@ def test_a_model_that_the_hub_does_not_have_is_named(server: ThreadingHTTPServer
         load_encoder(name)
 
 
+@pytest.mark.slow
 def test_a_push_makes_the_repository_and_uploads_every_file(
     server: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

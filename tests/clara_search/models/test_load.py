@@ -30,6 +30,7 @@ def test_it_is_an_encoder(encoder: Encoder) -> None:
     assert encoder.sample_rate == 16000
 
 
+@pytest.mark.slow
 def test_a_clip_has_the_same_vector_alone_and_among_63_others(encoder: Encoder) -> None:
     many = clips(*np.random.default_rng(1).uniform(0.01, 12.0, 64))
     together = encoder.encode_audio(many)
@@ -52,6 +53,7 @@ def test_a_language_changes_the_vector_and_an_unknown_one_does_not(encoder: Enco
     assert not np.allclose(plain, known)
 
 
+@pytest.mark.slow
 def test_opening_a_model_does_not_load_the_compiler_of_torch() -> None:
     """It takes seconds, and some ways to make an empty tensor do it."""
     program = "import sys, clara_search; clara_search.load_encoder(); sys.exit('torch._dynamo' in sys.modules)"
@@ -65,6 +67,7 @@ def test_unknown_models_are_named_with_those_there_are(tmp_path) -> None:
         load_encoder(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_bundled_model_fits_its_budget_and_has_a_whole_card() -> None:
     assert catalog.bundled_models() == [DEFAULT_MODEL]
     described = catalog.describe_model(DEFAULT_MODEL)

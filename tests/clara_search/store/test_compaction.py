@@ -72,6 +72,7 @@ def footprint(database: Path) -> tuple[int, int]:
     return len(sizes), sum(sizes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 60])
 @pytest.mark.parametrize("size", [100, 1])
 def test_the_vectors_of_deleted_rows_leave_the_disk(database: Database, count: int, size: int) -> None:
@@ -129,6 +130,7 @@ def test_what_is_written_anew_is_on_the_disk_before_the_old_files_are_deleted(da
     assert seen[-1] == new
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("retain_days", [0, 1e-7])
 def test_nightly_runs_keep_a_database_small(tmp_path: Path, retain_days: float) -> None:
     lines = tmp_path / "captions.txt"

@@ -149,6 +149,7 @@ def upsert_in_a_process(path: Path, seed: int, barrier: object) -> None:
         table.upsert(rows_of([f"row {number}" for number in range(start, start + 50)], seed))
 
 
+@pytest.mark.slow
 def test_processes_that_upsert_the_same_rows_do_not_double_them(table: Table, database: Database) -> None:
     spawn = multiprocessing.get_context("spawn")
     barrier = spawn.Barrier(2)

@@ -80,6 +80,7 @@ def test_a_decoder_that_crashes_costs_its_file(folder: Path, tmp_path: Path, mon
     assert index([folder], tmp_path / "db", ToneEncoder(), decode_backend="threads").failed == 3
 
 
+@pytest.mark.slow
 def test_a_decoder_that_hangs_is_ended_with_its_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode_processes, "_SERVE", CRASHING)
     monkeypatch.setattr(decoding, "_OVERTAKE_AFTER_S", 0.1)
@@ -110,6 +111,7 @@ def test_where_no_process_can_begin_it_is_done_in_this_one(folder: Path, monkeyp
     assert [child.exit_code for child in processes] == [1]
 
 
+@pytest.mark.slow
 def test_a_process_ends_when_the_one_that_began_it_does(folder: Path, tmp_path: Path) -> None:
     script = f"""
 import sys, os

@@ -35,6 +35,7 @@ def recordings(tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
+@pytest.mark.slow
 def test_a_database_in_an_object_store_holds_what_one_in_a_folder_does(
     bucket: Any, recordings: Path, tmp_path: Path
 ) -> None:
@@ -80,6 +81,7 @@ def test_a_database_in_an_object_store_is_searched_also_with_an_ann_index(
     assert not [path for path in bucket.find("sounds") if "_ann" in path]
 
 
+@pytest.mark.slow
 def test_a_database_that_is_not_there_or_cannot_be_reached_is_named(bucket: Any) -> None:
     with pytest.raises(DatabaseError, match="s3://sounds/none: no database here"):
         Database("s3://sounds/none/")

@@ -40,6 +40,7 @@ def uris(tmp_path: Path) -> list[str]:
     return sorted(Database(tmp_path / "db").table().scan(["uri"])["uri"].to_pylist())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", [FORBIDDEN, UNAVAILABLE, BROKEN, EMPTY], ids=["403", "503", "no XML", "empty"])
 @pytest.mark.parametrize("source", ["s3://sounds/ab", "s3://sounds/ab/**", "s3://sounds/*/*/*.wav"])
 def test_a_part_of_a_store_that_cannot_be_listed_loses_no_row(
@@ -62,6 +63,7 @@ def test_a_part_of_a_store_that_cannot_be_listed_loses_no_row(
     assert "s3://sounds/ab/two/d.wav" not in uris(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_command_says_that_nothing_was_pruned_and_strict_makes_it_an_error(
     sounds: Any, proxy: Proxy, tmp_path: Path
 ) -> None:
@@ -89,6 +91,7 @@ def test_what_vanished_from_a_listing_is_asked_for_and_kept_without_an_answer(
     assert "s3://sounds/ab/one/b.wav" in uris(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_listing_that_leaves_out_what_is_there_removes_nothing(sounds: Any, proxy: Proxy, tmp_path: Path) -> None:
     before = pruned("s3://sounds/ab", tmp_path)
 
@@ -104,6 +107,7 @@ def test_a_listing_that_leaves_out_what_is_there_removes_nothing(sounds: Any, pr
     assert (summary.removed, summary.rows, summary.unanswered) == (0, before.rows, 0)
 
 
+@pytest.mark.slow
 def test_a_recording_that_cannot_be_read_for_now_keeps_its_rows(sounds: Any, proxy: Proxy, tmp_path: Path) -> None:
     before = pruned("s3://sounds/ab", tmp_path)
     sounds.pipe("sounds/ab/a.wav", write_tone(tmp_path / "other.wav", 999).read_bytes())

@@ -96,6 +96,7 @@ def test_segments_of_a_manifest_are_cut(tmp_path: Path, decode: bool) -> None:
     assert left_out == "a.wav#t=4,5: starts at 4 s, but the recording lasts 4.00 s\n"
 
 
+@pytest.mark.slow
 def test_recordings_at_urls_are_read_whenever_they_are_wanted(tmp_path: Path) -> None:
     local = write_tone(tmp_path / "served" / "a.wav", 300, 0.5, RATE)
     with serving(tmp_path / "served") as url:

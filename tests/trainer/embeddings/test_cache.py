@@ -139,6 +139,7 @@ def test_a_file_is_not_read_again_while_its_size_and_time_stay(tmp_path: Path, e
     assert (changed.indices, changed.hashes) == ([1], hashes[1:])
 
 
+@pytest.mark.slow
 def test_vectors_computed_before_a_crash_are_used_after_it(tmp_path: Path) -> None:
     class Crashing(ToneEncoder):
         def encode_audio(self, waveforms):  # type: ignore[no-untyped-def]
@@ -249,6 +250,7 @@ def test_broken_vectors_and_an_unusable_cache_are_one_line(tmp_path: Path, encod
         embed_clips(clips, model(encoder), tmp_path / "cache")
 
 
+@pytest.mark.slow
 def test_a_killed_run_loses_at_most_the_batches_in_progress(tmp_path: Path) -> None:
     clips = tones(tmp_path, 60)
     program = f"""

@@ -20,6 +20,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_a_run_ends_with_the_scores_that_can_be_computed(tmp_path: Path, case: str) -> None:
     splits, metadata = CASES[case]

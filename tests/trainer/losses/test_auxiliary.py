@@ -95,6 +95,7 @@ class Duration(AuxiliaryLoss[float]):
         return LossSum(errors.square().sum(), torch.tensor(len(errors)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [0, 3])
 def test_an_auxiliary_loss_is_one_class_and_one_registered_name(
     small: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int

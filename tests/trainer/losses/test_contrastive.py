@@ -92,6 +92,7 @@ def test_logit_scales_are_bounded_and_survive_the_way_through_a_model(kind: str)
     assert float(model.text_logit_scale.exp()) == pytest.approx(text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["clara", "infonce", "sigmoid"])
 def test_two_processes_have_the_gradients_of_one_with_the_whole_batch(kind: str, tmp_path: Path) -> None:
     config = LossConfig(kind, matryoshka_dims=(3,))

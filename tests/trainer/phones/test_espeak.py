@@ -125,6 +125,7 @@ def test_a_shard_reads_back_as_it_was_written(tmp_path: Path) -> None:
     assert sorted(path.name for path in shard.parent.iterdir()) == ["digits.tar"]
 
 
+@pytest.mark.slow
 @needs_espeak
 def test_the_command_writes_a_shard_of_five_languages(tmp_path: Path) -> None:
     shard = tmp_path / "digits.tar"

@@ -47,6 +47,7 @@ def test_a_dry_run_estimates_steps_and_memory(folder: Path, tmp_path: Path) -> N
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_training_pairs_can_be_previewed(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = recipe(folder, captions=CaptionConfig(translations="sounds.csv", translation_probability=0.5))
     (tmp_path / "r.toml").write_text(to_toml(settings))

@@ -60,6 +60,7 @@ def test_held_out_texts_find_their_phones(pronunciations: list[Pronunciation], t
     assert all(torch.equal(x, model.state_dict()[name]) for name, x in kept.items())
 
 
+@pytest.mark.slow
 def test_tokens_tell_phones_and_names_keep_their_vectors(
     pronunciations: list[Pronunciation], tokenizer: Tokenizer
 ) -> None:

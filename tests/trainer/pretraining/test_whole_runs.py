@@ -190,6 +190,7 @@ def test_the_folder_of_a_run_records_how_it_was_made(folder: Path, tmp_path: Pat
     )
 
 
+@pytest.mark.slow
 def test_workers_make_the_batches_that_the_main_process_makes(folder: Path, tmp_path: Path) -> None:
     settings = recipe(folder)
     alone = list(Loaders(set_up(settings, tmp_path / "run")).train_dataloader())

@@ -18,6 +18,7 @@ from trainer.probing.run import probe
 from trainer.probing.unfreezing import unfreeze
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parts", ["last:0", "last:1", "lora:2", "all"])
 def test_unfrozen_parts_are_trained_and_nothing_else(parts: str, small: Path, tones: Path, tmp_path: Path) -> None:
     lines = tones.read_text().splitlines()

@@ -4,12 +4,15 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
+
 from clara_search.models.training_sources import training_sources
 from tests.trainer.probing.conftest import probe_config, run
 from trainer.__main__ import main as trainer
 from trainer.probing.run import probe
 
 
+@pytest.mark.slow
 def test_a_score_on_training_sources_is_marked_as_contaminated(small: Path, tones: Path, tmp_path: Path) -> None:
     arguments = ("--data", tones, "--label", "pitch", "--model", small, "--out", tmp_path / "run", "--head", "logistic")
     output = run(trainer, "probe", *arguments, "--cache", tmp_path / "cache").output

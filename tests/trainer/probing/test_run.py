@@ -19,6 +19,7 @@ from trainer.probing.sgd import FitConfig
 from trainer.runtime.folder import run_lock
 
 
+@pytest.mark.slow
 def test_films_are_prepared_probed_and_classified(meld: Path, tmp_path: Path) -> None:
     out, folder = tmp_path / "meld", tmp_path / "run"
     output = run(trainer, "prepare", "MELD", "--source", meld, "--out", out).output
@@ -70,6 +71,7 @@ def test_films_are_prepared_probed_and_classified(meld: Path, tmp_path: Path) ->
     assert moods[0]["scores"].keys() == {"negative", "positive"}
 
 
+@pytest.mark.slow
 def test_text_inputs_are_probed_and_a_head_with_text_input_needs_the_text(meld: Path, tmp_path: Path) -> None:
     out = tmp_path / "meld"
     run(trainer, "prepare", "meld", "--source", meld, "--out", out)
@@ -91,6 +93,7 @@ def test_text_inputs_are_probed_and_a_head_with_text_input_needs_the_text(meld: 
     assert joy(SENTENCES["joy"]) > joy(SENTENCES["anger"])
 
 
+@pytest.mark.slow
 def test_a_folder_holds_one_run_at_a_time_and_no_pictures_of_an_earlier_one(
     small: Path, tones: Path, tmp_path: Path
 ) -> None:
@@ -103,6 +106,7 @@ def test_a_folder_holds_one_run_at_a_time_and_no_pictures_of_an_earlier_one(
     assert [path.name for path in (tmp_path / "run").glob("confusion-*")] == ["confusion-pitch.png"]
 
 
+@pytest.mark.slow
 def test_a_head_over_another_encoder_is_refused(small: Path, tones: Path, tmp_path: Path) -> None:
     probe(probe_config(tones, small, head="logistic"), tmp_path / "run", tmp_path / "cache")
     arguments = ("classify", tones.parent / "1.wav", "--head", tmp_path / "run" / "head")

@@ -28,6 +28,7 @@ def test_settings_are_searched_for_on_the_validation_split(small: Path, tones: P
         probe(replace(changed_config, fit=FitConfig("knn")), tmp_path / "run", tmp_path / "cache")
 
 
+@pytest.mark.slow
 def test_a_search_keeps_the_encoder_of_its_best_head(small: Path, tones: Path, tmp_path: Path) -> None:
     pytest.importorskip("optuna", reason="the extra `probe` is not installed")
     lines = tones.read_text().splitlines()

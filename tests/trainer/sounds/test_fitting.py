@@ -1,6 +1,7 @@
 """What of a sound head is fitted."""
 
 import numpy as np
+import pytest
 import torch
 
 from clara_search.models.clara.yamnet import SAMPLE_RATE
@@ -36,6 +37,7 @@ def test_groups_weigh_what_they_are_given() -> None:
     assert weights.tolist() == [0.25] * 4 + [0.25] * 2
 
 
+@pytest.mark.slow
 def test_corrections_find_sounds_by_names_that_said_nothing_of_them() -> None:
     head = random_head()
     rng = torch.Generator().manual_seed(0)
@@ -61,6 +63,7 @@ def test_corrections_find_sounds_by_names_that_said_nothing_of_them() -> None:
     assert head.config == CONFIG
 
 
+@pytest.mark.slow
 def test_noise_is_of_every_kind_and_never_beyond_full_scale() -> None:
     clips = make_noise(np.random.default_rng(0), 12)
     assert [clip.dtype for clip in clips] == [np.float32] * 12

@@ -45,6 +45,7 @@ def test_the_released_sizes_are_right_to_the_parameter(name: str, parameters: in
     assert PRESETS[name].name == name
 
 
+@pytest.mark.slow
 def test_conversion_changes_no_vector(tmp_path: Path, vocabulary: Path) -> None:
     checkpoint = whole_checkpoint(tmp_path / "clara-tiny.ckpt")
     original = load_released(checkpoint)
@@ -59,6 +60,7 @@ def test_conversion_changes_no_vector(tmp_path: Path, vocabulary: Path) -> None:
         torch.testing.assert_close(model.embed_log_mels(log_mels), original.embed_log_mels(log_mels), atol=1e-6, rtol=0)
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_folder_that_describes_itself(tmp_path: Path, vocabulary: Path) -> None:
     checkpoint = whole_checkpoint(tmp_path / "clara-tiny.ckpt")
     arguments = ["models", "convert", str(checkpoint), "--out", str(tmp_path / "m"), "--vocabulary", str(vocabulary)]
@@ -76,6 +78,7 @@ def test_the_command_writes_a_folder_that_describes_itself(tmp_path: Path, vocab
     assert "clara-tiny.ckpt" in described["card"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("options", "ids"), [([], [220, 3322]), (["--transformers-version", "5"], [264])])
 def test_the_folder_keeps_the_tokens_of_the_environment_it_was_trained_in(
     tmp_path: Path, vocabulary: Path, options: list[str], ids: list[int]
@@ -90,6 +93,7 @@ def test_the_folder_keeps_the_tokens_of_the_environment_it_was_trained_in(
     assert f"as under transformers {version}" in (tmp_path / "m" / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_recording_longer_than_the_position_table_is_cut_and_averaged(tmp_path: Path, vocabulary: Path) -> None:
     """The table of this checkpoint has 40 positions, for 80 frames: one at sample 0 and 79 a hop apart."""
     checkpoint = torch.load(whole_checkpoint(tmp_path / "tiny.ckpt"), weights_only=True)
@@ -109,6 +113,7 @@ def test_a_recording_longer_than_the_position_table_is_cut_and_averaged(tmp_path
     np.testing.assert_allclose(encoder.encode_audio([noise])[0], mean / np.linalg.norm(mean), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_text_of_ten_thousand_words_is_cut_and_an_empty_one_has_a_vector(tmp_path: Path, vocabulary: Path) -> None:
     checkpoint = torch.load(whole_checkpoint(tmp_path / "tiny.ckpt"), weights_only=True)
     positions = checkpoint["hyper_parameters"]["text_encoder_pos_embedding_size"]
@@ -255,6 +260,7 @@ def test_a_truncated_checkpoint_is_refused(tmp_path: Path, size: int) -> None:
         load_released(tmp_path / "cut.ckpt")
 
 
+@pytest.mark.slow
 def test_a_missing_checkpoint_and_one_that_the_vocabulary_does_not_fit_are_named(
     tmp_path: Path, vocabulary: Path
 ) -> None:
@@ -264,6 +270,7 @@ def test_a_missing_checkpoint_and_one_that_the_vocabulary_does_not_fit_are_named
         convert(RELEASED, tmp_path / "m", vocabulary)
 
 
+@pytest.mark.slow
 def test_a_folder_with_other_files_is_not_written_to(tmp_path: Path, vocabulary: Path) -> None:
     checkpoint = whole_checkpoint(tmp_path / "clara-tiny.ckpt")
     (tmp_path / "m").mkdir()

@@ -98,6 +98,7 @@ def test_a_language_is_found_by_code_or_name_in_any_letter_case(
     assert not caplog.records
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", ["yue", "xx", "eng", "Cantonese", "speech", "nospeech", "translate", "endoftext"])
 def test_a_language_without_a_token_is_english_which_is_logged_once(
     vocabulary: Path, language: str, caplog: pytest.LogCaptureFixture
@@ -161,11 +162,13 @@ def test_a_vocabulary_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         released_tokenizer(tmp_path / "none.tiktoken")
 
 
+@pytest.mark.slow
 def test_line_ends_of_another_system_do_not_matter(vocabulary: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
     (tmp_path / "windows.tiktoken").write_bytes(vocabulary.read_bytes().replace(b"\n", b"\r\n"))
     assert released_tokenizer(tmp_path / "windows.tiktoken")._bpe.to_str() == tokenizer._bpe.to_str()
 
 
+@pytest.mark.slow
 def test_the_vocabulary_of_an_installed_whisper_is_the_default(
     vocabulary: Path, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -158,6 +158,7 @@ def test_an_index_that_is_longer_or_cut_short_is_refused(
     assert_refused(table, "(cut short|there is more in it|another number of vectors)")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["flat", "ivf"])
 def test_no_field_of_an_index_can_be_changed(table: Table, backend: str) -> None:
     """Each of the first bytes, and those around the sizes of lists, set to 255: read, or refused; no crash."""

@@ -64,6 +64,7 @@ def ids_of(results):
     return [[hit.id for hit in hits] for hits in results]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("halves")
 def test_a_backend_of_another_package_is_built_tuned_saved_and_searched(table):
     built = ann.build(table, "halves", target_recall=0.9)

@@ -58,6 +58,7 @@ def test_a_store_that_fails_for_folder_after_folder_ends_the_listing(
         list(list_items(["fragile://sounds/ab"]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "rule", "message"),
     [
@@ -83,6 +84,7 @@ def test_a_store_that_cannot_be_listed_at_all_is_one_line_that_names_it(
     assert Database(tmp_path / "db").table().count() == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["s3://sounds/ab", "s3://sounds/ab/*.wav", "s3://sounds/t.csv", "s3://sounds/t.tar"])
 @pytest.mark.parametrize("missing", ["credentials", "endpoint"])
 def test_without_credentials_or_an_endpoint_the_error_is_one_line(
