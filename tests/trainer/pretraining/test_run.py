@@ -31,6 +31,8 @@ from trainer.data.text_split import text_split
 from trainer.pretraining.run import pretrain
 from trainer.pretraining.tokenizer import train_tokenizer
 
+pytestmark = pytest.mark.slow
+
 RATE = 16000
 RECIPE = Recipe(
     "tones",

@@ -31,6 +31,8 @@ from trainer.pretraining.run import pretrain
 from trainer.pretraining.setup import Loaders, set_up
 from trainer.runtime.checkpoints import newest_checkpoint
 
+pytestmark = pytest.mark.slow
+
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
     return load_file(run / "model" / "model.safetensors")
@@ -122,7 +124,6 @@ def test_chunks_have_the_gradients_of_the_whole_batch(folder: Path, tmp_path: Pa
         torch.testing.assert_close(gradients[1][name], expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_two_processes_train_to_the_losses_of_one(folder: Path, tmp_path: Path) -> None:
     """`run.devices=2` under gloo, started by Lightning itself: the batch is shared, negatives and gradients are not."""
@@ -190,7 +191,6 @@ def test_the_folder_of_a_run_records_how_it_was_made(folder: Path, tmp_path: Pat
     )
 
 
-@pytest.mark.slow
 def test_workers_make_the_batches_that_the_main_process_makes(folder: Path, tmp_path: Path) -> None:
     settings = recipe(folder)
     alone = list(Loaders(set_up(settings, tmp_path / "run")).train_dataloader())
@@ -201,7 +201,6 @@ def test_workers_make_the_batches_that_the_main_process_makes(folder: Path, tmp_
             torch.testing.assert_close(a, b, atol=1e-5, rtol=0)  # a worker has one thread, and sums in its order
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_tiny_finds_held_out_phrases(tmp_path: Path) -> None:
     """The bundled recipe on fewer voices: phrases of the held-out texts are loaded."""

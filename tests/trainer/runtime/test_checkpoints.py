@@ -22,6 +22,8 @@ from trainer.pretraining.callbacks import Stopped
 from trainer.pretraining.run import MONITOR, pretrain
 from trainer.runtime.checkpoints import AtomicCheckpointIO, newest_checkpoint, step_of
 
+pytestmark = pytest.mark.slow
+
 
 def with_(recipe: Recipe, **changes: Any) -> Recipe:
     """`recipe` with settings such as optim_epochs=2."""
@@ -31,7 +33,6 @@ def with_(recipe: Recipe, **changes: Any) -> Recipe:
     return recipe
 
 
-@pytest.mark.slow
 def test_every_epoch_is_stored_and_the_last_one_validated_and_a_finished_run_trains_no_further(
     small: Recipe, tmp_path: Path
 ) -> None:
@@ -69,7 +70,6 @@ def test_epochs_of_one_step_are_stopped_after_each_and_resumed_to_the_same_weigh
         assert alone[MONITOR] == gone_on[MONITOR]
 
 
-@pytest.mark.slow
 def test_a_run_that_had_no_patience_left_stays_stopped(small: Recipe, tmp_path: Path) -> None:
     recipe = with_(small, optim_epochs=50, optim_lr=1e-9, run_patience=1)
     pretrain(recipe, tmp_path / "run")
@@ -96,7 +96,6 @@ def test_a_signal_in_the_only_step_of_an_epoch_is_heard(
     assert step_of(tmp_path / "run" / "checkpoints" / "last.ckpt") in (1, 2)  # the batch is fetched ahead
 
 
-@pytest.mark.slow
 def test_a_moved_run_keeps_its_best(small: Recipe, tmp_path: Path) -> None:
     pretrain(small, tmp_path / "run")
     for path in (tmp_path / "run" / "checkpoints").glob("*.ckpt"):
@@ -112,7 +111,6 @@ def test_a_moved_run_keeps_its_best(small: Recipe, tmp_path: Path) -> None:
     assert torch.load(best.with_name("last.ckpt"), weights_only=True)["callbacks"]["Checkpoints"]["best"] == 2.0
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("content", [None, b"", b"PK\3\4 cut"])
 def test_without_its_best_checkpoint_a_run_ends_with_the_newest(
     small: Recipe, tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes | None
