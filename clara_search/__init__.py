@@ -19,6 +19,9 @@ from clara_search.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from clara_search.classification.classifier import (
         Classification,
         Classifier,
@@ -31,7 +34,8 @@ if TYPE_CHECKING:
     from clara_search.retrieval.index import Index, open  # noqa: A004 - `clara_search.open(db)` reads as what it does
     from clara_search.store.database import Database
     from clara_search.store.table import Table
-    from indexer.pipeline import index  # for type checkers; the library itself works without the indexer
+
+    index: Callable[..., Any]  # `indexer.index`, which the library names as a string: it imports no sibling package
 
 __version__ = "0.1.0"
 

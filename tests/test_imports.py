@@ -86,14 +86,10 @@ def imports_of(path, at_runtime=True):
             yield from (f"{node.module}.{name.name}" for name in node.names)
 
 
-FRONT_DOOR = ROOT / "clara_search" / "__init__.py"
-
-
 @pytest.mark.parametrize("package", MAY_IMPORT)
 def test_packages_import_in_one_direction(package):
     for path in modules(package):
-        # The front door hands on `indexer.index`: by its name at run time, by an import for type checkers.
-        known = {name.split(".")[0] for name in imports_of(path, at_runtime=path == FRONT_DOOR)} & SIBLINGS
+        known = {name.split(".")[0] for name in imports_of(path, at_runtime=False)} & SIBLINGS
         assert known <= MAY_IMPORT[package], f"{path.relative_to(ROOT)} imports {known - MAY_IMPORT[package]}"
 
 
