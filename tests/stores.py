@@ -22,7 +22,7 @@ UNAVAILABLE: Answer = (503, _ERROR.format("ServiceUnavailable", "Please try late
 
 
 class Proxy:
-    """What stands between a store and its clients; `rule` says what fails, `requests` counts what was asked."""
+    """A proxy between a store and its clients: `rule` chooses the failures, `requests` counts the requests."""
 
     def __init__(self, store: str):
         self.rule: Rule = lambda method, path: None

@@ -20,7 +20,7 @@ from indexer.runtime.allocator import limit_allocator
 
 _SEED = 0
 _OLD = 1_700_000_000
-"""A time of modification that is long past; each night has a later one."""
+"""Modification time of the first night in seconds since the epoch, long past; each night has a later one."""
 
 
 @click.command()
@@ -34,16 +34,16 @@ _OLD = 1_700_000_000
 def operations(items: int, nights: int, share: float, retain_days: float, out: Path | None) -> None:
     """Index ITEMS clips of 50 ms night after night, with --prune; print files, size and seconds of the nights.
 
-    Each night SHARE of the clips change: half of these are written anew, the others give way to new ones. Then half of
-    all clips are deleted. Beside it stands a fresh index of the same clips.
+    Each night SHARE of the clips change: half of these are rewritten, the others are replaced by new files. Then half
+    of all clips are deleted. A fresh index of the same clips is measured for comparison.
     """
     limit_allocator()
     with tempfile.TemporaryDirectory() as folder:
-        result = simulated(Path(folder), items, nights, share, retain_days)
-    every = [night for night in result["nights"] if night["night"] in {1, 2, 5, 10, 20, 40, nights}]
+        result = simulate(Path(folder), items, nights, share, retain_days)
+    shown = [night for night in result["nights"] if night["night"] in {1, 2, 5, 10, 20, 40, nights}]
     rows = [
         [f"night {night['night']}", f"{night['files']}", f"{night['bytes'] / 2**20:.2f}", f"{night['seconds']:.2f}"]
-        for night in every
+        for night in shown
     ]
     for name in ("fresh", "half deleted", "fresh half"):
         state = result[name]
@@ -55,17 +55,17 @@ def operations(items: int, nights: int, share: float, retain_days: float, out: P
     publish(result, f"{markdown(['', 'files', 'MiB', 's'], rows)}\n\n{sentence}", out)
 
 
-def simulated(folder: Path, items: int, nights: int, share: float, retain_days: float) -> dict[str, Any]:
-    """Run the nights over clips in `folder`; return what each left on the disk, and how long it took."""
+def simulate(folder: Path, items: int, nights: int, share: float, retain_days: float) -> dict[str, Any]:
+    """Run the nights over clips in `folder`; return the files, bytes and seconds of each."""
     rng = random.Random(_SEED)
     make_clips(folder / "clips", items)
     clips = sorted((folder / "clips").rglob("*.wav"))
 
     def run(name: str) -> dict[str, Any]:
-        began = time.monotonic()
+        start = time.monotonic()
         database = Database(folder / name, create=True)
         summary = index([folder / "clips"], database, ProjectionEncoder(), prune=True, retain_days=retain_days)
-        seconds = round(time.monotonic() - began, 3)
+        seconds = round(time.monotonic() - start, 3)
         sizes = [path.stat().st_size for path in (folder / name).rglob("*") if path.is_file()]
         return {"files": len(sizes), "bytes": sum(sizes), "seconds": seconds, "rows": summary.rows}
 
@@ -73,12 +73,12 @@ def simulated(folder: Path, items: int, nights: int, share: float, retain_days: 
     measured = list[dict[str, Any]]()
     for night in range(1, nights + 1):
         changed = rng.sample(range(len(clips)), round(share * items))
-        for number, place in enumerate(changed):
+        for number, position in enumerate(changed):
             if number % 2:
-                clips[place].unlink()
-                clips[place] = clips[place].with_name(f"night {night} {number}.wav")
-            write_noise(clips[place], rng, 0.05, 0.05)
-            os.utime(clips[place], (_OLD + night, _OLD + night))
+                clips[position].unlink()
+                clips[position] = clips[position].with_name(f"night {night} {number}.wav")
+            write_noise(clips[position], rng, 0.05, 0.05)
+            os.utime(clips[position], (_OLD + night, _OLD + night))
         measured.append({"night": night, **run("db")})
     fresh = run("fresh")
     for clip in clips[: items // 2]:

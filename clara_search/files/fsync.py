@@ -1,4 +1,4 @@
-"""Files that outlive a power cut: what a commit wrote is told to the disk before anybody relies on it."""
+"""Files that outlive a power cut: a commit syncs its files to the disk before anybody relies on them."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from clara_search.files.atomic import atomic_write_text
 
 _UNNOTED = 32
 _UNNOTED_SHARE = 0.1
-"""So many files, or this share of them, may be synced and not yet noted: the next process syncs them again."""
+"""Number and share of files that may be synced and not yet noted: the next process syncs them again."""
 
 
 class FolderSync:
     """Brings the files below a folder to the disk, each once: files of a table are written once and never changed.
 
     LanceDB itself never calls fsync. Without it a commit that was acknowledged can be an empty file after a power cut.
-    What other processes have synced stands in the file `notes`, so that the first commit of a process does not sync a
-    whole table again. A file is known there by name, inode and time of change: what was written by a process that was
-    killed, or again under an old name, is synced. The notes may be lost or cut short; then more is synced.
+    The file `notes` lists the files that other processes have synced, so that the first commit of a process does not
+    sync a whole table again. It identifies a file by name, inode and change time: files written by a process that
+    was killed, or written again under an old name, are synced. If the notes are lost or cut short, more is synced.
     """
 
     def __init__(self, folder: Path, notes: Path):
@@ -32,9 +32,13 @@ class FolderSync:
         self._is_first = True
 
     def __call__(self) -> None:
-        """Sync what is new since the last call, files before the folders that name them. Raises OSError."""
+        """Sync the files that are new since the last call, each before the folder that names it.
+
+        Raises:
+            OSError: A file cannot be synced.
+        """
         noted = _read_lines(self._notes) if self._is_first else set()
-        there: set[str] = set()
+        present: set[str] = set()
         for parent, _, names in os.walk(self._folder, topdown=False):
             paths = {os.path.join(parent, name) for name in names}  # noqa: PTH118 - many, as strings
             for path in sorted(paths - self._synced):
@@ -42,16 +46,16 @@ class FolderSync:
                     _sync(path)
                     self._unnoted += 1
             sync_folder(Path(parent))
-            there |= paths
-        self._synced, self._is_first = there, False
-        if self._unnoted > max(_UNNOTED, _UNNOTED_SHARE * len(there)):
-            lines = sorted(filter(None, map(self._line, there)))
-            with suppress(OutputError):  # what is not noted is synced again
+            present |= paths
+        self._synced, self._is_first = present, False
+        if self._unnoted > max(_UNNOTED, _UNNOTED_SHARE * len(present)):
+            lines = sorted(filter(None, map(self._line, present)))
+            with suppress(OutputError):  # files that are not noted are synced again
                 atomic_write_text(self._notes, "".join(f"{line}\n" for line in lines))
             self._unnoted = 0
 
     def _line(self, path: str) -> str:
-        """Return what tells the file from any other that ever had its name; empty where it is gone."""
+        """Return a line that identifies the file among all that ever had its name; empty if it is gone."""
         try:
             status = os.lstat(path)
         except FileNotFoundError:  # another process compacted meanwhile
@@ -60,7 +64,7 @@ class FolderSync:
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring the names in `folder` to the disk, where its file system can do that for a folder."""
+    """Sync the names in `folder` to the disk, if its file system can sync a folder."""
     with suppress(OSError):
         _sync(str(folder))
 
@@ -77,7 +81,7 @@ def _sync(path: str) -> None:
 
 
 def _read_lines(path: Path) -> set[str]:
-    """Return the whole lines of a file; none of what is no file of one's own, or not to be read."""
+    """Return the complete lines of a regular file; no lines of a link, of a pipe, or of a file that cannot be read."""
     with suppress(OSError, UnicodeDecodeError):
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # neither a link nor a pipe
         with os.fdopen(descriptor, encoding="utf-8") as file:

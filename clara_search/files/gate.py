@@ -27,7 +27,7 @@ from clara_search.errors import FormatError
 from clara_search.files.paths import is_url, join, split_member
 
 PROTOCOLS = frozenset({"http", "https", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"})
-"""What URLs out of data may begin with. Any other protocol has to be typed by the user."""
+"""Protocols of URLs out of data that are opened. A URL of any other protocol must be typed by the user."""
 
 _LONGEST_SHOWN = 120
 
@@ -38,7 +38,7 @@ class ForeignUri:
 
     Attributes:
         name: the path or URL as the data has it.
-        base: the file or URL that a relative `name` is relative to; None where there is none, as in a table.
+        base: the file or URL that a relative `name` is relative to; None without one, as in a table.
     """
 
     name: str
@@ -68,7 +68,7 @@ def admit(uri: ForeignUri) -> str:
 
 
 def admit_entry(folder: str, name: str) -> str:
-    """Return the path or URL of the entry `name` of a listed folder; all that lies in a typed URL may be opened.
+    """Return the path or URL of the entry `name` of a listed folder; every file below a typed URL may be opened.
 
     Raises:
         RefusedUri: the store's name would lead out of the folder or chain protocols.
@@ -80,7 +80,7 @@ def admit_entry(folder: str, name: str) -> str:
 
 
 def child_of(folder: Path, name: object) -> Path:
-    """Return the path of `name` directly in `folder`, as a state file beside it has it.
+    """Return the path of `name`, read from a state file, directly in `folder`.
 
     Raises:
         RefusedUri: `name` is no plain file name.
@@ -127,6 +127,6 @@ def _below_url(name: str, base: str) -> str:
 
 
 def _shown(name: object) -> str:
-    """Return a name of others for a message: on one line, no control characters, not endless."""
+    """Return a foreign name for a message: on one line, without control characters, shortened."""
     shown = repr(name)
     return shown if len(shown) <= _LONGEST_SHOWN else f"{shown[:_LONGEST_SHOWN]}..."

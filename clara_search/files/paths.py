@@ -1,4 +1,4 @@
-"""Files by path or URL: opened, read, listed and compared. URLs are those that fsspec opens (s3, gs, http ...)."""
+"""Files by path or URL: open, read, list and compare them. URLs are those that fsspec opens (s3, gs, http ...)."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def open_source(path: str | Path) -> BinaryIO:
 
 
 def unreadable(path: str | Path, error: OSError) -> SourceError:
-    """Return the error that says why a source cannot be read: `Unreachable` of a URL."""
+    """Return the error that says why a source cannot be read: `Unreachable` for a URL."""
     is_missing = isinstance(error, FileNotFoundError)  # fsspec's own error says no more than the URL
     reason = os.strerror(errno.ENOENT) if is_missing else error.strerror or first_line(error)
     return (Unreachable if is_url(path) else SourceError)(f"{path}: cannot be read ({reason})")
@@ -149,9 +149,9 @@ def stat_file(path: str | Path, trust_young: bool = False) -> FileStat:
     """Return size and version token of a file or URL.
 
     Args:
-        path: Path or URL; of a member of a shard the shard counts.
-        trust_young: Whether a file that was written in the last two seconds has a token too. A second write within one
-            tick of its file system's clock then goes unseen.
+        path: Path or URL; for a member of a shard, the shard is examined.
+        trust_young: Whether a file written in the last two seconds gets a token too. A second write within one tick of
+            its file system's clock then goes undetected.
 
     Raises:
         OSError: There is no such file, it is no file, or its store does not answer.
@@ -176,13 +176,13 @@ def stat_from_info(info: Mapping[str, Any]) -> FileStat:
 
 
 def is_missing(path: str | Path) -> bool:
-    """Tell whether there is no file at a path or URL: its store is asked, whatever it was known to hold before.
+    """Tell whether there is no file at a path or URL, by a request to its store; cached listings do not count.
 
-    Only the answer that there is nothing counts, or that there is a folder.
+    A file is missing only if the store answers that nothing is there, or a folder.
 
     Raises:
-        OSError: the store does not answer, or does not say.
-        SourceError: nobody here speaks the URL's protocol.
+        OSError: the store does not answer, or its answer does not decide.
+        SourceError: no client is installed that knows the protocol.
     """
     if (member := split_member(path)) is not None:
         return is_missing(member[1])
@@ -200,8 +200,8 @@ def list_folder(path: str | Path) -> list[FolderEntry]:
     """Return the entries of a folder or URL, sorted by name; none of them is the folder itself.
 
     Raises:
-        OSError: it cannot be listed, or not to its end.
-        SourceError: nobody here speaks the URL's protocol.
+        OSError: it cannot be listed completely.
+        SourceError: no client is installed that knows the protocol.
     """
     if not is_url(path):
         with os.scandir(path) as entries:
@@ -226,7 +226,7 @@ def clear_listing_cache(url: str) -> None:
 
 
 def join(folder: str | Path, name: str) -> str:
-    """Return the path or URL of `name` in a folder: of a chain of URLs the first that has a path is the folder's."""
+    """Return the path or URL of `name` in a folder; of a chain of URLs, the first with a path is extended."""
     links = str(folder).split("::")
     first = next((number for number, link in enumerate(links) if "://" in link), 0)
     is_root = links[first].endswith("://")

@@ -1,4 +1,4 @@
-"""URLs without what gives access to them: the form that is stored, shown and compared."""
+"""URLs without credentials: the form that is stored, shown and compared."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from urllib.parse import unquote_plus
 
 _WITH_USER = frozenset({"http", "https", "ftp", "sftp", "ssh", "smb", "webdav", "s3", "s3a"})
-"""Protocols whose "@" ends a user's name. Not of Azure, where it stands between container and account."""
+"""Protocols whose "@" ends a user name. Not those of Azure, where it separates container and account."""
 
 _WITH_KEYS = frozenset({"s3", "s3a"})
 _KEYS = re.compile(r"[^/@:?#]*:[^@:?#]*@")
@@ -18,13 +18,13 @@ _SECRETS = frozenset(
     "signature sig password passwd awsaccesskeyid googleaccessid ossaccesskeyid key-pair-id hdnts hdnea".split()
 )
 _TOKENS = frozenset("token access_token auth_token id_token auth authorization api_key apikey api-key".split())
-"""These may also be all that tells two recordings apart: they become a digest."""
+"""These may be the only difference between the URLs of two recordings: they are replaced by a digest."""
 
 _SIGNATURES = frozenset({"signature", "sig"})
 _BESIDE_A_SIGNATURE = frozenset(
     "expires policy hash-algorithm se st sp sr sv ss srt spr sip ske skt sks skv skoid sktid saoid suoid".split()
 )
-"""What a signature of CloudFront, Google or Azure signs along; without one it may mean something else."""
+"""Parameters that CloudFront, Google and Azure sign; without a signature they may mean something else."""
 
 _DIGEST = re.compile("~[0-9a-f]{8}")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
@@ -33,8 +33,8 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
 def without_credentials(url: str) -> str:
     """Return a URL, or a chain of them, without user, password and signature; anything else as it is.
 
-    Signed anew, a URL so remains the same. A token becomes a digest of it; all that does not give access stays, in its
-    order.
+    A URL that is signed again thus keeps its form. A token is replaced by its digest; all other parameters stay, in
+    their order.
     """
     if "://" not in url:
         return url
@@ -60,11 +60,11 @@ def _public(url: str) -> str:
 
 
 def _public_query(query: str) -> str:
-    """Return a query without what gives access. Its parameters are neither decoded nor put into another order."""
+    """Return a query without credentials. Its parameters are neither decoded nor reordered."""
     parts = [(unquote_plus(part.partition("=")[0]).lower(), part) for part in re.split("[&;]", query) if part]
     is_signed = any(name in _SIGNATURES for name, _ in parts)
-    kept = [(name, part) for name, part in parts if not _gives_access(name, is_signed)]
-    return "&".join(_digested(part) if name in _TOKENS else part for name, part in kept)
+    public = [(name, part) for name, part in parts if not _gives_access(name, is_signed)]
+    return "&".join(_digested(part) if name in _TOKENS else part for name, part in public)
 
 
 def _gives_access(name: str, is_signed: bool) -> bool:

@@ -1,4 +1,4 @@
-"""When a table is worth being written anew: a decision by what lies on the disk, whoever left it there."""
+"""The decision when to compact a table, by its state on the disk, whichever process left it there."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from datetime import timedelta
 from typing import Any, Literal, NamedTuple
 
 FULL_FRAGMENT_ROWS = 2**20
-"""Lance joins fragments up to this size, and leaves those of it as they are until a tenth of them is deleted."""
+"""Lance merges fragments up to this size; it rewrites a full one only when a tenth of its rows are deleted."""
 
 Moment = Literal["before", "during", "after"]
-"""When a run looks at its tables: before it writes, while it does, after it has."""
+"""When a run considers compaction: before, while or after it writes."""
 
 NEVER = timedelta(days=36_525)
-"""An age that no version reaches; what is much older is out of the range of LanceDB's clock."""
+"""An age that no version reaches; much greater ages are out of the range of LanceDB's clock."""
 
-_LEAST_AGE = timedelta(milliseconds=1)  # of none at all LanceDB warns on stderr
+_MIN_AGE = timedelta(milliseconds=1)  # for an age of 0 LanceDB warns on stderr
 _SHORT_DAYS = 1 / 24
-"""Up to this many days of retention, a table that nobody wrote to for as long is compacted without keeping a copy."""
+"""Retention in days up to which a table that was not written to for that long is compacted without a copy."""
 
 _MOST_FRAGMENTS = 32
 _MOST_DELETED = {"before": 0.1, "after": 0.3}
-"""After a run its own versions are kept, and what is written anew lies beside them: that has to be worth it."""
+"""Share of deleted rows. After a run its own versions are kept beside the rewritten files, so the limit is higher."""
 
 _MOST_OLD_VERSIONS = 64
 _GROWING_FRAGMENTS = 16
@@ -37,13 +37,13 @@ class Version(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """How a table lies on the disk.
+    """The state of a table on the disk.
 
     Attributes:
         fragments: Number of fragments of the newest version.
         rows: Rows in them, deleted ones included.
         largest: Rows of the largest one.
-        versions: Those that are kept, the oldest first.
+        versions: The versions that are kept, the oldest first.
     """
 
     fragments: int
@@ -52,19 +52,24 @@ class Layout:
     versions: Sequence[Version]
 
     def wants_compaction_while_growing(self) -> bool:
-        """Tell whether a table that is written to should be compacted: ever more rarely, as all of it is written anew.
+        """Tell whether a table should be compacted while it is written to.
 
-        The versions are not looked at.
+        This happens more and more rarely, as each compaction rewrites the table. The versions do not matter.
         """
         rest = self.rows - self.largest
         return self.fragments >= _GROWING_FRAGMENTS and rest >= min(self.largest, FULL_FRAGMENT_ROWS)
 
     def wants_compaction(self, moment: Literal["before", "after"], retain_days: float, now: float) -> bool:
-        """Tell whether the table should be compacted, at a time `now` in seconds since the epoch.
+        """Tell whether the table should be compacted.
 
-        It should where reading has become slow (many fragments), where many rows are deleted ones, where many versions
-        are older than `retain_days`, where deleted rows have been on the disk for as long, and where giving up old
-        versions costs nothing: when the newest one is that old too, nothing has to be kept beside what is written anew.
+        Reasons are many fragments (slow reads), many deleted rows, many versions older than `retain_days`, rows deleted
+        longer ago than that, and old versions that cost nothing to drop: if the newest version is that old too, no
+        version has to be kept beside the rewritten files.
+
+        Args:
+            moment: Whether a run is about to write or has written.
+            retain_days: Age in days up to which versions are kept.
+            now: Seconds since the epoch.
         """
         oldest_kept = now - retain_days * 86_400
         newest = self.versions[-1]
@@ -77,15 +82,15 @@ class Layout:
         )
 
     def age_to_delete(self, retain_days: float, now: float) -> timedelta:
-        """Return the age from which versions are deleted, once this table was compacted."""
+        """Return the age from which versions are deleted after this table was compacted."""
         is_old = self.versions[-1].time <= now - retain_days * 86_400
         if is_old and retain_days <= _SHORT_DAYS:
             # Compacting commits a version that still needs all of the old files, and that nobody asked to keep.
-            return _LEAST_AGE
-        return max(timedelta(days=min(retain_days, NEVER.days)), _LEAST_AGE)
+            return _MIN_AGE
+        return max(timedelta(days=min(retain_days, NEVER.days)), _MIN_AGE)
 
     def _has_deleted_before(self, time: float) -> bool:
-        """Tell whether rows that were deleted by then are still in the fragments of the newest version."""
+        """Tell whether rows deleted by `time` are still in the fragments of the newest version."""
         if not self.versions[-1].deleted_rows or self.largest >= FULL_FRAGMENT_ROWS:
             return False
         since = self.versions[-1].time
@@ -97,12 +102,12 @@ class Layout:
 
 
 def read_layout(table: Any, versions: bool = True) -> Layout:
-    """Return how a LanceDB table lies on the disk, with or without its `versions`, which take time to list."""
-    facts = table.stats()["fragment_stats"]
+    """Return the state of a LanceDB table on the disk, with or without its `versions`, which take time to list."""
+    stats = table.stats()["fragment_stats"]
     return Layout(
-        fragments=facts["num_fragments"],
-        rows=facts["num_fragments"] * facts["lengths"]["mean"],
-        largest=facts["lengths"]["max"],
+        fragments=stats["num_fragments"],
+        rows=stats["num_fragments"] * stats["lengths"]["mean"],
+        largest=stats["lengths"]["max"],
         versions=[
             Version(version["timestamp"].timestamp(), int(version["metadata"]["total_deletion_file_rows"]))
             for version in (table.list_versions() if versions else [])

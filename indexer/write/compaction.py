@@ -1,4 +1,4 @@
-"""Compaction of a corpus table and its ledger, as their state asks for it."""
+"""Compaction of a corpus table and its ledger, depending on their state."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ _log = logging.getLogger(__name__)
 
 
 def compact_if_worthwhile(table: Table, ledger: Ledger, moment: Moment, retain_days: float) -> bool:
-    """Compact a table and its ledger, each where its state asks for that; tell whether either was.
+    """Compact a table and its ledger, each if its state requires it.
 
-    Where that fails, for want of room, the tables are as they were, and the log says so.
+    If that fails, as on a full disk, the tables stay as they were and a warning is logged.
+
+    Returns:
+        Whether either was compacted.
     """
     try:
         with table.connection.commit_lock(table.name):

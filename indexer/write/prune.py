@@ -1,4 +1,4 @@
-"""Pruning: rows of recordings that are gone from the sources are removed, after a complete listing only."""
+"""Pruning: remove the rows of recordings that are gone from the sources, after a complete listing only."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from indexer.write.scope import PruneScope
 
 _REQUEST_THREADS = 16
 _MAX_UNANSWERED = 16
-"""After so many failed requests a store is asked no more."""
+"""Number of failed requests after which no further request is sent to a store."""
 
 
 @dataclass
 class Listing:
-    """What a run listed.
+    """The items that a run listed.
 
     Attributes:
         keys: digests of the items' keys.
@@ -36,7 +36,12 @@ class Listing:
 
 @dataclass(frozen=True)
 class PruneResult:
-    """Number of `rows` removed, and of recordings that stay because their store left the question `unanswered`."""
+    """The result of pruning.
+
+    Attributes:
+        rows: number of rows removed.
+        unanswered: number of recordings that stay because their store did not answer.
+    """
 
     rows: int = 0
     unanswered: int = 0
@@ -48,10 +53,18 @@ def prune_rows(
     """Remove rows and ledger entries of items in `scope` that were not listed, or only the failed ones among them.
 
     After an incomplete listing nothing is removed. A file that vanished from a folder or a store must also be missing
-    when it is asked for by name.
+    when it is requested by name.
+
+    Args:
+        corpus: the table to remove rows from.
+        ledger: its ledger, whose entries go with the rows.
+        orphans: row ids by URI of rows that have no ledger entry.
+        scope: the sources that this run may prune.
+        listing: the items of this run.
+        failures_only: whether only entries of failed items without rows are removed.
 
     Raises:
-        SourceError: a folder or store is away as a whole.
+        SourceError: a folder or store is unreachable as a whole.
     """
     if listing.unlisted:
         return PruneResult()
@@ -88,16 +101,16 @@ def _find_missing(paths: Iterable[str]) -> tuple[set[str], set[str]]:
     """Return those of `paths` that are missing, and those whose store did not answer."""
     unanswered, urls = set[str](), list[str]()
 
-    def ask(path: str) -> bool:
+    def check(path: str) -> bool:
         try:
             return is_missing(path)
         except (OSError, ValueError, ClaraError):  # ValueError: a NUL in the name
             unanswered.add(path)
             return False
 
-    def ask_store(url: str) -> bool:
+    def check_store(url: str) -> bool:
         if len(unanswered) < _MAX_UNANSWERED:
-            return ask(url)
+            return check(url)
         unanswered.add(url)
         return False
 
@@ -105,9 +118,9 @@ def _find_missing(paths: Iterable[str]) -> tuple[set[str], set[str]]:
     for path in paths:
         if is_url(path):
             urls.append(path)
-        elif ask(path):
+        elif check(path):
             absent.add(path)
     if urls:
         with ThreadPoolExecutor(_REQUEST_THREADS) as threads:
-            absent.update(url for url, is_absent in zip(urls, threads.map(ask_store, urls), strict=True) if is_absent)
+            absent.update(url for url, is_absent in zip(urls, threads.map(check_store, urls), strict=True) if is_absent)
     return absent, unanswered

@@ -21,13 +21,13 @@ EXTENDING = ROOT / "CONTRIBUTING.md"
 
 def shown_commands() -> list[str]:
     """Return the command lines in indented blocks and in backticks, continuation lines joined."""
-    found = []
+    commands = []
     for page in [*PAGES, EXTENDING]:
         text = page.read_text(encoding="utf-8").replace("\\\n", " ")
         names = "|".join(map(re.escape, PROGRAMS))
-        found += re.findall(rf"^ {{4,}}(?:torchrun \S+ \S+ -m trainer|{names})(?: .*)?$", text, re.MULTILINE)
-        found += re.findall(rf"`((?:{names}) [^`]+)`", text)
-    return [re.sub(r"torchrun \S+ \S+ -m trainer", "python -m trainer", line.strip()) for line in found]
+        commands += re.findall(rf"^ {{4,}}(?:torchrun \S+ \S+ -m trainer|{names})(?: .*)?$", text, re.MULTILINE)
+        commands += re.findall(rf"`((?:{names}) [^`]+)`", text)
+    return [re.sub(r"torchrun \S+ \S+ -m trainer", "python -m trainer", line.strip()) for line in commands]
 
 
 def resolve(line: str) -> tuple[click.Command, list[str]]:

@@ -12,11 +12,11 @@ from trainer.config.recipe import Recipe
 from trainer.config.sections import OptimConfig, RunConfig
 
 
-def write_clips(folder: Path, count: int, sides: str = "train train valid test", **metadata: object) -> Path:
-    """`count` tones of half a second in `folder`, each with a .json, on the `sides` in turn."""
+def write_clips(folder: Path, count: int, splits: str = "train train valid test", **metadata: object) -> Path:
+    """`count` tones of half a second in `folder`, each with a .json, on the `splits` in turn."""
     for number in range(count):
         write_tone(folder / f"{number:02}.wav", 200 + 50 * number, 0.2, RATE)
-        known = {"text": f"tone {number}", "split": sides.split()[number % len(sides.split())], **metadata}
+        known = {"text": f"tone {number}", "split": splits.split()[number % len(splits.split())], **metadata}
         (folder / f"{number:02}.json").write_text(json.dumps(known))
     return folder
 

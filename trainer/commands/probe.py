@@ -15,7 +15,7 @@ DEFAULT_CACHE = Path("runs") / "cache" / "vectors"
 
 @click.command("probe")
 @click.option("--data", required=True, metavar="MANIFEST", help="A manifest of `prepare` or of your own, or shards.")
-@click.option("--label", "labels", multiple=True, required=True, help="Column to be told; several share a trunk.")
+@click.option("--label", "labels", multiple=True, required=True, help="Column to predict; several share a trunk.")
 @click.option("--model", default="clara-small", show_default=True, help="Name, folder or hub id of the model.")
 @device_option
 @click.option("--head", type=click.Choice(["linear", "mlp", "knn", "logistic"]), default="linear", show_default=True)
@@ -32,7 +32,7 @@ DEFAULT_CACHE = Path("runs") / "cache" / "vectors"
     type=click.Choice(["none", "weights", "sampling"]),
     default="none",
     show_default=True,
-    help="Let classes count alike: by weights of the loss, or by how often they are drawn.",
+    help="Let classes count alike: by weights of the loss, or by how often they are sampled.",
 )
 @click.option("--multi-label", is_flag=True, help="A clip may have several labels, with commas between them.")
 @click.option("--trials", type=click.IntRange(min=0), default=0, show_default=True, help="Settings to try, by Optuna.")

@@ -188,12 +188,12 @@ def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
 )
 def test_windows_cover_everything_and_are_equally_long(duration_s: float, window_s: float, overlap: float) -> None:
     hop_s = window_s * (1 - overlap)
-    found = list(window_spans(duration_s, window_s, hop_s))
-    assert found[0].start_s == 0
-    assert found[-1].end_s == pytest.approx(duration_s)
-    for before, after in itertools.pairwise(found):
+    spans = list(window_spans(duration_s, window_s, hop_s))
+    assert spans[0].start_s == 0
+    assert spans[-1].end_s == pytest.approx(duration_s)
+    for before, after in itertools.pairwise(spans):
         assert before.start_s < after.start_s <= before.end_s + 1e-9
-    assert all(end - start == pytest.approx(min(window_s, duration_s)) for start, end in found)
+    assert all(end - start == pytest.approx(min(window_s, duration_s)) for start, end in spans)
 
 
 def test_windows_are_a_hop_apart_and_the_last_ends_at_the_end() -> None:
@@ -235,15 +235,15 @@ def test_a_wav_that_is_out_of_the_ordinary_is_left_to_libsndfile() -> None:
     for number in range(3000):
         if number % 3:
             content = bytearray(whole)
-            for place in rng.integers(0, 48, rng.integers(1, 3)):
-                content[place] = rng.choice([0, 1, 2, 255, rng.integers(256)])
+            for position in rng.integers(0, 48, rng.integers(1, 3)):
+                content[position] = rng.choice([0, 1, 2, 255, rng.integers(256)])
         else:
-            body = b"".join(pieces[place] for place in rng.integers(0, len(pieces), 4))
+            body = b"".join(pieces[position] for position in rng.integers(0, len(pieces), 4))
             content = bytearray(b"RIFF" + (4 + len(body)).to_bytes(4, "little") + b"WAVE" + body)
-        found = audio._decode_pcm(bytes(content))
-        if found is not None:
+        waveform_and_rate = audio._decode_pcm(bytes(content))
+        if waveform_and_rate is not None:
             expected, rate = soundfile.read(io.BytesIO(content), dtype="float32")
-            assert found[1] == rate
-            np.testing.assert_array_equal(found[0], expected)
+            assert waveform_and_rate[1] == rate
+            np.testing.assert_array_equal(waveform_and_rate[0], expected)
             decoded += 1
     assert 100 < decoded < 2000

@@ -43,11 +43,11 @@ def changing_calls(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def test_files_are_deleted_and_renamed_where_that_is_known_to_be_safe() -> None:
-    found = {
+    calls = {
         (str(path.relative_to(ROOT)), *call)
         for package in ("clara_search", "indexer", "trainer")
         for path in (ROOT / package).rglob("*.py")
         if path != Path(confined.__file__)
         for call in changing_calls(path)
     }
-    assert found == ALLOWED
+    assert calls == ALLOWED

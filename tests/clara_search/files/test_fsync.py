@@ -35,9 +35,9 @@ def table(tmp_path: Path) -> Path:
 
 
 def taken(names: list[str]) -> list[str]:
-    found = sorted(names)
+    synced = sorted(names)
     names.clear()
-    return found
+    return synced
 
 
 def test_the_first_commit_of_a_process_syncs_only_what_no_process_has_synced(table: Path, synced: list[str]) -> None:

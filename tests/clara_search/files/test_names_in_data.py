@@ -92,11 +92,11 @@ def test_verify_opens_no_url_of_a_table_unasked_and_never_another_protocol(
     table_naming([reference, "relative.wav", *allowed], database, tmp_path / "in")
 
     def sample(**options: Any) -> str:
-        (found,) = (
-            one for one in verify(database, "corpus", encoder=ToneEncoder(), **options) if one.check == "sample"
+        (result,) = (
+            check for check in verify(database, "corpus", encoder=ToneEncoder(), **options) if check.check == "sample"
         )
-        assert found.ok
-        return found.detail
+        assert result.ok
+        return result.detail
 
     said = sample()
     assert "0 of 4 rows embedded again" in said

@@ -90,26 +90,26 @@ def opening_calls(path: Path) -> set[str]:
         for name in node.names
         if name.asname
     }
-    found = set()
+    calls = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
             first, dot, rest = called.partition(".")
             called = f"{renamed.get(first, first)}{dot}{rest}"
-            found |= {name for name in OPENS if called == name or (not name.count(".") and called.endswith(f".{name}"))}
-    return {name.removeprefix("clara_search.") for name in found}
+            calls |= {name for name in OPENS if called == name or (not name.count(".") and called.endswith(f".{name}"))}
+    return {name.removeprefix("clara_search.") for name in calls}
 
 
 @pytest.mark.slow
 def test_nothing_beside_the_gate_opens_what_may_be_a_name_out_of_data() -> None:
     """A new call has to be looked at: does its name come from the user, from the gate, or from data?"""
-    found = {
+    calls_by_file = {
         str(path.relative_to(ROOT)): calls
         for package in ("clara_search", "indexer", "trainer")
         for path in sorted((ROOT / package).rglob("*.py"))
         if (calls := opening_calls(path))
     }
-    assert found == ALLOWED
+    assert calls_by_file == ALLOWED
 
 
 def test_the_search_for_opening_calls_sees_through_other_names(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a store does not answer is no absence."""
+"""A store that does not answer is not taken for a missing file."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def web(tmp_path: Path) -> Iterator[tuple[Proxy, str]]:
     (tmp_path / "a.wav").write_bytes(b"sound")
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(tmp_path)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    with proxied(f"http://127.0.0.1:{server.server_port}") as found:
-        yield found
+    with proxied(f"http://127.0.0.1:{server.server_port}") as proxy_and_url:
+        yield proxy_and_url
     server.shutdown()
     server.server_close()
 

@@ -43,8 +43,8 @@ def test_all_formats_give_the_same_rows(suffix: str, tmp_path: Path) -> None:
     filesystem = fsspec.filesystem("memory")
     filesystem.pipe(f"/tables/m{suffix}", path.read_bytes())
     try:
-        for place in (str(path), f"memory://tables/m{suffix}"):
-            assert [dict(row.values) for row in read_table(place)] == ROWS
+        for source in (str(path), f"memory://tables/m{suffix}"):
+            assert [dict(row.values) for row in read_table(source)] == ROWS
     finally:
         filesystem.rm("/tables", recursive=True)
 

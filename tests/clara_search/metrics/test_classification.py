@@ -64,8 +64,8 @@ def test_intervals_are_those_of_drawing_items_again():
     rng = np.random.default_rng(1)
     again = [rng.integers(0, len(expected), len(expected)) for _ in range(1000)]
     for name in ("accuracy", "uar", "weighted_f1", "macro_f1"):
-        drawn = [single_label_metrics(expected[i], predicted[i], 5)[name] for i in again]
-        assert scores.scores[name].interval == pytest.approx(np.percentile(drawn, [2.5, 97.5]), abs=0.01)
+        resampled = [single_label_metrics(expected[i], predicted[i], 5)[name] for i in again]
+        assert scores.scores[name].interval == pytest.approx(np.percentile(resampled, [2.5, 97.5]), abs=0.01)
     assert scores == score_single_label(expected, predicted, 5, majority=4, num_resamples=4000)
 
 
@@ -113,8 +113,8 @@ def test_the_temperature_that_made_the_labels_is_found_again():
     logits = 3.0 * rng.standard_normal((20000, 4))
     labels = np.array([rng.choice(4, p=p) for p in softmax(logits / 2.5)])
     assert fit_temperature(logits, labels) == pytest.approx(2.5, rel=0.05)
-    found = calibrate(logits, labels)
-    assert found.log_loss < found.uniform_log_loss
-    assert found.calibration_error < 0.02
+    calibration = calibrate(logits, labels)
+    assert calibration.log_loss < calibration.uniform_log_loss
+    assert calibration.calibration_error < 0.02
     sure = softmax(logits).max(axis=1)
     assert calibration_error(sure, softmax(logits).argmax(axis=1) == labels) > 0.1

@@ -28,8 +28,8 @@ def slow_scores(queries, gallery, query_labels, labels, k):
     for query, label in zip(queries, query_labels, strict=True):
         ranks = slow_ranks(query, gallery, label, labels)
         recalls.append(any(rank <= k for rank in ranks))
-        found = [rank for rank in ranks if rank <= k]
-        precisions.append(sum((i + 1) / rank for i, rank in enumerate(found)) / min(len(ranks), k))
+        hit_ranks = [rank for rank in ranks if rank <= k]
+        precisions.append(sum((i + 1) / rank for i, rank in enumerate(hit_ranks)) / min(len(ranks), k))
     return np.mean(recalls), np.mean(precisions)
 
 
@@ -45,11 +45,11 @@ def test_what_is_alike_is_looked_for_among_what_others_own(owned):
             recalls.append(recall)
             precisions.append(precision)
             sizes.append(len(others))
-    found = metrics.self_retrieval(vectors, groups, owners if owned else None, num_resamples=0)
-    assert found.n_queries == len(recalls)
-    assert found.recall[10] == pytest.approx(np.mean(recalls))
-    assert found.map10 == pytest.approx(np.mean(precisions))
-    assert found.n_gallery == round(np.mean(sizes))
+    scores = metrics.self_retrieval(vectors, groups, owners if owned else None, num_resamples=0)
+    assert scores.n_queries == len(recalls)
+    assert scores.recall[10] == pytest.approx(np.mean(recalls))
+    assert scores.map10 == pytest.approx(np.mean(precisions))
+    assert scores.n_gallery == round(np.mean(sizes))
 
 
 def test_nothing_alike_is_an_error():

@@ -86,8 +86,8 @@ def test_the_vectors_of_deleted_rows_leave_the_disk(database: Database, count: i
         warnings.simplefilter("error")
         assert table.compact_if_worthwhile("after", retain_days=0)
         table.compact(retain_days=1e12)
-    found = content(table)
-    assert [vector.tobytes() in found for vector in vectors] == [False] * count + [True] * (100 - count)
+    stored = content(table)
+    assert [vector.tobytes() in stored for vector in vectors] == [False] * count + [True] * (100 - count)
     assert table.count() == 100 - count
     assert not table.compact_if_worthwhile("before", retain_days=0)
 

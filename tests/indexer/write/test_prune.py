@@ -117,7 +117,7 @@ def test_a_recording_that_cannot_be_read_for_now_keeps_its_rows(sounds: Any, pro
 
 
 def _lost(cause: Exception) -> FileNotFoundError:
-    """What a store raises that takes every error for an absence."""
+    """Return the error of a store that takes every failure for a missing file."""
     error = FileNotFoundError("/sounds")
     error.__cause__ = cause
     return error

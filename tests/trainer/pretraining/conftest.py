@@ -12,7 +12,7 @@ from trainer.config.sections import DataConfig, OptimConfig, RunConfig
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """96 tones with declared sides and labels; one has no text, one is broken."""
+    """96 tones with declared splits and labels; one has no text, one is broken."""
     folder = tmp_path_factory.mktemp("tones")
     with (folder / "tones.csv").open("w", newline="") as file:
         rows = csv.writer(file)

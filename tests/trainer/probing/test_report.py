@@ -1,4 +1,4 @@
-"""What a report warns of."""
+"""Warnings of a probing report."""
 
 import json
 import shutil

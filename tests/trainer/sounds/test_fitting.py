@@ -1,4 +1,4 @@
-"""What of a sound head is fitted."""
+"""Fitting a sound head: its space, its classifiers and its corrections."""
 
 import numpy as np
 import pytest
@@ -19,8 +19,8 @@ from trainer.sounds.recordings import make_noise
 def test_principal_components_are_those_of_the_variance() -> None:
     rng = torch.Generator().manual_seed(0)
     rows = torch.randn(500, 3, generator=rng) * torch.tensor([1.0, 5.0, 0.1])
-    found = principal_components(rows, 2).abs()
-    torch.testing.assert_close(found, torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]), atol=0.05, rtol=0)
+    components = principal_components(rows, 2).abs()
+    torch.testing.assert_close(components, torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]), atol=0.05, rtol=0)
 
 
 def test_logistic_regression_finds_the_log_odds() -> None:

@@ -67,10 +67,10 @@ def test_variables_come_back_by_name() -> None:
         "layer/bias": np.ones(300),
         "count": np.array(7.0),
     }
-    found = read_variables(*checkpoint(wanted))
-    assert found.keys() == wanted.keys()
+    variables = read_variables(*checkpoint(wanted))
+    assert variables.keys() == wanted.keys()
     for name, array in wanted.items():
-        np.testing.assert_array_equal(found[name], array)
+        np.testing.assert_array_equal(variables[name], array)
 
 
 @pytest.mark.parametrize("index", [b"", b"\xff" * 100, checkpoint({"a": np.ones(3)})[0][:-60]])
@@ -86,26 +86,26 @@ def test_fields_of_a_message_keep_their_order() -> None:
 def yamnet_variables() -> dict[str, np.ndarray]:
     """Variables of a YAMNet as TensorFlow names and shapes them."""
     rng, reference = np.random.default_rng(0), Yamnet()
-    found = {}
+    variables = {}
 
     def norm(layer: int, channels: int) -> None:
         for part in ("beta", "moving_mean"):
-            found[packages._LAYER.format(layer, part)] = rng.standard_normal(channels)
-        found[packages._LAYER.format(layer, "moving_variance")] = rng.uniform(0.5, 2.0, channels)
+            variables[packages._LAYER.format(layer, part)] = rng.standard_normal(channels)
+        variables[packages._LAYER.format(layer, "moving_variance")] = rng.uniform(0.5, 2.0, channels)
 
     def kernel(layer: int, name: str, convolution: torch.nn.Module, axes: tuple[int, ...]) -> None:
         weight = convolution.weight
         assert isinstance(weight, torch.Tensor)
-        found[packages._LAYER.format(layer, name)] = weight.detach().numpy().transpose(axes)
+        variables[packages._LAYER.format(layer, name)] = weight.detach().numpy().transpose(axes)
         norm(layer + 1, len(weight))
 
     kernel(0, "kernel", reference.stem, (2, 3, 1, 0))
     for number, (depthwise, pointwise) in enumerate(zip(reference.depthwise, reference.pointwise, strict=True)):
         kernel(2 + 4 * number, "depthwise_kernel", depthwise, (2, 3, 0, 1))
         kernel(4 + 4 * number, "kernel", pointwise, (2, 3, 1, 0))
-    found[packages._LAYER.format(54, "kernel")] = reference.classes.weight.detach().numpy().T
-    found[packages._LAYER.format(54, "bias")] = reference.classes.bias.detach().numpy()
-    return found
+    variables[packages._LAYER.format(54, "kernel")] = reference.classes.weight.detach().numpy().T
+    variables[packages._LAYER.format(54, "bias")] = reference.classes.bias.detach().numpy()
+    return variables
 
 
 def test_batch_norms_are_folded_into_the_convolutions(tmp_path: Path) -> None:

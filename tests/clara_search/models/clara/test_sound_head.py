@@ -1,4 +1,4 @@
-"""A second block of a vector, for what a recording sounds like."""
+"""The sound block of a vector: shares, tokens, files and both encoders."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -34,10 +34,12 @@ CONFIG = SoundConfig(vocab_size=len(WORDS), anchors=5, dim=14, hidden=8)
 
 
 def unigram() -> tokenizers.Tokenizer:
-    made = tokenizers.Tokenizer(models.Unigram([(word, -float(at)) for at, word in enumerate(WORDS)], unk_id=0))
-    made.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always", split=False)
-    made.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)])
-    return made
+    tokenizer = tokenizers.Tokenizer(models.Unigram([(word, -float(at)) for at, word in enumerate(WORDS)], unk_id=0))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always", split=False)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
+    )
+    return tokenizer
 
 
 def random_head(seed: int = 0) -> SoundHead:
@@ -83,8 +85,8 @@ def test_a_vector_does_not_depend_on_its_batch(folder: Path) -> None:
     encoder = load_encoder(folder, "cpu")
     waveforms, texts = clips(0.3, 7.0, 1.0, 2.5), ["dog", "a dog and the rain say hello", "hello", "rain b"]
     for together, alone in (
-        (encoder.encode_audio(waveforms), [encoder.encode_audio([one])[0] for one in waveforms]),
-        (encoder.encode_text(texts), [encoder.encode_text([one])[0] for one in texts]),
+        (encoder.encode_audio(waveforms), [encoder.encode_audio([waveform])[0] for waveform in waveforms]),
+        (encoder.encode_text(texts), [encoder.encode_text([text])[0] for text in texts]),
     ):
         np.testing.assert_allclose(together, np.stack(alone), atol=1e-5)
 
@@ -93,8 +95,8 @@ def test_case_and_punctuation_of_a_text_change_nothing_of_its_sound(folder: Path
     ids, words = SoundTokenizer(unigram()).encode(["Dog!", "dog", "  DOG, rain. ", "dog rain"])
     assert ids == [[1, 3, 2], [1, 3, 2], [1, 3, 4, 2], [1, 3, 4, 2]]
     assert words == [1, 1, 2, 2]
-    found = load_encoder(folder, "cpu").encode_text(["Dog!", "dog"])[:, MASKED.dim :]
-    np.testing.assert_allclose(found[0], found[1], atol=1e-6)
+    blocks = load_encoder(folder, "cpu").encode_text(["Dog!", "dog"])[:, MASKED.dim :]
+    np.testing.assert_allclose(blocks[0], blocks[1], atol=1e-6)
 
 
 def test_speech_is_compared_by_speech_alone_and_nothing_with_nothing(folder: Path) -> None:
@@ -178,7 +180,7 @@ def test_the_log_mel_is_that_of_yamnet() -> None:
 
 @pytest.mark.parametrize(("size", "stride", "out"), [(96, 2, 48), (48, 1, 48), (3, 2, 2), (2, 2, 1)])
 def test_convolutions_pad_as_tensorflow_does(size: int, stride: int, out: int) -> None:
-    # "same": ceil(size / stride) results, and the one zero too many stands at the end.
+    # "same": ceil(size / stride) results, and an odd zero goes to the end.
     row = torch.arange(1.0, size + 1.0)
     padded = pad_same(row.expand(1, 1, size, size), stride)[0, 0, size // 2]
     zeros = max((out - 1) * stride + 3 - size, 0)
@@ -189,9 +191,9 @@ def test_four_bits_keep_a_row_to_a_thirtieth_of_its_range() -> None:
     table = torch.randn(20, 512)
     packed, scale, offset = pack(table)
     assert packed.shape == (20, 256)
-    found = unpack(packed) * scale + offset
+    restored = unpack(packed) * scale + offset
     spread = table.amax(dim=1, keepdim=True) - table.amin(dim=1, keepdim=True)
-    assert bool(((found - table).abs() <= spread / 30.0 + 2e-3 * spread).all())
+    assert bool(((restored - table).abs() <= spread / 30.0 + 2e-3 * spread).all())
 
 
 def test_padding_does_not_change_a_meaning() -> None:
