@@ -49,23 +49,31 @@ def run_slowly(settings: Recipe, run: Path) -> None:
     pretrain(settings, run)
 
 
+def run_in_new_process(settings: Recipe, run: Path) -> None:
+    """Train in a process where nothing else was loaded: other libraries may change how torch rounds."""
+    worker = multiprocessing.get_context("spawn").Process(target=pretrain, args=(settings, run))
+    worker.start()
+    worker.join()
+    assert worker.exitcode == 0
+
+
 def test_a_killed_run_resumes_to_the_same_weights(folder: Path, tmp_path: Path) -> None:
     settings = recipe(folder)
-    pretrain(settings, tmp_path / "whole")
+    run_in_new_process(settings, tmp_path / "whole")
     worker = multiprocessing.get_context("spawn").Process(target=run_slowly, args=(settings, tmp_path / "killed"))
     worker.start()
-    wanted = 5  # of 12 steps: inside the second epoch
+    step_to_kill_at = 5  # of 12 steps: inside the second epoch
     deadline = time.monotonic() + 200
-    while time.monotonic() < deadline and worker.is_alive() and _steps(tmp_path / "killed") < wanted:
+    while time.monotonic() < deadline and worker.is_alive() and _steps(tmp_path / "killed") < step_to_kill_at:
         time.sleep(0.05)
     assert worker.is_alive()
     assert worker.pid is not None
     os.kill(worker.pid, signal.SIGKILL)
     worker.join()
-    assert wanted <= _steps(tmp_path / "killed") < 12
-    pretrain(settings, tmp_path / "killed")
-    expected, loaded = weights(tmp_path / "whole"), weights(tmp_path / "killed")
-    assert all(torch.equal(expected[name], loaded[name]) for name in expected)
+    assert step_to_kill_at <= _steps(tmp_path / "killed") < 12
+    run_in_new_process(settings, tmp_path / "killed")
+    expected, resumed = weights(tmp_path / "whole"), weights(tmp_path / "killed")
+    assert all(torch.equal(expected[name], resumed[name]) for name in expected)
 
 
 def _steps(run: Path) -> int:
@@ -185,10 +193,10 @@ def test_the_folder_of_a_run_records_how_it_was_made(folder: Path, tmp_path: Pat
     (loaded,) = mlflow.MlflowClient(f"file:{run / 'mlruns'}").search_experiments(filter_string="name = 'tones'")
     assert loaded.name == "tones"
     (left_out,) = (tmp_path / "cache").glob("*/left-out.txt")
-    assert [line.split(":")[0] for line in left_out.read_text().splitlines()] in (
-        ["098.wav", str(folder / "tones.csv")],
-        [str(folder / "tones.csv"), "098.wav"],
-    )
+    lines = left_out.read_text().splitlines()
+    assert len(lines) == 2
+    assert any(line.startswith("098.wav: ") for line in lines)
+    assert any(line.endswith("tones.csv, line 98 has no text") for line in lines)
 
 
 def test_workers_make_the_batches_that_the_main_process_makes(folder: Path, tmp_path: Path) -> None:
