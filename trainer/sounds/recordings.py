@@ -1,4 +1,4 @@
-"""The audio side of a sound head: what YAMNet finds in recordings, kept so that a second run finds it there."""
+"""The audio side of a sound head: YAMNet's scores and features of recordings, cached on the disk."""
 
 from __future__ import annotations
 
@@ -25,28 +25,35 @@ _PART = 256
 
 
 class Described(NamedTuple):
-    """Mean scores (n, 521) and mean features (n, 1024) of recordings."""
+    """Class scores from 0 to 1, (n, 521), and features, (n, 1024), of recordings, averaged over their patches."""
 
     scores: Tensor
     features: Tensor
 
 
 def describe(yamnet: Yamnet, corpus: Corpus, indices: Sequence[int], cache: Path) -> Described:
-    """Return what YAMNet finds in recordings, from `cache` where it has been found before."""
+    """Return YAMNet's scores and features of recordings.
+
+    Args:
+        yamnet: The network.
+        corpus: Recordings at 16 kHz.
+        indices: Indices of the recordings; only their first 30 s count.
+        cache: Folder of results, which are read if present and written if not.
+    """
     parts = [indices[start : start + _PART] for start in range(0, len(indices), _PART)]
     paths = [make_folder(cache) / f"{_key(corpus, part)}.npz" for part in parts]
     progress = tqdm(total=len(indices), desc="YAMNet", unit=" recordings")
 
-    def find(number: int) -> None:
+    def describe_part(number: int) -> None:
         if not paths[number].exists():
             waveforms = [corpus.waveform(index)[: _LONGEST_S * SAMPLE_RATE] for index in parts[number]]
-            found = describe_waveforms(yamnet, waveforms)
+            described = describe_waveforms(yamnet, waveforms)
             with atomic_path(paths[number]) as partial, partial.open("wb") as file:
-                np.savez(file, scores=found.scores.numpy(), features=found.features.numpy())
+                np.savez(file, scores=described.scores.numpy(), features=described.features.numpy())
         progress.update(len(parts[number]))
 
     with progress:
-        map_batches(find, range(len(parts)), CPU)
+        map_batches(describe_part, range(len(parts)), CPU)
     stored = [np.load(path) for path in paths]
     scores, features = (np.concatenate([part[name] for part in stored]) for name in ("scores", "features"))
     return Described(torch.from_numpy(scores), torch.from_numpy(features))
@@ -59,17 +66,25 @@ def _key(corpus: Corpus, indices: Sequence[int]) -> str:
 
 @torch.inference_mode()
 def describe_waveforms(yamnet: Yamnet, waveforms: Sequence[Waveform]) -> Described:
-    """Return what YAMNet finds in waveforms at 16 kHz."""
+    """Return YAMNet's scores and features of mono waveforms (samples,) at 16 kHz."""
     scores, features = [], []
     for waveform in waveforms:
-        found = yamnet(log_mel_patches(torch.from_numpy(waveform)))
-        features.append(found.mean(dim=0))
-        scores.append(yamnet.classes(found).sigmoid().mean(dim=0))
+        patch_features = yamnet(log_mel_patches(torch.from_numpy(waveform)))
+        features.append(patch_features.mean(dim=0))
+        scores.append(yamnet.classes(patch_features).sigmoid().mean(dim=0))
     return Described(torch.stack(scores), torch.stack(features))
 
 
 def make_noise(rng: np.random.Generator, count: int = 120) -> list[Waveform]:
-    """Return clips of nothing: silence, dither, and white to red noise, loud and quiet, some with hum of the mains."""
+    """Return clips without a sound event: silence, dither, and white to red noise, some with mains hum.
+
+    Args:
+        rng: The source of randomness.
+        count: Number of clips.
+
+    Returns:
+        Waveforms of 0.3 to 8 s at 16 kHz, from -1 to 1.
+    """
     clips = []
     for number in range(count):
         samples = round(SAMPLE_RATE * rng.uniform(0.3, 8.0))

@@ -1,4 +1,4 @@
-"""The text side of a sound head: tokens that are worth their bytes, names of classes, and texts to fit to."""
+"""The text side of a sound head: a reduced vocabulary, names of classes, and training texts."""
 
 from __future__ import annotations
 
@@ -39,11 +39,19 @@ _LONGEST = 256  # tokens
 _AT_ONCE = 256
 
 Frequent = Callable[[str, int], Sequence[str]]
-"""Gives the most frequent words of a language; `wordfreq.top_n_list`."""
+"""A function from a language and a count to its most frequent words, as `wordfreq.top_n_list`."""
 
 
 def make_tokenizer(pieces: Sequence[tuple[str, float]], charsmap: bytes) -> tokenizers.Tokenizer:
-    """Return a unigram tokenizer of `pieces`, of which the first three are unknown, begin and end."""
+    """Return a unigram tokenizer.
+
+    Args:
+        pieces: Tokens with their log-probabilities; the first three are `<unk>`, `<s>` and `</s>`.
+        charsmap: The map that normalizes characters, in the format of SentencePiece.
+
+    Raises:
+        FormatError: The first three tokens are others.
+    """
     if tuple(piece for piece, _ in pieces[: len(_SPECIAL)]) != _SPECIAL:
         raise FormatError(f"expected the tokens {', '.join(_SPECIAL)} first")
     unigram = tokenizers.Tokenizer(models.Unigram(list(pieces), unk_id=0, byte_fallback=False))
@@ -61,7 +69,14 @@ def make_tokenizer(pieces: Sequence[tuple[str, float]], charsmap: bytes) -> toke
 def choose_pieces(
     pieces: Sequence[tuple[str, float]], charsmap: bytes, texts: Iterable[str], frequent: Frequent
 ) -> list[int]:
-    """Return which of `pieces` `texts` and the frequent words of `VOCABULARIES` are made of, with their letters."""
+    """Return the sorted indices of the tokens to keep.
+
+    Args:
+        pieces: All tokens with their log-probabilities.
+        charsmap: The map that normalizes characters, in the format of SentencePiece.
+        texts: Texts whose tokens and characters are kept, beside those of the words of `VOCABULARIES`.
+        frequent: Returns the most frequent words of a language.
+    """
     whole = make_tokenizer(pieces, charsmap)
     words = [word for language, count in VOCABULARIES.items() for word in frequent(language, count)]
     plain = [normalize_text(text) for text in (*texts, *words)]
@@ -72,9 +87,17 @@ def choose_pieces(
 
 
 def read_names(path: Path, classes: Sequence[str]) -> list[tuple[str, int]]:
-    """Return names of `classes`, their own first, each with the number of its class.
+    """Read further names of classes.
 
-    Raises FormatError for a table that cannot be read, or that names a class there is none of.
+    Args:
+        path: CSV file with the columns `class` and `names`, the latter separated by semicolons.
+        classes: Names of the classes.
+
+    Returns:
+        Names, first those of `classes` themselves and their parts, each with the index of its class.
+
+    Raises:
+        FormatError: The table cannot be read or names an unknown class.
     """
     numbers = {name: number for number, name in enumerate(classes)}
     names = [(part, number) for name, number in numbers.items() for part in dict.fromkeys([name, *_parts(name)])]
@@ -96,14 +119,14 @@ def _parts(name: str) -> Iterator[str]:
 
 
 def variants(text: str, table: Translations) -> list[str]:
-    """Return the name of a sound as it is, in every language of `table` that has its words, and in sentences."""
+    """Return the name of a sound itself, its translations by `table`, and English sentences with it."""
     translated = [table.translate(text, language) for language in table.languages]
     framed = [template.replace("{text}", text) for template in TEMPLATES if "{text}" in template]
     return [text, *(name for name in translated if name is not None), *framed]
 
 
 def translated_names(table: Translations) -> list[tuple[str, str]]:
-    """Return pairs of a translation and the English name it is of, for names whose texts are trained on."""
+    """Return pairs of a translation and its English name, for the names in the training split."""
     return [
         (translation, name)
         for name in table.names
@@ -114,24 +137,24 @@ def translated_names(table: Translations) -> list[tuple[str, str]]:
 
 
 def random_speech(frequent: Frequent, rng: np.random.Generator, count: int = 3000) -> list[str]:
-    """Return texts that name no sound: words drawn by chance, in many languages, and digits."""
+    """Return texts that name no sound: `count` texts of 2 to 8 random words in 12 languages, and digits."""
     listed = {language: list(frequent(language, 5000)) for language in (*VOCABULARIES, "cs", "sv")}
     languages = list(listed)
-    drawn = []
+    sampled = []
     for number in range(count):
         words = listed[languages[number % len(languages)]]
-        drawn.append(" ".join(rng.choice(words, rng.integers(2, 9))))
-    return [*drawn, *sorted(bundled_digits().all_words)]
+        sampled.append(" ".join(rng.choice(words, rng.integers(2, 9))))
+    return [*sampled, *sorted(bundled_digits().all_words)]
 
 
 def count_words(texts: Sequence[str]) -> Tensor:
-    """Return how many words each text has, (n,)."""
+    """Return the number of words of each text, (n,), int64."""
     return torch.tensor([len(normalize_text(text).split()) for text in texts])
 
 
 @torch.inference_mode()
 def embed(head: SoundHead, tokenizer: SoundTokenizer, texts: Sequence[str]) -> Tensor:
-    """Return the meanings of texts, (n, 512), those of similar length together."""
+    """Return the unit meaning vectors of texts, (n, 512); texts of similar length share a batch."""
     ids, _ = tokenizer.encode(texts)
     meanings = torch.empty(len(ids), head.anchors.shape[1])
     order = sorted(range(len(ids)), key=lambda row: len(ids[row]))

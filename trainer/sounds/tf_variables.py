@@ -1,4 +1,4 @@
-"""Variables of a TensorFlow checkpoint, read as data: a sorted table of entries, and one file of numbers."""
+"""Reader of TensorFlow checkpoints: an index, which is a sorted table of entries, and one data file."""
 
 from __future__ import annotations
 
@@ -21,14 +21,19 @@ Message = dict[int, list[int | bytes]]
 
 
 def read_variables(index: bytes, data: bytes) -> dict[str, npt.NDArray[np.float32]]:
-    """Return the float32 variables of a checkpoint by name, from its .index and its only .data file.
+    """Return the float32 variables of a checkpoint by name.
 
-    Raises FormatError where the index is not one.
+    Args:
+        index: Content of the .index file.
+        data: Content of the only .data file.
+
+    Raises:
+        FormatError: The index is broken, or an array exceeds the data.
     """
     try:
         footer = index[-_FOOTER:]
         position = 0
-        for _ in range(2):  # where the meta index lies
+        for _ in range(2):  # offset and size of the meta index
             _, position = _varint(footer, position)
         offset, position = _varint(footer, position)
         size, _ = _varint(footer, position)
@@ -63,7 +68,11 @@ class _Entry:
 
 
 def read_message(message: bytes) -> Message:
-    """Return the fields of a protocol buffer. Raises ValueError for a type of field that none has."""
+    """Return the fields of a protocol buffer.
+
+    Raises:
+        ValueError: A field has an unknown type.
+    """
     fields: Message = {}
     position = 0
     while position < len(message):
@@ -76,14 +85,14 @@ def read_message(message: bytes) -> Message:
             size, position = _varint(message, position) if kind == _BYTES else (4 if kind == _FIXED32 else 8, position)
             value, position = message[position : position + size], position + size
         else:
-            raise ValueError(f"a field of type {kind}")
+            raise ValueError(f"a field of unknown type {kind}")
         fields.setdefault(number, []).append(value)
     return fields
 
 
 def _bytes(value: int | bytes) -> bytes:
     if isinstance(value, int):
-        raise ValueError("a number where a message should stand")
+        raise ValueError("a number in place of a message")
     return value
 
 
@@ -93,7 +102,7 @@ def _handle(value: bytes) -> tuple[int, int]:
 
 
 def _block(table: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the keys and values of a block, whose keys share their beginnings with those before."""
+    """Yield the keys and values of a block, each key stored without the prefix that it shares with the key before."""
     if table[offset + size : offset + size + _TRAILER][0] != 0:
         raise ValueError("a compressed block")
     block = table[offset : offset + size]
@@ -111,7 +120,7 @@ def _block(table: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:
-    """Return the number at `position`, seven bits a byte, and where the next one begins."""
+    """Return the number at `position`, seven bits a byte, and the position after it."""
     value = shift = 0
     while True:
         byte = data[position]

@@ -158,8 +158,8 @@ class ClaraEncoder:
                 padded = pad_sequence(mels, batch_first=True)
                 embedded = self._embed_log_mels(padded.to(self._dtype), mask).float()
                 if self._sounds is not None:
-                    spoken = F.normalize(embedded, dim=-1)
-                    embedded = self._sounds.join_audio(spoken, [waveforms[i] for i in indices])
+                    speech = F.normalize(embedded, dim=-1)
+                    embedded = self._sounds.join_audio(speech, [waveforms[i] for i in indices])
                 vectors[indices] = unit_norm(embedded)
 
         if self._is_compiled:  # torch runs a compiled model on all cores by itself
@@ -198,10 +198,10 @@ class ClaraEncoder:
                 vectors[indices] = unit_norm(self._join_meanings(embedded, [texts[i] for i in indices]))
         return vectors
 
-    def _join_meanings(self, spoken: torch.Tensor, texts: Sequence[str]) -> torch.Tensor:
+    def _join_meanings(self, speech: torch.Tensor, texts: Sequence[str]) -> torch.Tensor:
         if self._sounds is None or self._sound_tokenizer is None:
-            return spoken
+            return speech
         ids, words = self._sound_tokenizer.encode(texts)
         meanings = embed_meanings(self._sounds, ids)
         counts = torch.tensor(words, device=meanings.device)
-        return self._sounds.join_text(F.normalize(spoken.float(), dim=-1), meanings, counts)
+        return self._sounds.join_text(F.normalize(speech.float(), dim=-1), meanings, counts)

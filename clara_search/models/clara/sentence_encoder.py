@@ -1,7 +1,7 @@
-"""Universal Sentence Encoder, multilingual, version 3 (Google, Apache-2.0): token ids to a vector of their meaning.
+"""Universal Sentence Encoder, multilingual, version 3 (Google, Apache-2.0): token ids to a meaning vector.
 
 Embeddings of tokens, three stacks of convolutions over them (of 2, 3 and 5 tokens), their sum over the text, and a
-feed-forward network. The embeddings are kept in 4 bits.
+feed-forward network. The embeddings are stored in 4 bits.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ DIM = 512
 
 _STACK = 256
 _REACHES = ((2, 0), (3, 1), (5, 2))
-"""Tokens that a convolution sees, and how many of them stand before its own."""
+"""Width of each convolution in tokens, and the number of tokens before its own."""
 
 _INNER = 320
 
 
 class SentenceEncoder(nn.Module):
-    """Gives texts in 16 languages vectors that are alike where their meanings are."""
+    """An encoder of texts in 16 languages; texts of similar meaning get similar vectors."""
 
     def __init__(self, vocab_size: int) -> None:
         super().__init__()
-        # Two tokens' steps a byte, low nibble first; a step is `scale`, above `offset`.
+        # Two steps a byte, low nibble first; a value is step * scale + offset.
         self.register_buffer("table", torch.empty(vocab_size, DIM // 2, dtype=torch.uint8))
         self.register_buffer("scale", torch.empty(vocab_size, 1))
         self.register_buffer("offset", torch.empty(vocab_size, 1))
@@ -44,7 +44,7 @@ class SentenceEncoder(nn.Module):
         )
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Return unit vectors (batch, 512) of token ids (batch, tokens); `mask` is true where a token stands."""
+        """Return unit vectors (batch, 512) of token ids (batch, tokens); `mask` is False for padding."""
         present = mask[..., None].float()
         tokens = self._embed(ids) * present
         stacks = self.reduce_norm(self.reduce(tokens)).split(_STACK, dim=-1)
@@ -68,13 +68,13 @@ class SentenceEncoder(nn.Module):
 
 
 def _convolve(layer: nn.Module, x: Tensor, before: int, reach: int) -> Tensor:
-    """Return `layer` of every `reach` neighbours of x (batch, tokens, d); of short texts faster than a convolution."""
+    """Apply `layer` to every `reach` neighbours of x (batch, tokens, d); faster than a convolution for short texts."""
     padded = F.pad(x, (0, 0, before, reach - 1 - before))
     return layer(padded.unfold(1, reach, 1).flatten(2)).relu()  # type: ignore[no-any-return]
 
 
 def pack(table: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return rows (n, 512) in 4 bits: bytes (n, 256), and the scale and offset, (n, 1), of each row."""
+    """Quantize rows (n, 512) to 4 bits: return bytes (n, 256), and the scale and offset of each row, (n, 1)."""
     offset = table.amin(dim=1, keepdim=True).half().float()
     scale = ((table.amax(dim=1, keepdim=True) - offset) / 15.0).clamp_min(1e-4).half().float()
     steps = ((table - offset) / scale).round().clamp(0, 15).to(torch.uint8)
@@ -82,5 +82,5 @@ def pack(table: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def unpack(packed: Tensor) -> Tensor:
-    """Return the steps, (..., 2 n), 0 to 15, of bytes (..., n)."""
+    """Return the quantization steps, 0 to 15, float32 (..., 2 n), of bytes (..., n)."""
     return torch.stack([packed & 15, packed >> 4], dim=-1).flatten(-2).float()

@@ -1,9 +1,9 @@
-"""What a recording sounds like, as a second block of its vector beside the one for what is said in it.
+"""The sound head: a second block of the vector, for sounds, beside the block for speech.
 
-A recording's scores for AudioSet's classes (YAMNet) and a text's likeness to names of those classes (a multilingual
-sentence encoder) meet in one space, each with a learned correction. Three shares of unit length keep speech and sounds
-apart: of a text, how much it reads like the name of a sound; of a recording, whether it is speech, another sound, or
-nothing but silence and noise. What a share takes away lies in a dimension that the other side leaves empty.
+A recording's scores for AudioSet's classes (YAMNet) and a text's similarity to names of those classes (a multilingual
+sentence encoder) are mapped to one space, each with a learned correction. The squared unit length is divided to keep
+speech and sounds apart: for a text by how likely it names a sound; for a recording by how likely it is speech, another
+sound, or only silence and noise. The rest of the length goes to a dimension in which the other modality is zero.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ from clara_search.text.normalize import normalize_text
 CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_FILE = "sounds.json", "sounds.safetensors", "sounds_tokenizer.json"
 FILES = (CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_FILE)
 
-KINDS = ("speech", "sound", "nothing")
+KINDS = ("speech", "sound", "silence")
 
 SCORE_OFFSET, FEATURE_OFFSET = 0.01, 0.1
-"""Added before the logarithm: what is smaller makes no difference."""
+"""Added before the logarithm, so that differences between much smaller values do not count."""
 
 _MANY_WORDS = 8
 
 
 @dataclass(frozen=True)
 class SoundConfig:
-    """Sizes of a sound head, and how its vectors are weighed.
+    """Sizes of a sound head and weights of its blocks.
 
     Attributes:
-        vocab_size: tokens of the sentence encoder.
-        anchors: names of classes, several a class, that a text is compared with.
-        dim: of the block; the vector has two dimensions more.
-        hidden: inner width of the learned corrections.
-        sharpness: multiplies a text's cosines to the anchors before their softmax.
-        speech_share: of the square of a text's length, what its words take; half of it where it surely names a sound.
-        sound_share: of the square of a sound's length, what the block takes.
+        vocab_size: number of tokens of the sentence encoder.
+        anchors: number of class names, several for each class, that a text is compared with.
+        dim: dimensions of the block; the vector gets two more.
+        hidden: hidden size of the learned corrections.
+        sharpness: factor of a text's cosines to the anchors before their softmax.
+        speech_share: share of the speech block in a text's squared length; half of it if the text surely names a sound.
+        sound_share: share of the sound block in the squared length of a recording that is surely a sound.
     """
 
     vocab_size: int
@@ -71,12 +71,12 @@ class SoundConfig:
 
     @property
     def added_dim(self) -> int:
-        """Dimensions that the head adds to a vector: the block, and one that either side leaves empty."""
+        """Dimensions that the head adds to a vector: the block, and one for each modality that is zero in the other."""
         return self.dim + 2
 
 
 class SoundHead(nn.Module):
-    """Both encoders of the block, the space they share, and the shares of words, sounds and nothing."""
+    """Both encoders of the block, their common space, and the classifiers that weigh the blocks."""
 
     def __init__(self, config: SoundConfig) -> None:
         super().__init__()
@@ -94,12 +94,12 @@ class SoundHead(nn.Module):
         self.is_sound = nn.Linear(CLASSES + FEATURES, 1)
         self.names_sound = nn.Linear(TEXT_DIM + 4, 1)
 
-    def join_audio(self, spoken: Tensor, waveforms: Sequence[Waveform]) -> Tensor:
-        """Return the vectors of recordings with their sounds.
+    def join_audio(self, speech: Tensor, waveforms: Sequence[Waveform]) -> Tensor:
+        """Return the vectors of recordings with both blocks.
 
         Args:
-            spoken: unit vectors (n, d) of what is said in them.
-            waveforms: mono, at 16 kHz, each (samples,).
+            speech: unit vectors (n, d) of the model without the head.
+            waveforms: n mono waveforms (samples,) at 16 kHz.
 
         Returns:
             Unit vectors (n, d + added_dim).
@@ -109,19 +109,24 @@ class SoundHead(nn.Module):
         scores, features = self.describe_patches(torch.cat(patches), [len(some) for some in patches])
         described = torch.cat([scores, features], dim=-1)
         sound = self.is_sound(described).sigmoid() * self.config.sound_share
-        nothing = self.kinds(described).softmax(dim=-1)[:, -1:]
+        silence = self.kinds(described).softmax(dim=-1)[:, -1:]
         block = self.embed_audio(scores, features)
-        something = 1.0 - nothing
+        audible = 1.0 - silence
         parts = [
-            (something * (1.0 - sound)).sqrt() * spoken,
-            (something * sound).sqrt() * block,
-            torch.zeros_like(nothing),
-            nothing.sqrt(),
+            (audible * (1.0 - sound)).sqrt() * speech,
+            (audible * sound).sqrt() * block,
+            torch.zeros_like(silence),
+            silence.sqrt(),
         ]
         return torch.cat(parts, dim=-1)
 
     def describe_patches(self, patches: Tensor, counts: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Return standardized class scores (n, 521) and features (n, 1024) of n waveforms of so many patches each."""
+        """Return standardized class scores (n, 521) and features (n, 1024) of waveforms.
+
+        Args:
+            patches: log-mel patches (p, 96, 64) of all waveforms, in their order.
+            counts: number of patches of each of the n waveforms, p in all.
+        """
         features = self.yamnet(patches)
         scores = self.yamnet.classes(features).sigmoid()
         mean_scores, mean_features = (
@@ -130,53 +135,59 @@ class SoundHead(nn.Module):
         return self.standardize(mean_scores, mean_features)
 
     def standardize(self, scores: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the logarithms of mean scores (n, 521) and features (n, 1024), scaled by known sounds."""
+        """Return the logarithms of mean scores (n, 521) and features (n, 1024), standardized by the training sounds."""
         return (
             ((scores + SCORE_OFFSET).log() - self.score_mean) / self.score_std,
             ((features + FEATURE_OFFSET).log() - self.feature_mean) / self.feature_std,
         )
 
     def embed_audio(self, scores: Tensor, features: Tensor) -> Tensor:
-        """Return the unit blocks (n, dim) of what `describe_patches` returns."""
+        """Return the unit sound blocks (n, dim) of standardized scores (n, 521) and features (n, 1024)."""
         known = F.normalize(self.class_vectors(scores), dim=-1)
         return F.normalize(known + self.audio_correction(torch.cat([scores, features], dim=-1)), dim=-1)
 
-    def join_text(self, spoken: Tensor, meanings: Tensor, words: Tensor) -> Tensor:
-        """Return the vectors of texts with the sounds they may name.
+    def join_text(self, speech: Tensor, meanings: Tensor, words: Tensor) -> Tensor:
+        """Return the vectors of texts with both blocks.
 
         Args:
-            spoken: unit vectors (n, d) of how the texts sound.
+            speech: unit vectors (n, d) of the model without the head.
             meanings: vectors (n, 512) of the sentence encoder.
-            words: how many words each has, (n,).
+            words: number of words of each text, (n,).
 
         Returns:
             Unit vectors (n, d + added_dim).
         """
-        likeness = meanings @ self.anchors.T
-        sound = self.names_sound(self.describe_texts(meanings, words, likeness)).sigmoid()
-        # The share of words is the same for all that may be said, or a recording would prefer some texts for it.
+        similarity = meanings @ self.anchors.T
+        sound = self.names_sound(self.describe_texts(meanings, words, similarity)).sigmoid()
+        # The share is the same for all texts that may be speech, or a recording of speech would favour some of them.
         share = self.config.speech_share * (1.0 - 0.5 * sound**4)
         parts = [
-            share.sqrt() * spoken,
-            ((1.0 - share) * sound).sqrt() * self.embed_text(meanings, likeness),
+            share.sqrt() * speech,
+            ((1.0 - share) * sound).sqrt() * self.embed_text(meanings, similarity),
             ((1.0 - share) * (1.0 - sound)).sqrt(),
             torch.zeros_like(sound),
         ]
         return torch.cat(parts, dim=-1)
 
-    def embed_text(self, meanings: Tensor, likeness: Tensor) -> Tensor:
-        """Return the unit blocks (n, dim) of texts, from their meanings and their likeness to the anchors."""
-        weights = (likeness * self.config.sharpness).softmax(dim=-1)
+    def embed_text(self, meanings: Tensor, similarity: Tensor) -> Tensor:
+        """Return the unit sound blocks (n, dim) of texts, from meanings (n, 512) and cosines to the anchors."""
+        weights = (similarity * self.config.sharpness).softmax(dim=-1)
         known = F.normalize(weights @ self.anchor_vectors, dim=-1)
         return F.normalize(known + self.text_correction(meanings), dim=-1)
 
-    def describe_texts(self, meanings: Tensor, words: Tensor, likeness: Tensor) -> Tensor:
-        """Return what tells the name of a sound, (n, 516): meaning, length, and the likeness to the nearest anchor.
+    def describe_texts(self, meanings: Tensor, words: Tensor, similarity: Tensor) -> Tensor:
+        """Return the features that recognize names of sounds: meaning, length and similarity to the nearest anchor.
 
-        The arguments are those of `join_text`, and the likeness to all anchors, (n, anchors).
+        Args:
+            meanings: vectors (n, 512) of the sentence encoder.
+            words: number of words of each text, (n,).
+            similarity: cosines to the anchors, (n, anchors).
+
+        Returns:
+            Features (n, 516).
         """
         count = words[:, None].float().clamp(min=1.0)
-        nearest = likeness.amax(dim=-1, keepdim=True)
+        nearest = similarity.amax(dim=-1, keepdim=True)
         length = count.log()
         return torch.cat([meanings, length, nearest, nearest * length, count.clamp(max=_MANY_WORDS)], dim=-1)
 
@@ -190,7 +201,7 @@ def _correction(width: int, config: SoundConfig) -> nn.Sequential:
 
 
 class SoundTokenizer:
-    """Texts to token ids of the sentence encoder, whatever their case and punctuation."""
+    """The tokenizer of the sentence encoder; case and punctuation of texts do not matter."""
 
     def __init__(self, unigram: tokenizers.Tokenizer) -> None:
         self._unigram = unigram
@@ -209,17 +220,17 @@ class SoundTokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """How many tokens there are."""
+        """Number of tokens."""
         return self._unigram.get_vocab_size()
 
     def encode(self, texts: Sequence[str]) -> tuple[list[list[int]], list[int]]:
-        """Return the token ids of each text, never none, and how many words it has."""
+        """Return the token ids of each text, at least one, and its number of words."""
         plain = [normalize_text(text) for text in texts]
         return [encoding.ids for encoding in self._unigram.encode_batch(plain)], [len(x.split()) for x in plain]
 
 
 def embed_meanings(head: SoundHead, ids: Sequence[Sequence[int]]) -> Tensor:
-    """Return the vectors (n, 512) of texts, given as token ids; of texts in a batch none changes another."""
+    """Return the unit meaning vectors (n, 512) of texts, given as token ids; they do not depend on the batch."""
     lengths = [len(some) for some in ids]
     mask = padding_mask(lengths)
     padded = torch.zeros(mask.shape, dtype=torch.long)
@@ -229,16 +240,16 @@ def embed_meanings(head: SoundHead, ids: Sequence[Sequence[int]]) -> Tensor:
 
 
 def read_config(folder: Path) -> SoundConfig | None:
-    """Return the configuration of the sound head of a model folder; None if it has no files of one.
+    """Return the configuration of the sound head of a model folder; None if it has none.
 
     Raises:
-        FormatError: The configuration is broken, or only some of the head's files are there.
+        FormatError: The configuration is broken, or only some of the head's files exist.
     """
     missing = [name for name in FILES if not (folder / name).is_file()]
     if len(missing) == len(FILES):
         return None
     if missing:
-        raise FormatError(f"{folder}: has a part of a sound head, but no {' and no '.join(missing)}")
+        raise FormatError(f"{folder}: has an incomplete sound head: it has no {' and no '.join(missing)}")
     return from_file(SoundConfig, read_json(folder, CONFIG_FILE), folder / CONFIG_FILE)
 
 
@@ -260,18 +271,18 @@ def load_sound_head(folder: Path) -> tuple[SoundHead, SoundTokenizer] | None:
         head = SoundHead(config)
     path = folder / WEIGHTS_FILE
     load_strictly(head, read_tensors(path), path)
-    # Convolutions are 1.8 times as fast so. (The stubs of torch know no such argument.)
+    # Convolutions are 1.8 times as fast in this format. (The stubs of torch lack the argument.)
     head.yamnet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return head.eval(), tokenizer
 
 
 def save_sound_head(folder: Path, head: SoundHead, tokenizer: tokenizers.Tokenizer) -> None:
-    """Write the files of a sound head into a model folder: weights in float16, embeddings of tokens in their 4 bits.
+    """Write the files of a sound head into a model folder: weights in float16, token embeddings in 4 bits.
 
     Args:
-        folder: a model folder, whose other files stay as they are.
-        head: the head.
-        tokenizer: of its sentence encoder.
+        folder: a model folder; its other files are not changed.
+        head: the sound head.
+        tokenizer: the tokenizer of its sentence encoder.
     """
     weights = {
         name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()

@@ -1,6 +1,6 @@
 """YAMNet (Google, Apache-2.0): patches of a log-mel to the features that score AudioSet's 521 classes.
 
-Its batch normalisations are folded into its convolutions. The log-mel is its own: HTK mels of magnitudes, not centred.
+Its batch norms are folded into its convolutions. The log-mel is YAMNet's: HTK mels of magnitudes, without centring.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Yamnet(nn.Module):
         self.classes = nn.Linear(FEATURES, CLASSES)
 
     def forward(self, patches: Tensor) -> Tensor:
-        """Return features (n, 1024), none negative, of log-mel patches (n, 96, 64)."""
+        """Return non-negative features (n, 1024) of log-mel patches (n, 96, 64)."""
         at_once = _PATCHES_AT_ONCE["cpu" if patches.device.type == "cpu" else "cuda"]
         return torch.cat([self._convolve(some) for some in torch.split(patches, at_once)])
 
@@ -56,10 +56,16 @@ class Yamnet(nn.Module):
 
 
 def log_mel_patches(waveform: Tensor) -> Tensor:
-    """Return the patches (n, 96, 64) of the log-mel of `waveform`, mono at 16 kHz, shape (samples,).
+    """Return the log-mel patches of a waveform.
 
-    A waveform shorter than one patch is padded with zeros. Patches overlap by half, those of a waveform with more than
-    ten such patches do not: the convolutions are what embedding a clip costs.
+    A waveform shorter than one patch (0.975 s) is padded with zeros. Patches overlap by half; if that gives more than
+    ten, they do not overlap, because the convolutions dominate the cost of a clip.
+
+    Args:
+        waveform: mono at 16 kHz, (samples,).
+
+    Returns:
+        Patches (n, 96, 64): 96 frames of 10 ms, 64 mels.
     """
     waveform = F.pad(waveform, (0, max(0, _SHORTEST - len(waveform))))
     window, filters = torch.hann_window(_WINDOW, device=waveform.device), _filters(waveform.device)
@@ -76,14 +82,14 @@ def log_mel_patches(waveform: Tensor) -> Tensor:
 
 
 def pad_same(x: Tensor, stride: int) -> Tensor:
-    """Pad for a convolution of 3 x 3 as TensorFlow does ("same"): of an even size and stride 2, at the end alone."""
+    """Pad for a 3 x 3 convolution as TensorFlow does ("same"): an even size with stride 2 only at the end."""
     pads = [(0, 1) if stride == 2 and size % 2 == 0 else (1, 1) for size in (x.shape[3], x.shape[2])]
     return F.pad(x, (*pads[0], *pads[1]))
 
 
 @cache
 def _filters(device: torch.device) -> Tensor:
-    """Return triangles over the HTK mel scale, shape (257, 64); the lowest bin is left out."""
+    """Return triangular filters over the HTK mel scale, shape (257, 64); the lowest bin does not count."""
     mels = _hz_to_mel(torch.linspace(0.0, SAMPLE_RATE / 2, _N_FFT // 2 + 1, dtype=torch.float64))[:, None]
     ends = _hz_to_mel(torch.tensor([_LOWEST_HZ, _HIGHEST_HZ], dtype=torch.float64))
     edges = torch.linspace(float(ends[0]), float(ends[1]), _N_MELS + 2, dtype=torch.float64)
