@@ -131,8 +131,9 @@ def test_what_is_written_anew_is_on_the_disk_before_the_old_files_are_deleted(da
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("retain_days", [0, 1e-7])
-def test_nightly_runs_keep_a_database_small(tmp_path: Path, retain_days: float) -> None:
+# With a retention, however short, a table that was written anew lies beside its last versions for a run or two.
+@pytest.mark.parametrize(("retain_days", "most"), [(0, 1.5), (1e-7, 2.5)])
+def test_nightly_runs_keep_a_database_small(tmp_path: Path, retain_days: float, most: float) -> None:
     lines = tmp_path / "captions.txt"
     texts = [f"caption {number}" for number in range(500)]
 
@@ -149,5 +150,5 @@ def test_nightly_runs_keep_a_database_small(tmp_path: Path, retain_days: float) 
         nights.append(run("db"))
     _, fresh = run("fresh")
     assert max(files for files, _ in nights) <= 64
-    assert max(size for _, size in nights) <= 1.5 * fresh
+    assert max(size for _, size in nights) <= most * fresh
     assert Database(tmp_path / "db").table().count() == 488
