@@ -165,6 +165,7 @@ def refusing(path: str) -> set[str]:
     )
 
 
+@pytest.mark.slow  # hundreds of cases
 @pytest.mark.filterwarnings("ignore:optimize:UserWarning")
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("layout", LINKS)
