@@ -180,7 +180,7 @@ def compute_teacher_frames(teacher: Path, recordings: Recordings) -> TeacherFram
         UnknownModel: the folder holds no such model.
     """
     if recordings.sample_rate != _MEL.sample_rate:
-        raise ConfigError(f"{teacher}: Whisper hears {_MEL.sample_rate} Hz, the model {recordings.sample_rate} Hz")
+        raise ConfigError(f"{teacher}: Whisper expects {_MEL.sample_rate} Hz, the model {recordings.sample_rate} Hz")
     folder = recordings.folder / f"teacher-frames-{_digest(teacher)}"
     folder.mkdir(parents=True, exist_ok=True)
     groups = [

@@ -62,7 +62,7 @@ class ClaraEncoder:
         self._folder, self._config, self._name = folder, model.config, options.name or model.config.name
         sounds = load_sound_head(folder)
         if sounds and model.config.mel.sample_rate != SOUND_SAMPLE_RATE:
-            raise FormatError(f"{folder}: its sound head hears {SOUND_SAMPLE_RATE} Hz, the model another rate")
+            raise FormatError(f"{folder}: its sound head expects {SOUND_SAMPLE_RATE} Hz, the model another rate")
         self._device = choose_device(options.device)
         self.precision = choose_precision(options.precision, self._device)
         self._dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from pathlib import Path
 
@@ -131,15 +132,17 @@ def test_what_is_written_anew_is_on_the_disk_before_the_old_files_are_deleted(da
 
 
 @pytest.mark.slow
-# With a retention, however short, a table that was written anew lies beside its last versions for a run or two.
-@pytest.mark.parametrize(("retain_days", "most"), [(0, 1.5), (1e-7, 2.5)])
-def test_nightly_runs_keep_a_database_small(tmp_path: Path, retain_days: float, most: float) -> None:
+@pytest.mark.parametrize("retain_days", [0, 1e-7])
+def test_nightly_runs_keep_a_database_small(tmp_path: Path, retain_days: float) -> None:
     lines = tmp_path / "captions.txt"
     texts = [f"caption {number}" for number in range(500)]
 
     def run(name: str) -> tuple[int, int]:
         lines.write_text("\n".join(texts))
-        index([lines], Database(tmp_path / name, create=True), ToneEncoder(), prune=True, retain_days=retain_days)
+        for _ in range(2 if retain_days else 1):
+            index([lines], Database(tmp_path / name, create=True), ToneEncoder(), prune=True, retain_days=retain_days)
+            # Once the retention is over, the next run, which changes nothing, drops what was kept for it.
+            time.sleep(10 * retain_days * DAY)
         return footprint(tmp_path / name)
 
     run("db")
@@ -150,5 +153,5 @@ def test_nightly_runs_keep_a_database_small(tmp_path: Path, retain_days: float, 
         nights.append(run("db"))
     _, fresh = run("fresh")
     assert max(files for files, _ in nights) <= 64
-    assert max(size for _, size in nights) <= most * fresh
+    assert max(size for _, size in nights) <= 1.5 * fresh
     assert Database(tmp_path / "db").table().count() == 488
