@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         HeadClassifier,
         ZeroShotClassifier,
     )
+    from clara_search.files.limits import limits
     from clara_search.models.base import Encoder
     from clara_search.models.registry import load_encoder
     from clara_search.retrieval.hits import Hit
@@ -63,6 +64,7 @@ __all__ = [
     "ZeroShotClassifier",
     "__version__",
     "index",
+    "limits",
     "load_encoder",
     "open",
 ]
@@ -81,6 +83,7 @@ __getattr__, __dir__ = lazy_attributes(
         "Table": "clara_search.store.table",
         "ZeroShotClassifier": "clara_search.classification.classifier",
         "index": "indexer.pipeline",
+        "limits": "clara_search.files.limits",
         "load_encoder": "clara_search.models.registry",
         "open": "clara_search.retrieval.index",
     },

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import click
 
 from clara_search.commands.common import device_option, precision_option
+from clara_search.commands.options import limit_option
 
 if TYPE_CHECKING:
     from clara_search.store.database import Database
@@ -82,6 +83,7 @@ _INTERRUPTED = 130
 )
 @click.option("--strict", is_flag=True, help="Exit with 1 if any file could not be used or pruned.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one line of JSON.")
+@limit_option
 def index(
     sources: tuple[str, ...],
     db: str,

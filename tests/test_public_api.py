@@ -36,6 +36,7 @@ PUBLIC_NAMES = {
         "ZeroShotClassifier",
         "__version__",
         "index",
+        "limits",
         "load_encoder",
         "open",
     ],

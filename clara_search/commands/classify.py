@@ -20,6 +20,7 @@ from clara_search.commands.common import (
     search_options,
     short_name,
 )
+from clara_search.commands.options import limit_option
 from clara_search.errors import AudioError, FormatError, SourceError
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ UNSURE = "(unsure)"
 @click.option("--window", "window_s", type=float, help="Seconds a window, for files.  [default: 10]")
 @click.option("--hop", "hop_s", type=float, help="Seconds between windows, for files.  [default: 5]")
 @json_option
+@limit_option
 def classify(
     files: tuple[str, ...],
     db: str | None,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from clara_search.commands.common import db_option, device_option, json_option, print_facts, print_json
-from clara_search.commands.options import name_options
+from clara_search.commands.options import limit_option, name_options
 from clara_search.errors import DatabaseError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def db() -> None:
 @click.option("--table", help="Only this table.")
 @click.option("--failures", is_flag=True, help="List the sources that could not be indexed, with the reason.")
 @json_option
+@limit_option
 def info(db: str, table: str | None, failures: bool, as_json: bool) -> None:
     """Show the tables of a database: rows, windows, and the model that built them."""
     from clara_search.store.database import Database
@@ -70,6 +71,7 @@ def info(db: str, table: str | None, failures: bool, as_json: bool) -> None:
 @click.option("--fetch", is_flag=True, help="Also open URLs of the table, for rows to embed again.")
 @device_option
 @json_option
+@limit_option
 def verify(
     db: str, table: str | None, repair: bool, sample_size: int, fetch: bool, device: str | None, as_json: bool
 ) -> None:

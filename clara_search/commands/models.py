@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from clara_search.commands.common import Align, json_option, print_facts, print_json, print_table
+from clara_search.commands.options import limit_option
 
 if TYPE_CHECKING:
     from clara_search.models.clara.released_tokenizer import TransformersVersion
@@ -20,6 +21,7 @@ def models() -> None:
 
 @models.command("list")
 @json_option
+@limit_option
 def list_models(as_json: bool) -> None:
     """List the bundled models."""
     from clara_search.models import registry as catalog
@@ -41,6 +43,7 @@ def list_models(as_json: bool) -> None:
 @models.command("show")
 @click.argument("model")
 @json_option
+@limit_option
 def show_model(model: str, as_json: bool) -> None:
     """Show the facts and the card of MODEL, a name, a folder or a hub id."""
     from clara_search.models import registry as catalog
@@ -77,6 +80,7 @@ def show_model(model: str, as_json: bool) -> None:
     show_default=True,
     help="Precision of the stored weights.",
 )
+@limit_option
 def convert_model(
     checkpoint: Path,
     out: Path,
@@ -108,6 +112,7 @@ def convert_model(
 @click.argument("model", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("repository", metavar="ORGANISATION/NAME")
 @click.option("--private", is_flag=True, help="Only for the organisation.")
+@limit_option
 def push_model(model: Path, repository: str, private: bool) -> None:
     """Upload the model of the folder MODEL to the Hugging Face hub, where `--model ORGANISATION/NAME` finds it.
 

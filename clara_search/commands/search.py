@@ -17,6 +17,7 @@ from clara_search.commands.common import (
     search_options,
     table_option,
 )
+from clara_search.commands.options import limit_option
 
 
 @click.command()
@@ -32,6 +33,7 @@ from clara_search.commands.common import (
 @click.option("--language", help='Language of TEXT, such as "en", for models that know languages.')
 @click.option("--exact", is_flag=True, help="Compare with every row, even if the table has an ANN index.")
 @json_option
+@limit_option
 def search(
     text: str | None,
     audio: str | None,
