@@ -17,7 +17,8 @@ from clara_search.files.atomic import atomic_folder
 from clara_search.files.paths import normalize_path
 from clara_search.models.base import Embeddings, Encoder
 from clara_search.store.database import DEFAULT_TABLE, Database
-from clara_search.store.table import CORE_COLUMNS, Table, TableInfo, row_id
+from clara_search.store.schema import CORE_COLUMNS, TableInfo
+from clara_search.store.table import Table, row_id
 from indexer.ledger.failures import ledger_name
 from indexer.ledger.ledger import LedgerRecord, row_ids, segment_windows
 from indexer.ledger.reconcile import open_ledger

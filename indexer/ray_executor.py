@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from clara_search.cpu import core_count
 from clara_search.errors import ClaraError, ConfigError, EncoderMismatch, MissingDependency, first_line
 from clara_search.models.base import Encoder
-from clara_search.store.table import TableInfo
+from clara_search.store.schema import TableInfo
 from indexer.decode.prefetch import DecodeConfig, prefetch_items, read_jobs
 from indexer.decode.read import LoadedItem
 from indexer.embed.batches import EmbeddedItem, embed_items

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from clara_search.store.database import Database
-from clara_search.store.table import TableInfo
+from clara_search.store.schema import TableInfo
 from tests.helpers import DIM, ToneEncoder
 
 INFO = TableInfo(ToneEncoder.name, ToneEncoder().fingerprint, DIM, window_s=1.0, hop_s=0.5)

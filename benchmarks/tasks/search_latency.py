@@ -16,7 +16,8 @@ from benchmarks.report import markdown, out_option, publish
 from clara_search.models.base import Embeddings
 from clara_search.retrieval.index import Index
 from clara_search.store.database import Database
-from clara_search.store.table import Table, TableInfo, row_id
+from clara_search.store.schema import TableInfo
+from clara_search.store.table import Table, row_id
 
 _CLUSTERS = 200
 _SPREAD = 0.8

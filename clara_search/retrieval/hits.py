@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from typing import Any, SupportsIndex, overload
 
-import numpy as np
-import numpy.typing as npt
-
-from clara_search.retrieval.exact import RowPositions
+from clara_search.retrieval.query import Query
+from clara_search.retrieval.ranked import RankedRows
 from clara_search.retrieval.snapshot import Snapshot
 
 _HIT_COLUMNS = ("id", "kind", "uri", "start_s", "end_s", "text", "language")
@@ -62,20 +61,56 @@ class Hit:
         return {**core, **{name: value for name, value in self.extra.items() if name not in core}}
 
 
-def build_hits(snapshot: Snapshot, positions: RowPositions, scores: npt.NDArray[np.float64]) -> list[Hit]:
+_ATTRIBUTES = tuple(attribute.name for attribute in fields(Hit) if attribute.name not in ("rank", "score", "extra"))
+
+
+class Hits(list[Hit]):
+    """The hits of one query, best first: a list.
+
+    Args:
+        hits: The hits.
+        query: The query.
+        notes: Remarks about the query and its answer, a line each, such as that nothing matches.
+
+    Attributes:
+        query: The query; None where it is not known.
+        notes: The remarks.
+    """
+
+    def __init__(self, hits: Iterable[Hit] = (), query: Query | None = None, notes: Iterable[str] = ()):
+        super().__init__(hits)
+        self.query = query
+        self.notes = list(notes)
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> Hit: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Hits: ...
+
+    def __getitem__(self, index: SupportsIndex | slice) -> Hit | Hits:
+        chosen = super().__getitem__(index)
+        return Hits(chosen, self.query, self.notes) if isinstance(chosen, list) else chosen
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Return a dict for each hit, as `search --json` prints it."""
+        return [hit.as_dict() for hit in self]
+
+
+def build_hits(snapshot: Snapshot, rows: RankedRows) -> list[Hit]:
     """Build the hits of one query.
 
     Args:
         snapshot: The table.
-        positions: Positions of the rows, best first, shape (k,).
-        scores: Their scores, shape (k,).
+        rows: The rows, best first.
 
     Returns:
-        The hits, in this order.
+        The hits, in this order, ranked from 1.
     """
     hits = []
-    for rank, (row, score) in enumerate(zip(snapshot.rows(positions), scores, strict=True), start=1):
-        core = {name: row.pop(name) for name in (*_HIT_COLUMNS, "content_hash")}
-        del core["content_hash"]
-        hits.append(Hit(rank=rank, score=float(score), **core, extra=row))
+    for number, (row, score) in enumerate(zip(snapshot.rows(rows.positions), rows.scores, strict=True)):
+        row.update((name, values[number]) for name, values in rows.fields.items())
+        known = {name: row.pop(name) for name in _ATTRIBUTES if name in row}
+        del row["content_hash"]
+        hits.append(Hit(rank=number + 1, score=float(score), **known, extra=row))
     return hits

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
@@ -19,11 +18,15 @@ from clara_search.errors import QueryError, UnknownModel
 from clara_search.models.base import Embeddings, Encoder
 from clara_search.models.registry import load_encoder
 from clara_search.models.windows import embed_windows, mean_embedding
-from clara_search.retrieval.hits import Hit, build_hits
+from clara_search.retrieval.hits import Hits
 from clara_search.retrieval.options.registry import SearchOptions, make_filters
+from clara_search.retrieval.pipeline import answer
+from clara_search.retrieval.query import Query
 from clara_search.retrieval.searcher import Searcher
 from clara_search.store.database import DEFAULT_TABLE, Database
 from clara_search.store.table import Table
+
+_ROWS_PER_BATCH = 1024
 
 
 def open(  # noqa: A001 - reads as `clara_search.open(db)`
@@ -122,7 +125,7 @@ class Index:
         language: str | None = None,
         exact: bool = False,
         **options: Unpack[SearchOptions],
-    ) -> list[Hit]:
+    ) -> Hits:
         """Search by a text or by a recording.
 
         An ANN index of the table answers, except for queries with `modality`, `where` or `exact`: these compare with
@@ -158,7 +161,7 @@ class Index:
         *,
         exact: bool = False,
         **options: Unpack[SearchOptions],
-    ) -> list[list[Hit]]:
+    ) -> list[Hits]:
         """Search by embeddings, as `search` does.
 
         Args:
@@ -182,12 +185,7 @@ class Index:
             )
         if not np.isfinite(queries).all():
             raise QueryError("a query vector holds numbers that are not finite")
-        row_filters, hit_filters = make_filters(options)
-        snapshot, ranked = self._searcher.search(queries, k, row_filters, exact)
-        results = [build_hits(snapshot, positions, scores) for positions, scores in ranked]
-        for hit_filter in hit_filters:
-            results = [_count_ranks(hit_filter.apply(hits)) for hits in results]
-        return results
+        return answer(self._searcher, [Query(query) for query in queries], k, 0, exact, make_filters(options))
 
     def classify(
         self,
@@ -239,13 +237,12 @@ class Index:
             for window, vector in zip(*self._embed_windows(audio), strict=True):
                 yield classifier.predict(uri, window, vector)
             return
-        row_filters, _ = make_filters({"modality": "audio", "where": where})
-        snapshot, positions = self._searcher.filter_rows(row_filters)
-        assert snapshot.vectors is not None
-        for position in positions:
-            row = snapshot.rows(position[np.newaxis])[0]
-            window = Window(row["start_s"], row["end_s"])
-            yield classifier.predict(row["uri"], window, snapshot.vectors[position], row["text"])
+        filters = make_filters({"modality": "audio", "where": where})
+        snapshot, positions = self._searcher.filter_rows(filters.rows)
+        for start in range(0, len(positions), _ROWS_PER_BATCH):
+            batch = positions[start : start + _ROWS_PER_BATCH]
+            for row, vector in zip(snapshot.rows(batch), snapshot.vectors_at(batch), strict=True):
+                yield classifier.predict(row["uri"], Window(row["start_s"], row["end_s"]), vector, row["text"])
 
     def embed_text(self, query: str, language: str | None = None) -> Embeddings:
         """Embed a text.
@@ -291,7 +288,3 @@ def _check_k(k: int) -> None:
     """Raise QueryError unless k is at least 1."""
     if k < 1:
         raise QueryError(f"the number of hits must be at least 1, got {k}")
-
-
-def _count_ranks(hits: list[Hit]) -> list[Hit]:
-    return [replace(hit, rank=rank) for rank, hit in enumerate(hits, start=1)]

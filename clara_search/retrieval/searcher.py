@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from threading import RLock
 
 import numpy as np
 import numpy.typing as npt
@@ -11,11 +12,12 @@ from clara_search.models.base import Embeddings
 from clara_search.retrieval.ann import index as ann
 from clara_search.retrieval.exact import RowPositions, top_k
 from clara_search.retrieval.options.base import RowFilter
+from clara_search.retrieval.ranked import RankedRows
 from clara_search.retrieval.snapshot import Snapshot
 from clara_search.store.table import Table
 
-RankedRows = tuple[RowPositions, npt.NDArray[np.float64]]
-"""Positions in a snapshot, best first, and their scores, both of shape (k,)."""
+_FEW_ROWS = 0.1
+"""The share of rows up to which a filtered query reads single vectors from the disk, not all of them."""
 
 
 class Searcher:
@@ -23,6 +25,7 @@ class Searcher:
 
     def __init__(self, table: Table):
         self.table = table
+        self._lock = RLock()
         self._snapshot: Snapshot | None = None
         self._ann: tuple[bytes | None, ann.AnnIndex | None] = (None, None)
         self._coverage: tuple[ann.AnnIndex, Snapshot, ann.Coverage] | None = None
@@ -47,40 +50,53 @@ class Searcher:
         """
         index = None if exact or row_filters else self.ann_index()
         if index is not None:
-            return self._search_ann(index, queries, k)
-        snapshot, allowed = self.filter_rows(row_filters) if row_filters else (self._read_snapshot(vectors=True), None)
-        assert snapshot.vectors is not None
-        return snapshot, top_k(queries, snapshot.vectors, k, snapshot.order, allowed)
+            snapshot = self.snapshot()
+            ranked = index.search(queries, k, snapshot, self._coverage_of(index, snapshot))
+        elif row_filters:
+            snapshot, allowed = self.filter_rows(row_filters)
+            ranked = _top_k_of(queries, snapshot, k, allowed)
+        else:
+            snapshot = self.snapshot()
+            ranked = top_k(queries, snapshot.vectors, k, snapshot.order)
+        return snapshot, [RankedRows(*rows) for rows in ranked]
 
     def filter_rows(self, row_filters: Sequence[RowFilter]) -> tuple[Snapshot, RowPositions]:
-        """Return the table with its vectors, and the positions of the rows that pass all filters, ascending."""
-        snapshot = self._read_snapshot(vectors=True)
+        """Return the table, and the positions of the rows that pass all filters, ascending."""
+        snapshot = self.snapshot()
         mask = np.ones(len(snapshot), dtype=bool)
         for row_filter in row_filters:
-            mask &= row_filter.mask(self.table, snapshot)
+            mask &= row_filter.mask(snapshot.table, snapshot)
         return snapshot, np.flatnonzero(mask)
 
     def ann_index(self) -> ann.AnnIndex | None:
         """Return the table's ANN index, read again only after it was built or dropped."""
-        token = ann.version_token(self.table)
-        if token != self._ann[0]:
-            self._ann = (token, ann.load(self.table))
-        return self._ann[1]
+        with self._lock:
+            token = ann.version_token(self.table)
+            if token != self._ann[0]:
+                self._ann = (token, ann.load(self.table))
+            return self._ann[1]
 
-    def _read_snapshot(self, vectors: bool) -> Snapshot:
+    def snapshot(self) -> Snapshot:
         """Return the newest version of the table, read again only after a commit."""
-        snapshot = self._snapshot
-        if snapshot is None or snapshot.version != self.table.version or (vectors and snapshot.vectors is None):
-            snapshot = self._snapshot = Snapshot.read(self.table, vectors)
-        return snapshot
-
-    def _search_ann(self, index: ann.AnnIndex, queries: Embeddings, k: int) -> tuple[Snapshot, list[RankedRows]]:
-        snapshot = self._read_snapshot(vectors=False)
-        if self._coverage_of(index, snapshot).unindexed.size:
-            snapshot = self._read_snapshot(vectors=True)
-        return snapshot, index.search(queries, k, snapshot, self._coverage_of(index, snapshot))
+        with self._lock:
+            if self._snapshot is None or self._snapshot.state != self.table.state:
+                has_vectors = self._snapshot is not None and self._snapshot.has_vectors
+                self._snapshot = None  # two versions need not fit into the memory
+                self._snapshot = Snapshot.read(self.table, has_vectors)
+            return self._snapshot
 
     def _coverage_of(self, index: ann.AnnIndex, snapshot: Snapshot) -> ann.Coverage:
-        if self._coverage is None or self._coverage[0] is not index or self._coverage[1] is not snapshot:
-            self._coverage = (index, snapshot, index.coverage(snapshot))
-        return self._coverage[2]
+        with self._lock:
+            if self._coverage is None or self._coverage[0] is not index or self._coverage[1] is not snapshot:
+                self._coverage = (index, snapshot, index.coverage(snapshot))
+            return self._coverage[2]
+
+
+def _top_k_of(
+    queries: Embeddings, snapshot: Snapshot, k: int, allowed: RowPositions
+) -> list[tuple[RowPositions, npt.NDArray[np.float64]]]:
+    """Return the nearest of the rows `allowed`; where these are few, their vectors alone are read."""
+    if snapshot.has_vectors or len(allowed) > _FEW_ROWS * len(snapshot):
+        return top_k(queries, snapshot.vectors, k, snapshot.order, allowed)
+    ranked = top_k(queries, snapshot.vectors_at(allowed), k, snapshot.order[allowed])
+    return [(allowed[positions], scores) for positions, scores in ranked]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -13,26 +13,32 @@ import pyarrow.compute as pc
 
 from clara_search.models.base import Embeddings
 from clara_search.retrieval.exact import RowPositions
-from clara_search.store.table import Table
+from clara_search.store.table import ROW_ID, Table
 
-ROW_ID = "_rowid"
 UPDATED_AT = "_row_last_updated_at_version"
-"""Lance's own columns: a row id outlives updates and compaction, and with the second it names one state of a row."""
+"""A column of Lance's own, which with ROW_ID names one state of a row."""
 
 
-@dataclass(frozen=True)
 class Snapshot:
     """The rows of a table at one version, addressed by their positions 0 ... n - 1.
 
-    Attributes:
-        version: The Lance version.
+    Args:
+        table: The table, pinned to the version.
+        state: The state of the table at that version, as `Table.state` gives it.
         columns: All columns but the vector, with ROW_ID and UPDATED_AT, in one chunk.
-        vectors: Unit vectors, shape (n, dim); None where they were not read.
+
+    Attributes:
+        table: As above.
+        state: As above.
+        columns: As above.
     """
 
-    version: int
-    columns: pa.Table
-    vectors: Embeddings | None
+    def __init__(self, table: Table, state: tuple[int, ...], columns: pa.Table):
+        self.table = table
+        self.state = state
+        self.columns = columns
+        self._vectors: Embeddings | None = None
+        self._lock = Lock()
 
     @classmethod
     def read(cls, table: Table, vectors: bool) -> Snapshot:
@@ -40,7 +46,7 @@ class Snapshot:
 
         Args:
             table: The table.
-            vectors: Whether to read its vectors.
+            vectors: Whether to read its vectors at once; otherwise they are read when they are first used.
 
         Returns:
             All its rows.
@@ -48,16 +54,52 @@ class Snapshot:
         Raises:
             DatabaseError: The table's files are damaged.
         """
-        # Read before the scan: after a commit in between, the next query sees another version and reads again.
-        version = table.version
-        names = [name for name in table.schema.names if vectors or name != "vector"]
-        columns = table.scan([*names, ROW_ID, UPDATED_AT])
-        matrix = None
+        # Asked for before the scan: after a commit in between, the next query sees another state and reads again.
+        state = table.state
+        pinned = table.pin()
+        names = [name for name in pinned.schema.names if name != "vector"]
+        snapshot = cls(pinned, state, pinned.scan([*names, ROW_ID, UPDATED_AT]).combine_chunks())
         if vectors:
-            joined = columns["vector"].combine_chunks()
-            matrix = np.asarray(joined.flatten().to_numpy(), dtype=np.float32).reshape(-1, table.info.dim)
-            columns = columns.drop_columns(["vector"])
-        return cls(version, columns.combine_chunks(), matrix)
+            snapshot.vectors  # noqa: B018 - reads them
+        return snapshot
+
+    @property
+    def version(self) -> int:
+        """The Lance version."""
+        return self.state[0]
+
+    @property
+    def has_vectors(self) -> bool:
+        """Whether all vectors are in memory."""
+        return self._vectors is not None
+
+    @property
+    def vectors(self) -> Embeddings:
+        """All unit vectors, shape (n, dim), read at first use."""
+        with self._lock:
+            if self._vectors is None:
+                # Filled batch by batch: joining the parts would take the memory twice.
+                vectors = np.empty((len(self), self.table.info.dim), dtype=np.float32)
+                for row_ids, matrix in self.table.vector_batches():
+                    vectors[self.positions(row_ids)] = matrix
+                self._vectors = vectors
+        return self._vectors
+
+    def vectors_at(self, positions: RowPositions) -> Embeddings:
+        """Return the unit vectors of rows, read from the disk unless all are in memory.
+
+        Args:
+            positions: Positions of rows, shape (m,).
+
+        Returns:
+            Their vectors, shape (m, dim).
+
+        Raises:
+            DatabaseError: The table's files are damaged.
+        """
+        if self._vectors is not None:
+            return self._vectors[positions]
+        return self.table.vectors_of_rows(self.row_ids[positions])
 
     def __len__(self) -> int:
         return int(self.columns.num_rows)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,38 +12,19 @@ import numpy.typing as npt
 from clara_search.errors import DatabaseError, EncoderMismatch
 from clara_search.store.keyed_table import KeyedTable
 from clara_search.store.lance_errors import translate_read_errors
+from clara_search.store.schema import TableInfo, read_info
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from clara_search.models.base import Encoder
+    from clara_search.models.base import Embeddings, Encoder
     from clara_search.store.connection import Connection
 
-FORMAT_VERSION = 1
-CORE_COLUMNS = ("id", "kind", "uri", "start_s", "end_s", "text", "language", "content_hash", "vector")
+ROW_ID = "_rowid"
+"""A column of Lance's own: it outlives updates and compaction."""
 
-_METADATA_PREFIX = "clara."
-
-
-@dataclass(frozen=True)
-class TableInfo:
-    """The encoder and the windows of a table.
-
-    Attributes:
-        encoder: Name of the encoder that built the table.
-        fingerprint: Its fingerprint.
-        dim: Length of its vectors.
-        window_s: Length of the windows that recordings are cut into, in seconds.
-        hop_s: Seconds between the starts of windows.
-        format_version: Version of the table's schema.
-    """
-
-    encoder: str
-    fingerprint: str
-    dim: int
-    window_s: float
-    hop_s: float
-    format_version: int = FORMAT_VERSION
+_ROWS_PER_TAKE = 8192
+_LAST_VERSION = (1 << 64) - 1  # Lance names manifests by their distance from it
 
 
 def row_id(uri: str, start_s: float | None, end_s: float | None) -> str:
@@ -82,11 +62,41 @@ class Table(KeyedTable):
 
     def __init__(self, connection: Connection, name: str):
         super().__init__(connection, name, key="id")
-        self.info = _read_info(self.schema, f"{connection.location}: table '{name}'")
+        self.info = read_info(self.schema, f"{connection.location}: table '{name}'")
 
     def __repr__(self) -> str:
         info = self.info
         return f"Table({self.name!r}, encoder={info.encoder!r}, dim={info.dim}, database={self.connection.location!r})"
+
+    @property
+    def state(self) -> tuple[int, ...]:
+        """A token of the newest version that also changes when the table is dropped and made anew under its name."""
+        version = self.version
+        folder = self.connection.path / f"{self.name}.lance" / "_versions"
+        try:
+            status = (folder / f"{_LAST_VERSION - version:020}.manifest").stat()
+        except OSError:  # in an object store, of another layout, or deleted meanwhile
+            return (version,)
+        return (version, status.st_ino, status.st_mtime_ns)
+
+    def pin(self) -> Table:
+        """Open the newest version of the table, and stay with it whatever is committed.
+
+        Returns:
+            The table at that version, for reading.
+
+        Raises:
+            DatabaseError: The table cannot be opened any more.
+            EncoderMismatch: It was made anew with another encoder.
+        """
+        pinned = Table(self.connection, self.name)
+        if pinned.info.fingerprint != self.info.fingerprint:
+            raise EncoderMismatch(
+                f"table '{self.name}' was made anew with {pinned.info.encoder} since it was opened; open it again"
+            )
+        with translate_read_errors(None):
+            pinned._lance.checkout(pinned.version)
+        return pinned
 
     def check_encoder(self, encoder: Encoder) -> None:
         """Check that an encoder is the one that built the table.
@@ -130,11 +140,9 @@ class Table(KeyedTable):
             QueryError: The filter cannot be used.
             DatabaseError: The table's files are damaged.
         """
-        rows = self._scan(["vector"], where, row_ids=True)
-        # A chunk becomes numpy without a copy; joining several takes one.
-        chunks = [chunk.flatten().to_numpy().reshape(-1, self.info.dim) for chunk in rows["vector"].chunks]
-        vectors = chunks[0] if len(chunks) == 1 else np.concatenate([np.empty((0, self.info.dim), np.float32), *chunks])
-        return _row_id_array(rows), vectors
+        parts = list(self.vector_batches(where))
+        row_ids = np.concatenate([np.empty(0, np.int64), *(ids for ids, _ in parts)])
+        return row_ids, np.concatenate([np.empty((0, self.info.dim), np.float32), *(vectors for _, vectors in parts)])
 
     def vectors_of(self, ids: Sequence[str]) -> dict[str, npt.NDArray[np.float32]]:
         """Read vectors by `id`.
@@ -151,8 +159,47 @@ class Table(KeyedTable):
         vectors: dict[str, npt.NDArray[np.float32]] = {}
         for where in self.keys_in(ids):
             for batch in self.batches(["id", "vector"], where):
-                matrix = batch["vector"].flatten().to_numpy(zero_copy_only=False).reshape(-1, self.info.dim)
-                vectors.update(zip(batch["id"].to_pylist(), matrix.astype(np.float32), strict=True))
+                vectors.update(zip(batch["id"].to_pylist(), self._matrix(batch), strict=True))
+        return vectors
+
+    def vector_batches(self, where: str | None = None) -> Iterator[tuple[npt.NDArray[np.int64], Embeddings]]:
+        """Read vectors in batches: memory does not grow with the table.
+
+        Args:
+            where: Only rows that pass this SQL filter.
+
+        Yields:
+            Lance's row ids, shape (n,), and unit vectors, shape (n, dim).
+
+        Raises:
+            QueryError: The filter cannot be used.
+            DatabaseError: The table's files are damaged.
+        """
+        for batch in self.batches(["vector", ROW_ID], where):
+            yield _row_id_array(batch), self._matrix(batch)
+
+    def vectors_of_rows(self, row_ids: npt.NDArray[np.int64]) -> Embeddings:
+        """Read vectors by Lance's row ids.
+
+        Args:
+            row_ids: Different row ids, shape (n,).
+
+        Returns:
+            Their unit vectors, shape (n, dim).
+
+        Raises:
+            DatabaseError: A row was deleted since its id was read, or the table's files are damaged.
+        """
+        vectors = np.empty((len(row_ids), self.info.dim), dtype=np.float32)
+        order = np.argsort(row_ids)
+        for start in range(0, len(order), _ROWS_PER_TAKE):
+            numbers = order[start : start + _ROWS_PER_TAKE]
+            with translate_read_errors(None):
+                query = self._lance.take_row_ids(row_ids[numbers].tolist())
+                taken = query.select(["vector"]).with_row_id().to_arrow()
+            if taken.num_rows != len(numbers):
+                raise DatabaseError(f"table '{self.name}': rows were deleted while it was searched; search again")
+            vectors[numbers] = self._matrix(taken.combine_chunks())[np.argsort(_row_id_array(taken))]
         return vectors
 
     def row_ids(self, where: str | None = None) -> npt.NDArray[np.int64]:
@@ -198,45 +245,12 @@ class Table(KeyedTable):
             message = f"table '{self.name}': row {error} was deleted while it was searched; search again"
             raise DatabaseError(message) from None
 
-
-def corpus_schema(info: TableInfo, extra_fields: Sequence[pa.Field]) -> pa.Schema:
-    """Return the Arrow schema of a corpus table, with `info` in its metadata.
-
-    Args:
-        info: The encoder and the windows.
-        extra_fields: Further columns.
-
-    Returns:
-        The schema.
-    """
-    import pyarrow as pa
-
-    types = {"start_s": pa.float64(), "end_s": pa.float64(), "vector": pa.list_(pa.float32(), info.dim)}
-    required = {"id", "kind", "uri", "content_hash", "vector"}
-    core = [pa.field(name, types.get(name, pa.string()), nullable=name not in required) for name in CORE_COLUMNS]
-    metadata = {_METADATA_PREFIX + name: str(value) for name, value in asdict(info).items()}
-    return pa.schema([*core, *extra_fields], metadata=metadata)
+    def _matrix(self, rows: pa.Table | pa.RecordBatch) -> Embeddings:
+        """Return the vectors of rows in one chunk, shape (n, dim)."""
+        column = rows["vector"]
+        values = (column.combine_chunks() if hasattr(column, "combine_chunks") else column).flatten()
+        return values.to_numpy(zero_copy_only=False).reshape(-1, self.info.dim).astype(np.float32, copy=False)  # type: ignore[no-any-return]
 
 
-def _read_info(schema: pa.Schema, where: str) -> TableInfo:
-    entries = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
-    try:
-        version = int(entries[_METADATA_PREFIX + "format_version"])
-        if version > FORMAT_VERSION:
-            raise DatabaseError(
-                f"{where} has format {version}, this clara-search reads up to {FORMAT_VERSION}: update it"
-            )
-        return TableInfo(
-            encoder=entries[_METADATA_PREFIX + "encoder"],
-            fingerprint=entries[_METADATA_PREFIX + "fingerprint"],
-            dim=int(entries[_METADATA_PREFIX + "dim"]),
-            window_s=float(entries[_METADATA_PREFIX + "window_s"]),
-            hop_s=float(entries[_METADATA_PREFIX + "hop_s"]),
-            format_version=version,
-        )
-    except (KeyError, ValueError) as error:
-        raise DatabaseError(f"{where} was not made by clara-search (its schema lacks {error})") from error
-
-
-def _row_id_array(rows: pa.Table) -> npt.NDArray[np.int64]:
-    return rows["_rowid"].to_numpy().astype(np.int64)  # type: ignore[no-any-return]
+def _row_id_array(rows: pa.Table | pa.RecordBatch) -> npt.NDArray[np.int64]:
+    return np.asarray(rows[ROW_ID]).astype(np.int64)

@@ -17,7 +17,7 @@ from clara_search.audio.windows import Window, crop
 from clara_search.errors import FormatError
 from clara_search.models.base import Embeddings, Encoder, max_concurrent_calls
 from clara_search.models.batching import encode_in_parts
-from clara_search.store.table import TableInfo
+from clara_search.store.schema import TableInfo
 from indexer.decode.read import LoadedItem
 from indexer.ledger.ledger import segment_windows
 from indexer.runtime.pools import Job, WorkerThreads

@@ -16,7 +16,8 @@ from clara_search.files.paths import FileStat
 from clara_search.store.compaction import Moment
 from clara_search.store.database import Database
 from clara_search.store.keyed_table import KeyedTable
-from clara_search.store.table import Table, TableInfo, row_id
+from clara_search.store.schema import TableInfo
+from clara_search.store.table import Table, row_id
 from indexer.ledger.digest_map import DigestMap, digest, hex_digest, short_digest
 from indexer.ledger.failures import LEDGER_KEY, ledger_name, stored_ledger
 from indexer.sources.item import Item

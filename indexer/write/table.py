@@ -12,7 +12,8 @@ from clara_search.errors import ConfigError, DatabaseError, FormatError
 from clara_search.models.base import Encoder
 from clara_search.models.registry import DEFAULT_MODEL, load_encoder
 from clara_search.store.database import Database
-from clara_search.store.table import Table, TableInfo
+from clara_search.store.schema import TableInfo
+from clara_search.store.table import Table
 from indexer.ledger.failures import ledger_name
 from indexer.sources.columns import ColumnType
 from indexer.write.writer import arrow_columns

@@ -20,8 +20,8 @@ from clara_search.errors import DatabaseError, FormatError
 from clara_search.files import confined
 from clara_search.retrieval.ann.base import AnnBackend
 from clara_search.retrieval.ann.registry import BACKENDS, load_backend
-from clara_search.retrieval.snapshot import ROW_ID, UPDATED_AT
-from clara_search.store.table import Table
+from clara_search.retrieval.snapshot import UPDATED_AT
+from clara_search.store.table import ROW_ID, Table
 
 FORMAT_VERSION = 1
 META_FILE = "meta.json"

@@ -36,8 +36,8 @@ from clara_search.retrieval.ann.files import (
 )
 from clara_search.retrieval.ann.registry import AUTO, default_backend, load_backend
 from clara_search.retrieval.exact import RowPositions, cosines, rank_scores
-from clara_search.retrieval.snapshot import ROW_ID, UPDATED_AT, Snapshot
-from clara_search.store.table import Table
+from clara_search.retrieval.snapshot import UPDATED_AT, Snapshot
+from clara_search.store.table import ROW_ID, Table
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,6 @@ def build(table: Table, backend: str = AUTO, target_recall: float = 0.95) -> Ann
         raise QueryError(f"the target recall must lie between 0 and 1, got {target_recall}")
     snapshot = Snapshot.read(table, vectors=True)
     vectors = snapshot.vectors
-    assert vectors is not None
     if not len(snapshot):
         raise QueryError(f"table '{table.name}' is empty: there is nothing to build an index over")
     name = default_backend(len(snapshot)) if backend == AUTO else backend
@@ -234,7 +233,7 @@ class AnnIndex:
         Args:
             queries: Unit vectors, shape (q, dim).
             k: Number of hits.
-            snapshot: The table; with its vectors where `coverage` leaves rows unindexed.
+            snapshot: The table.
             coverage: That of `snapshot`.
 
         Returns:
@@ -242,8 +241,7 @@ class AnnIndex:
         """
         labels, scores = self._search_indexed(queries, k, coverage.positions >= 0)
         if len(coverage.unindexed):
-            assert snapshot.vectors is not None
-            unindexed_scores = cosines(queries, snapshot.vectors[coverage.unindexed])
+            unindexed_scores = cosines(queries, snapshot.vectors_at(coverage.unindexed))
         else:
             unindexed_scores = np.zeros((len(queries), 0), dtype=np.float32)
         results = []

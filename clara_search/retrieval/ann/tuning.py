@@ -50,7 +50,6 @@ def tune(backend: AnnBackend, snapshot: Snapshot, queries: RowPositions, target_
         The effort, the largest where none reaches the target, and recall@10 with it.
     """
     vectors = snapshot.vectors
-    assert vectors is not None
     k = min(RECALL_K + 1, len(snapshot))
     exact = top_k(vectors[queries], vectors, k, snapshot.order)
     truth = [scores[positions != own] for (positions, scores), own in zip(exact, queries.tolist(), strict=True)]

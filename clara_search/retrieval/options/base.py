@@ -1,4 +1,4 @@
-"""The two protocols of a search option: a filter of rows, or a filter of hits.
+"""The protocols of a search option: a filter of rows, a filter of ranked rows, or a filter of hits.
 
 Files of options import numpy, pyarrow and LanceDB inside functions only: `--help` reads `help` and `metavar`.
 """
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from clara_search.retrieval.hits import Hit
+    from clara_search.retrieval.query import Query
+    from clara_search.retrieval.ranked import RankedRows
     from clara_search.retrieval.snapshot import Snapshot
     from clara_search.store.table import Table
 
@@ -51,6 +53,27 @@ class RowFilter(SearchOption, Protocol):
 
         Raises:
             QueryError: The value does not fit the table.
+        """
+
+
+@runtime_checkable
+class RankedFilter(SearchOption, Protocol):
+    """An option that drops, joins, judges or reorders ranked rows, and may add fields to their hits.
+
+    It sees more rows than are asked for. Where too few of them stay, it is called again with more, until enough stay or
+    there are no more rows: of the same query, the first rows of a longer ranking must give the same result.
+    """
+
+    def select(self, snapshot: Snapshot, query: Query, rows: RankedRows) -> RankedRows:
+        """Return the rows that stay.
+
+        Args:
+            snapshot: The table in memory; `snapshot.vectors_at` reads the vectors of rows.
+            query: The query.
+            rows: Rows of `snapshot`, best first.
+
+        Returns:
+            Some of them, in the order to show, with further fields if there are any.
         """
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import import_module
-from typing import Annotated, Any, Literal, TypedDict, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict, get_type_hints
 
-from clara_search.retrieval.options.base import HitFilter, RowFilter, SearchOption
+from clara_search.retrieval.options.base import HitFilter, RankedFilter, RowFilter, SearchOption
 
 
 class SearchOptions(TypedDict, total=False):
@@ -15,6 +15,14 @@ class SearchOptions(TypedDict, total=False):
 
     modality: Annotated[Literal["audio", "text"] | None, "clara_search.retrieval.options.modality:ModalityFilter"]
     where: Annotated[str | None, "clara_search.retrieval.options.where:WhereFilter"]
+
+
+class SearchFilters(NamedTuple):
+    """The options of one search, by the point of the search at which they act."""
+
+    rows: Sequence[RowFilter] = ()
+    ranked: Sequence[RankedFilter] = ()
+    hits: Sequence[HitFilter] = ()
 
 
 @cache
@@ -38,14 +46,14 @@ def option_class(name: str) -> type[SearchOption]:
     return option
 
 
-def make_filters(options: Mapping[str, Any]) -> tuple[list[RowFilter], list[HitFilter]]:
+def make_filters(options: Mapping[str, Any]) -> SearchFilters:
     """Make the filters of a search.
 
     Args:
         options: Values by name; None leaves an option out.
 
     Returns:
-        The filters of rows and the filters of hits, in the order of `SearchOptions`.
+        The filters of rows, of ranked rows and of hits, each in the order of `SearchOptions`.
 
     Raises:
         TypeError: There is no option of that name.
@@ -55,6 +63,8 @@ def make_filters(options: Mapping[str, Any]) -> tuple[list[RowFilter], list[HitF
         if name not in option_types():
             raise TypeError(f"search has no option {name!r}: choose from {', '.join(option_types())}")
     given = [option_class(name)(options[name]) for name in option_types() if options.get(name) is not None]
-    rows = [option for option in given if isinstance(option, RowFilter)]
-    hits = [option for option in given if isinstance(option, HitFilter)]
-    return rows, hits
+    return SearchFilters(
+        rows=[option for option in given if isinstance(option, RowFilter)],
+        ranked=[option for option in given if isinstance(option, RankedFilter)],
+        hits=[option for option in given if isinstance(option, HitFilter)],
+    )

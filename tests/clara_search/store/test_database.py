@@ -11,7 +11,8 @@ import pytest
 
 from clara_search.errors import DatabaseError, EncoderMismatch, QueryError
 from clara_search.store.database import Database
-from clara_search.store.table import CORE_COLUMNS, Table, TableInfo, row_id
+from clara_search.store.schema import CORE_COLUMNS, TableInfo
+from clara_search.store.table import Table, row_id
 from tests.helpers import DIM, ToneEncoder
 
 INFO = TableInfo(encoder="tone", fingerprint=ToneEncoder().fingerprint, dim=DIM, window_s=10.0, hop_s=5.0)

@@ -101,7 +101,7 @@ def test_a_further_option_is_an_option_of_the_command():
 @pytest.mark.parametrize("name", option_types())
 def test_an_option_filters_rows_or_hits_and_has_a_help_text(name):
     option = option_class(name)
-    assert hasattr(option, "mask") != hasattr(option, "apply")
+    assert sum(hasattr(option, point) for point in ("mask", "select", "apply")) == 1
     assert option.help.endswith(".")
 
 
@@ -113,4 +113,4 @@ def test_an_unknown_option_and_a_bad_value_are_refused(index):
 
 
 def test_an_option_of_none_is_left_out():
-    assert make_filters({"modality": None, "where": None}) == ([], [])
+    assert make_filters({"modality": None, "where": None}) == ([], [], [])

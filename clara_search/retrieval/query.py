@@ -1,0 +1,26 @@
+"""A query: a unit vector, and what it was made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from clara_search.models.base import Embeddings
+
+
+@dataclass(frozen=True, eq=False)
+class Query:
+    """What a search asks for.
+
+    Attributes:
+        vector: Unit vector, shape (dim,).
+        modality: What the vector was made of: a "text", "audio", or "mixed" where both were combined; None for a vector
+            that the caller brought.
+        label: The text, the name of the recording or the id, to show beside the hits.
+        warnings: What is wrong with the query, a line each, such as that its recording is silent.
+    """
+
+    vector: Embeddings
+    modality: Literal["text", "audio", "mixed"] | None = None
+    label: str = ""
+    warnings: tuple[str, ...] = ()

@@ -1,0 +1,89 @@
+"""The schema of a corpus table: its columns, and in its metadata the encoder and the windows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from clara_search.errors import DatabaseError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FORMAT_VERSION = 1
+CORE_COLUMNS = ("id", "kind", "uri", "start_s", "end_s", "text", "language", "content_hash", "vector")
+
+_METADATA_PREFIX = "clara."
+
+
+@dataclass(frozen=True)
+class TableInfo:
+    """The encoder and the windows of a table.
+
+    Attributes:
+        encoder: Name of the encoder that built the table.
+        fingerprint: Its fingerprint.
+        dim: Length of its vectors.
+        window_s: Length of the windows that recordings are cut into, in seconds.
+        hop_s: Seconds between the starts of windows.
+        format_version: Version of the table's schema.
+    """
+
+    encoder: str
+    fingerprint: str
+    dim: int
+    window_s: float
+    hop_s: float
+    format_version: int = FORMAT_VERSION
+
+
+def corpus_schema(info: TableInfo, extra_fields: Sequence[pa.Field]) -> pa.Schema:
+    """Return the Arrow schema of a corpus table, with `info` in its metadata.
+
+    Args:
+        info: The encoder and the windows.
+        extra_fields: Further columns.
+
+    Returns:
+        The schema.
+    """
+    import pyarrow as pa
+
+    types = {"start_s": pa.float64(), "end_s": pa.float64(), "vector": pa.list_(pa.float32(), info.dim)}
+    required = {"id", "kind", "uri", "content_hash", "vector"}
+    core = [pa.field(name, types.get(name, pa.string()), nullable=name not in required) for name in CORE_COLUMNS]
+    metadata = {_METADATA_PREFIX + name: str(value) for name, value in asdict(info).items()}
+    return pa.schema([*core, *extra_fields], metadata=metadata)
+
+
+def read_info(schema: pa.Schema, where: str) -> TableInfo:
+    """Return the encoder and the windows in the metadata of a schema.
+
+    Args:
+        schema: The Arrow schema.
+        where: The table, for errors.
+
+    Returns:
+        The encoder and the windows.
+
+    Raises:
+        DatabaseError: The table is of a later format, or is no corpus table.
+    """
+    entries = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
+    try:
+        version = int(entries[_METADATA_PREFIX + "format_version"])
+        if version > FORMAT_VERSION:
+            raise DatabaseError(
+                f"{where} has format {version}, this clara-search reads up to {FORMAT_VERSION}: update it"
+            )
+        return TableInfo(
+            encoder=entries[_METADATA_PREFIX + "encoder"],
+            fingerprint=entries[_METADATA_PREFIX + "fingerprint"],
+            dim=int(entries[_METADATA_PREFIX + "dim"]),
+            window_s=float(entries[_METADATA_PREFIX + "window_s"]),
+            hop_s=float(entries[_METADATA_PREFIX + "hop_s"]),
+            format_version=version,
+        )
+    except (KeyError, ValueError) as error:
+        raise DatabaseError(f"{where} was not made by clara-search (its schema lacks {error})") from error
