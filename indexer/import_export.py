@@ -107,7 +107,7 @@ def import_embeddings(
     with database.commit_lock(table):
         if table not in database.table_names():
             database.drop_table(ledger_name(table))
-            database.create_table(table, TableInfo(encoder.name, encoder.fingerprint, encoder.dim, window_s, hop_s))
+            database.create_table(table, TableInfo.of(encoder, window_s, hop_s))
     corpus = database.table(table)
     corpus.check_encoder(encoder)
     ledger, _ = open_ledger(database, corpus)

@@ -11,7 +11,7 @@ from clara_search.store.database import Database
 from clara_search.store.schema import TableInfo
 from tests.helpers import DIM, ToneEncoder
 
-INFO = TableInfo(ToneEncoder.name, ToneEncoder().fingerprint, DIM, window_s=1.0, hop_s=0.5)
+INFO = TableInfo.of(ToneEncoder(), window_s=1.0, hop_s=0.5)
 
 
 def unit_vectors(n, dim=DIM, seed=0, clusters=None):

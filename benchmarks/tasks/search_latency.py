@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from benchmarks.report import markdown, out_option, publish
 from clara_search.models.base import Embeddings
+from clara_search.models.recorded import RecordedModel
 from clara_search.retrieval.index import Index
 from clara_search.store.database import Database
 from clara_search.store.schema import TableInfo
@@ -73,7 +74,7 @@ def clustered(n: int, dim: int, seed: int) -> Embeddings:
 def fill(database: Database, vectors: Embeddings) -> Table:
     """Return a new table of `vectors`, shape (n, dim), as windows of recordings."""
     n, dim = vectors.shape
-    table = database.create_table("corpus", TableInfo("random", "0" * 64, dim, window_s=10.0, hop_s=5.0))
+    table = database.create_table("corpus", TableInfo(RecordedModel("random", "0" * 64), dim, window_s=10.0, hop_s=5.0))
     uris = [f"/recordings/{number:08d}.wav" for number in range(n)]
     columns = {
         "id": [row_id(uri, 0.0, 10.0) for uri in uris],

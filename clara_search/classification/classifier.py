@@ -173,9 +173,10 @@ class HeadClassifier(Classifier):
         task, labels = self.head.task(self.task)
         object.__setattr__(self, "task", task)
         object.__setattr__(self, "labels", labels)
-        if config.fingerprint and config.fingerprint != self.encoder.fingerprint:
+        fingerprint = config.model.fingerprint
+        if fingerprint and fingerprint != self.encoder.fingerprint:
             raise EncoderMismatch(
-                f"the head is over {config.model} ({config.fingerprint[:12]}); "
+                f"the head is over {config.model} ({fingerprint[:12]}); "
                 f"{self.encoder.name} ({self.encoder.fingerprint[:12]}) gives other vectors"
             )
         if config.dim != self.encoder.dim:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clara_search.errors import ConfigError
+from clara_search.models.recorded import NOT_RECORDED, RecordedModel
 
 Inputs = Literal["audio", "text", "both", "late"]
 Kind = Literal["linear", "mlp", "knn"]
@@ -35,8 +36,7 @@ class HeadConfig:
             whose probabilities are averaged.
         tasks: The label sets by name: {"emotion": ("angry", "sad")}.
         dim: Length of a vector.
-        model: Name of the encoder; "" for an encoder in the head's folder.
-        fingerprint: Fingerprint of the encoder.
+        model: The encoder, as the head records it; its name is "" for an encoder in the head's folder.
         multi_label: Whether any number of labels may be right at once.
         hidden: Widths of a perceptron's hidden layers.
         dropout: Dropout of a perceptron in training.
@@ -49,8 +49,7 @@ class HeadConfig:
     inputs: Inputs
     tasks: dict[str, tuple[str, ...]]
     dim: int
-    model: str = ""
-    fingerprint: str = ""
+    model: RecordedModel = NOT_RECORDED
     multi_label: bool = False
     hidden: tuple[int, ...] = (512, 128)
     dropout: float = 0.3

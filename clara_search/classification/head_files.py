@@ -16,6 +16,7 @@ from clara_search.classification.head import Head, HeadConfig
 from clara_search.config import from_file
 from clara_search.errors import FormatError, OutputError, first_line
 from clara_search.files.atomic import atomic_files
+from clara_search.models.recorded import RecordedModel
 
 FORMAT_VERSION = 1
 CONFIG_FILE, WEIGHTS_FILE, ENCODER_FOLDER = "head.json", "head.safetensors", "encoder"
@@ -31,7 +32,9 @@ def save_head(folder: Path, head: Head) -> None:
     Raises:
         OutputError: The folder cannot be written.
     """
-    config = {"format_version": FORMAT_VERSION, **dataclasses.asdict(head.config)}
+    model = head.config.model
+    values = {**dataclasses.asdict(head.config), "model": model.name, "fingerprint": model.fingerprint}
+    config = {"format_version": FORMAT_VERSION, **values}
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in head.state_dict().items()}
     try:
         with atomic_files(folder, (WEIGHTS_FILE, CONFIG_FILE)) as partial:
@@ -63,6 +66,8 @@ def load_head(folder: Path) -> Head:
         raise FormatError(f"{path}: broken JSON ({first_line(error)})") from error
     if not isinstance(values, dict) or values.pop("format_version", None) != FORMAT_VERSION:
         raise FormatError(f"{path}: not a head of format version {FORMAT_VERSION}")
+    names = {"name": "model", "fingerprint": "fingerprint"}
+    values["model"] = {name: values.pop(key) for name, key in names.items() if key in values}
     config = from_file(HeadConfig, values, path)
     try:
         weights = safetensors.torch.load_file(weights_path)
@@ -75,15 +80,15 @@ def load_head(folder: Path) -> Head:
     return head.eval()
 
 
-def load_head_encoder(folder: Path, head: Head) -> str:
-    """Return the model whose vectors a head takes.
+def load_head_encoder(folder: Path, head: Head) -> str | RecordedModel | None:
+    """Return the model whose vectors a head takes, for `load_encoder`; None if it records none.
 
     Args:
         folder: The folder of the head.
         head: The head.
 
     Returns:
-        The model folder within `folder`, or the name of the model.
+        The model folder within `folder`, or the model that is recorded.
     """
     encoder = folder / ENCODER_FOLDER
-    return str(encoder) if encoder.is_dir() else head.config.model
+    return str(encoder) if encoder.is_dir() else head.config.model if head.config.model.name else None

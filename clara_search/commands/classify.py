@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from clara_search.classification.classifier import Classification, HeadClassifier, ZeroShotClassifier
     from clara_search.classification.head import Head
     from clara_search.models.base import Encoder
+    from clara_search.models.recorded import RecordedModel
 
 UNSURE = "(unsure)"
 """Shown in tables for a window without a probable label; JSON has null."""
@@ -106,13 +107,14 @@ def classify(
     from clara_search.retrieval.index import open as open_index
 
     head = None if head_folder is None else load_head(Path(head_folder))
+    source: str | RecordedModel | None = model
     if head is not None and head_folder is not None:
-        model = model or load_head_encoder(Path(head_folder), head)
+        source = model or load_head_encoder(Path(head_folder), head)
     window_s, hop_s = choose_windows(head, window_s, hop_s)
     names = None if labels is None else read_labels(labels)
-    index = None if db is None else open_index(db, table=table, model=model, precision=precision, device=device)
+    index = None if db is None else open_index(db, table=table, model=source, precision=precision, device=device)
     if index is None:
-        encoder = load_encoder(model or DEFAULT_MODEL, precision=precision, device=device)
+        encoder = load_encoder(source or DEFAULT_MODEL, precision=precision, device=device)
     else:
         encoder = index.encoder
     make_classifier: Callable[[float | None], ZeroShotClassifier | HeadClassifier]

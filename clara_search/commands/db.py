@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from clara_search.commands.common import db_option, device_option, json_option, print_facts, print_json
+from clara_search.commands.common import db_option, device_option, json_option, model_option, print_facts, print_json
 from clara_search.commands.options import limit_option, name_options
 from clara_search.errors import DatabaseError
 
@@ -69,11 +69,19 @@ def info(db: str, table: str | None, failures: bool, as_json: bool) -> None:
     "--sample", "sample_size", type=click.IntRange(min=0), default=16, show_default=True, help="Rows to embed again."
 )
 @click.option("--fetch", is_flag=True, help="Also open URLs of the table, for rows to embed again.")
+@model_option
 @device_option
 @json_option
 @limit_option
 def verify(
-    db: str, table: str | None, repair: bool, sample_size: int, fetch: bool, device: str | None, as_json: bool
+    db: str,
+    table: str | None,
+    repair: bool,
+    sample_size: int,
+    fetch: bool,
+    model: str | None,
+    device: str | None,
+    as_json: bool,
 ) -> None:
     """Check that tables can be read and every row is sound, and compare a sample of rows with their sources."""
     from clara_search.store.database import Database
@@ -81,7 +89,7 @@ def verify(
     database = Database(db)
     is_sound = True
     for name in table_names(database, table):
-        for finding in verify_all(database, name, repair, sample_size, fetch=fetch, device=device):
+        for finding in verify_all(database, name, repair, sample_size, fetch=fetch, device=device, model=model):
             is_sound &= finding.ok
             if as_json:
                 print_json([asdict(finding)])
@@ -105,6 +113,7 @@ def verify_all(
     encoder: Encoder | None = None,
     fetch: bool = False,
     device: str | None = None,
+    model: str | None = None,
 ) -> Iterator[Finding]:
     """Check a table, its ledger and its ANN index.
 
@@ -116,6 +125,7 @@ def verify_all(
         encoder: The encoder that built the table; by default it is loaded.
         fetch: Whether to open URLs of the table.
         device: Device to load the encoder on.
+        model: The model to load; by default the one that the table records.
 
     Yields:
         The result of each check.
@@ -124,7 +134,7 @@ def verify_all(
     from clara_search.store.verify import verify, verify_files
 
     is_readable = True
-    for finding in verify(database, name, repair, sample_size, encoder, fetch, device):
+    for finding in verify(database, name, repair, sample_size, encoder, fetch, device, model):
         is_readable &= finding.check != "files" or finding.ok
         yield finding
     ledger = import_module(_LEDGER)
@@ -144,7 +154,7 @@ def describe(table: Table) -> dict[str, Any]:
         "rows": table.count(),
         "audio_rows": table.count("kind = 'audio'"),
         "text_rows": table.count("kind = 'text'"),
-        "encoder": table.info.encoder,
+        "encoder": table.info.model.name,
         "fingerprint": table.info.fingerprint,
         "dim": table.info.dim,
         "window_s": table.info.window_s,

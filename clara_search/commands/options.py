@@ -13,6 +13,7 @@ OPTIONS = {
     "data": "--data",
     "device": "--device",
     "fetch": "--fetch",
+    "init": "--init",
     "limit": "--limit",
     "model": "--model",
     "overrides": "--set",

@@ -33,10 +33,10 @@ def is_hub_id(name: str) -> bool:
 
 
 def download_model(name: str) -> Path:
-    """Download a model from the hub, unless the cache has it.
+    """Download a model from the hub, unless the cache has it. The user's token is sent.
 
     Args:
-        name: organisation/name or organisation/name@revision.
+        name: organisation/name or organisation/name@revision, as the user typed it.
 
     Returns:
         The model folder in the cache.
@@ -68,6 +68,32 @@ def download_model(name: str) -> Path:
             f"model {name!r} is not on this machine and the hub cannot be reached ({first_line(error)}): on a machine "
             f"with a network run `hf download {repository}{at} --local-dir DIR`, copy DIR here and give it as the model"
         ) from error
+
+
+def cached_model(name: str) -> Path | None:
+    """Return the folder of a model in the hub's cache, None if it is not there. The hub is not contacted.
+
+    Args:
+        name: organisation/name or organisation/name@revision.
+    """
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    match = _match(name)
+    if match is None:
+        return None
+    try:
+        return Path(
+            huggingface_hub.snapshot_download(
+                match["repository"],
+                revision=match["revision"],
+                allow_patterns=_DOWNLOADED,
+                local_files_only=True,
+                token=False,
+            )
+        )
+    except (errors.HfHubHTTPError, errors.HFValidationError, OSError, ValueError):  # a miss is one of them
+        return None
 
 
 def _match(name: str) -> re.Match[str] | None:

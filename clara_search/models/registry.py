@@ -10,10 +10,11 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from clara_search.errors import FormatError, UnknownModel, first_line
+from clara_search.errors import ClaraError, FormatError, UnknownModel, first_line
 from clara_search.models import hub
 from clara_search.models.base import Encoder, EncoderType, LoadOptions
 from clara_search.models.folder import CONFIG_FILE, read_card, read_json
+from clara_search.models.recorded import RecordedModel
 
 DEFAULT_MODEL = "clara-small"
 
@@ -39,7 +40,7 @@ class _Resolved(NamedTuple):
 
 
 def load_encoder(
-    model: str | Path = DEFAULT_MODEL,
+    model: str | Path | RecordedModel = DEFAULT_MODEL,
     device: str | None = None,
     precision: str = "auto",
     compile_model: bool = False,
@@ -49,7 +50,8 @@ def load_encoder(
     Args:
         model: Name of a bundled model ("clara-small"), a model folder (CLARA's, CLAP's of `transformers`, or of a type
             that an installed package registers), a hub id ("organisation/name", "organisation/name@revision"), or
-            "TYPE:SOURCE" for the source of a registered type that has no folder.
+            "TYPE:SOURCE" for the source of a registered type that has no folder. A `RecordedModel` is loaded if it is
+            bundled, or on this machine with the fingerprint that is recorded: the hub is not contacted.
         device: "cpu", "cuda", "cuda:1" ...; None: the first GPU if torch finds one, else the CPU.
         precision: "fp32", "bf16", "int8" (CLARA on a CPU), or "auto": bf16 on a GPU that supports it, else fp32.
         compile_model: Compile the model with torch. This takes minutes and pays off on a GPU over a large corpus.
@@ -146,7 +148,9 @@ def find_model(model: str | Path) -> Path:
     )
 
 
-def _resolve(model: str | Path) -> _Resolved:
+def _resolve(model: str | Path | RecordedModel) -> _Resolved:
+    if isinstance(model, RecordedModel):
+        return _resolve_recorded(model)
     if typed := _typed_source(model):
         return typed
     folder = find_model(model)
@@ -155,6 +159,33 @@ def _resolve(model: str | Path) -> _Resolved:
         raise FormatError(f"{folder / CONFIG_FILE}: states no model_type")
     has_own_name = _is_folder(model) or str(model) in bundled_models()
     return _Resolved(stated, folder, None if has_own_name else str(model))
+
+
+def _resolve_recorded(model: RecordedModel) -> _Resolved:
+    """Return a bundled model, or one of this machine with the recorded fingerprint, without contact to the hub.
+
+    Raises:
+        UnknownModel: It is neither.
+    """
+    if model.name in bundled_models():
+        return _resolve(model.name)
+    reason = "it is not on this machine"
+    if model.is_in_hub_cache:
+        folder = hub.cached_model(model.name)
+    else:
+        folder = Path(model.name) if model.is_folder_name and _is_folder(model.name) else None
+    if folder is not None:
+        try:
+            resolved = _resolve(folder)._replace(name=model.name if model.is_in_hub_cache else None)
+            if _encoder_type(resolved).describe(folder)["fingerprint"] == model.fingerprint:
+                return resolved
+            reason = "the one on this machine has another fingerprint"
+        except (ClaraError, KeyError) as error:
+            reason = f"the one on this machine cannot be used ({first_line(error)})"
+    raise UnknownModel(
+        f"model {model.name!r}, as it is recorded, is not loaded: it is not bundled, and {reason}; "
+        "name a model that you trust as `model` to load or download it"
+    )
 
 
 def _typed_source(model: str | Path) -> _Resolved | None:

@@ -14,8 +14,9 @@ from clara_search.audio.waveform import Waveform
 from clara_search.audio.windows import Window
 from clara_search.classification.classifier import Classification, Classifier, ZeroShotClassifier
 from clara_search.classification.prompts import DEFAULT_TEMPLATES, class_embeddings
-from clara_search.errors import QueryError, UnknownModel
+from clara_search.errors import QueryError
 from clara_search.models.base import Embeddings, Encoder
+from clara_search.models.recorded import RecordedModel
 from clara_search.models.registry import load_encoder
 from clara_search.models.windows import embed_windows, mean_embedding
 from clara_search.retrieval.hits import Hits
@@ -32,7 +33,7 @@ _ROWS_PER_BATCH = 1024
 def open(  # noqa: A001 - reads as `clara_search.open(db)`
     db: str | Path,
     table: str = DEFAULT_TABLE,
-    model: str | None = None,
+    model: str | RecordedModel | None = None,
     encoder: Encoder | None = None,
     precision: str = "auto",
     device: str | None = None,
@@ -42,8 +43,8 @@ def open(  # noqa: A001 - reads as `clara_search.open(db)`
     Args:
         db: Folder or URL of the database.
         table: Name of the table.
-        model: Name, folder or hub id of the model that embeds queries; by default the model that built the table. It
-            is loaded when the first query is embedded.
+        model: Name, folder or hub id of the model that embeds queries; by default the model that built the table, if it
+            is bundled or on this machine. It is loaded when the first query is embedded.
         encoder: A loaded model, in place of `model`, `precision` and `device`.
         precision: Precision to load the model in, as in `load_encoder`.
         device: Device to load the model on, such as "cpu" or "cuda:1"; by default the first GPU, or else the CPU.
@@ -72,7 +73,7 @@ class Index:
     def __init__(
         self,
         table: Table,
-        model: str | None = None,
+        model: str | RecordedModel | None = None,
         encoder: Encoder | None = None,
         precision: str = "auto",
         device: str | None = None,
@@ -104,14 +105,8 @@ class Index:
             EncoderMismatch: It is not the encoder that built the table.
         """
         if self._encoder is None:
-            try:
-                model = self._model or self.table.info.encoder
-                encoder = load_encoder(model, precision=self._precision, device=self._device)
-            except UnknownModel as error:
-                if self._model is not None:
-                    raise
-                message = f"{error} (table '{self.table.name}' was built by it: give its folder as `model`)"
-                raise UnknownModel(message) from error
+            model = self._model or self.table.info.model
+            encoder = load_encoder(model, precision=self._precision, device=self._device)
             self.table.check_encoder(encoder)
             self._encoder = encoder
         return self._encoder

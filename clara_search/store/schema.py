@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from clara_search.errors import DatabaseError
+from clara_search.models.recorded import RecordedModel
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from clara_search.models.base import Encoder
 
 FORMAT_VERSION = 1
 CORE_COLUMNS = ("id", "kind", "uri", "start_s", "end_s", "text", "language", "content_hash", "vector")
@@ -22,20 +25,28 @@ class TableInfo:
     """The encoder and the windows of a table.
 
     Attributes:
-        encoder: Name of the encoder that built the table.
-        fingerprint: Its fingerprint.
+        model: The encoder that built the table, as the table records it.
         dim: Length of its vectors.
         window_s: Length of the windows that recordings are cut into, in seconds.
         hop_s: Seconds between the starts of windows.
         format_version: Version of the table's schema.
     """
 
-    encoder: str
-    fingerprint: str
+    model: RecordedModel
     dim: int
     window_s: float
     hop_s: float
     format_version: int = FORMAT_VERSION
+
+    @classmethod
+    def of(cls, encoder: Encoder, window_s: float, hop_s: float) -> Self:
+        """Return the metadata of a table of `encoder`, with windows of `window_s` every `hop_s` seconds."""
+        return cls(RecordedModel(encoder.name, encoder.fingerprint), encoder.dim, window_s, hop_s)
+
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of the encoder."""
+        return self.model.fingerprint
 
 
 def corpus_schema(info: TableInfo, extra_fields: Sequence[pa.Field]) -> pa.Schema:
@@ -53,7 +64,8 @@ def corpus_schema(info: TableInfo, extra_fields: Sequence[pa.Field]) -> pa.Schem
     types = {"start_s": pa.float64(), "end_s": pa.float64(), "vector": pa.list_(pa.float32(), info.dim)}
     required = {"id", "kind", "uri", "content_hash", "vector"}
     core = [pa.field(name, types.get(name, pa.string()), nullable=name not in required) for name in CORE_COLUMNS]
-    metadata = {_METADATA_PREFIX + name: str(value) for name, value in asdict(info).items()}
+    values = {"encoder": info.model.name, "fingerprint": info.fingerprint, **asdict(info)}
+    metadata = {_METADATA_PREFIX + name: str(value) for name, value in values.items() if name != "model"}
     return pa.schema([*core, *extra_fields], metadata=metadata)
 
 
@@ -78,8 +90,7 @@ def read_info(schema: pa.Schema, where: str) -> TableInfo:
                 f"{where} has format {version}, this clara-search reads up to {FORMAT_VERSION}: update it"
             )
         return TableInfo(
-            encoder=entries[_METADATA_PREFIX + "encoder"],
-            fingerprint=entries[_METADATA_PREFIX + "fingerprint"],
+            model=RecordedModel(entries[_METADATA_PREFIX + "encoder"], entries[_METADATA_PREFIX + "fingerprint"]),
             dim=int(entries[_METADATA_PREFIX + "dim"]),
             window_s=float(entries[_METADATA_PREFIX + "window_s"]),
             hop_s=float(entries[_METADATA_PREFIX + "hop_s"]),

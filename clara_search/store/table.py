@@ -65,8 +65,8 @@ class Table(KeyedTable):
         self.info = read_info(self.schema, f"{connection.location}: table '{name}'")
 
     def __repr__(self) -> str:
-        info = self.info
-        return f"Table({self.name!r}, encoder={info.encoder!r}, dim={info.dim}, database={self.connection.location!r})"
+        encoder, dim = self.info.model.name, self.info.dim
+        return f"Table({self.name!r}, encoder={encoder!r}, dim={dim}, database={self.connection.location!r})"
 
     @property
     def state(self) -> tuple[int, ...]:
@@ -92,7 +92,7 @@ class Table(KeyedTable):
         pinned = Table(self.connection, self.name)
         if pinned.info.fingerprint != self.info.fingerprint:
             raise EncoderMismatch(
-                f"table '{self.name}' was made anew with {pinned.info.encoder} since it was opened; open it again"
+                f"table '{self.name}' was made anew with {pinned.info.model} since it was opened; open it again"
             )
         with translate_read_errors(None):
             pinned._lance.checkout(pinned.version)
@@ -109,7 +109,7 @@ class Table(KeyedTable):
         """
         if encoder.fingerprint != self.info.fingerprint:
             raise EncoderMismatch(
-                f"table '{self.name}' was built by {self.info.encoder} ({self.info.fingerprint[:8]}...); "
+                f"table '{self.name}' was built by {self.info.model} ({self.info.fingerprint[:8]}...); "
                 f"you opened it with {encoder.name} ({encoder.fingerprint[:8]}...)"
             )
 

@@ -71,6 +71,7 @@ def verify(
     encoder: Encoder | None = None,
     fetch: bool = False,
     device: str | None = None,
+    model: str | None = None,
 ) -> Iterator[Finding]:
     """Check a table, and repair it on request.
 
@@ -83,9 +84,11 @@ def verify(
         name: Name of the corpus table.
         repair: Whether to repair.
         sample_size: Number of rows to embed again.
-        encoder: The encoder that built the table; by default it is loaded.
+        encoder: The encoder that built the table; by default `model` is loaded.
         fetch: Whether to open URLs for rows to embed again: whoever wrote the table chose them.
         device: Device to load the encoder on, as in `load_encoder`.
+        model: Name, folder or hub id of the model; by default the one that the table records, if it is bundled or on
+            this machine.
 
     Yields:
         The result of each check: "files", "vectors", "ids", "hashes", "encoder" and "sample".
@@ -105,7 +108,7 @@ def verify(
         table, "hashes", rows.without_hash, "all rows have a content hash", "have no content hash", repair
     )
     try:
-        encoder = encoder or load_encoder(table.info.encoder, device=device)
+        encoder = encoder or load_encoder(model or table.info.model, device=device)
         table.check_encoder(encoder)
     except ClaraError as error:
         yield Finding(name, "encoder", False, f"rows cannot be embedded again: {error}")

@@ -10,6 +10,7 @@ import pyarrow as pa
 from clara_search.audio.windows import DEFAULT_HOP_S, DEFAULT_WINDOW_S
 from clara_search.errors import ConfigError, DatabaseError, FormatError
 from clara_search.models.base import Encoder
+from clara_search.models.recorded import RecordedModel
 from clara_search.models.registry import DEFAULT_MODEL, load_encoder
 from clara_search.store.database import Database
 from clara_search.store.schema import TableInfo
@@ -19,9 +20,9 @@ from indexer.sources.columns import ColumnType
 from indexer.write.writer import arrow_columns
 
 
-def table_model(database: Database, table: str) -> str:
-    """Return the name of the model that built `table`, or of the default model if there is no such table."""
-    return database.table(table).info.encoder if table in database.table_names() else DEFAULT_MODEL
+def table_model(database: Database, table: str) -> str | RecordedModel:
+    """Return the model that `table` records, or the name of the default model if there is no such table."""
+    return database.table(table).info.model if table in database.table_names() else DEFAULT_MODEL
 
 
 def resolve_encoder(
@@ -69,7 +70,7 @@ def open_or_create_table(
         if not 0 < hop_s <= window_s:
             raise ConfigError(f"need 0 < hop <= window, got window {window_s} s and hop {hop_s} s")
         database.drop_table(ledger_name(name))  # of an earlier table of that name
-        info = TableInfo(encoder.name, encoder.fingerprint, encoder.dim, window_s, hop_s)
+        info = TableInfo.of(encoder, window_s, hop_s)
         return database.create_table(name, info, [pa.field(*column) for column in arrow_columns(columns).items()])
 
 

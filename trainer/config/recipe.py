@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 from clara_search.config import Between, check_bounds, from_mapping
-from clara_search.errors import ConfigError, FormatError, SourceError
+from clara_search.errors import ConfigError, FormatError, SourceError, UnknownModel
 from clara_search.models.clara.checkpoint import read_config
 from clara_search.models.clara.config import ClaraConfig
+from clara_search.models.hub import is_hub_id
 from clara_search.models.registry import find_model
 from trainer.config.augmentation import AugmentConfig
 from trainer.config.captions import CaptionConfig
@@ -87,10 +88,23 @@ def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
         raise ConfigError(f'{file}: a recipe needs a name: add name = "..." to its top')
     for override in overrides:
         apply_override(values, override)
+    _check_hub_is_typed(values, overrides, file)
     base, changes = _base_model(values, file), values.get("model", {})
     if base is not None and isinstance(changes, Mapping):
         values["model"] = _merge(dataclasses.asdict(base), changes)
     return from_mapping(Recipe, values, str(file))
+
+
+def _check_hub_is_typed(values: Mapping[str, Any], overrides: Sequence[str], file: Path) -> None:
+    """Raise UnknownModel if the file itself names a model of the hub: others write recipes, and the token is ours."""
+    init = values.get("init")
+    source = init.get("from") if isinstance(init, Mapping) else None
+    is_typed = any(override.partition("=")[0].strip() == "init.from" for override in overrides)
+    if isinstance(source, str) and is_hub_id(source) and not is_typed and not Path(source).is_dir():
+        raise UnknownModel(
+            f"{file}: names {source!r}, which is no folder; a model of the hub is downloaded only where it is typed: "
+            "give it as `init`"
+        )
 
 
 def _base_model(values: Mapping[str, Any], file: Path) -> ClaraConfig | None:

@@ -18,6 +18,7 @@ from clara_search.audio.windows import DEFAULT_HOP_S, DEFAULT_WINDOW_S
 from clara_search.classification.head import MIN_HOP_S, Head, HeadConfig
 from clara_search.datasets.labelled import Clip, check_column, read_clips
 from clara_search.errors import ClaraError, SourceError
+from clara_search.models.recorded import RecordedModel
 from clara_search.models.registry import DEFAULT_MODEL
 from trainer.embeddings.cache import ClipEmbeddings, EncoderSpec, embed_clips
 from trainer.probing.fit import Examples, fit, resolve_monitor
@@ -217,8 +218,7 @@ def head_shape(config: ProbeConfig, columns: TargetColumns, dim: int, model: str
         config.fit.inputs,
         columns.classes,
         dim,
-        model,
-        fingerprint,
+        RecordedModel(model, fingerprint),
         config.multi_label,
         config.fit.hidden,
         config.fit.dropout,

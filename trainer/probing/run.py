@@ -80,7 +80,7 @@ def _probe(config: ProbeConfig, run: Path, cache: Path) -> dict[str, Any]:
         raise
     stopwatch.lap("fitting and test")
     report = {
-        "model": {"name": model.name, "fingerprint": shape.fingerprint},
+        "model": {"name": model.name, "fingerprint": shape.model.fingerprint},
         "settings": dataclasses.asdict(config),
         **build_report(labelled, result, training_sources(config.model)),
         "vectors_computed": labelled.embeddings.num_computed,
@@ -92,7 +92,8 @@ def _probe(config: ProbeConfig, run: Path, cache: Path) -> dict[str, Any]:
         _remove_encoder(run, encoder_folder)
         if finetuner is not None:
             fingerprint = finetuner.save_encoder(result.head, encoder_folder)
-            result.head.config = dataclasses.replace(result.head.config, fingerprint=fingerprint)
+            fine_tuned = dataclasses.replace(result.head.config.model, fingerprint=fingerprint)
+            result.head.config = dataclasses.replace(result.head.config, model=fine_tuned)
         save_head(run / "head", result.head)
         _write(run, report, result.history)
     except OSError as error:

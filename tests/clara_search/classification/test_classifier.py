@@ -9,6 +9,7 @@ from clara_search.audio.windows import Window
 from clara_search.classification.classifier import Classifier, HeadClassifier, ZeroShotClassifier
 from clara_search.classification.head import Head, HeadConfig
 from clara_search.errors import ConfigError, EncoderMismatch, QueryError
+from clara_search.models.recorded import RecordedModel
 from clara_search.retrieval.index import Index
 from tests.helpers import DIM, ToneEncoder
 from tests.tables import table_of, unit_vectors
@@ -48,7 +49,8 @@ def test_a_temperature_gives_probabilities_and_a_threshold_withholds_labels():
 
 
 def head(inputs="audio", fingerprint="", dim=DIM):
-    config = HeadConfig("linear", inputs, {"size": ("small", "big"), "mood": ("sad",)}, dim, fingerprint=fingerprint)
+    model = RecordedModel("tone", fingerprint)
+    config = HeadConfig("linear", inputs, {"size": ("small", "big"), "mood": ("sad",)}, dim, model)
     return Head(config).eval()
 
 

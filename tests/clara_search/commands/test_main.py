@@ -8,6 +8,7 @@ import click
 import pytest
 
 from clara_search.commands.main import Commands
+from clara_search.models.recorded import RecordedModel
 from tests.clara_search.commands.runner import assert_one_line_error, run
 from tests.tables import INFO, table_of, unit_vectors
 
@@ -54,8 +55,10 @@ def test_every_error_is_one_line_and_ends_with_1(tmp_path, corpus):
 
 
 def test_arguments_that_an_error_names_are_options_at_the_command_line(database):
-    table_of(database, unit_vectors(2), info=replace(INFO, encoder="gone"))
-    assert_one_line_error(run("search", "rain", "--db", database.path, code=1), "no model 'gone'", "as --model)")
+    table_of(database, unit_vectors(2), info=replace(INFO, model=RecordedModel("gone", "0")))
+    assert_one_line_error(
+        run("search", "rain", "--db", database.path, code=1), "model 'gone', as it is recorded", "as --model to"
+    )
 
 
 def every_command():

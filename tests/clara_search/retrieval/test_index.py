@@ -168,7 +168,7 @@ def test_another_encoder_and_a_missing_database_are_refused(tmp_path, database):
         clara_search.open(tmp_path / "nowhere")
     with pytest.raises(DatabaseError, match="no table 'sfx'"):
         clara_search.open(database.path, table="sfx")
-    with pytest.raises(UnknownModel, match="give its folder as `model`"):
+    with pytest.raises(UnknownModel, match="name a model that you trust as `model`"):
         clara_search.open(database.path).search("the model of this table has no home")
 
 

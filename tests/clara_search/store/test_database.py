@@ -15,7 +15,7 @@ from clara_search.store.schema import CORE_COLUMNS, TableInfo
 from clara_search.store.table import Table, row_id
 from tests.helpers import DIM, ToneEncoder
 
-INFO = TableInfo(encoder="tone", fingerprint=ToneEncoder().fingerprint, dim=DIM, window_s=10.0, hop_s=5.0)
+INFO = TableInfo.of(ToneEncoder(), window_s=10.0, hop_s=5.0)
 
 
 def rows_of(ids: list[str], seed: int = 0, **columns: list[object]) -> pa.Table:

@@ -44,7 +44,7 @@ def test_unfrozen_parts_are_trained_and_nothing_else(parts: str, small: Path, to
     assert not any(name.startswith("text") or "logit_scale" in name for name in changed)
     assert {"CREMA-D", "crema_d"} <= set(training_sources(folder / "encoder") or ())
     head = load_head(folder)
-    assert head.config.fingerprint == load_encoder(folder / "encoder").fingerprint
+    assert head.config.model.fingerprint == load_encoder(folder / "encoder").fingerprint
     output = run(clara_search, "classify", tones.parent / "1.wav", "--head", folder, "--json").stdout
     assert json.loads(output)["scores"].keys() == {"high", "low"}
 

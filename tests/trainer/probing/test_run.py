@@ -113,7 +113,7 @@ def test_a_head_over_another_encoder_is_refused(small: Path, tones: Path, tmp_pa
     assert "gives other vectors" in run(clara_search, *arguments, "--model", "clara-small", code=1).output
     assert "has no task 'mood'; it has pitch" in run(clara_search, *arguments, "--task", "mood", code=1).output
     known = tmp_path / "run" / "head" / "head.json"
-    known.write_text(known.read_text().replace(load_head(known.parent).config.fingerprint, ""))
+    known.write_text(known.read_text().replace(load_head(known.parent).config.model.fingerprint, ""))
     assert "the head takes vectors of" in run(clara_search, *arguments, "--model", "clara-small", code=1).output
 
 
