@@ -16,6 +16,7 @@ from clara_search.classification.head import Head, HeadConfig
 from clara_search.config import from_file
 from clara_search.errors import FormatError, OutputError, first_line
 from clara_search.files.atomic import atomic_files
+from clara_search.files.json_reader import read_json
 from clara_search.models.recorded import RecordedModel
 
 FORMAT_VERSION = 1
@@ -59,12 +60,10 @@ def load_head(folder: Path) -> Head:
     """
     path, weights_path = folder / CONFIG_FILE, folder / WEIGHTS_FILE
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path)
     except OSError as error:
         raise FormatError(f"{folder}: not a head folder, it has no readable {CONFIG_FILE}") from error
-    except ValueError as error:
-        raise FormatError(f"{path}: broken JSON ({first_line(error)})") from error
-    if not isinstance(values, dict) or values.pop("format_version", None) != FORMAT_VERSION:
+    if values.pop("format_version", None) != FORMAT_VERSION:
         raise FormatError(f"{path}: not a head of format version {FORMAT_VERSION}")
     names = {"name": "model", "fingerprint": "fingerprint"}
     values["model"] = {name: values.pop(key) for name, key in names.items() if key in values}

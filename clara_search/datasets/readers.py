@@ -15,10 +15,13 @@ from clara_search.datasets.example import Example
 from clara_search.datasets.metadata import parse_metadata
 from clara_search.datasets.recordings import locate_recording, locate_segment
 from clara_search.errors import ClaraError, FormatError, SourceError
+from clara_search.files.json_reader import parse_json
+from clara_search.files.limits import JSON_BYTES
 from clara_search.files.paths import Unreachable, is_url, suffix_of
 from clara_search.files.patterns import expand_pattern
+from clara_search.files.regular import read_regular
 from clara_search.files.shards import ByteRange, Members, group_members
-from clara_search.files.tables import AUDIO_COLUMN, MANIFEST_SUFFIXES, OnError, parse_json, raise_error, read_table
+from clara_search.files.tables import AUDIO_COLUMN, MANIFEST_SUFFIXES, OnError, raise_error, read_table
 
 RECORDING_COLUMNS = ("path", "url", AUDIO_COLUMN)
 """Columns of a manifest that name or hold a recording; a row has one of them."""
@@ -130,7 +133,7 @@ def read_folder(folder: Path, report: OnError = raise_error) -> Iterator[Example
         text, json_path = path.with_suffix(".txt"), path.with_suffix(".json")
         try:
             if json_path.is_file():
-                metadata = _json_metadata(json_path.read_bytes(), str(json_path))
+                metadata = _json_metadata(read_regular(json_path, JSON_BYTES), str(json_path))
             elif text.is_file():
                 metadata = parse_metadata({"text": text.read_text(encoding="utf-8").strip()}, str(text))
             else:
@@ -144,5 +147,5 @@ def read_folder(folder: Path, report: OnError = raise_error) -> Iterator[Example
 
 
 def _json_metadata(content: bytes, where: str) -> dict[str, Any]:
-    values = parse_json(content, where)
+    values = parse_json(content, where, is_row=True)
     return parse_metadata(values if isinstance(values, dict) else {}, where)

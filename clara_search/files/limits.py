@@ -71,7 +71,10 @@ class Limit:
 
 
 # Files, manifests and what they name.
-JSON_BYTES = Limit("json_bytes", 64 * MIB, "bytes of a JSON file", "the largest tokenizers have 35 MB")
+JSON_BYTES = Limit("json_bytes", 48 * MIB, "bytes of a JSON file", "the largest tokenizers have 35 MB")
+JSON_VALUES = Limit(
+    "json_values", 3_000_000, "values in JSON", "the largest tokenizers have 2 million; each takes up to 116 bytes"
+)
 JSON_DEPTH = Limit("json_depth", 100, "levels of nesting in JSON", "real files have ten")
 ROW_BYTES = Limit("row_bytes", 16 * MIB, "bytes of a row of a manifest", "a text of a thousand pages has 2 MB")
 COLUMNS = Limit("columns", 4096, "columns of a manifest or table", "wide tables of measurements have hundreds")
@@ -116,6 +119,7 @@ MEMBER_HEADER_BYTES = Limit("member_header_bytes", MIB, "bytes of a tar header",
 
 # Models, heads and indices.
 MODEL_PARAMETERS = Limit("model_parameters", 2_000_000_000, "parameters of a model", "three times the largest CLARA")
+WEIGHTS_BYTES = Limit("weights_bytes", 16 * GIB, "bytes of a file of weights", "eight times the largest CLARA")
 TENSORS = Limit("tensors", 20_000, "tensors of a file of weights", "large transformers have 2,000")
 TENSOR_HEADER_BYTES = Limit(
     "tensor_header_bytes", 16 * MIB, "bytes of the header of a file of weights", "a hundred bytes a tensor"
@@ -128,7 +132,7 @@ EMBEDDING_DIM = Limit("embedding_dim", 65_536, "numbers of an embedding", "model
 FFT_SAMPLES = Limit("fft_samples", 65_536, "samples of a Fourier transform", "a third of a second at 192 kHz")
 FRAMES_PER_SECOND = Limit("frames_per_second", 2000, "frames of a log-mel a second", "models in use have 50 to 200")
 LABELS = Limit("labels", 100_000, "labels of a classification head", "ImageNet-21k has 22,000")
-METADATA_BYTES = Limit("metadata_bytes", MIB, "bytes of a table's or index's metadata", "they have hundreds")
+METADATA_BYTES = Limit("metadata_bytes", MIB, "bytes of a model card, or of an index's metadata", "they have thousands")
 
 LIMITS: Mapping[str, Limit] = {limit.name: limit for limit in list(globals().values()) if isinstance(limit, Limit)}
 """All limits by name, in the order of the documentation."""

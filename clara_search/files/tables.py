@@ -7,13 +7,13 @@ raises.
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 from clara_search.errors import ClaraError, FormatError
+from clara_search.files.json_reader import parse_object
 from clara_search.files.paths import is_url, open_source, suffix_of, unreadable
 from clara_search.files.shards import BytesSource
 
@@ -90,14 +90,6 @@ def read_table(path: str, report: OnError = raise_error, required: Sequence[Sequ
     return _read_json_lines(path, report)
 
 
-def parse_json(content: str | bytes, where: str) -> Any:
-    """Return the value in `content`. Raises FormatError, which begins with `where`, for no JSON."""
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{where}: not JSON ({error})") from error
-
-
 def _read_raw_lines(path: str) -> Iterator[bytes]:
     """Yield the lines of a file or URL, line ends included, without a byte order mark. Raises as `read_table` does."""
     try:
@@ -120,9 +112,7 @@ def _read_json_lines(path: str, report: OnError) -> Iterator[Row]:
             continue
         where = f"{path}, line {number}"
         try:
-            values = parse_json(_decode(line, where), where)
-            if not isinstance(values, dict):
-                raise FormatError(f"{where}: not a JSON object")
+            values = parse_object(_decode(line, where), where, is_row=True)
         except FormatError as error:
             report(error)
         else:

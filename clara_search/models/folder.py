@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +12,9 @@ import safetensors
 from safetensors import SafetensorError
 
 from clara_search.errors import FormatError
+from clara_search.files import json_reader
+from clara_search.files.limits import METADATA_BYTES, WEIGHTS_BYTES
+from clara_search.files.regular import open_regular, read_regular, size_of
 
 CONFIG_FILE, CARD_FILE = "config.json", "README.md"
 
@@ -23,22 +25,19 @@ def read_json(folder: Path, name: str = CONFIG_FILE) -> dict[str, Any]:
     Raises:
         FormatError: The file is missing, not JSON, or not an object.
     """
-    path = folder / name
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        return json_reader.read_json(folder / name)
     except OSError as error:
         raise FormatError(f"{folder}: not a model folder, it has no readable {name}") from error
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{path}: broken JSON ({error})") from error
-    if not isinstance(values, dict):
-        raise FormatError(f"{path}: not a JSON object")
-    return values
 
 
 def read_card(folder: Path) -> str:
     """Return the model card of `folder`; an empty string if it has none."""
     path = folder / CARD_FILE
-    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    try:
+        return read_regular(path, METADATA_BYTES).decode("utf-8", "replace") if path.is_file() else ""
+    except OSError as error:
+        raise FormatError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def count_parameters(paths: Iterable[Path]) -> int | None:
@@ -66,7 +65,8 @@ def hash_file(digest: hashlib._Hash, path: Path) -> None:
         FormatError: The file cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
+            size_of(file, path, WEIGHTS_BYTES)
             while chunk := file.read(1 << 20):
                 digest.update(chunk)
     except OSError as error:

@@ -31,6 +31,7 @@ from clara_search.datasets.recordings import decode_recording, hash_recording, l
 from clara_search.errors import AudioError, FormatError, SourceError
 from clara_search.files.atomic import atomic_path, atomic_write_text, make_folder
 from clara_search.files.gate import ForeignUri, admit
+from clara_search.files.json_reader import parse_object
 from clara_search.files.paths import is_url, stat_file, suffix_of
 from clara_search.files.patterns import expand_pattern
 from clara_search.files.shards import ByteRange
@@ -64,7 +65,7 @@ class Corpus:
     def __init__(self, folder: Path, sample_rate: int, sources: Collection[str]) -> None:
         self.folder, self.sample_rate = folder, sample_rate
         with (folder / _EXAMPLES).open(encoding="utf-8") as file:
-            *rows, last = [json.loads(line) for line in file]
+            *rows, last = [parse_object(line, _EXAMPLES) for line in file]
         decoded = folder / _SAMPLES
         self._offsets: list[int] = np.cumsum([0, *(row.pop("samples") for row in rows)]).tolist()
         if last != {"recordings": len(rows)}:

@@ -19,8 +19,9 @@ from clara_search.audio.decode import load_audio
 from clara_search.cpu import core_count
 from clara_search.datasets.dataset import Dataset
 from clara_search.datasets.layouts import DatasetRow, read_dataset
-from clara_search.errors import AudioError, OutputError, SourceError
+from clara_search.errors import AudioError, FormatError, OutputError, SourceError
 from clara_search.files.atomic import atomic_path, atomic_write_text
+from clara_search.files.json_reader import parse_object
 from clara_search.files.paths import stat_file
 from trainer.data.corpus import bounded_map
 
@@ -150,9 +151,9 @@ def _read_journal(path: Path) -> dict[str, _Entry]:
     if path.exists():
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                entry = json.loads(line)
+                entry = parse_object(line, path)
                 entries[entry.pop("target")] = entry
-            except (ValueError, KeyError, AttributeError):
+            except (FormatError, KeyError):
                 continue
     return entries
 

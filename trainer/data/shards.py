@@ -22,6 +22,7 @@ from clara_search.datasets.readers import read_examples
 from clara_search.datasets.recordings import load_recording
 from clara_search.errors import AudioError, ConfigError, FormatError, OutputError, SourceError
 from clara_search.files.atomic import atomic_path, atomic_write_text, make_folder
+from clara_search.files.json_reader import read_json
 from clara_search.files.paths import stat_file
 from trainer.data.corpus import bounded_map
 
@@ -95,9 +96,9 @@ def _read_record(path: Path, settings: dict[str, Any]) -> dict[str, dict[str, An
     if not path.exists():
         return {}
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = read_json(path)
         shards: dict[str, dict[str, Any]] = before.pop("shards", {})
-    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
+    except (OSError, FormatError) as error:
         raise FormatError(f"{path}: cannot be read ({error}); take another folder, or remove it") from error
     if before != settings:
         raise OutputError(f"{path.parent} holds shards made with other settings: {before}")

@@ -9,7 +9,8 @@ from typing import Any
 
 from clara_search.audio.segments import format_segment
 from clara_search.datasets.labelled import Clip
-from clara_search.errors import ClaraError
+from clara_search.errors import ClaraError, FormatError
+from clara_search.files.json_reader import parse_json
 from clara_search.files.paths import FileStat, normalize_path, stat_file
 from clara_search.files.shards import ByteRange
 
@@ -70,10 +71,10 @@ class FileHashes:
 def _parse_line(line: str) -> tuple[_Key, bytes] | None:
     """Return the key and hash in a line; None for an empty line, half a line or any other content."""
     try:
-        fields: Any = json.loads(line)
+        fields: Any = parse_json(line, "a cached hash")
         path, offset, size, token, digest = fields
         content = bytes.fromhex(digest)
         key = str(path), int(offset), int(size), str(token)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, FormatError):
         return None
     return (key, content) if len(content) == 32 else None

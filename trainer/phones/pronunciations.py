@@ -6,7 +6,6 @@ CC-BY-SA-4.0) and are combined at random: that is enough for the phones of neigh
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from clara_search.errors import ConfigError, FormatError, MissingDependency
+from clara_search.files.json_reader import parse_object
 from trainer.phones.g2p import text_to_phones
 
 LANGUAGE_WEIGHTS: Mapping[str, float] = {
@@ -107,6 +107,6 @@ def load_pronunciations(path: Path) -> list[Pronunciation]:
     """Read the JSON lines of `make-pronunciations`. Raises FormatError for a file of another form."""
     try:
         with path.open(encoding="utf-8") as lines:
-            return [Pronunciation(**json.loads(line)) for line in lines]
-    except (OSError, ValueError, TypeError) as error:
+            return [Pronunciation(**parse_object(line, path)) for line in lines]
+    except (OSError, ValueError, TypeError, FormatError) as error:
         raise FormatError(f"{path}: not a file of pronunciations ({error})") from error

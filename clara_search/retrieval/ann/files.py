@@ -6,7 +6,6 @@ A checksum shows damage, not forgery: whoever made the database wrote the checks
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import uuid
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import pyarrow as pa
 from clara_search.config import Between, check_bounds, from_file
 from clara_search.errors import DatabaseError, FormatError
 from clara_search.files import confined
+from clara_search.files.json_reader import parse_object
 from clara_search.retrieval.ann.base import AnnBackend
 from clara_search.retrieval.ann.registry import BACKENDS, load_backend
 from clara_search.retrieval.snapshot import UPDATED_AT
@@ -143,13 +143,11 @@ def read_files(table: Table, meta_json: bytes) -> tuple[AnnMeta, AnnBackend, pa.
 def _parse_meta(table: Table, meta_json: bytes) -> AnnMeta:
     """Return the description of an index. Raises DatabaseError where it is broken or of another version."""
     try:
-        values = json.loads(meta_json)
-        if not isinstance(values, dict):
-            raise FormatError("it is no table of settings")
+        values = parse_object(meta_json, META_FILE)
         if (version := values.get("format_version", FORMAT_VERSION)) != FORMAT_VERSION:
             raise DatabaseError(f"the ANN index of table '{table.name}' has format {version!r}; {_REMEDY}")
         return from_file(AnnMeta, values, META_FILE)
-    except (ValueError, RecursionError, FormatError) as error:
+    except FormatError as error:
         message = f"the ANN index of table '{table.name}' has a broken {META_FILE} ({error}); {_REMEDY}"
         raise DatabaseError(message) from error
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from clara_search.errors import FormatError
 from clara_search.files.gate import RefusedUri, child_of
+from clara_search.files.json_reader import read_json
 from clara_search.files.paths import is_url, suffix_of
 from clara_search.files.tables import COLUMNAR_SUFFIXES
 from indexer.sources.base import Selection, SourceReader
@@ -54,12 +54,12 @@ class SavedDatasetReader(SourceReader):
 def _arrow_files(folder: Path) -> list[str]:
     try:
         if (folder / _SPLITS).is_file():
-            splits = json.loads((folder / _SPLITS).read_text(encoding="utf-8"))["splits"]
+            splits = read_json(folder / _SPLITS)["splits"]
             folders = [child_of(folder, split) for split in splits]
             if not all((split / _STATE).is_file() for split in folders):
                 raise FormatError(f"{folder}: one of the splits {', '.join(splits)} is missing")
             return [file for split in folders for file in _arrow_files(split)]
-        entries = json.loads((folder / _STATE).read_text(encoding="utf-8"))["_data_files"]
+        entries = read_json(folder / _STATE)["_data_files"]
         return [str(child_of(folder, entry["filename"])) for entry in entries]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, RefusedUri) as error:
+    except (OSError, KeyError, TypeError, RefusedUri) as error:
         raise FormatError(f"{folder}: not a data set that can be read ({error})") from error

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 from clara_search.audio.decode import AUDIO_SUFFIXES
-from clara_search.errors import ClaraError
+from clara_search.errors import ClaraError, FormatError
+from clara_search.files.json_reader import parse_object
 from clara_search.files.paths import FileStat, is_url, stat_file
 from clara_search.files.shards import ByteRange, BytesSource, Member, group_members
 from clara_search.files.tables import Row
@@ -69,11 +69,9 @@ def _values(members: dict[str, Member]) -> dict[str, Any]:
         values["text"] = to_unicode((members[".txt"].content or b"").decode("utf-8", "replace").strip()) or None
     if ".json" in members:
         try:
-            metadata = json.loads(members[".json"].content or b"")
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"its JSON is broken ({error})") from error
-        if not isinstance(metadata, dict):
-            raise ValueError("its JSON is no object")
+            metadata = parse_object(members[".json"].content or b"", "its JSON", is_row=True)
+        except FormatError as error:
+            raise ValueError(str(error)) from error
         if isinstance(metadata.get("text"), list):  # the first of several captions
             metadata["text"] = next((text for text in metadata["text"] if isinstance(text, str)), None)
         values |= {_column(name): plain_value(value) for name, value in metadata.items()}

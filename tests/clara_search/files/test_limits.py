@@ -58,7 +58,7 @@ def test_a_limit_holds_up_to_its_value_and_names_itself_above() -> None:
     for found in (float("nan"), float("inf"), 1 << 70):
         with pytest.raises(FormatError):
             AUDIO_SECONDS.check(found, "a.wav")
-    assert "more than 67,108,864 bytes of a JSON file" in str(JSON_BYTES.exceeded("a.json"))
+    assert "more than 50,331,648 bytes of a JSON file" in str(JSON_BYTES.exceeded("a.json"))
 
 
 def test_a_context_raises_and_lowers_limits_and_ends() -> None:
@@ -67,7 +67,7 @@ def test_a_context_raises_and_lowers_limits_and_ends() -> None:
         with pytest.raises(FormatError, match="at most 5"), limits(audio_seconds=5):
             AUDIO_SECONDS.check(6, "a.wav")
         assert changed_limits() == {"audio_seconds": 200_000, "json_bytes": 10}
-    assert (AUDIO_SECONDS.value, JSON_BYTES.value, changed_limits()) == (86_400, 64 * MIB, {})
+    assert (AUDIO_SECONDS.value, JSON_BYTES.value, changed_limits()) == (86_400, 48 * MIB, {})
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, True, "5", 1 << 80])
@@ -98,6 +98,6 @@ def test_the_option_sets_limits_for_one_command() -> None:
 
     run = CliRunner().invoke
     assert run(show, ["--limit", "audio_seconds=5", "--limit", "json_bytes=1KiB"]).output == "5 1024\n"
-    assert run(show, []).output == f"86400 {64 * MIB}\n"
+    assert run(show, []).output == f"86400 {48 * MIB}\n"
     refused = run(show, ["--limit", "audio_secs=5"])
     assert (refused.exit_code, "did you mean 'audio_seconds'" in refused.output) == (2, True)

@@ -132,7 +132,7 @@ def test_a_broken_head_folder_is_named(tmp_path: Path) -> None:
     save_head(tmp_path, head)
     good = (tmp_path / CONFIG_FILE).read_text()
     for broken, message in (
-        ("{", "broken JSON"),
+        ("{", "not JSON"),
         (json.dumps({**json.loads(good), "format_version": 99}), "format version"),
         (json.dumps({**json.loads(good), "kinds": 1}), "unknown key 'kinds'"),
         (json.dumps({**json.loads(good), "tasks": {"side": ["left"]}}), "the weights of this head"),
