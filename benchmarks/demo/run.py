@@ -187,7 +187,7 @@ def audio_query(corpora: Sequence[Corpus]) -> Path:
 
 def search_audio(index: Index, recording: Path) -> None:
     """Print the recordings that are most similar to `recording`, without itself."""
-    from clara_search.store.keyed_table import sql_string
+    from clara_search.store.filters import sql_string
 
     click.echo(f"\nrecordings similar to {recording.name}")
     others = f"uri <> {sql_string(str(recording.absolute()))}"

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from clara_search.errors import DatabaseError
 from clara_search.files.fsync import FolderSync
 from clara_search.store.compaction import FULL_FRAGMENT_ROWS, NEVER, Layout, Moment, read_layout
+from clara_search.store.filters import filtering, sql_string
 from clara_search.store.lance_errors import lance_reason, translate_read_errors
 
 if TYPE_CHECKING:
@@ -84,8 +85,8 @@ class KeyedTable:
             QueryError: The filter cannot be used.
             DatabaseError: The table's files are damaged.
         """
-        with translate_read_errors(where):
-            return int(self._lance.count_rows(where))
+        with filtering(self._lance, where) as prepared:
+            return int(self._lance.count_rows(prepared))
 
     def scan(self, columns: Sequence[str], where: str | None = None) -> pa.Table:
         """Read rows.
@@ -117,9 +118,8 @@ class KeyedTable:
             QueryError: The filter cannot be used.
             DatabaseError: The table's files are damaged.
         """
-        query = self._lance.search().select(list(columns)).limit(None)
-        with translate_read_errors(where):
-            yield from (query if where is None else query.where(where)).to_batches(batch_size=_ROWS_PER_BATCH)
+        with filtering(self._lance, where) as prepared:
+            yield from self._query(columns, prepared).to_batches(batch_size=_ROWS_PER_BATCH)
 
     def upsert(self, rows: pa.Table) -> None:
         """Write rows in one commit: rows of an existing key replace the old ones, the others are added.
@@ -224,7 +224,7 @@ class KeyedTable:
         return wants
 
     def _layout(self, versions: bool = True) -> Layout:
-        with translate_read_errors(None):
+        with translate_read_errors():
             return read_layout(self._lance, versions)
 
     def _split_off(self) -> None:
@@ -235,13 +235,13 @@ class KeyedTable:
             self._commit(lambda: self._lance.merge_insert(self.key).when_matched_update_all().execute(fitted))
 
     def _scan(self, columns: Sequence[str], where: str | None, row_ids: bool) -> pa.Table:
+        with filtering(self._lance, where) as prepared:
+            query = self._query(columns, prepared)
+            return (query.with_row_id(True) if row_ids else query).to_arrow()
+
+    def _query(self, columns: Sequence[str], prepared: str | None) -> Any:
         query = self._lance.search().select(list(columns)).limit(None)
-        if where is not None:
-            query = query.where(where)
-        if row_ids:
-            query = query.with_row_id(True)
-        with translate_read_errors(where):
-            return query.to_arrow()
+        return query if prepared is None else query.where(prepared)
 
     def _add_missing_columns(self, schema: pa.Schema) -> None:
         import pyarrow as pa
@@ -285,11 +285,6 @@ class KeyedTable:
 
 def _nothing() -> None:
     pass
-
-
-def sql_string(value: str) -> str:
-    """Return `value` as a string literal for a filter."""
-    return "'" + value.replace("'", "''") + "'"
 
 
 def _last_of_each(rows: pa.Table, key: str) -> pa.Table:

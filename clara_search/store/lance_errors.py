@@ -6,18 +6,23 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from clara_search.errors import DatabaseError, QueryError
+from clara_search.errors import DatabaseError
 
 
 @contextmanager
-def translate_read_errors(where: str | None) -> Iterator[None]:
-    """Raise LanceDB's errors on reading as QueryError if there is a filter `where`, else as DatabaseError."""
+def translate_read_errors() -> Iterator[None]:
+    """Raise LanceDB's errors on reading as DatabaseError."""
     try:
         yield
-    except (ValueError, RuntimeError) as error:
-        if where is None:
-            raise DatabaseError(f"the table cannot be read, its files are damaged: {lance_reason(error)}") from error
-        raise QueryError(f"the filter {where!r} cannot be used: {lance_reason(error)}") from error
+    except Exception as error:
+        if not is_lance_error(error):
+            raise
+        raise DatabaseError(f"the table cannot be read, its files are damaged: {lance_reason(error)}") from error
+
+
+def is_lance_error(error: Exception) -> bool:
+    """Return whether an exception is one of those that LanceDB raises; it panics where it has not been finished."""
+    return isinstance(error, (ValueError, RuntimeError)) or type(error).__name__ == "RustPanic"
 
 
 def lance_reason(error: BaseException) -> str:

@@ -94,7 +94,7 @@ class Table(KeyedTable):
             raise EncoderMismatch(
                 f"table '{self.name}' was made anew with {pinned.info.model} since it was opened; open it again"
             )
-        with translate_read_errors(None):
+        with translate_read_errors():
             pinned._lance.checkout(pinned.version)
         return pinned
 
@@ -194,7 +194,7 @@ class Table(KeyedTable):
         order = np.argsort(row_ids)
         for start in range(0, len(order), _ROWS_PER_TAKE):
             numbers = order[start : start + _ROWS_PER_TAKE]
-            with translate_read_errors(None):
+            with translate_read_errors():
                 query = self._lance.take_row_ids(row_ids[numbers].tolist())
                 taken = query.select(["vector"]).with_row_id().to_arrow()
             if taken.num_rows != len(numbers):
@@ -236,7 +236,7 @@ class Table(KeyedTable):
         if not wanted:
             return []
         # LanceDB returns rows in its own order, and leaves out unknown ids.
-        with translate_read_errors(None):
+        with translate_read_errors():
             taken = self._lance.take_row_ids(sorted(set(wanted))).select(list(columns)).with_row_id().to_arrow()
         by_id = {row.pop("_rowid"): row for row in taken.to_pylist()}
         try:
