@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
-import signal
 import sys
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
-from threading import Event
 from typing import TYPE_CHECKING
 
 import click
@@ -28,7 +25,6 @@ if TYPE_CHECKING:
     from indexer.write.writer import ItemStatus
 
 _FAILURES_SHOWN = 20
-_INTERRUPTED = 130
 
 
 @click.command()
@@ -114,8 +110,8 @@ def index(
     A SOURCE is a folder, a recording, a text file (each line a text), a WebDataset shard (.tar), a folder of Hugging
     Face's datasets, or a manifest: a CSV, TSV, JSON-lines, Parquet or Arrow file with a column "path", "url" or "text",
     and any further columns to filter by; or a pattern or URL of these. Unchanged items are left alone. A file that
-    cannot be used is skipped and listed. Ctrl-C finishes the current batch, a second one stops at once; the same
-    command continues, however it ended.
+    cannot be used is skipped and listed. Ctrl-C or SIGTERM finishes the current batch, a second one stops at once; the
+    same command continues, however it ended.
 
     \b
     clara-search index recordings/ --db DIR
@@ -141,6 +137,7 @@ def index(
     from indexer.decode.prefetch import DEFAULT_TIMEOUT_S
     from indexer.ledger.failures import failed_sources
     from indexer.ray_executor import Ray
+    from indexer.runtime.signals import stop_on_signals
     from indexer.runtime.timeline import draw_timeline, require_matplotlib
     from indexer.runtime.timers import StageTimers
     from indexer.sources.base import Selection
@@ -168,7 +165,8 @@ def index(
             failed.add(item.uri)
 
     with (
-        _interruptible() as stop,
+        redirect_stdout(sys.stderr),  # Ray, and other libraries, print: stdout is for the summary
+        stop_on_signals() as stop,
         tqdm(total=survey.items, unit="item", disable=not is_terminal, file=sys.stderr) as bar,
     ):
         summary = pipeline.index(
@@ -204,31 +202,12 @@ def index(
         click.echo(unpruned, err=True)
     if summary.stopped:
         click.echo("Stopped. All finished work is committed: the same command continues here.", err=True)
-        sys.exit(_INTERRUPTED)
+        sys.exit(stop.exit_code)
     used = summary.indexed + summary.unchanged
     if summary.failed and (strict or not used):
         raise click.ClickException(f"{summary.failed} of {summary.failed + used} items could not be used")
     if unpruned and strict:
         sys.exit(1)
-
-
-@contextmanager
-def _interruptible() -> Iterator[Event]:
-    """Yield an event that the first Ctrl-C sets. The second one ends the process, which a database survives."""
-    stop = Event()
-
-    def interrupt(number: int, frame: object) -> None:
-        if stop.is_set():
-            os.write(2, b"\nStopped at once. The same command continues here.\n")
-            os._exit(_INTERRUPTED)
-        stop.set()
-        os.write(2, b"\nFinishing the current batch; Ctrl-C again stops at once.\n")
-
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _unpruned(summary: IndexResult) -> str | None:

@@ -21,6 +21,7 @@ from indexer.decode.read import LoadedItem
 from indexer.embed.batches import EmbeddedItem, embed_items
 from indexer.ledger.ledger import LedgerSnapshot
 from indexer.runtime.ray_private import check_private, private_cluster
+from indexer.runtime.signals import restored_handlers
 from indexer.sources.item import InMemoryBytes, InMemoryWaveform, Item
 
 if TYPE_CHECKING:
@@ -183,7 +184,8 @@ class _Cluster:
             options |= self._exit_stack.enter_context(private_cluster())
             _log.info("starting a Ray cluster of %d cores", cores)
         try:
-            with warnings.catch_warnings():
+            # Ray sets a handler of SIGTERM, which aborts.
+            with restored_handlers(), warnings.catch_warnings():
                 warnings.simplefilter("ignore", RuntimeWarning)  # LanceDB's, about forks without exec
                 self._ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
             if not engine.address:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from clara_search.commands.lazy_group import LazyGroup
+from clara_search.cpu import limit_threads
 
 
 class Commands(LazyGroup):
@@ -24,6 +25,7 @@ class Commands(LazyGroup):
 @click.version_option(package_name="clara-search")
 def main() -> None:
     """Find moments in a pile of sound by text, by sound and by prompt."""
+    limit_threads()
 
 
 if __name__ == "__main__":

@@ -71,3 +71,10 @@ def fragile(tmp_path: Path) -> Iterator[Any]:
     yield filesystem
     Fragile.store.clear()
     Fragile.failing.clear()
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    for number in range(100):
+        write_tone(tmp_path / "many" / f"{number:03}.wav", 100 + 50 * number, duration_s=0.1)
+    return tmp_path / "many"

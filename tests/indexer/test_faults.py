@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -31,13 +28,6 @@ from indexer.write.writer import ItemStatus
 from tests.helpers import ToneEncoder, write_tone
 
 Clips = Sequence[npt.NDArray[np.float32]]
-
-
-@pytest.fixture
-def many(tmp_path: Path) -> Path:
-    for number in range(100):
-        write_tone(tmp_path / "many" / f"{number:03}.wav", 100 + 50 * number, duration_s=0.1)
-    return tmp_path / "many"
 
 
 @pytest.fixture(autouse=True)
@@ -204,46 +194,6 @@ def test_what_was_asked_to_stop_commits_what_it_has_and_the_next_run_does_the_re
     assert 0 < first.indexed == first.rows < 100
     second = index([many], database, ToneEncoder())
     assert (second.indexed, second.unchanged, second.stopped) == (100 - first.indexed, first.indexed, False)
-
-
-SLOW_RUN = """
-import sys, time
-import clara_search.models.registry
-from tests.helpers import ToneEncoder
-from indexer.embed import batches
-batches._BATCH_WINDOWS = 32
-class Slow(ToneEncoder):
-    def encode_audio(self, waveforms):
-        print("encoding", flush=True)
-        time.sleep(float(sys.argv[3]))
-        return super().encode_audio(waveforms)
-clara_search.models.registry.load_encoder = lambda *a, **k: Slow()
-from clara_search.commands.main import main
-main(["index", sys.argv[1], "--db", sys.argv[2]])
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("interrupts", "pause_s"), [(1, 0.3), (2, 30)])
-def test_ctrl_c_finishes_the_batch_and_says_how_to_go_on_and_a_second_one_stops_at_once(
-    tmp_path: Path, many: Path, interrupts: int, pause_s: float
-) -> None:
-    command = [sys.executable, "-c", SLOW_RUN, str(many), str(tmp_path / "db"), str(pause_s)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "encoding\n"
-        for _ in range(interrupts):
-            process.send_signal(signal.SIGINT)
-            time.sleep(0.2)
-        _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Finishing the current batch; Ctrl-C again stops at once." in err
-    assert ("Stopped. All finished work is committed" in err) == (interrupts == 1)
-    assert ("Stopped at once" in err) == (interrupts == 2)
-    assert "Traceback" not in err
-    rows = Database(tmp_path / "db").table().count()
-    assert (0 < rows < 100) == (interrupts == 1)
-    assert index([many], tmp_path / "db", ToneEncoder()).rows == 100
 
 
 def test_what_failed_is_not_tried_again_unless_touched_or_asked_for(

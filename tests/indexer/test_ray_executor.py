@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import logging
 import os
 import pickle
+import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -160,6 +163,50 @@ def test_a_cluster_that_is_started_listens_to_this_machine_and_this_user_alone(
             cluster.close()
         assert not folder.exists()
         assert dict(os.environ) == environment
+
+
+SLOW_RUN = """
+import os, sys, time
+import clara_search.models.registry
+from tests.helpers import ToneEncoder
+class Slow(ToneEncoder):
+    def encode_audio(self, waveforms):
+        with open(f"{database}.workers", "a") as file:
+            file.write(f"{os.getpid()} ")
+        time.sleep(0.5)
+        return super().encode_audio(waveforms)
+_, recordings, database = sys.argv
+clara_search.models.registry.load_encoder = lambda *a, **k: Slow()
+from clara_search.commands.main import main
+main(["index", recordings, "--db", database, "--engine", "ray", "--workers", "1", "--json"])
+"""
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_is_replaced_a_signal_ends_the_run_and_stdout_holds_json_alone(tmp_path: Path) -> None:
+    for number in range(100):
+        write_tone(tmp_path / "many" / f"{number:03}.wav", 100 + 50 * number, duration_s=0.1)
+    command = [sys.executable, "-c", SLOW_RUN, str(tmp_path / "many"), str(tmp_path / "db")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        (first,) = wait_for_workers(process, tmp_path / "db.workers", 1)
+        os.kill(first, signal.SIGKILL)
+        wait_for_workers(process, tmp_path / "db.workers", 2)
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM, err
+    assert json.loads(out)["stopped"]
+    assert "(raylet)" in err
+    assert "Traceback" not in err
+    rows = Database(tmp_path / "db").table().count()
+    assert 0 < rows < 100
+    assert index([tmp_path / "many"], tmp_path / "db", ToneEncoder()).unchanged == rows
+
+
+def wait_for_workers(process: subprocess.Popen[str], pids: Path, count: int) -> set[int]:
+    while not pids.exists() or len(found := set(map(int, pids.read_text().split()))) < count:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    return found
 
 
 def test_a_ray_that_listens_where_others_reach_it_is_refused() -> None:
