@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shlex
 import sys
 from collections.abc import Collection
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from clara_search.commands.common import device_option, precision_option
+from clara_search.commands.logs import log_options
 from clara_search.commands.options import limit_option
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from indexer.write.writer import ItemStatus
 
 _FAILURES_SHOWN = 20
+
+_log = logging.getLogger(__name__)
 
 
 @click.command()
@@ -80,6 +84,7 @@ _FAILURES_SHOWN = 20
 @click.option("--strict", is_flag=True, help="Exit with 1 if any file could not be used or pruned.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one line of JSON.")
 @limit_option
+@log_options
 def index(
     sources: tuple[str, ...],
     db: str,
@@ -128,8 +133,6 @@ def index(
     from indexer.runtime.allocator import limit_allocator
 
     limit_allocator()
-    from tqdm import tqdm
-
     from clara_search.models.registry import load_encoder
     from clara_search.store.database import Database
     from clara_search.store.keyed_table import DEFAULT_RETAIN_DAYS
@@ -137,6 +140,7 @@ def index(
     from indexer.decode.prefetch import DEFAULT_TIMEOUT_S
     from indexer.ledger.failures import failed_sources
     from indexer.ray_executor import Ray
+    from indexer.runtime.progress import show_progress
     from indexer.runtime.signals import stop_on_signals
     from indexer.runtime.timeline import draw_timeline, require_matplotlib
     from indexer.runtime.timers import StageTimers
@@ -156,18 +160,16 @@ def index(
     database = Database(db, create=True)  # after the model: if that cannot be loaded, no folder is left
     failed: set[str] = set()
     timers = StageTimers()
-    is_terminal = sys.stderr is not None and sys.stderr.isatty()
 
     def report(item: Item, status: ItemStatus) -> None:
-        bar.set_postfix_str(timers.shares(), refresh=False)
-        bar.update()
+        update(status == "failed")
         if status == "failed" and len(failed) < _FAILURES_SHOWN:
             failed.add(item.uri)
 
     with (
         redirect_stdout(sys.stderr),  # Ray, and other libraries, print: stdout is for the summary
         stop_on_signals() as stop,
-        tqdm(total=survey.items, unit="item", disable=not is_terminal, file=sys.stderr) as bar,
+        show_progress(survey.items, timers) as update,
     ):
         summary = pipeline.index(
             inputs,
@@ -193,10 +195,12 @@ def index(
         )
     if timeline is not None:
         draw_timeline(timers, summary.seconds, timeline)
+    _log.info("%s", _summary_line(summary, table))
     if as_json:
         click.echo(json.dumps(asdict(summary)))
     else:
-        _print(summary, database, table, failed)
+        click.echo(_summary_line(summary, table))
+        _print_failures(summary, database, table, failed)
     unpruned = _unpruned(summary) if prune else None
     if unpruned:
         click.echo(unpruned, err=True)
@@ -219,16 +223,20 @@ def _unpruned(summary: IndexResult) -> str | None:
     return None
 
 
-def _print(summary: IndexResult, database: Database, table: str, failed: Collection[str]) -> None:
-    """Print the counts, and on stderr the failures of this run."""
-    from indexer.ledger.failures import failures
-
+def _summary_line(summary: IndexResult, table: str) -> str:
+    """Return the counts on one line."""
     minutes, seconds = divmod(round(summary.audio_s), 60)
-    click.echo(
+    return (
         f"{summary.indexed:,} indexed ({minutes:,} min {seconds} s of audio), {summary.unchanged:,} unchanged, "
         f"{summary.failed:,} failed, {summary.removed:,} rows removed; table '{table}' has {summary.rows:,} rows "
         f"({summary.seconds:.1f} s)"
     )
+
+
+def _print_failures(summary: IndexResult, database: Database, table: str, failed: Collection[str]) -> None:
+    """Print the failures of this run on stderr."""
+    from indexer.ledger.failures import failures
+
     if not summary.failed:
         return
     for failure in failures(database, table):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from importlib import import_module
 from typing import ClassVar
 
 import click
 
+from clara_search.commands.logs import log_error
 from clara_search.commands.options import name_options
 from clara_search.errors import ClaraError
 from clara_search.files.redact import redact
@@ -33,11 +35,22 @@ class LazyGroup(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command; a ClaraError becomes `Error: ...` on stderr and exit code 1."""
+        """Run the command; a ClaraError, or an OSError, becomes `Error: ...` on stderr and exit code 1."""
         try:
             return super().invoke(ctx)
         except ClaraError as error:
             line = (
                 " ".join(name_options(redact(str(error))).split()).encode("utf-8", "backslashreplace").decode("utf-8")
             )
+            log_error(line)
+            raise click.ClickException(line) from error
+        except click.ClickException as error:
+            log_error(error.format_message())
+            raise
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # the reader of a pipe has gone: click ends without a word
+                raise
+            reason = error.strerror or str(error) or type(error).__name__
+            line = redact(f"{error.filename}: {reason}" if error.filename else f"reading or writing failed ({reason})")
+            log_error(line)
             raise click.ClickException(line) from error

@@ -146,5 +146,8 @@ class Connection:
 
 def _local_cache(url: str) -> Path:
     """Return the folder on this machine for derived files of the database at `url`."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError as error:  # an account without a home, as in some containers
+        raise DatabaseError(f"{url}: there is no home folder for files derived from it: set XDG_CACHE_HOME") from error
     return cache / "clara-search" / hashlib.sha256(url.encode()).hexdigest()[:32]

@@ -26,7 +26,12 @@ def is_lance_error(error: Exception) -> bool:
 
 
 def lance_reason(error: BaseException) -> str:
-    """Return the message of an error of LanceDB on one line, without prefixes and lines of its source."""
+    """Return the message of an error of LanceDB on one line, without prefixes and lines of its source.
+
+    Of an error of the operating system, only that system's message.
+    """
     first = " ".join(str(error).split("This issue was likely")[0].split())
+    if system := re.search(r'Os \{ code: \d+, kind: \w+, message: "([^"]+)"', first):
+        return system[1]
     first = re.sub(r",? ?/\S+\.rs:\d+:\d+.*", "", first)
     return re.sub(r"^(Invalid input, |lance error: |LanceError\(\w+\): )+", "", first)

@@ -70,7 +70,9 @@ def test_a_signal_finishes_the_batch_and_says_how_to_go_on_and_a_second_one_stop
 def test_a_run_whose_terminal_is_closed_commits_its_batch(tmp_path: Path, many: Path) -> None:
     terminal, its_end = pty.openpty()
     started = tmp_path / "started"
-    code = SLOW_RUN.replace('print("encoding", file=sys.__stdout__, flush=True)', f"open({str(started)!r}, 'w').close()")
+    code = SLOW_RUN.replace(
+        'print("encoding", file=sys.__stdout__, flush=True)', f"open({str(started)!r}, 'w').close()"
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(many), str(tmp_path / "db"), "0.3"],
         stdin=its_end,
