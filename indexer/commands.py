@@ -16,7 +16,7 @@ import click
 
 from clara_search.commands.common import device_option, precision_option
 from clara_search.commands.logs import log_options
-from clara_search.commands.options import limit_option
+from clara_search.commands.options import limit_option, name_options
 
 if TYPE_CHECKING:
     from clara_search.store.database import Database
@@ -42,6 +42,9 @@ _log = logging.getLogger(__name__)
 @click.option("--window", "window_s", type=float, metavar="SECONDS", help="Length of a window.  [default: 10]")
 @click.option("--hop", "hop_s", type=float, metavar="SECONDS", help="From one window to the next.  [default: 5]")
 @click.option("--text-column", metavar="NAME", help="Column of a manifest that holds the text.  [default: text]")
+@click.option(
+    "--audio-member", metavar="EXT", help='Recordings in shards whose keys have several, like "mix.wav" or "wav".'
+)
 @click.option("--ignore", multiple=True, metavar="PATTERN", help='Leave files and folders out, like "*.tmp.wav".')
 @click.option("--follow-symlinks", is_flag=True, help="Follow symbolic links in folders.")
 @click.option("--prune", is_flag=True, help="Remove rows of items that are gone from the sources.")
@@ -96,6 +99,7 @@ def index(
     window_s: float | None,
     hop_s: float | None,
     text_column: str | None,
+    audio_member: str | None,
     ignore: tuple[str, ...],
     follow_symlinks: bool,
     prune: bool,
@@ -154,7 +158,7 @@ def index(
     if not inputs:
         click.echo("No failed items to try again.")
         return
-    survey = survey_sources(inputs, Selection(text_column, ignore, follow_symlinks))
+    survey = survey_sources(inputs, Selection(text_column, ignore, follow_symlinks, audio_member))
     model = model or table_model(Database(db, create=True), table)
     encoder = load_encoder(model, device, precision, compile_model)
     database = Database(db, create=True)  # after the model: if that cannot be loaded, no folder is left
@@ -183,6 +187,7 @@ def index(
             text_column=text_column,
             ignore=ignore,
             follow_symlinks=follow_symlinks,
+            audio_member=audio_member,
             timeout_s=timeout_s or DEFAULT_TIMEOUT_S,
             workers=0 if engine == "ray" else workers or 0,
             decode_backend=decode_backend,
@@ -241,7 +246,7 @@ def _print_failures(summary: IndexResult, database: Database, table: str, failed
         return
     for failure in failures(database, table):
         if failure["uri"] in failed:
-            click.echo(f"  failed: {failure['uri']}: {failure['reason']}", err=True)
+            click.echo(f"  failed: {failure['uri']}: {name_options(failure['reason'])}", err=True)
     if summary.failed > len(failed):
         command = f"clara-search db info --db {shlex.quote(database.location)} --table {table} --failures"
         click.echo(f"  and {summary.failed - len(failed):,} more: {command}", err=True)

@@ -25,7 +25,7 @@ from indexer.ray_executor import Ray
 from indexer.runtime.pools import prefetch_iter
 from indexer.runtime.timers import StageTimers
 from indexer.sources.base import Selection
-from indexer.sources.item import Item, Survey
+from indexer.sources.item import Item, Survey, in_memory_bytes
 from indexer.sources.listing import Source, list_items, resolve_sources, survey_sources
 from indexer.write.compaction import compact_if_worthwhile
 from indexer.write.prune import Listing, PruneResult, prune_rows
@@ -34,6 +34,8 @@ from indexer.write.table import open_or_create_table, resolve_encoder
 from indexer.write.writer import Progress, Writer
 
 _LISTING_BUFFER = 256
+_LISTING_BYTES = 64 * 2**20
+"""Of recordings out of streams, which come with their bytes."""
 
 _log = logging.getLogger(__name__)
 
@@ -85,6 +87,7 @@ def index(
     text_column: str | None = None,
     ignore: Sequence[str] = (),
     follow_symlinks: bool = False,
+    audio_member: str | None = None,
     timeout_s: float = DEFAULT_TIMEOUT_S,
     workers: int = 0,
     decode_backend: DecodeBackend = "threads",
@@ -115,6 +118,7 @@ def index(
         text_column: Column of manifests and shards that holds the text; None: "text".
         ignore: Patterns of files and folders to leave out.
         follow_symlinks: Follow symbolic links in folders.
+        audio_member: What the names of recordings in shards end in, such as "mix.wav"; None: each key has one.
         timeout_s: Longest time in seconds for decoding one file.
         workers: Number of decoding threads; 0: as many as the encoder needs.
         decode_backend: "processes" gives each thread a process, so that a crash of a decoder costs one file only.
@@ -136,7 +140,7 @@ def index(
     """
     started_at = time.monotonic()
     sources = [sources] if isinstance(sources, Source) else list(sources)
-    selection = Selection(text_column, tuple(ignore), follow_symlinks)
+    selection = Selection(text_column, tuple(ignore), follow_symlinks, audio_member)
     resolved = resolve_sources(sources)
     survey = survey or survey_sources(resolved, selection)
     scope = PruneScope(resolved)
@@ -153,7 +157,13 @@ def index(
     config = DecodeConfig(encoder.sample_rate, timeout_s, workers, decode_backend)
     writer = Writer(corpus, ledger, survey.columns, orphans, prune, progress, retain_days, timers.write)
     try:
-        items = prefetch_iter(_deduplicate(list_items(resolved, selection), listing), _LISTING_BUFFER, timers.list)
+        items = prefetch_iter(
+            _deduplicate(list_items(resolved, selection), listing),
+            _LISTING_BUFFER,
+            timers.list,
+            in_memory_bytes,
+            _LISTING_BYTES,
+        )
         if engine is None:
             stream = prefetch_items(items, ledger.known, config, timers.decode)
         else:

@@ -22,7 +22,7 @@ from indexer.embed.batches import EmbeddedItem, embed_items
 from indexer.ledger.ledger import LedgerSnapshot
 from indexer.runtime.ray_private import check_private, private_cluster
 from indexer.runtime.signals import restored_handlers
-from indexer.sources.item import InMemoryBytes, InMemoryWaveform, Item
+from indexer.sources.item import Item, in_memory_bytes
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -82,7 +82,7 @@ class Ray:
                 yield from (item for item in settled if item.state != "fresh")
                 if group := [item.item for item in settled if item.state == "fresh"] + pending:
                     groups.append(group)
-                    count, size = count + len(group), size + sum(map(_in_memory_bytes, group))
+                    count, size = count + len(group), size + sum(map(in_memory_bytes, group))
                 if count >= _DATASET_ITEMS or size >= _DATASET_BYTES:
                     yield from cluster.embed(groups)
                     groups, count, size = [], 0, 0
@@ -255,7 +255,3 @@ def _pack(loaded: Iterable[LoadedItem]) -> pa.Table:
 def _unpack(table: pa.Table) -> Iterator[LoadedItem]:
     for value in table["loaded"]:
         yield pickle.loads(value.as_buffer())
-
-
-def _in_memory_bytes(item: Item) -> int:
-    return item.content.size if isinstance(item.content, (InMemoryBytes, InMemoryWaveform)) else 0

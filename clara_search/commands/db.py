@@ -47,7 +47,7 @@ def info(db: str, table: str | None, failures: bool, as_json: bool) -> None:
             print_json(failed)
         else:
             for failure in failed:
-                click.echo(f"{failure['uri']}: {failure['reason']}")
+                click.echo(f"{failure['uri']}: {name_options(failure['reason'])}")
         return
     described = [{**describe(item), "failures": len(list_failures(database, item.name))} for item in tables]
     if as_json:

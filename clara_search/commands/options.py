@@ -10,6 +10,7 @@ from clara_search.errors import ConfigError
 from clara_search.files.limits import limits, parse_limit
 
 OPTIONS = {
+    "audio_member": "--audio-member",
     "data": "--data",
     "device": "--device",
     "fetch": "--fetch",

@@ -103,7 +103,11 @@ def read_clips(pattern: str | Path, report: OnError = raise_error) -> list[Clip]
         if suffix_of(path) in MANIFEST_SUFFIXES:
             clips += _manifest_clips(path, collect)
         else:
-            clips += map(_clip_of_example, read_source(path, collect))
+            for example in read_source(path, collect):
+                try:
+                    clips.append(_clip_of_example(path, example))
+                except FormatError as error:
+                    collect(error)
     if not clips:
         raise SourceError(f"{pattern}: names no recording" + (f" that can be used ({errors[0]})" if errors else ""))
     return clips
@@ -144,10 +148,11 @@ def _clip_of_row(path: str, row: Row) -> Clip:
     return Clip(name + format_segment(start_s, end_s), audio, columns, start_s, end_s)
 
 
-def _clip_of_example(example: Example) -> Clip:
+def _clip_of_example(path: str, example: Example) -> Clip:
     columns = {name: getattr(example, name) for name in METADATA_FIELDS}
     columns = {name: value for name, value in columns.items() if value not in (None, "", ())}
     if example.stored is not None:
         return Clip(example.key, example.stored, columns)
-    assert isinstance(example.audio, Path)  # of a folder
+    if not isinstance(example.audio, Path):
+        raise FormatError(f"{path}: is compressed: decompress it first, recordings are read from within a shard")
     return Clip(example.key, example.audio.absolute(), columns)

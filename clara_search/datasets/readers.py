@@ -14,13 +14,14 @@ from clara_search.audio.segments import format_segment
 from clara_search.datasets.example import Example
 from clara_search.datasets.metadata import parse_metadata
 from clara_search.datasets.recordings import locate_recording, locate_segment
+from clara_search.datasets.shards import read_shard_examples
 from clara_search.errors import ClaraError, FormatError, SourceError
 from clara_search.files.json_reader import parse_json
 from clara_search.files.limits import JSON_BYTES
 from clara_search.files.paths import Unreachable, is_url, suffix_of
 from clara_search.files.patterns import expand_pattern
 from clara_search.files.regular import read_regular
-from clara_search.files.shards import ByteRange, Members, group_members
+from clara_search.files.shards import ByteRange, is_shard
 from clara_search.files.tables import AUDIO_COLUMN, MANIFEST_SUFFIXES, OnError, raise_error, read_table
 
 RECORDING_COLUMNS = ("path", "url", AUDIO_COLUMN)
@@ -47,7 +48,7 @@ def read_source(path: str, report: OnError = raise_error) -> Iterator[Example]:
     suffix = suffix_of(path)
     if not is_url(path) and Path(path).is_dir():
         yield from read_folder(Path(path), report)
-    elif suffix == ".tar":
+    elif is_shard(path):
         yield from read_shard(path, report)
     elif suffix in MANIFEST_SUFFIXES:
         yield from read_manifest(path, report)
@@ -55,44 +56,40 @@ def read_source(path: str, report: OnError = raise_error) -> Iterator[Example]:
         raise SourceError(f"{path}: expected a .tar shard, a {', '.join(MANIFEST_SUFFIXES)} manifest or a folder")
 
 
-def read_shard(path: str | Path, report: OnError = raise_error) -> Iterator[Example]:
-    """Yield the examples of a WebDataset shard: for each key an audio file and a JSON file.
+def read_shard(path: str | Path, report: OnError = raise_error, audio_member: str | None = None) -> Iterator[Example]:
+    """Yield the examples of a WebDataset shard: for each key a recording and its text.
 
-    Members of a key are expected together, as the format has it, in either order. Each example states where in the
-    shard its audio lies. A key with a missing half or broken JSON is reported, and so is the rest of a shard that is
-    cut off.
+    Each example states where in the shard its audio lies, unless that is compressed. What cannot be used is reported,
+    as `read_shard_examples` has it, and so is a part of the shard that cannot be read.
 
     Raises:
         Unreachable: The shard is a URL that cannot be read.
     """
-    count, groups = 0, group_members(path)
+    count, examples = 0, read_shard_examples(path, audio_member)
     while True:
         try:
-            group = next(groups, None)
+            example = next(examples, None)
         except Unreachable:
             raise
         except ClaraError as error:
             rest = f"; all that follows recording {count} is missing" if count else ""
             report(type(error)(f"{error}{rest}"))
             return
-        if group is None:
+        if example is None:
             return
-        count += 1
         try:
-            example = _shard_example(path, *group)
+            if example.problem is not None:
+                raise FormatError(f"{path}: {example.problem}")
+            if example.audio is None:
+                raise FormatError(f"{path}: key {example.key!r} has no recording")
+            metadata = parse_metadata(example.values, f"{path}: key {example.key!r}")
         except FormatError as error:
             report(error)
-        else:
-            yield example
-
-
-def _shard_example(path: str | Path, key: str, members: Members) -> Example:
-    audio = [member for suffix, member in members.items() if suffix in AUDIO_SUFFIXES]
-    if len(audio) != 1 or ".json" not in members:
-        raise FormatError(f"{path}: {key} needs one audio file and one .json, found {', '.join(sorted(members))}")
-    metadata = _json_metadata(members[".json"].content or b"", f"{path}: {key}.json")
-    stored = ByteRange(str(path), audio[0].offset, audio[0].size)
-    return Example(key=key, audio=audio[0].content or b"", stored=stored, **metadata)
+            continue
+        count += 1
+        audio = example.audio
+        stored = None if audio.offset is None else ByteRange(str(path), audio.offset, audio.size)
+        yield Example(key=example.key, audio=audio.content or b"", stored=stored, **metadata)
 
 
 def read_manifest(path: str | Path, report: OnError = raise_error) -> Iterator[Example]:

@@ -7,15 +7,16 @@ import io
 import operator
 import os
 import stat
-import tarfile
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple, cast
 from urllib.parse import urlsplit
 
 from clara_search.errors import FormatError, SourceError, first_line
 from clara_search.files.stores import ask_store
+from clara_search.files.tar import NotTar, TarEntry, read_tar
 
 _UNTRUSTED_NS = 2_000_000_000
 """Age in nanoseconds below which a file may be written again within one tick of its file system's clock."""
@@ -114,23 +115,29 @@ def _open_member(key: str, shard: str) -> BinaryIO:
 
     Not fsspec's own `tar://`, which lets a shard be a chain of any protocols.
     """
+    wanted = partial(_is_member, key)
     try:
-        with open_binary(shard) as file, tarfile.open(fileobj=file, mode="r|*" if is_url(shard) else "r:*") as archive:
-            for member in archive:
-                if member.isfile() and "".join(key_and_suffix(member.name)) == key:
-                    content = archive.extractfile(member)
-                    assert content is not None  # isfile() said so
-                    return NamedBytes(content.read(), f"tar://{key}::{shard}")
-    except (tarfile.TarError, EOFError) as error:
+        with open_binary(shard) as file:
+            for entry in read_tar(file, is_url(shard), wanted):
+                if isinstance(entry, TarEntry) and entry.content is not None and wanted(entry.name):
+                    return NamedBytes(entry.content, f"tar://{key}::{shard}")
+    except NotTar as error:
         raise FormatError(f"{shard}: not a readable tar shard ({error})") from error
     raise FileNotFoundError(errno.ENOENT, f"{shard}: has no member {key!r}")
 
 
+def _is_member(key: str, name: str, can_wait: bool = False) -> bool:
+    return "".join(key_and_suffix(name)) == key
+
+
 def key_and_suffix(name: str) -> tuple[str, str]:
-    """Return key and suffix of a member's name as WebDataset defines them: the suffix starts at the first dot."""
+    """Return key and suffix of a member's name as WebDataset defines them: the suffix starts at the first dot.
+
+    A name without a dot behind its last slash, and that of a hidden file, has an empty key.
+    """
     folder, slash, base = name.rpartition("/")
-    stem, _, suffix = base.partition(".")
-    return folder + slash + stem, "." + suffix.lower()
+    stem, dot, suffix = base.partition(".")
+    return (folder + slash + stem if stem and dot else ""), "." + suffix.lower()
 
 
 def read_bytes(path: str | Path) -> bytes:

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-import tarfile
-from collections.abc import Collection, Iterator
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
+from urllib.parse import urlsplit
 
 from clara_search.errors import FormatError
+from clara_search.files.limits import EXAMPLE_MEMBERS
 from clara_search.files.paths import is_url, key_and_suffix, open_binary, open_cached_copy, open_source, unreadable
+from clara_search.files.tar import NotTar, TarDamage, TarEntry, read_tar
+
+SHARD_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst")
+"""What the names of shards end in, in lower case. How one is read is decided by its content."""
+
+
+def is_shard(path: str) -> bool:
+    """Tell whether the name of a file or URL is that of a shard."""
+    return (urlsplit(path).path if is_url(path) else path).lower().endswith(SHARD_SUFFIXES)
 
 
 class BytesSource(Protocol):
@@ -50,12 +62,12 @@ class Member(NamedTuple):
 
     Attributes:
         content: Its bytes, None where they were skipped.
-        offset: Where they start in the shard.
+        offset: Where they start in the shard; None where that is compressed.
         size: Bytes.
     """
 
     content: bytes | None
-    offset: int
+    offset: int | None
     size: int
 
 
@@ -63,43 +75,112 @@ Members = dict[str, Member]
 """The members of an example, by suffix."""
 
 
-def group_members(path: str | Path, skip: Collection[str] | None = None) -> Iterator[tuple[str, Members]]:
-    """Yield key and members of each example of a shard, which is read once, from front to end.
+@dataclass(frozen=True)
+class Group:
+    """The members of a shard that follow one another and have one key, or a problem of the shard.
+
+    Attributes:
+        key: Their key; of a problem of the shard that of the group before, empty without one.
+        members: The members by suffix, in lower case.
+        problem: Why they cannot be used.
+        hides_more: Whether the group stands for a part of the shard that cannot be read.
+    """
+
+    key: str
+    members: Members = field(default_factory=Members)
+    problem: str | None = None
+    hides_more: bool = False
+
+
+def group_members(path: str | Path, skip: Callable[[str, bool], bool] | None = None) -> Iterator[Group]:
+    """Yield the groups of a shard, which is read once, from front to end; what is broken in it is a group, too.
+
+    The key of a member is its name up to the first dot behind its last slash, as WebDataset has it. A key that comes
+    again behind another one is a problem, and so are two members with one suffix. Members without a key are left alone:
+    names without a dot, and hidden files.
 
     Args:
-        path: Path or URL of the shard.
-        skip: Suffixes of members that are stepped over and not read, which a shard of this machine allows.
+        path: Path or URL of the shard, which may be compressed.
+        skip: Tells by its suffix, and by whether its bytes can be read later, if a member is not read; None: all are.
 
     Raises:
-        FormatError: The file is no tar, is gzipped, or is cut off.
+        FormatError: The file is no tar.
         SourceError: It cannot be read; `Unreachable` where it is a URL.
     """
-    key, members = "", Members()
+    open_group, keys = _OpenGroup(""), set[int]()
     try:
         with open_source(path) as file:
-            if file.seekable():
-                if file.read(2) == b"\x1f\x8b":
-                    raise FormatError(f"{path}: is gzipped, gunzip it first: recordings are read from within the shard")
-                file.seek(0)
-            with tarfile.open(fileobj=file, mode="r|" if skip is None else "r:") as archive:
-                for info in archive:
-                    archive.members = []  # type: ignore[attr-defined]  # or all headers of a shard stay in memory
-                    if not info.isfile():
-                        continue
-                    next_key, suffix = key_and_suffix(info.name)
-                    if next_key != key:
-                        if members:
-                            yield key, members
-                        key, members = next_key, Members()
-                    content = None
-                    if skip is None or suffix not in skip:
-                        reader = archive.extractfile(info)
-                        assert reader is not None  # isfile() said so
-                        content = reader.read()
-                    members[suffix] = Member(content, info.offset_data, info.size)
-    except (tarfile.TarError, EOFError) as error:
+            for entry in read_tar(file, is_url(path), skip and _wanted(skip)):
+                if isinstance(entry, TarDamage):
+                    yield from open_group.close()
+                    what_follows = "; all that follows it is missing" if entry.is_end else ""
+                    position = f" behind {_shown(open_group.key)}" if open_group.key else ""
+                    problem = f"not a readable tar shard{position} ({entry.reason}){what_follows}"
+                    yield Group(open_group.key, problem=problem, hides_more=True)
+                    continue
+                key, suffix = key_and_suffix(entry.name)
+                if not key:
+                    continue
+                if key != open_group.key:
+                    yield from open_group.close()
+                    digest = _digest(key)
+                    open_group = _OpenGroup(key, digest in keys)
+                    keys.add(digest)
+                open_group.add(suffix, entry)
+    except NotTar as error:
         raise FormatError(f"{path}: not a readable tar shard ({error})") from error
     except OSError as error:
         raise unreadable(path, error) from error
-    if members:
-        yield key, members
+    yield from open_group.close()
+
+
+class _OpenGroup:
+    """A group to which members are added."""
+
+    def __init__(self, key: str, comes_again: bool = False):
+        self.key = key
+        self._members = Members()
+        self._problem: str | None = None
+        if comes_again:
+            self._note("comes again: the members of a key have to follow one another, and a key ends at the first dot")
+
+    def add(self, suffix: str, entry: TarEntry) -> None:
+        if len(self._members) >= EXAMPLE_MEMBERS.value:
+            self._note(str(EXAMPLE_MEMBERS.exceeded("it")))
+            return
+        if entry.problem is not None:
+            self._note(f"its member {suffix}: {entry.problem}")
+        elif suffix in self._members:
+            self._note(f"has two members {suffix}: no two may have the same name")
+        elif "::" in self.key + suffix:
+            self._note(f"its name {_shown(self.key + suffix)} holds '::', which parts the names of shards: rename it")
+        elif not _is_unicode(self.key + suffix):
+            self._note("its name is not UTF-8: rename it")
+        self._members[suffix] = Member(entry.content, entry.offset, entry.size)
+
+    def close(self) -> Iterator[Group]:
+        """Yield the group once, if it has members."""
+        if self._members:
+            yield Group(self.key if _is_unicode(self.key) else _shown(self.key), self._members, self._problem)
+            self._members = Members()
+
+    def _note(self, problem: str) -> None:
+        self._problem = self._problem or f"key {_shown(self.key)}: {problem}"
+
+
+def _wanted(skip: Callable[[str, bool], bool]) -> Callable[[str, bool], bool]:
+    return lambda name, can_wait: not skip(key_and_suffix(name)[1], can_wait)
+
+
+def _digest(key: str) -> int:
+    """Return 64 bits of a digest: a shard may have millions of keys."""
+    digest = hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    return int.from_bytes(digest)
+
+
+def _is_unicode(name: str) -> bool:
+    return name.isascii() or name == name.encode("utf-8", "replace").decode()
+
+
+def _shown(name: str) -> str:
+    return ascii(name) if not _is_unicode(name) else repr(name)

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
+from functools import partial
 from typing import Generic, TypeVar
 
 from clara_search.cpu import core_count
@@ -22,18 +23,35 @@ _MIN_IDLE_CORES = 0.25
 T = TypeVar("T")
 
 
-def prefetch_iter(items: Iterable[T], buffer_size: int, timer: StageTimer) -> Generator[T, None, None]:
+def prefetch_iter(
+    items: Iterable[T],
+    buffer_size: int,
+    timer: StageTimer,
+    num_bytes: Callable[[T], int] | None = None,
+    max_bytes: int = 0,
+) -> Generator[T, None, None]:
     """Yield `items`, which a thread reads up to `buffer_size` ahead; its errors are raised here.
 
     The thread resumes when half of the buffer is empty: a hand-over per item costs more than listing most items.
+
+    Args:
+        items: The items.
+        buffer_size: Number of items that may wait.
+        timer: Counts the time of the thread.
+        num_bytes: Bytes that an item holds; None: they do not matter.
+        max_bytes: Bytes that may wait, if the waiting ones are more than one.
     """
     buffer: deque[T] = deque()
     change = threading.Condition()
     is_closed = is_exhausted = False
+    held = 0
     raised: BaseException | None = None
 
+    def has_room(size: int) -> bool:
+        return not held or held + size <= max_bytes or is_closed
+
     def fill() -> None:
-        nonlocal is_exhausted, raised
+        nonlocal is_exhausted, raised, held
         source = iter(items)
         while not is_closed:
             try:
@@ -44,6 +62,10 @@ def prefetch_iter(items: Iterable[T], buffer_size: int, timer: StageTimer) -> Ge
             except BaseException as error:
                 raised = error
                 break
+            if num_bytes is not None and (size := num_bytes(item)):
+                with timer.waiting(), change:
+                    change.wait_for(partial(has_room, size))
+                    held += size
             buffer.append(item)
             if len(buffer) == 1:
                 with change:
@@ -65,6 +87,10 @@ def prefetch_iter(items: Iterable[T], buffer_size: int, timer: StageTimer) -> Ge
                 if not buffer:
                     break
             item = buffer.popleft()
+            if num_bytes is not None and (size := num_bytes(item)):
+                with change:
+                    held -= size
+                    change.notify()
             if len(buffer) == buffer_size // 2:
                 with change:
                     change.notify()

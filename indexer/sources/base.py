@@ -21,11 +21,13 @@ class Selection:
         text_column: the column of manifests and shards that holds the text; None: "text".
         ignore: patterns of files and folders to leave out, matched with the name and with the path in its source.
         follow_symlinks: whether to follow symbolic links in folders.
+        audio_member: what the names of recordings in shards end in, such as "mix.wav"; None: each key has one.
     """
 
     text_column: str | None = None
     ignore: tuple[str, ...] = ()
     follow_symlinks: bool = False
+    audio_member: str | None = None
 
     def is_ignored(self, path: str) -> bool:
         """Tell whether to leave out `path`, relative to its source."""

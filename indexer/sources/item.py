@@ -146,6 +146,11 @@ class Survey:
     columns: Mapping[str, ColumnType]
 
 
+def in_memory_bytes(item: Item) -> int:
+    """Return the number of bytes of a recording that its item holds in memory; 0 for one that is read later."""
+    return item.content.size if isinstance(item.content, (InMemoryBytes, InMemoryWaveform)) else 0
+
+
 def content_hash(content: bytes) -> str:
     """Return the sha256 of `content` as 64 hex digits."""
     return hashlib.sha256(content).hexdigest()

@@ -160,7 +160,7 @@ def test_each_hostile_file_ends_with_a_reason_or_as_a_row(
     assert "UTF-8" in reasons["latin-\\xe9.wav"]
     assert "listed before" in reasons["rows.csv#L4"]
     assert "No such file" in reasons["gone.wav"]
-    assert "JSON is broken" in reasons["shard.tar#L1"]
+    assert "key 'a': its JSON: not JSON" in reasons["shard.tar#L1"]
     assert any("tar" in reason for name, reason in reasons.items() if name.startswith("cut.tar#"))
     assert all(reason and "\n" not in reason for reason in reasons.values())
     summary = json.loads(result.stdout)

@@ -58,6 +58,7 @@ def train(tmp_path: Path) -> Path:
         "a/high.json": b'{"text": "a high tone", "speaker": "Bea"}',
         "a/high.flac": flac(5000),
         "alone.flac": flac(1000),
+        "words.flac": flac(700),
         "words.txt": b"nur Worte",
     }
     return shard(tmp_path / "train-000.tar", members)
@@ -77,7 +78,7 @@ def test_the_examples_of_a_shard_become_rows_with_what_stands_beside_them(
     low = rows[f"tar://a/low.flac::{train}"]
     assert (low["text"], low["language"], low["json_kind"], low["end_s"]) == ("a low tone", "en", "sound", 1.0)
     np.testing.assert_allclose(low["vector"], band_energies(tone(200)), atol=0.01)
-    assert rows[f"tar://words::{train}"]["text"] == "nur Worte"
+    assert rows[f"tar://words.flac::{train}"]["text"] == "nur Worte"
     with fsspec.open(f"tar://a/low.flac::{train}") as file:
         assert file.read() == flac(200)
 

@@ -42,6 +42,24 @@ def test_what_is_listed_ahead_is_bounded_and_in_order() -> None:
     assert list(stream) == list(range(2, 101))
 
 
+def test_what_is_listed_ahead_is_bounded_by_its_bytes() -> None:
+    made, taken = 0, 0
+
+    def recordings() -> Iterator[bytes]:
+        nonlocal made
+        for size in (300, 20, 30, 500, *[90] * 40):
+            made += size
+            yield bytes(size)
+
+    most = 0
+    for recording in prefetch_iter(recordings(), 50, StageTimer(), len, 200):
+        time.sleep(0.005)
+        most = max(most, made - taken)
+        taken += len(recording)
+    assert taken == 300 + 20 + 30 + 500 + 40 * 90
+    assert most <= 300 + 500 + 200  # the one in hand, one that waits for room, and those that have it
+
+
 def test_an_error_while_listing_is_raised_where_it_is_read() -> None:
     def broken() -> Iterator[int]:
         yield 1
