@@ -13,7 +13,11 @@ RowPositions = npt.NDArray[np.int64]
 SCORE_DECIMALS = 6
 """Scores are rounded to this: ids, not the last bit of a product, then order equal vectors."""
 
+TIE = 2 * 10**-SCORE_DECIMALS
+"""Two float32 products that differ by less may be equal once they are computed exactly and rounded."""
+
 _MAX_SCORES_PER_BLOCK = 1 << 24  # 64 MiB of float32, whatever the number of queries
+_MAX_ROWS_PER_PRODUCT = 4096  # of float64
 
 
 def top_k(
@@ -31,14 +35,15 @@ def top_k(
     Returns:
         For each query the positions of its best `k` rows, best first, and their cosines, rounded.
     """
-    positions = np.arange(len(vectors)) if allowed is None else allowed
     step = max(_MAX_SCORES_PER_BLOCK // max(len(vectors), 1), 1)
-    return [
-        # Comparing with all rows and selecting scores is cheaper than copying the vectors of the selection.
-        rank_scores(positions, scores if allowed is None else scores[allowed], k, order)
-        for start in range(0, len(queries), step)
-        for scores in cosines(queries[start : start + step], vectors)
-    ]
+    results = []
+    for start in range(0, len(queries), step):
+        block = queries[start : start + step]
+        for query, scores in zip(block, cosines(block, vectors), strict=True):
+            # Comparing with all rows and selecting scores is cheaper than copying the vectors of the selection.
+            positions = best_scores(scores, k) if allowed is None else allowed[best_scores(scores[allowed], k)]
+            results.append(rank_rows(query, vectors[positions], positions, k, order))
+    return results
 
 
 def cosines(queries: Embeddings, vectors: Embeddings) -> Embeddings:
@@ -50,24 +55,36 @@ def cosines(queries: Embeddings, vectors: Embeddings) -> Embeddings:
     return queries @ vectors.T
 
 
-def rank_scores(
-    positions: RowPositions, scores: npt.NDArray[np.float32], k: int, order: RowPositions
+def best_scores(scores: npt.NDArray[np.float32], k: int) -> RowPositions:
+    """Return the positions of the `k` best scores, shape (m,), m >= k, with all that may be equal to the last one."""
+    if len(scores) <= k:
+        return np.arange(len(scores))
+    threshold = np.partition(scores, len(scores) - k)[len(scores) - k]
+    return np.flatnonzero(scores >= threshold - TIE)
+
+
+def rank_rows(
+    query: npt.NDArray[np.float32], vectors: Embeddings, positions: RowPositions, k: int, order: RowPositions
 ) -> tuple[RowPositions, npt.NDArray[np.float64]]:
-    """Select and order the best scores.
+    """Order rows by their cosine with a query, computed so that equal vectors have equal scores.
+
+    Fast products sum in an order that depends on the row's place in its block, and on the number of queries.
 
     Args:
-        positions: Positions of rows, shape (n,).
-        scores: Their scores, shape (n,).
-        k: Number of rows to select.
+        query: Unit vector, shape (dim,).
+        vectors: Unit vectors of the rows, shape (m, dim).
+        positions: Positions of the rows, shape (m,).
+        k: Number of rows to return.
         order: Ranks that decide between equal scores, indexed by position.
 
     Returns:
-        Positions, best first, and rounded scores, both of shape (min(k, n),).
+        Positions, best first, and rounded scores, both of shape (min(k, m),).
     """
-    if len(scores) > k:
-        threshold = np.partition(scores, len(scores) - k)[len(scores) - k]
-        keep = np.flatnonzero(scores >= threshold - 2 * 10**-SCORE_DECIMALS)  # with all that rounding could make equal
-        positions, scores = positions[keep], scores[keep]
-    rounded = scores.astype(np.float64).round(SCORE_DECIMALS)
+    exact = query.astype(np.float64)
+    scores = np.empty(len(positions))
+    for start in range(0, len(positions), _MAX_ROWS_PER_PRODUCT):
+        rows = slice(start, start + _MAX_ROWS_PER_PRODUCT)
+        scores[rows] = np.vecdot(vectors[rows].astype(np.float64), exact)
+    rounded = scores.round(SCORE_DECIMALS)
     first = np.lexsort((order[positions], -rounded))[:k]
     return positions[first], rounded[first]

@@ -58,6 +58,16 @@ class AnnBackend(Protocol):
             Inner products and row numbers, both of shape (q, k), best first.
         """
 
+    def reconstruct(self, labels: Labels) -> Embeddings:
+        """Return vectors by row number, as exact as the index keeps them: they decide about the order of the hits.
+
+        Args:
+            labels: Row numbers, shape (m,).
+
+        Returns:
+            The vectors, shape (m, dim); equal ones of rows that were built over equal vectors.
+        """
+
     def save(self, path: Path) -> None:
         """Write the index to one file.
 

@@ -35,6 +35,10 @@ class FlatBackend:
         """Return scores and row numbers of the nearest rows, both of shape (q, k)."""
         return search_faiss(self.index, queries, k, import_faiss().SearchParameters(), subset)
 
+    def reconstruct(self, labels: Labels) -> Embeddings:
+        """Return the vectors of the rows `labels`, shape (m, dim)."""
+        return self.index.reconstruct_batch(labels)  # type: ignore[no-any-return]
+
     def save(self, path: Path) -> None:
         """Write the index to `path`."""
         write_index(self.index, path)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -35,9 +35,12 @@ from clara_search.retrieval.ann.files import (
     write_files,
 )
 from clara_search.retrieval.ann.registry import AUTO, default_backend, load_backend
-from clara_search.retrieval.exact import RowPositions, cosines, rank_scores
+from clara_search.retrieval.exact import TIE, RowPositions, best_scores, cosines, rank_rows
 from clara_search.retrieval.snapshot import UPDATED_AT, Snapshot
 from clara_search.store.table import ROW_ID, Table
+
+_MARGIN = 8
+"""Rows that are searched beyond the k nearest, to see whether some are equal to the last; then times as many."""
 
 
 @dataclass(frozen=True)
@@ -195,6 +198,13 @@ class Coverage:
 
     positions: RowPositions
     unindexed: RowPositions
+    _cache: list[Embeddings] = field(default_factory=list, repr=False)
+
+    def unindexed_vectors(self, snapshot: Snapshot) -> Embeddings:
+        """Return the vectors of the rows `unindexed` of `snapshot`, read once."""
+        if not self._cache:
+            self._cache.append(snapshot.vectors_at(self.unindexed))
+        return self._cache[0]
 
 
 @dataclass(frozen=True)
@@ -239,25 +249,39 @@ class AnnIndex:
         Returns:
             For each query the positions in `snapshot` of its best `k` rows, best first, and their scores.
         """
-        labels, scores = self._search_indexed(queries, k, coverage.positions >= 0)
-        if len(coverage.unindexed):
-            unindexed_scores = cosines(queries, snapshot.vectors_at(coverage.unindexed))
-        else:
-            unindexed_scores = np.zeros((len(queries), 0), dtype=np.float32)
+        current = coverage.positions >= 0
         results = []
-        for label, score, unindexed_score in zip(labels, scores, unindexed_scores, strict=True):
-            real = label >= 0
-            positions = np.concatenate([coverage.positions[label[real]], coverage.unindexed])
-            results.append(rank_scores(positions, np.concatenate([score[real], unindexed_score]), k, snapshot.order))
+        for query, labels in zip(queries, self._search_indexed(queries, k, current), strict=True):
+            positions, vectors = coverage.positions[labels], self.backend.reconstruct(labels)
+            if len(coverage.unindexed):
+                unindexed = coverage.unindexed_vectors(snapshot)
+                near = best_scores(cosines(query[np.newaxis], unindexed)[0], k)
+                positions = np.concatenate([positions, coverage.unindexed[near]])
+                vectors = np.concatenate([vectors, unindexed[near]])
+            results.append(rank_rows(query, vectors, positions, k, snapshot.order))
         return results
 
-    def _search_indexed(self, queries: Embeddings, k: int, current: npt.NDArray[np.bool_]) -> tuple[Labels, Embeddings]:
-        k = min(k, int(current.sum()))
+    def _search_indexed(self, queries: Embeddings, k: int, current: npt.NDArray[np.bool_]) -> list[Labels]:
+        """Return the row numbers of the `k` nearest rows of each query, with all that may be equal to the last one."""
+        available = int(current.sum())
+        k = min(k, available)
         if not k:
-            return np.zeros((len(queries), 0), np.int64), np.zeros((len(queries), 0), np.float32)
+            return [np.zeros(0, np.int64) for _ in queries]
         subset = None if current.all() else current
-        scores, labels = self.backend.search(queries, k, self.meta.effort, subset)
-        short = np.flatnonzero((labels < 0).any(axis=1))
-        if len(short):  # fewer than k rows at this effort
-            scores[short], labels[short] = self.backend.search(queries[short], k, self.backend.efforts[-1], subset)
-        return labels, scores
+        found: list[Labels] = [np.zeros(0, np.int64)] * len(queries)
+        pending, effort, depth = np.arange(len(queries)), self.meta.effort, min(k + _MARGIN, available)
+        while len(pending):
+            scores, labels = self.backend.search(queries[pending], depth, effort, subset)
+            is_short = (labels[:, k - 1] < 0) & (effort != self.backend.efforts[-1])  # fewer than k rows at this effort
+            # The rows after the last of a run of equal ones are known to score less; there may be none.
+            is_complete = (labels[:, -1] < 0) | (scores[:, -1] < scores[:, k - 1] - TIE) | (depth == available)
+            for number in np.flatnonzero(is_complete & ~is_short):
+                found[pending[number]] = labels[number][labels[number] >= 0]
+            if is_short.any():
+                again = AnnIndex(replace(self.meta, effort=self.backend.efforts[-1]), self.backend, self.rows)
+                numbers = pending[is_short]
+                for number, result in zip(numbers, again._search_indexed(queries[numbers], k, current), strict=True):
+                    found[number] = result
+            pending = pending[~is_complete & ~is_short]
+            depth = min(depth * _MARGIN, available)
+        return found

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
+
+import numpy as np
 
 from clara_search.errors import FormatError
 from clara_search.models.base import Embeddings
@@ -36,7 +39,10 @@ class IvfBackend:
         index.cp.min_points_per_centroid = 1  # few rows are no reason for a warning: recall is measured
         index.cp.spherical = True  # the vectors are unit vectors
         index.train(vectors)
-        index.add(vectors)
+        _, nearest = index.quantizer.search(vectors, 1)
+        # Two lists can be equally near, and rounding then decides: equal vectors go to the list of the first of them.
+        lists = np.ascontiguousarray(nearest.ravel()[_first_equal(vectors)])
+        index.add_core(num_rows, faiss.swig_ptr(vectors), None, faiss.swig_ptr(lists))
         return cls(index)
 
     def search(
@@ -45,8 +51,15 @@ class IvfBackend:
         """Return scores and row numbers of the nearest rows of `effort` lists, both of shape (q, k)."""
         return search_faiss(self.index, queries, k, import_faiss().SearchParametersIVF(nprobe=effort), subset)
 
+    def reconstruct(self, labels: Labels) -> Embeddings:
+        """Return the vectors of the rows `labels`, shape (m, dim)."""
+        if self.index.direct_map.no():
+            self.index.make_direct_map()  # from row numbers to places in lists
+        return self.index.reconstruct_batch(labels)  # type: ignore[no-any-return]
+
     def save(self, path: Path) -> None:
         """Write the index to `path`."""
+        self.index.set_direct_map_type(import_faiss().DirectMap.NoMap)
         write_index(self.index, path)
 
     @classmethod
@@ -56,4 +69,13 @@ class IvfBackend:
         if set(params) != {"nlist"} or not 1 <= nlist <= num_rows:
             raise FormatError(f"an ivf index of {num_rows} rows has 1 to {num_rows} lists (nlist), got {dict(params)}")
         check_ivf_file(path, dim, num_rows, nlist)
-        return cls(import_faiss().read_index(str(path)))
+        index = import_faiss().read_index(str(path))
+        index.make_direct_map()  # before several threads search
+        return cls(index)
+
+
+def _first_equal(vectors: Embeddings) -> Labels:
+    """Return for each row of `vectors`, shape (n, dim), the number of the first row that is equal to it."""
+    first: dict[bytes, int] = {}
+    numbers = (first.setdefault(hashlib.blake2b(row, digest_size=16).digest(), n) for n, row in enumerate(vectors))
+    return np.fromiter(numbers, np.int64, len(vectors))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from clara_search.audio.decode import load_audio
 from clara_search.audio.windows import crop, window_spans
 from clara_search.errors import AudioError, DatabaseError, EncoderMismatch, QueryError, UnknownModel
 from clara_search.retrieval import exact
+from clara_search.retrieval.ann import index as ann
+from clara_search.retrieval.ann.registry import BACKENDS
 from clara_search.retrieval.index import Index
 from clara_search.store.database import Database
 from indexer.pipeline import index as index_corpus
@@ -56,6 +59,31 @@ def test_equal_scores_stand_in_order_of_id(database):
     index = Index(table_of(database, vectors, ids=ids))
     hits = index.search_vectors(vectors[:1], 12)[0]
     assert [hit.id for hit in hits] == sorted(ids)[:12]
+
+
+@pytest.mark.parametrize("backend", [None, *BACKENDS])
+@pytest.mark.parametrize("dim", [DIM, 37])
+def test_equal_vectors_stand_in_order_of_id_in_exact_and_approximate_search(database, backend, dim):
+    generator = np.random.default_rng(3)
+    groups = unit_vectors(30, dim=dim)
+    vectors = np.repeat(groups, 40, axis=0)[generator.permutation(1200)]
+    ids = [f"{number:06d}" for number in generator.permutation(1200)]
+    table = table_of(database, vectors, info=replace(INFO, dim=dim), ids=ids)
+    if backend:
+        ann.build(table, backend, target_recall=0.9)
+        table.upsert(rows(vectors[:300], ids=ids[:300]))  # now searched exactly beside the index
+    index = Index(table)
+    queries = groups + 0.1 * unit_vectors(30, dim=dim, seed=1)
+    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    few, more, exact = (
+        index.search_vectors(queries, k, exact=is_exact) for k, is_exact in [(5, False), (10, False), (40, True)]
+    )
+    for query, five, ten, forty in zip(queries, few, more, exact, strict=True):
+        expected = slow_search(query, vectors, ids, 40)
+        assert [hit.id for hit in forty] == [identity for _, identity in expected]
+        assert [(hit.id, hit.score) for hit in forty[:10]] == [(hit.id, hit.score) for hit in ten]
+        assert ten[:5] == five
+        assert index.search_vectors(query[np.newaxis], 10) == [ten]
 
 
 def test_a_text_and_a_recording_find_themselves(tmp_path, database, recordings, encoder):

@@ -39,6 +39,9 @@ class HalvesBackend:
         best = np.take_along_axis(scores, labels, axis=1)
         return best, np.where(np.isfinite(best), labels, -1)
 
+    def reconstruct(self, labels):
+        return self.vectors[labels]
+
     def save(self, path: Path):
         path.write_bytes(self.vectors.tobytes())
 
