@@ -57,8 +57,11 @@ def search_options(*names: str) -> Callable[[Command], Command]:
             value_type, _ = option_types()[name]
             option = option_class(name)
             flag = "--" + name.replace("_", "-")
-            decorator = click.option(
-                flag, name, type=_click_type(value_type), metavar=option.metavar, default=None, help=option.help
+            kind = _click_type(value_type)
+            decorator = (
+                click.option(flag, name, is_flag=True, default=None, help=option.help)
+                if kind is bool
+                else click.option(flag, name, type=kind, metavar=option.metavar, default=None, help=option.help)
             )
             command = decorator(command)
         return command

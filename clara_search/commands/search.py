@@ -30,6 +30,7 @@ from clara_search.commands.options import limit_option
 @device_option
 @click.option("-k", "--top-k", "k", type=click.IntRange(min=1), default=10, show_default=True, help="Number of hits.")
 @search_options()
+@click.option("--windows", is_flag=True, help="Every window is a hit of its own, as with --per-recording 0.")
 @click.option("--language", help='Language of TEXT, such as "en", for models that know languages.')
 @click.option("--exact", is_flag=True, help="Compare with every row, even if the table has an ANN index.")
 @json_option
@@ -46,6 +47,7 @@ def search(
     language: str | None,
     exact: bool,
     as_json: bool,
+    windows: bool,
     **options: Any,
 ) -> None:
     """Find the moments nearest to TEXT, or to the sound of a recording.
@@ -56,7 +58,12 @@ def search(
     """  # noqa: D301 - click wants the \b itself
     if (text is None) == (audio is None):
         raise click.UsageError("Give either TEXT or --audio FILE.")
+    if windows and options["per_recording"]:
+        raise click.UsageError("--windows and --per-recording exclude each other.")
     from clara_search.retrieval.index import open as open_index
+
+    if windows:
+        options["per_recording"] = 0
 
     index = open_index(db, table=table, model=model, precision=precision, device=device)
     hits = index.search(text, audio=audio, k=k, language=language, exact=exact, **options)

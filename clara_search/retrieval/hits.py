@@ -23,11 +23,14 @@ class Hit:
         score: Cosine of the row and the query, rounded to six decimals.
         kind: "audio" for a window of a recording, "text" for a text.
         uri: Path or URL of the source.
-        start_s: Start of the window in seconds; None for a text.
-        end_s: End of the window in seconds; None for a text.
+        start_s: Start in seconds of the window, or of the moment that it is the best window of; None for a text.
+        end_s: End in seconds; None for a text.
         text: The text of the row, or of the recording where one is known.
         language: Language of the text, such as "en".
         extra: The table's further columns.
+        probability: Probability that the row is what was asked for; None where it is not known.
+        best_s: Where in the moment the query is, in seconds; None for a text.
+        copies: Number of rows that the hit stands for, itself included; None unless copies were folded.
     """
 
     rank: int
@@ -40,9 +43,24 @@ class Hit:
     text: str | None
     language: str | None
     extra: dict[str, Any] = field(default_factory=dict)
+    probability: float | None = None
+    best_s: float | None = None
+    copies: int | None = None
 
     def __repr__(self) -> str:
-        names = ("rank", "score", "uri", "start_s", "end_s", "text", "language", "extra")
+        names = (
+            "rank",
+            "score",
+            "probability",
+            "uri",
+            "start_s",
+            "end_s",
+            "best_s",
+            "copies",
+            "text",
+            "language",
+            "extra",
+        )
         values = {name: getattr(self, name) for name in names}
         shown = (f"{name}={value!r}" for name, value in values.items() if value is not None and value != {})
         return f"Hit({', '.join(shown)})"
@@ -55,13 +73,16 @@ class Hit:
         """Return the fields as `search --json` prints them.
 
         Returns:
-            The columns of every table, then the further ones.
+            The columns of every table, then the further ones; one with the name of another field has "_" after it.
         """
-        core = {name: getattr(self, name) for name in ("rank", "id", "score", *_HIT_COLUMNS[1:])}
-        return {**core, **{name: value for name, value in self.extra.items() if name not in core}}
+        names = ["rank", "id", "score", "probability", "kind", "uri", "start_s", "end_s", "best_s", "text", "language"]
+        core = {name: getattr(self, name) for name in names}
+        if self.copies is not None:
+            core["copies"] = self.copies
+        return {**core, **{f"{name}_" if name in core else name: value for name, value in self.extra.items()}}
 
 
-_ATTRIBUTES = tuple(attribute.name for attribute in fields(Hit) if attribute.name not in ("rank", "score", "extra"))
+_ATTRIBUTES = {attribute.name for attribute in fields(Hit)} - {"rank", "score", "extra"}
 
 
 class Hits(list[Hit]):
@@ -109,8 +130,9 @@ def build_hits(snapshot: Snapshot, rows: RankedRows) -> list[Hit]:
     """
     hits = []
     for number, (row, score) in enumerate(zip(snapshot.rows(rows.positions), rows.scores, strict=True)):
-        row.update((name, values[number]) for name, values in rows.fields.items())
-        known = {name: row.pop(name) for name in _ATTRIBUTES if name in row}
         del row["content_hash"]
+        known = {name: row.pop(name) for name in _HIT_COLUMNS}
+        for name, values in rows.fields.items():
+            (known if name in _ATTRIBUTES else row)[name] = values[number]
         hits.append(Hit(rank=number + 1, score=float(score), **known, extra=row))
     return hits

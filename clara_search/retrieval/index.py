@@ -233,7 +233,9 @@ class Index:
                 yield classifier.predict(uri, window, vector)
             return
         filters = make_filters({"modality": "audio", "where": where})
-        snapshot, positions = self._searcher.filter_rows(filters.rows)
+        snapshot = self._searcher.snapshot()
+        positions = self._searcher.filter_rows(snapshot, filters.rows)
+        assert positions is not None  # one filter at least
         for start in range(0, len(positions), _ROWS_PER_BATCH):
             batch = positions[start : start + _ROWS_PER_BATCH]
             for row, vector in zip(snapshot.rows(batch), snapshot.vectors_at(batch), strict=True):

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from clara_search.retrieval.hits import Hit, Hits, build_hits
+from clara_search.retrieval.options.base import RankedFilter
 from clara_search.retrieval.options.registry import SearchFilters
 from clara_search.retrieval.query import Query
 from clara_search.retrieval.ranked import RankedRows
@@ -59,9 +60,11 @@ def rank(
 ) -> tuple[Snapshot, list[RankedRows]]:
     """Rank rows, and fold them, until `wanted` are left of each query or there are no more."""
     vectors = np.stack([query.vector for query in queries])
-    depth = wanted * _MORE if filters.ranked else wanted
+    snapshot = searcher.snapshot()
+    allowed = searcher.filter_rows(snapshot, filters.rows)
+    depth = max([wanted, *(_depth(option, snapshot, wanted) for option in filters.ranked)])
     while True:
-        snapshot, ranked = searcher.search(vectors, depth, filters.rows, exact)
+        ranked = searcher.search(snapshot, vectors, depth, allowed, exact)
         folded = list(ranked)
         for option in filters.ranked:
             folded = [option.select(snapshot, *pair) for pair in zip(queries, folded, strict=True)]
@@ -69,6 +72,13 @@ def rank(
         if all(len(rows) >= wanted or len(all_rows) < depth for rows, all_rows in zip(folded, ranked, strict=True)):
             return snapshot, folded
         depth *= _MORE
+
+
+def _depth(option: RankedFilter, snapshot: Snapshot, wanted: int) -> int:
+    """Return the number of rows that `option` is to see first."""
+    if (depth := getattr(option, "depth", None)) is not None:
+        return int(depth(snapshot, wanted))
+    return wanted * _MORE
 
 
 def count_ranks(hits: Sequence[Hit]) -> list[Hit]:

@@ -21,11 +21,13 @@ class RankedRows:
         scores: Cosines, rounded, shape (n,).
         fields: Further fields of the hits by name, a value for each row. They take the place of the hit's attribute or
             the table's column of that name.
+        allowed: Positions of all rows that pass the filters of the search, ascending; None for all.
     """
 
     positions: RowPositions
     scores: npt.NDArray[np.float64]
     fields: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    allowed: RowPositions | None = None
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -34,8 +36,8 @@ class RankedRows:
         """Return the rows of these numbers, in this order, with their fields."""
         chosen = np.arange(len(self))[numbers]
         fields = {name: [values[number] for number in chosen] for name, values in self.fields.items()}
-        return RankedRows(self.positions[chosen], self.scores[chosen], fields)
+        return RankedRows(self.positions[chosen], self.scores[chosen], fields, self.allowed)
 
     def with_fields(self, **fields: Sequence[Any]) -> RankedRows:
         """Return the rows with further fields, a value for each row."""
-        return RankedRows(self.positions, self.scores, {**self.fields, **fields})
+        return RankedRows(self.positions, self.scores, {**self.fields, **fields}, self.allowed)

@@ -31,42 +31,49 @@ class Searcher:
         self._coverage: tuple[ann.AnnIndex, Snapshot, ann.Coverage] | None = None
 
     def search(
-        self, queries: Embeddings, k: int, row_filters: Sequence[RowFilter] = (), exact: bool = False
-    ) -> tuple[Snapshot, list[RankedRows]]:
+        self,
+        snapshot: Snapshot,
+        queries: Embeddings,
+        k: int,
+        allowed: RowPositions | None = None,
+        exact: bool = False,
+    ) -> list[RankedRows]:
         """Rank rows by their cosine with each query; equal scores by id.
 
         Args:
+            snapshot: The version of the table to search, from `snapshot`.
             queries: Unit vectors, shape (q, dim).
             k: Number of rows for each, at least 1.
-            row_filters: Only rows that pass all of them; queries with filters are exact.
+            allowed: Positions that may be returned, from `filter_rows`: then the search is exact. None for all.
             exact: Whether to compare with every row.
 
         Returns:
-            The version of the table that was searched, and the best rows for each query.
+            The best rows for each query.
+
+        Raises:
+            DatabaseError: The table cannot be read, or its ANN index is damaged.
+        """
+        index = None if exact or allowed is not None else self.ann_index()
+        if index is not None:
+            ranked = index.search(queries, k, snapshot, self._coverage_of(index, snapshot))
+        elif allowed is not None:
+            ranked = _top_k_of(queries, snapshot, k, allowed)
+        else:
+            ranked = top_k(queries, snapshot.vectors, k, snapshot.order)
+        return [RankedRows(*rows, allowed=allowed) for rows in ranked]
+
+    def filter_rows(self, snapshot: Snapshot, row_filters: Sequence[RowFilter]) -> RowPositions | None:
+        """Return the positions of the rows that pass all filters, ascending; None without filters.
 
         Raises:
             QueryError: A filter does not fit the table.
-            DatabaseError: The table cannot be read, or its ANN index is damaged.
         """
-        index = None if exact or row_filters else self.ann_index()
-        if index is not None:
-            snapshot = self.snapshot()
-            ranked = index.search(queries, k, snapshot, self._coverage_of(index, snapshot))
-        elif row_filters:
-            snapshot, allowed = self.filter_rows(row_filters)
-            ranked = _top_k_of(queries, snapshot, k, allowed)
-        else:
-            snapshot = self.snapshot()
-            ranked = top_k(queries, snapshot.vectors, k, snapshot.order)
-        return snapshot, [RankedRows(*rows) for rows in ranked]
-
-    def filter_rows(self, row_filters: Sequence[RowFilter]) -> tuple[Snapshot, RowPositions]:
-        """Return the table, and the positions of the rows that pass all filters, ascending."""
-        snapshot = self.snapshot()
+        if not row_filters:
+            return None
         mask = np.ones(len(snapshot), dtype=bool)
         for row_filter in row_filters:
             mask &= row_filter.mask(snapshot.table, snapshot)
-        return snapshot, np.flatnonzero(mask)
+        return np.flatnonzero(mask)
 
     def ann_index(self) -> ann.AnnIndex | None:
         """Return the table's ANN index, read again only after it was built or dropped."""

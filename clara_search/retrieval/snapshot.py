@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from clara_search.models.base import Embeddings
 from clara_search.retrieval.exact import RowPositions
+from clara_search.retrieval.recordings import Recordings, mean_vector
 from clara_search.store.table import ROW_ID, Table
 
 UPDATED_AT = "_row_last_updated_at_version"
@@ -115,6 +116,17 @@ class Snapshot:
         ranks = np.empty(len(self), dtype=np.int64)
         ranks[pc.sort_indices(self.columns["id"]).to_numpy()] = np.arange(len(self))
         return ranks
+
+    @cached_property
+    def recordings(self) -> Recordings:
+        """The windows of each recording."""
+        return Recordings(self.columns)
+
+    @cached_property
+    def mean_recording(self) -> Embeddings:
+        """The mean vector of a window each of up to 256 recordings, the same in each search; shape (dim,)."""
+        sample = self.recordings.sample(self.order)
+        return mean_vector(self.vectors_at(sample) if len(sample) else np.empty((0, self.table.info.dim), np.float32))
 
     @cached_property
     def _by_row_id(self) -> RowPositions:

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 class SearchOption(Protocol):
-    """An option of `Index.search` and of `clara-search search`. It is made with its value."""
+    """An option of `Index.search` and of `clara-search search`. It is made with its value.
+
+    A class attribute `default` is the value of a search that names none; without it the option is left out.
+    """
 
     help: ClassVar[str]
     """The line in `--help`."""
@@ -61,7 +64,8 @@ class RankedFilter(SearchOption, Protocol):
     """An option that drops, joins, judges or reorders ranked rows, and may add fields to their hits.
 
     It sees more rows than are asked for. Where too few of them stay, it is called again with more, until enough stay or
-    there are no more rows: of the same query, the first rows of a longer ranking must give the same result.
+    there are no more rows: of the same query, the first rows of a longer ranking must give the same result. A method
+    `depth(snapshot, wanted)` may say with how many rows it is called first, where `wanted` are to stay.
     """
 
     def select(self, snapshot: Snapshot, query: Query, rows: RankedRows) -> RankedRows:

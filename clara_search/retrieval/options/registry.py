@@ -11,10 +11,13 @@ from clara_search.retrieval.options.base import HitFilter, RankedFilter, RowFilt
 
 
 class SearchOptions(TypedDict, total=False):
-    """For each option the type of its values and its class; None leaves an option out."""
+    """For each option the type of its values and its class; None stands for its default, or leaves it out."""
 
     modality: Annotated[Literal["audio", "text"] | None, "clara_search.retrieval.options.modality:ModalityFilter"]
     where: Annotated[str | None, "clara_search.retrieval.options.where:WhereFilter"]
+    per_recording: Annotated[int | None, "clara_search.retrieval.options.per_recording:PerRecording"]
+    distinct: Annotated[bool | None, "clara_search.retrieval.options.distinct:Distinct"]
+    diversity: Annotated[float | None, "clara_search.retrieval.options.diversity:Diversity"]
 
 
 class SearchFilters(NamedTuple):
@@ -50,7 +53,7 @@ def make_filters(options: Mapping[str, Any]) -> SearchFilters:
     """Make the filters of a search.
 
     Args:
-        options: Values by name; None leaves an option out.
+        options: Values by name; None stands for the option's default, or leaves it out.
 
     Returns:
         The filters of rows, of ranked rows and of hits, each in the order of `SearchOptions`.
@@ -62,7 +65,12 @@ def make_filters(options: Mapping[str, Any]) -> SearchFilters:
     for name in options:
         if name not in option_types():
             raise TypeError(f"search has no option {name!r}: choose from {', '.join(option_types())}")
-    given = [option_class(name)(options[name]) for name in option_types() if options.get(name) is not None]
+    given = []
+    for name in option_types():
+        option, value = option_class(name), options.get(name)
+        value = getattr(option, "default", None) if value is None else value
+        if value is not None:
+            given.append(option(value))
     return SearchFilters(
         rows=[option for option in given if isinstance(option, RowFilter)],
         ranked=[option for option in given if isinstance(option, RankedFilter)],

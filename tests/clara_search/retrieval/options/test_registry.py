@@ -87,7 +87,7 @@ def test_a_further_option_is_an_option_of_the_command():
     def command(**options):
         click.echo(json.dumps(options))
 
-    output = CliRunner().invoke(command, ["--even-rows", "3", "--worst-first", "true"]).stdout
+    output = CliRunner().invoke(command, ["--even-rows", "3", "--worst-first"]).stdout
     options = json.loads(output)
     assert {name: value for name, value in options.items() if value is not None} == {
         "even_rows": 3,
@@ -112,5 +112,7 @@ def test_an_unknown_option_and_a_bad_value_are_refused(index):
         index.search_vectors(QUERY, modality="video")
 
 
-def test_an_option_of_none_is_left_out():
-    assert make_filters({"modality": None, "where": None}) == ([], [], [])
+def test_an_option_of_none_has_its_default_or_is_left_out():
+    filters = make_filters({"modality": None, "where": None, "per_recording": None})
+    assert [type(option).__name__ for group in filters for option in group] == ["PerRecording"]
+    assert filters.ranked[0].per_recording == 1
