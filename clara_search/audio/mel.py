@@ -16,6 +16,7 @@ import torch
 
 from clara_search.audio.waveform import Waveform
 from clara_search.errors import AudioError
+from clara_search.files.limits import FFT_SAMPLES, FRAME_NUMBERS, FRAMES_PER_SECOND
 
 CPU = torch.device("cpu")
 
@@ -54,6 +55,10 @@ class MelConfig:
         sizes = (self.sample_rate, self.n_fft, self.win_length, self.hop_length, self.n_mels)
         if min(sizes) < 1 or max(sizes) > 1_000_000 or self.n_mels > 1024 or self.win_length > self.n_fft:
             raise ValueError("a log-mel needs positive sizes, n_mels up to 1,024, and win_length up to n_fft")
+        FFT_SAMPLES.check(self.n_fft, "a log-mel", ValueError)
+        frames = self.sample_rate / self.hop_length
+        FRAMES_PER_SECOND.check(frames, "a log-mel", ValueError)
+        FRAME_NUMBERS.check(frames * self.n_mels, "a log-mel", ValueError)
         if not (0 < self.f_max <= 1e6 and -1e3 <= self.min_db < 0):
             raise ValueError("a log-mel needs f_max above 0 Hz and min_db below 0 dB")
 

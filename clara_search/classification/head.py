@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clara_search.errors import ConfigError
+from clara_search.files.limits import EMBEDDING_DIM, LABELS
 from clara_search.models.recorded import NOT_RECORDED, RecordedModel
 
 Inputs = Literal["audio", "text", "both", "late"]
@@ -24,6 +25,7 @@ MIN_HOP_S = 1e-3
 _NEIGHBOUR_SCALE = 1 / 0.07
 """Votes of neighbours are weighted by exp(cosine / 0.07)."""
 _MIN_PROBABILITY = 1e-6
+_MOST_TASKS, _MOST_LAYERS = 100, 32
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,10 @@ class HeadConfig:
         sizes = (self.dim, *self.hidden, *map(len, self.tasks.values()))
         if not self.tasks or not all(1 <= size <= 1_000_000 for size in sizes):
             raise ValueError("a head needs a task, labels for each task, and widths from 1 to 1,000,000")
+        if len(self.tasks) > _MOST_TASKS or len(self.hidden) > _MOST_LAYERS:
+            raise ValueError(f"a head has at most {_MOST_TASKS} tasks and {_MOST_LAYERS} hidden layers")
+        LABELS.check(sum(map(len, self.tasks.values())), "a head", ValueError)
+        EMBEDDING_DIM.check(self.dim, "a head", ValueError)
         if not (0 <= self.dropout < 1 and MIN_HOP_S <= self.hop_s <= self.window_s and self.num_examples >= 0):
             raise ValueError("a head needs dropout below 1, a hop no longer than its window, and no negative count")
 

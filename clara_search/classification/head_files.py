@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 
 from clara_search.classification.head import Head, HeadConfig
@@ -18,6 +19,7 @@ from clara_search.errors import FormatError, OutputError, first_line
 from clara_search.files.atomic import atomic_files
 from clara_search.files.json_reader import read_json
 from clara_search.models.recorded import RecordedModel
+from clara_search.models.stored.strict_loading import check_size, load_strictly, read_tensors
 
 FORMAT_VERSION = 1
 CONFIG_FILE, WEIGHTS_FILE, ENCODER_FOLDER = "head.json", "head.safetensors", "encoder"
@@ -68,14 +70,10 @@ def load_head(folder: Path) -> Head:
     names = {"name": "model", "fingerprint": "fingerprint"}
     values["model"] = {name: values.pop(key) for name, key in names.items() if key in values}
     config = from_file(HeadConfig, values, path)
-    try:
-        weights = safetensors.torch.load_file(weights_path)
+    with torch.device("meta"):
         head = Head(config)
-        head.load_state_dict(weights)
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise FormatError(f"{weights_path}: does not hold the weights of this head ({first_line(error)})") from error
-    if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
-        raise FormatError(f"{weights_path}: holds weights that are not finite")
+    check_size(head, path)
+    load_strictly(head, read_tensors(weights_path), weights_path)
     return head.eval()
 
 

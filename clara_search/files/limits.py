@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from clara_search.errors import ClaraError, ConfigError, FormatError
+from clara_search.errors import ConfigError, FormatError
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
@@ -47,7 +47,7 @@ class Limit:
         """The most that is read now."""
         return _raised.get(self.name, self.default)
 
-    def check(self, found: float, where: object, error: type[ClaraError] = FormatError) -> None:
+    def check(self, found: float, where: object, error: type[Exception] = FormatError) -> None:
         """Raise `error` if `found` is more than the limit; its message names `where`, the limit and what allows more.
 
         Args:
@@ -58,7 +58,7 @@ class Limit:
         if not found <= self.value:  # nor NaN
             raise error(self.message(f"{found:,.6g}" if isinstance(found, float) else f"{found:,}", where))
 
-    def exceeded(self, where: object, error: type[ClaraError] = FormatError) -> ClaraError:
+    def exceeded(self, where: object, error: type[Exception] = FormatError) -> Exception:
         """Return the error of an input with more than the limit, of which no more was read."""
         return error(self.message(f"more than {self.value:,}", where))
 
@@ -88,7 +88,9 @@ HTTP_BYTES = Limit("http_bytes", 256 * MIB, "bytes of a file fetched by HTTP", "
 OBJECT_BYTES = Limit(
     "object_bytes", 512 * MIB, "bytes of an object of S3, GCS or Azure", "45 minutes of WAV, 8 hours of MP3"
 )
-TEXT_CHARACTERS = Limit("text_characters", 1_000_000, "characters of a text", "a long novel; models read its beginning")
+TEXT_CHARACTERS = Limit(
+    "text_characters", 100_000, "characters of a text, the rest of which is left out", "models read the first 20 pages"
+)
 
 # Recordings.
 AUDIO_BYTES = Limit("audio_bytes", 4 * GIB, "bytes of a recording's file", "the largest WAV file")
@@ -120,17 +122,20 @@ MEMBER_HEADER_BYTES = Limit("member_header_bytes", MIB, "bytes of a tar header",
 # Models, heads and indices.
 MODEL_PARAMETERS = Limit("model_parameters", 2_000_000_000, "parameters of a model", "three times the largest CLARA")
 WEIGHTS_BYTES = Limit("weights_bytes", 16 * GIB, "bytes of a file of weights", "eight times the largest CLARA")
+PICKLE_BYTES = Limit("pickle_bytes", 2 * MIB, "bytes of the pickle of a checkpoint", "a hundred bytes a tensor")
 TENSORS = Limit("tensors", 20_000, "tensors of a file of weights", "large transformers have 2,000")
 TENSOR_HEADER_BYTES = Limit(
     "tensor_header_bytes", 16 * MIB, "bytes of the header of a file of weights", "a hundred bytes a tensor"
 )
 TOKENS = Limit("tokens", 1_000_000, "tokens of a tokenizer", "multilingual ones have 260,000")
-TOKENS_PER_CHARACTER = Limit(
-    "tokens_per_character", 16, "tokens for each character of a text", "a character has at most four bytes in UTF-8"
-)
 EMBEDDING_DIM = Limit("embedding_dim", 65_536, "numbers of an embedding", "models in use have up to 8,192")
-FFT_SAMPLES = Limit("fft_samples", 65_536, "samples of a Fourier transform", "a third of a second at 192 kHz")
-FRAMES_PER_SECOND = Limit("frames_per_second", 2000, "frames of a log-mel a second", "models in use have 50 to 200")
+FFT_SAMPLES = Limit("fft_samples", 16_384, "samples of a Fourier transform", "a third of a second at 48 kHz")
+FRAMES_PER_SECOND = Limit("frames_per_second", 1000, "frames of a log-mel a second", "models in use have 50 to 200")
+FRAME_NUMBERS = Limit(
+    "frame_numbers", 500_000, "numbers a second of a log-mel, or of a layer over its frames", "clara-100m has 51,000"
+)
+LATENTS = Limit("latents", 8192, "latents of an audio tower", "clara-600m has 512")
+TEXT_TOKENS = Limit("text_tokens", 16_384, "tokens of a text that a model reads", "clara-100m reads 4,096")
 LABELS = Limit("labels", 100_000, "labels of a classification head", "ImageNet-21k has 22,000")
 METADATA_BYTES = Limit("metadata_bytes", MIB, "bytes of a model card, or of an index's metadata", "they have thousands")
 

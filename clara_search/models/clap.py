@@ -16,6 +16,9 @@ import torch
 
 from clara_search.audio.waveform import Waveform
 from clara_search.errors import ClaraError, DeviceError, FormatError, UnknownModel, first_line
+from clara_search.files.json_reader import parse_object
+from clara_search.files.limits import JSON_BYTES, TEXT_CHARACTERS
+from clara_search.files.regular import read_regular
 from clara_search.models.base import DEFAULT_OPTIONS, LoadOptions
 from clara_search.models.batching import (
     TEXT_TOKENS_PER_BATCH,
@@ -29,17 +32,18 @@ from clara_search.models.batching import (
     validate_texts,
     validate_waveforms,
 )
-from clara_search.models.clap_weights import load_clap, weight_files
+from clara_search.models.clap_weights import FEATURES_FILE, load_clap, read_features, weight_files
 from clara_search.models.folder import count_parameters, hash_file, read_json
 from clara_search.text.languages import is_specified
+from clara_search.text.tokenizer_files import load_tokenizer, no_panic
 
 log = logging.getLogger(__name__)
 
 CLIPS_PER_BATCH = {"cpu": 4, "cuda": 64}
 """Windows per batch, each of the length that the model was trained on."""
 
-FEATURES_FILE = "preprocessor_config.json"
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt")
+_TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
 MEL_FLOOR = 1e-10
 
@@ -72,8 +76,9 @@ class ClapEncoder:
         try:
             # Everything is read from the folder: no network is asked, no code in the folder is run.
             self._model: Any = load_clap(folder, self._dtype)
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            self._features: Any = ClapFeatureExtractor.from_pretrained(folder, local_files_only=True)
+            _check_tokenizer(folder)
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            self._features: Any = ClapFeatureExtractor.from_dict(read_features(folder))
         except ClaraError:
             raise
         except Exception as error:  # transformers raises nearly anything for a broken folder
@@ -212,7 +217,11 @@ class ClapEncoder:
             log.warning("%s does not distinguish languages: the language %r is ignored", self._name, language)
         vectors = np.empty((len(texts), self.dim), dtype=np.float32)
         positions = self._model.config.text_config.max_position_embeddings - self._model.config.text_config.pad_token_id
-        encoded = [self._tokenizer(text, truncation=True, max_length=positions - 1)["input_ids"] for text in texts]
+        with no_panic("the model's tokenizer"):
+            encoded = [
+                self._tokenizer(text[: TEXT_CHARACTERS.value], truncation=True, max_length=positions - 1)["input_ids"]
+                for text in texts
+            ]
         with torch.inference_mode():
             for indices in length_batches(list(map(len, encoded)), batch_budget(self._device, TEXT_TOKENS_PER_BATCH)):
                 padded = self._tokenizer.pad({"input_ids": [encoded[i] for i in indices]}, return_tensors="pt")
@@ -222,6 +231,20 @@ class ClapEncoder:
                 )
                 vectors[indices] = unit_norm(output.pooler_output)
         return vectors
+
+
+def _check_tokenizer(folder: Path) -> None:
+    """Check the files of the tokenizer in `folder` before `transformers` reads them. Raises FormatError."""
+    for name in (*_TOKENIZER_SETTINGS, *TOKENIZER_FILES):
+        path = folder / name
+        if not path.is_file():
+            continue
+        if name == "tokenizer.json":
+            load_tokenizer(path)
+            continue
+        content = read_regular(path, JSON_BYTES)
+        if path.suffix == ".json":
+            parse_object(content, path, is_row=True)  # a length without a limit is a number of 31 digits
 
 
 def fingerprint(folder: Path) -> str:

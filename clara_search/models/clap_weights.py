@@ -7,16 +7,33 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import Tensor
 
 from clara_search.errors import FormatError
-from clara_search.models.folder import read_json
+from clara_search.files.limits import FFT_SAMPLES, FRAME_NUMBERS, FRAMES_PER_SECOND
+from clara_search.models.folder import CONFIG_FILE, read_json
 from clara_search.models.state_dict import summarize, unwrap
+from clara_search.models.stored.pickled import read_checkpoint
+from clara_search.models.stored.strict_loading import check_shared, check_size, is_finite, read_tensors
 
 WEIGHTS_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 """Files in which `transformers` looks for weights, in this order."""
+
+FEATURES_FILE = "preprocessor_config.json"
+
+_MOST_LAYERS, _MOST_NUMBERS, _HIGHEST_NUMBER = 200, 100_000, 10_000_000
+_BOUNDS = {
+    **dict.fromkeys(("depths", "num_hidden_layers", "num_projection_layers"), _MOST_LAYERS),
+    **dict.fromkeys(("num_mel_bins", "feature_size"), 1024),
+    **dict.fromkeys(("window_size", "patch_size", "patch_stride", "num_classes", "aff_block_r"), 1024),
+    **dict.fromkeys(("spec_size", "max_length_s"), 4096),
+    "max_position_embeddings": 1 << 14,
+}
+"""Highest values of settings that cost time or memory before a weight is asked for; HTSAT has 256 at most."""
+
+_SPARE_NUMBERS = 10_000_000
+"""Weights that may be missing: they are reported one by one."""
 
 _ROOTS = ("model", "clap")
 """Attributes in which an enclosing model may have the CLAP model."""
@@ -45,10 +62,17 @@ def load_clap(folder: Path, dtype: torch.dtype) -> Any:
         tensors = _read_tensors(path)
         if duplicates := sorted(state.keys() & tensors.keys()):
             raise FormatError(f"{path}: {summarize(duplicates)}: also in another file of the folder")
+        check_shared(tensors, path)
         state |= tensors
     state = unwrap(state, folder, _ROOTS)
-    broken = [f"{name} is not finite" for name, tensor in state.items() if not tensor.isfinite().all()]
-    config = ClapConfig.from_pretrained(folder, local_files_only=True)
+    config = ClapConfig.from_dict(read_config(folder))
+    with torch.device("meta"):
+        skeleton = ClapModel(config)
+    check_size(skeleton, folder / CONFIG_FILE)
+    stored, expected_numbers = (sum(x.numel() for x in some) for some in (state.values(), skeleton.parameters()))
+    if expected_numbers > stored + _SPARE_NUMBERS:
+        raise FormatError(f"{folder}: its config.json asks for {expected_numbers:,} weights, its files have {stored:,}")
+    broken = [f"{name} is not finite" for name, tensor in state.items() if not is_finite(tensor)]
     with _quiet_transformers():
         model, report = ClapModel.from_pretrained(
             None, config=config, state_dict=state, dtype=dtype, ignore_mismatched_sizes=True, output_loading_info=True
@@ -65,6 +89,46 @@ def load_clap(folder: Path, dtype: torch.dtype) -> Any:
         problems = summarize(missing, unknown, misshapen, broken)
         raise FormatError(f"{folder}: its weights do not fit its config.json: {problems}")
     return model
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return the configuration in `folder`, whose numbers a model can be made of.
+
+    Raises:
+        FormatError: It is broken, or one of its numbers is out of bounds.
+    """
+    values = read_json(folder)
+    _check_numbers(values, folder / CONFIG_FILE, "")
+    return values
+
+
+def read_features(folder: Path) -> dict[str, Any]:
+    """Return the settings of the log-mel in `folder`, which can be computed. Raises FormatError as `read_config`."""
+    path, values = folder / FEATURES_FILE, read_json(folder, FEATURES_FILE)
+    _check_numbers(values, path, "")
+    defaults = {"feature_size": 64, "sampling_rate": 48_000, "hop_length": 480, "max_length_s": 10}
+    bands, rate, hop, length_s = (values.get(name, default) for name, default in defaults.items())
+    if not all(isinstance(number, int | float) and number >= 1 for number in (bands, rate, hop, length_s)):
+        raise FormatError(f"{path}: {', '.join(defaults)} must be positive numbers")
+    FFT_SAMPLES.check(values.get("fft_window_size", 1024), path)
+    FRAMES_PER_SECOND.check(rate / hop, path)
+    FRAME_NUMBERS.check(rate / hop * bands, path)
+    return values
+
+
+def _check_numbers(value: Any, path: Path, name: str) -> None:
+    """Raise FormatError for a number of a configuration that is out of bounds, wherever it is in it."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _check_numbers(inner, path, str(key))
+    elif isinstance(value, list):
+        most = _MOST_LAYERS if name == "depths" else _MOST_NUMBERS
+        if len(value) > most:
+            raise FormatError(f"{path}: {name[:80]} has {len(value):,} values, where at most {most:,} are expected")
+        for inner in value:
+            _check_numbers(inner, path, name)
+    elif isinstance(value, int | float) and value > _BOUNDS.get(name, _HIGHEST_NUMBER):
+        raise FormatError(f"{path}: {name[:80]} must be at most {_BOUNDS.get(name, _HIGHEST_NUMBER):,}, got {value:,}")
 
 
 @contextmanager
@@ -104,8 +168,8 @@ def weight_files(folder: Path) -> list[Path]:
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
-        return safetensors.torch.load_file(path)
-    state = torch.load(path, map_location="cpu", weights_only=True)
+        return read_tensors(path)
+    state = read_checkpoint(path)
     if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         raise FormatError(f"{path}: not a dict of tensors by name")
     return state

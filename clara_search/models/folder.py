@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-
-import safetensors
-from safetensors import SafetensorError
 
 from clara_search.errors import FormatError
 from clara_search.files import json_reader
 from clara_search.files.limits import METADATA_BYTES, WEIGHTS_BYTES
 from clara_search.files.regular import open_regular, read_regular, size_of
+from clara_search.models.stored.safetensors_files import count_numbers
 
 CONFIG_FILE, CARD_FILE = "config.json", "README.md"
 
@@ -50,11 +47,7 @@ def count_parameters(paths: Iterable[Path]) -> int | None:
     for path in paths:
         if path.suffix != ".safetensors":
             return None
-        try:
-            with safetensors.safe_open(path, framework="pt") as file:
-                total += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
-        except (OSError, SafetensorError) as error:
-            raise FormatError(f"{path}: cannot be read ({error})") from error
+        total += count_numbers(path)
     return total
 
 

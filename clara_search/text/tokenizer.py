@@ -14,6 +14,7 @@ import tokenizers
 
 from clara_search.errors import FormatError
 from clara_search.text.languages import is_specified, language_spellings
+from clara_search.text.tokenizer_files import encode, load_tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -65,11 +66,10 @@ class Tokenizer:
         Raises:
             FormatError: The file is missing or broken.
         """
+        bpe = load_tokenizer(path)
         try:
-            return cls(tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8")))
-        except (OSError, UnicodeDecodeError) as error:
-            raise FormatError(f"{path}: cannot be read ({error})") from error
-        except Exception as error:  # tokenizers raises nothing narrower
+            return cls(bpe)
+        except FormatError as error:
             raise FormatError(f"{path}: not a tokenizer ({error})") from error
 
     def save(self, path: Path) -> None:
@@ -113,7 +113,7 @@ class Tokenizer:
         """
         inputs = [f" {text}" for text in texts] if self._released else list(texts)
         speech_token = [self._special[SPEECH if speech else NO_SPEECH]] if self._released else []
-        encoded = [encoding.ids for encoding in self._bpe.encode_batch(inputs, add_special_tokens=False)]
+        encoded = [encoding.ids for encoding in encode(self._bpe, inputs, add_special_tokens=False)]
         if dropout and rngs is not None:
             encoded = [self._split_merges(ids, dropout, rng) for ids, rng in zip(encoded, rngs, strict=True)]
         rows = [
@@ -129,7 +129,7 @@ class Tokenizer:
 
     def token_offsets(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
         """Return, for each text, start and end of each token after the language token, in characters."""
-        return [encoding.offsets for encoding in self._bpe.encode_batch(list(texts), add_special_tokens=False)]
+        return [encoding.offsets for encoding in encode(self._bpe, texts, add_special_tokens=False)]
 
     def _split_merges(self, ids: list[int], dropout: float, rng: np.random.Generator) -> list[int]:
         result, stack = [], ids[::-1]

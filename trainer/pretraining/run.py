@@ -20,6 +20,7 @@ from clara_search.files.atomic import atomic_write_text
 from clara_search.models.clara.checkpoint import save_model
 from clara_search.models.clara.encoder import ClaraEncoder
 from clara_search.models.folder import CARD_FILE
+from clara_search.models.stored.pickled import read_checkpoint
 from trainer.config.recipe import Recipe
 from trainer.evaluation.model_card import model_card
 from trainer.evaluation.report import evaluate
@@ -107,7 +108,7 @@ def _fit(setup: RunSetup, run: Path, max_minutes: float | None) -> pl.Trainer:
     if graceful_stop.stopped:
         raise graceful_stop.stopped
     best = trainer.strategy.broadcast(best_checkpoint(checkpoints))
-    module.load_state_dict(torch.load(best, map_location="cpu", weights_only=True)["state_dict"])
+    module.load_state_dict(read_checkpoint(best)["state_dict"])
     module.eval()
     return trainer
 

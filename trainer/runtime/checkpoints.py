@@ -13,6 +13,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from clara_search.errors import FormatError, OutputError, SourceError, first_line
 from clara_search.files.atomic import atomic_path
+from clara_search.models.stored.pickled import read_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +116,7 @@ def step_of(path: Path) -> int | None:
     if not path.exists():
         return None
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        content = read_checkpoint(path)
         if not isinstance(content, dict) or (missing := [name for name in _REQUIRED_KEYS if name not in content]):
             raise ValueError(f"it has no {missing[0]}" if isinstance(content, dict) else "it is not a dict")
         return int(content["global_step"])

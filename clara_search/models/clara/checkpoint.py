@@ -20,7 +20,7 @@ from clara_search.models.clara import sound_head
 from clara_search.models.clara.config import ClaraConfig
 from clara_search.models.clara.towers import Clara
 from clara_search.models.folder import CARD_FILE, CONFIG_FILE, count_parameters, hash_file, read_json
-from clara_search.models.strict_loading import load_strictly, read_tensors
+from clara_search.models.stored.strict_loading import check_size, load_strictly, read_tensors
 from clara_search.text.tokenizer import Tokenizer
 
 FORMAT_VERSION = 1
@@ -112,6 +112,7 @@ def assemble(config: ClaraConfig, weights: Mapping[str, Tensor], path: Path) -> 
     """
     with torch.device("meta"):
         model = Clara(config)
+    check_size(model, path)
     load_strictly(model, weights, path)
     return model.eval()
 

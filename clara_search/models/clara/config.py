@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from clara_search.audio.mel import MelConfig
+from clara_search.files.limits import FRAME_NUMBERS, LATENTS, TEXT_TOKENS
 from clara_search.models.clara.layers import Positions
 from clara_search.models.clara.phone_head import PhoneHeadConfig
 
@@ -61,6 +62,7 @@ class AudioTowerConfig:
 
     def __post_init__(self) -> None:
         _check_sizes(self, heads={"frame_heads": "width"})
+        LATENTS.check(self.latents, "latents", ValueError)
         if self.pooling == "features" and self.latents != self.latent_dim:
             raise ValueError("pooling over features gives one number per latent: it needs latents = latent_dim")
 
@@ -102,6 +104,7 @@ class TextTowerConfig:
 
     def __post_init__(self) -> None:
         _check_sizes(self, heads={"heads": "width"})
+        TEXT_TOKENS.check(self.max_positions, "max_positions", ValueError)
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,8 @@ class ClaraConfig:
 
     def __post_init__(self) -> None:
         _check_sizes(self, heads={})
+        frames = self.mel.sample_rate / self.mel.hop_length / self.audio.conv_strides[0]
+        FRAME_NUMBERS.check(frames * self.audio.width, "the audio tower", ValueError)
 
 
 def _check_sizes(config: AudioTowerConfig | TextTowerConfig | ClaraConfig, heads: Mapping[str, str]) -> None:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from zipfile import is_zipfile
 
 import torch
 
 from clara_search.config import from_file
-from clara_search.errors import FormatError, OutputError, SourceError, first_line
+from clara_search.errors import FormatError, OutputError
 from clara_search.models.clara.checkpoint import WEIGHTS_FILE, assemble, save_model
 from clara_search.models.clara.config import AudioTowerConfig, ClaraConfig, TextTowerConfig
 from clara_search.models.clara.released_names import name_of_released
@@ -27,6 +24,7 @@ from clara_search.models.clara.released_tokenizer import (
 from clara_search.models.clara.towers import Clara
 from clara_search.models.folder import hash_file
 from clara_search.models.state_dict import unwrap
+from clara_search.models.stored.pickled import read_checkpoint
 
 RELEASED_SAMPLE_RATE = 48000
 """Sample rate in Hz of the recordings that the released models were trained on; a checkpoint does not state it."""
@@ -112,17 +110,7 @@ def load_released(path: Path, sample_rate: int = RELEASED_SAMPLE_RATE) -> Clara:
         FormatError: It is broken, the checkpoint of a probe, or has a tensor that is missing, unknown or of another
             shape; the message names it.
     """
-    try:
-        # If it is mapped, the optimizer states, two thirds of a file, are never read; torch maps archives only.
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
-    except FileNotFoundError as error:
-        raise SourceError(f"{path}: there is no such file") from error
-    except pickle.UnpicklingError as error:  # torch's own message recommends loading it unsafely
-        foreign = re.search(r"GLOBAL (\S+)", str(error))
-        holds = f"it holds {foreign.group(1)}" if foreign else "it is damaged, or holds something else"
-        raise FormatError(f"{path}: not a checkpoint of tensors and plain values: {holds}") from error
-    except Exception as error:  # torch raises nearly anything for a damaged file
-        raise FormatError(f"{path}: not a checkpoint of tensors and plain values ({first_line(error)})") from error
+    checkpoint = read_checkpoint(path)
     if not isinstance(checkpoint, dict) or not {"hyper_parameters", "state_dict"} <= set(checkpoint):
         raise FormatError(f"{path}: not a CLARA checkpoint, it has no hyper_parameters or no state_dict")
     parameters, state = checkpoint["hyper_parameters"], checkpoint["state_dict"]

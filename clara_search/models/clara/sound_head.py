@@ -22,13 +22,15 @@ from torch import Tensor, nn
 from clara_search.audio.waveform import Waveform
 from clara_search.config import from_file
 from clara_search.errors import FormatError
+from clara_search.files.limits import EMBEDDING_DIM
 from clara_search.models.batching import padding_mask
 from clara_search.models.clara.sentence_encoder import DIM as TEXT_DIM
 from clara_search.models.clara.sentence_encoder import SentenceEncoder
 from clara_search.models.clara.yamnet import CLASSES, FEATURES, Yamnet, log_mel_patches
 from clara_search.models.folder import read_json
-from clara_search.models.strict_loading import load_strictly, read_tensors
+from clara_search.models.stored.strict_loading import check_size, load_strictly, read_tensors
 from clara_search.text.normalize import normalize_text
+from clara_search.text.tokenizer_files import encode, load_tokenizer
 
 CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_FILE = "sounds.json", "sounds.safetensors", "sounds_tokenizer.json"
 FILES = (CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_FILE)
@@ -64,8 +66,10 @@ class SoundConfig:
     sound_share: float = 0.75
 
     def __post_init__(self) -> None:
-        if min(self.vocab_size, self.anchors, self.dim, self.hidden) < 1:
-            raise ValueError("a sound head needs positive sizes")
+        sizes = self.vocab_size, self.anchors, self.dim, self.hidden
+        if min(sizes) < 1 or max(sizes) > 10_000_000:
+            raise ValueError("the sizes of a sound head must lie between 1 and 10,000,000")
+        EMBEDDING_DIM.check(self.dim, "a sound head", ValueError)
         if not (0 < self.speech_share < 1 and 0 < self.sound_share < 1 and self.sharpness > 0):
             raise ValueError("the shares of a sound head must lie between 0 and 1, its sharpness above 0")
 
@@ -213,10 +217,7 @@ class SoundTokenizer:
         Raises:
             FormatError: The file cannot be read.
         """
-        try:
-            return cls(tokenizers.Tokenizer.from_file(str(path)))
-        except Exception as error:  # the library raises nothing more precise
-            raise FormatError(f"{path}: not a tokenizer ({error})") from error
+        return cls(load_tokenizer(path))
 
     @property
     def vocab_size(self) -> int:
@@ -226,7 +227,7 @@ class SoundTokenizer:
     def encode(self, texts: Sequence[str]) -> tuple[list[list[int]], list[int]]:
         """Return the token ids of each text, at least one, and its number of words."""
         plain = [normalize_text(text) for text in texts]
-        return [encoding.ids for encoding in self._unigram.encode_batch(plain)], [len(x.split()) for x in plain]
+        return [encoding.ids for encoding in encode(self._unigram, plain)], [len(x.split()) for x in plain]
 
 
 def embed_meanings(head: SoundHead, ids: Sequence[Sequence[int]]) -> Tensor:
@@ -270,6 +271,7 @@ def load_sound_head(folder: Path) -> tuple[SoundHead, SoundTokenizer] | None:
     with torch.device("meta"):
         head = SoundHead(config)
     path = folder / WEIGHTS_FILE
+    check_size(head, path)
     load_strictly(head, read_tensors(path), path)
     # Convolutions are 1.8 times as fast in this format. (The stubs of torch lack the argument.)
     head.yamnet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -59,15 +59,13 @@ ALLOWED = {
     "clara_search/store/connection.py": {"lancedb.connect"},  # the database that was typed
     # Here a file of a folder of this machine, and never the network.
     "clara_search/audio/decode.py": {"av.open"},  # bytes in memory
-    "clara_search/models/clap_weights.py": {"from_pretrained", "torch.load"},
+    "clara_search/models/clap_weights.py": {"from_pretrained"},
     "clara_search/models/clap.py": {"from_pretrained"},
-    "clara_search/models/clara/convert.py": {"torch.load"},
+    "clara_search/models/stored/pickled.py": {"torch.load"},
     "trainer/data/corpus.py": {"files.paths.stat_file"},  # paths of this machine
     "trainer/data/prepare.py": {"files.paths.stat_file"},  # files of a folder
     "trainer/data/shards.py": {"files.paths.stat_file"},  # paths of this machine
     "trainer/embeddings/file_hashes.py": {"files.paths.stat_file"},  # clips: `locate_recording` admitted them
-    "trainer/runtime/checkpoints.py": {"torch.load"},
-    "trainer/pretraining/run.py": {"torch.load"},
     "trainer/data/teachers.py": {"from_pretrained"},
     # Here the hub.
     "clara_search/models/hub.py": {"snapshot_download"},

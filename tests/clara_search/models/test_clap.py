@@ -277,11 +277,13 @@ def test_weights_in_parts_and_weights_of_torch_are_read_as_strictly(
         load_encoder(tmp_path / "torch")
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "preprocessor_config.json"])
-def test_a_broken_folder_is_one_clear_error(folder: Path, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "message"), [("model.safetensors", "cannot be read"), ("preprocessor_config.json", "not JSON")]
+)
+def test_a_broken_folder_is_one_clear_error(folder: Path, tmp_path: Path, name: str, message: str) -> None:
     shutil.copytree(folder, tmp_path / "broken")
     (tmp_path / "broken" / name).write_bytes(b"garbage")
-    with pytest.raises(FormatError, match="broken: not a CLAP model that can be loaded"):
+    with pytest.raises(FormatError, match=f"broken/{name}: {message}"):
         load_encoder(tmp_path / "broken")
     (tmp_path / "broken" / name).unlink()
     with pytest.raises(FormatError, match="broken"):

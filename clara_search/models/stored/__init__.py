@@ -1,0 +1,1 @@
+"""Weights as files store them, checked before they take memory."""
