@@ -181,20 +181,25 @@ class KeyedTable:
             listed = ", ".join(sql_string(key) for key in keys[start : start + _KEYS_PER_FILTER])
             yield f"{column or self.key} IN ({listed})"
 
-    def compact(self, retain_days: float = DEFAULT_RETAIN_DAYS) -> None:
+    def compact(self, retain_days: float = DEFAULT_RETAIN_DAYS, purge: bool = False) -> None:
         """Merge the small files of many commits and drop deleted rows from them. Row ids stay the same.
 
         Args:
             retain_days: Versions older than this are deleted, with the rows that only they hold; a reader that still
                 uses one then fails.
+            purge: Whether deleted rows must be gone from the disk afterwards, with `retain_days` 0. Without it they
+                stay in files of a million rows of which fewer than a tenth are deleted; this writes such a table anew.
 
         Raises:
             DatabaseError: The table cannot be written.
         """
         with self.connection.lock(self.name):
             layout = self._layout()
-            if layout.fragments == 1 and layout.versions[-1].deleted_rows > 0 and layout.largest < FULL_FRAGMENT_ROWS:
-                self._split_off()
+            has_deleted, is_full = layout.versions[-1].deleted_rows > 0, layout.largest >= FULL_FRAGMENT_ROWS
+            if has_deleted and is_full and purge:
+                self._rewrite(None)
+            elif has_deleted and not is_full and layout.fragments == 1:
+                self._rewrite(1)
             # What was joined has to be on the disk before what it was joined from is deleted.
             self._commit(partial(self._lance.optimize, cleanup_older_than=NEVER))
             self._commit(
@@ -227,12 +232,13 @@ class KeyedTable:
         with translate_read_errors():
             return read_layout(self._lance, versions)
 
-    def _split_off(self) -> None:
-        """Write a row over itself: a fragment with few deleted rows is written anew only where it can be joined."""
-        row = self._lance.search().limit(1).to_arrow()
-        if row.num_rows:
-            fitted = self._fit(row)
-            self._commit(lambda: self._lance.merge_insert(self.key).when_matched_update_all().execute(fitted))
+    def _rewrite(self, limit: int | None) -> None:
+        """Write rows over themselves: a fragment with few deleted rows is written anew only where it can be joined."""
+        for batch in self._lance.search().limit(limit).to_batches(batch_size=_ROWS_PER_BATCH):
+            fitted = self._fit(batch)
+            self._commit(
+                lambda fitted=fitted: self._lance.merge_insert(self.key).when_matched_update_all().execute(fitted)
+            )
 
     def _scan(self, columns: Sequence[str], where: str | None, row_ids: bool) -> pa.Table:
         with filtering(self._lance, where) as prepared:
@@ -252,7 +258,7 @@ class KeyedTable:
         if missing:
             self._commit(lambda: self._lance.add_columns(missing))
 
-    def _fit(self, rows: pa.Table) -> pa.Table:
+    def _fit(self, rows: pa.Table | pa.RecordBatch) -> pa.Table:
         import pyarrow as pa
 
         columns = []

@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 
 from clara_search.errors import DatabaseError
+from clara_search.retrieval.ann import index as ann
 from clara_search.store.compaction import Moment
+from clara_search.store.database import Database
 from clara_search.store.table import Table
+from indexer.ledger.failures import stored_ledger
 from indexer.ledger.ledger import Ledger
 
 _log = logging.getLogger(__name__)
@@ -30,3 +33,28 @@ def compact_if_worthwhile(table: Table, ledger: Ledger, moment: Moment, retain_d
     if is_compacted:
         _log.info("compacted table '%s'", table.name)
     return is_compacted
+
+
+def compact_now(database: Database, name: str, retain_days: float, purge: bool = False) -> bool:
+    """Compact a table and its ledger whatever their state.
+
+    Args:
+        database: The database.
+        name: Name of the corpus table.
+        retain_days: Age in days at which old versions are deleted.
+        purge: Whether deleted rows must be gone from the disk afterwards. An ANN index that holds some is dropped.
+
+    Returns:
+        Whether an ANN index was dropped.
+
+    Raises:
+        DatabaseError: A table cannot be read or written.
+    """
+    table, ledger = database.table(name), stored_ledger(database, name)
+    with database.commit_lock(name):
+        table.compact(retain_days, purge)
+        if ledger is not None:
+            ledger.compact(retain_days, purge)
+    if not purge or (status := ann.status(table)) is None or not status.num_stale_rows:
+        return False
+    return ann.drop(table)

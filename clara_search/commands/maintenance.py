@@ -1,0 +1,65 @@
+"""`clara-search db optimize` and `db purge`: the files of a database."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import click
+
+from clara_search.commands.common import db_option
+
+if TYPE_CHECKING:
+    from clara_search.store.database import Database
+
+_COMPACTION = "indexer.write.compaction"
+"""Imported by name: the library does not depend on the indexer."""
+
+
+@click.command()
+@db_option
+@click.option("--table", help="Only this table.")
+@click.option(
+    "--retain-days",
+    type=click.FloatRange(min=0),
+    default=7,
+    show_default=True,
+    help="Age at which old versions and deleted rows leave the disk.",
+)
+def optimize(db: str, table: str | None, retain_days: float) -> None:
+    """Merge small files and drop what is no longer needed; `index` does this by itself when it is worth it."""
+    _compact(db, table, retain_days, purge=False)
+
+
+@click.command()
+@db_option
+@click.option("--table", help="Only this table.")
+def purge(db: str, table: str | None) -> None:
+    """Remove deleted rows from the disk for good, now: their texts, names and vectors, in all files and old versions.
+
+    An ANN index that still holds deleted rows is dropped. Backups, and copies of the file system, are not reached.
+    """
+    _compact(db, table, 0, purge=True)
+
+
+def _compact(db: str, table: str | None, retain_days: float, purge: bool) -> None:
+    from clara_search.store.database import Database
+
+    database = Database(db)
+    compact_now = import_module(_COMPACTION).compact_now
+    for name in [table] if table is not None else database.table_names():
+        before = _size(database, name)
+        dropped = compact_now(database, name, retain_days, purge)
+        click.echo(f"{name}: {before}, now {_size(database, name)}")
+        if dropped:
+            click.echo(f"{name}: the ANN index held deleted rows and was dropped: run `clara-search ann build`")
+
+
+def _size(database: Database, name: str) -> str:
+    """Return number and size of a table's files, the ledger's included; of one in a store its version."""
+    folder = database.table_folder(name)
+    if folder is None:
+        return f"version {database.table(name).version}"
+    ledger = database.table_folder(import_module("indexer.ledger.failures").ledger_name(name))
+    files = [path for part in (folder, ledger) if part for path in part.rglob("*") if path.is_file()]
+    return f"{len(files):,} files, {sum(path.stat().st_size for path in files) / 1e6:,.1f} MB"
