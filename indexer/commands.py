@@ -159,8 +159,8 @@ def index(
         click.echo("No failed items to try again.")
         return
     survey = survey_sources(inputs, Selection(text_column, ignore, follow_symlinks, audio_member))
-    model = model or table_model(Database(db, create=True), table)
-    encoder = load_encoder(model, device, precision, compile_model)
+    model_to_load = model or table_model(Database(db, create=True), table)
+    encoder = load_encoder(model_to_load, device, precision, compile_model)
     database = Database(db, create=True)  # after the model: if that cannot be loaded, no folder is left
     failed: set[str] = set()
     timers = StageTimers()

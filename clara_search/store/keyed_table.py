@@ -235,10 +235,8 @@ class KeyedTable:
     def _rewrite(self, limit: int | None) -> None:
         """Write rows over themselves: a fragment with few deleted rows is written anew only where it can be joined."""
         for batch in self._lance.search().limit(limit).to_batches(batch_size=_ROWS_PER_BATCH):
-            fitted = self._fit(batch)
-            self._commit(
-                lambda fitted=fitted: self._lance.merge_insert(self.key).when_matched_update_all().execute(fitted)
-            )
+            write = self._lance.merge_insert(self.key).when_matched_update_all()
+            self._commit(partial(write.execute, self._fit(batch)))
 
     def _scan(self, columns: Sequence[str], where: str | None, row_ids: bool) -> pa.Table:
         with filtering(self._lance, where) as prepared:
