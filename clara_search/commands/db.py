@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from clara_search.commands.common import db_option, device_option, json_option, model_option, print_facts, print_json
+from clara_search.commands.db_rows import delete, relocate
 from clara_search.commands.maintenance import optimize, purge
 from clara_search.commands.options import limit_option, name_options
 from clara_search.errors import DatabaseError
@@ -26,11 +27,11 @@ _LEDGER = "indexer.ledger.failures"
 
 @click.group()
 def db() -> None:
-    """Show the tables of a database, and verify them."""
+    """Show the tables of a database, verify and change them."""
 
 
-db.add_command(optimize)
-db.add_command(purge)
+for command in (delete, relocate, optimize, purge):
+    db.add_command(command)
 
 
 @db.command()

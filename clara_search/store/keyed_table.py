@@ -148,13 +148,7 @@ class KeyedTable:
             )
 
     def delete_keys(self, keys: Sequence[str]) -> int:
-        """Delete rows, 1,000 keys a commit.
-
-        Args:
-            keys: Their keys; keys without a row are ignored.
-
-        Returns:
-            The number of deleted rows.
+        """Delete rows by their keys, 1,000 a commit, and return their number; keys without a row are ignored.
 
         Raises:
             DatabaseError: The table cannot be written.
@@ -165,6 +159,13 @@ class KeyedTable:
             before = self.count()
             for where in self.keys_in(keys):
                 self._commit(partial(self._lance.delete, where))
+            return before - self.count()
+
+    def delete_where(self, where: str) -> int:
+        """Delete the rows that pass an SQL filter, in one commit, and return their number. Raises as `scan` does."""
+        with self.connection.lock(self.name), filtering(self._lance, where) as prepared:
+            before = self.count()
+            self._commit(partial(self._lance.delete, prepared))
             return before - self.count()
 
     def keys_in(self, keys: Sequence[str], column: str | None = None) -> Iterator[str]:

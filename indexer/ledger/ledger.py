@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -156,6 +156,33 @@ class Ledger:
     def forget(self, keys: Sequence[str]) -> None:
         """Delete the entries of `keys`."""
         self._stored.delete_keys(keys)
+
+    def forget_where(self, where: str) -> None:
+        """Delete the entries that pass an SQL filter."""
+        self._stored.delete_where(where)
+
+    def rename(self, where: str, move: Callable[[str], str | None]) -> None:
+        """Add entries with other names and sources, unless there are entries of these names; the old ones stay.
+
+        Args:
+            where: SQL filter of the entries.
+            move: Returns the new name of a recording, text or source, None for one that stays.
+        """
+        import pyarrow as pa
+
+        for batch in self._stored.batches(self._stored.schema.names, where):
+            moved = []
+            for row in batch.to_pylist():
+                uri = move(row["uri"]) or row["uri"]
+                key = uri + row["key"].removeprefix(row["uri"])
+                if key == row["key"] or key not in self.known:
+                    moved.append({**row, "key": key, "uri": uri, "source": move(row["source"]) or row["source"]})
+            self._stored.upsert(pa.Table.from_pylist(moved, schema=self._stored.schema))
+
+    def of_uris(self, uris: Iterable[str]) -> Iterator[LedgerEntry]:
+        """Yield the entries of recordings and texts with these names."""
+        for where in self._stored.keys_in(sorted(set(uris)), "uri"):
+            yield from self.scan(where)
 
     def compact_if_worthwhile(self, moment: Moment, retain_days: float) -> bool:
         """Compact its table as `KeyedTable` does, under the same lock as `record`; tell whether it did."""
