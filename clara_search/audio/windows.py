@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -44,6 +45,18 @@ def window_spans(duration_s: float, window_s: float, hop_s: float) -> Iterator[W
         count += 1
         start_s = count * hop_s
     yield Window(duration_s - window_s, duration_s)
+
+
+def count_windows(duration_s: float, window_s: float, hop_s: float) -> int:
+    """Return the number of `window_spans` without making them: a database may state any duration."""
+    if not (duration_s > window_s):
+        return 1
+    count = math.ceil((duration_s - window_s) / hop_s)
+    while count and (count - 1) * hop_s + window_s >= duration_s:  # the quotient is rounded
+        count -= 1
+    while count * hop_s + window_s < duration_s:
+        count += 1
+    return count + 1
 
 
 def crop(waveform: Waveform, window: Window, sample_rate: int) -> Waveform:

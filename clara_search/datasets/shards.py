@@ -13,6 +13,7 @@ from typing import Any, Literal
 from clara_search.audio.decode import AUDIO_SUFFIXES
 from clara_search.errors import FormatError
 from clara_search.files.json_reader import parse_object
+from clara_search.files.limits import ROW_BYTES
 from clara_search.files.shards import Group, Member, Members, group_members
 
 Recordings = Literal["read", "later", "none"]
@@ -169,6 +170,8 @@ def _texts_of(texts: list[str], members: Members, own: set[str], others: set[str
 def _values(texts: Mapping[str, Member]) -> dict[str, Any]:
     """Return the values in the .json, .txt and .cls of an example. Raises ValueError where one is broken."""
     values: dict[str, Any] = {}
+    for kind, member in texts.items():
+        ROW_BYTES.check(member.size, f"its .{kind}", ValueError)
     if "json" in texts:
         try:
             values = parse_object(texts["json"].content or b"", "its JSON", is_row=True)

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from clara_search.errors import DatabaseError
+from clara_search.files.regular import open_regular
 
 log = logging.getLogger(__name__)
 
@@ -74,11 +75,15 @@ def read_bytes(root: Path, path: Path, limit: int) -> bytes | None:
     if status.st_size > limit:
         raise DatabaseError(f"{path}: has {status.st_size:,} bytes, and at most {limit:,} are expected")
     try:
-        return path.read_bytes()
+        with open_regular(path) as file:
+            content = file.read(limit + 1)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise _unusable(error) from error
+    if len(content) > limit:  # of a file that grows
+        raise DatabaseError(f"{path}: has more than {limit:,} bytes")
+    return content
 
 
 def rename(root: Path, path: Path, new: Path) -> Path:

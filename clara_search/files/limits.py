@@ -110,7 +110,10 @@ WAVEFORM_BYTES = Limit(
     "waveform_bytes", 2 * GIB, "bytes in memory of a decoded recording", "9 hours, mono, at 16 kHz in float32"
 )
 DECODER_BYTES = Limit(
-    "decoder_bytes", 4 * GIB, "bytes that a decoding process may take beyond its start", "two of the largest waveforms"
+    "decoder_bytes",
+    2 * GIB,
+    "bytes that a decoding process may take beyond its start",
+    "windows are decoded one by one",
 )
 WINDOWS = Limit("windows", 1_000_000, "windows of a recording", "a day, with a hop of a tenth of a second")
 

@@ -15,6 +15,8 @@ from typing import Any, BinaryIO, NamedTuple, cast
 from urllib.parse import urlsplit
 
 from clara_search.errors import FormatError, SourceError, first_line
+from clara_search.files.limits import AUDIO_BYTES
+from clara_search.files.regular import open_regular, read_regular
 from clara_search.files.stores import ask_store
 from clara_search.files.tar import NotTar, TarEntry, read_tar
 
@@ -59,6 +61,15 @@ def is_url(path: str | Path) -> bool:
     return "://" in str(path)
 
 
+def local_path(path: str | Path) -> Path | None:
+    """Return the path of a file of this machine, also for a URL of protocol "file"; None for others."""
+    if not is_url(path):
+        return Path(path)
+    protocol, _, rest = str(path).partition("://")
+    is_here = protocol in ("file", "local") and "::" not in rest
+    return Path(rest if os.name != "nt" else rest.lstrip("/")) if is_here else None
+
+
 def suffix_of(path: str) -> str:
     """Return the suffix of a path or URL, in lower case, dot included."""
     return PurePosixPath(urlsplit(path).path if is_url(path) else path).suffix.lower()
@@ -79,8 +90,8 @@ def split_member(path: str | Path) -> tuple[str, str] | None:
 
 def open_binary(path: str | Path) -> BinaryIO:
     """Open a file or URL for reading bytes. Raises OSError, or SourceError for a protocol without a client."""
-    if not is_url(path):
-        return Path(path).open("rb")
+    if (local := local_path(path)) is not None:
+        return open_regular(local)
     if (member := split_member(path)) is not None:
         return _open_member(*member)
     import fsspec  # a fifth of a second, and only for these
@@ -142,8 +153,8 @@ def key_and_suffix(name: str) -> tuple[str, str]:
 
 def read_bytes(path: str | Path) -> bytes:
     """Return all bytes of a file or URL. Raises as `open_binary` does."""
-    if not is_url(path):
-        return Path(path).read_bytes()
+    if (local := local_path(path)) is not None:
+        return read_regular(local, AUDIO_BYTES, OSError)
 
     def read() -> bytes:
         with open_binary(path) as file:

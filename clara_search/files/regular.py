@@ -12,7 +12,7 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
-from clara_search.errors import ClaraError, FormatError
+from clara_search.errors import FormatError
 from clara_search.files.limits import Limit
 
 _MAX_HOLE_BYTES = 1 << 24
@@ -41,7 +41,7 @@ def open_regular(path: str | Path) -> BinaryIO:
         raise
 
 
-def size_of(file: BinaryIO, path: str | Path, limit: Limit | None = None, error: type[ClaraError] = FormatError) -> int:
+def size_of(file: BinaryIO, path: str | Path, limit: Limit | None = None, error: type[Exception] = FormatError) -> int:
     """Return the size of an open regular file.
 
     Args:
@@ -51,7 +51,7 @@ def size_of(file: BinaryIO, path: str | Path, limit: Limit | None = None, error:
         error: Class of the error.
 
     Raises:
-        ClaraError: Of the class `error`: the file is larger, or nearly all of it are holes.
+        Exception: Of the class `error`: the file is larger, or nearly all of it are holes.
     """
     size = os.fstat(file.fileno()).st_size
     if limit is not None:
@@ -61,7 +61,7 @@ def size_of(file: BinaryIO, path: str | Path, limit: Limit | None = None, error:
     return size
 
 
-def read_regular(path: str | Path, limit: Limit, error: type[ClaraError] = FormatError) -> bytes:
+def read_regular(path: str | Path, limit: Limit, error: type[Exception] = FormatError) -> bytes:
     """Return the content of a regular file, of which no more than its size and one byte is read.
 
     Args:
@@ -71,7 +71,7 @@ def read_regular(path: str | Path, limit: Limit, error: type[ClaraError] = Forma
 
     Raises:
         OSError: It cannot be read, or is no regular file.
-        ClaraError: Of the class `error`: it holds more than the limit, more than its own size, or mostly holes.
+        Exception: Of the class `error`: it holds more than the limit, more than its own size, or mostly holes.
     """
     with open_regular(path) as file:
         size = size_of(file, path, limit, error)

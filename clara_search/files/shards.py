@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from clara_search.errors import FormatError
-from clara_search.files.limits import EXAMPLE_MEMBERS
+from clara_search.files.limits import EXAMPLE_MEMBERS, MEMBER_BYTES
 from clara_search.files.paths import is_url, key_and_suffix, open_binary, open_cached_copy, open_source, unreadable
 from clara_search.files.tar import NotTar, TarDamage, TarEntry, read_tar
 
@@ -140,6 +140,7 @@ class _OpenGroup:
     def __init__(self, key: str, comes_again: bool = False):
         self.key = key
         self._members = Members()
+        self._held = 0
         self._problem: str | None = None
         if comes_again:
             self._note("comes again: the members of a key have to follow one another, and a key ends at the first dot")
@@ -148,6 +149,10 @@ class _OpenGroup:
         if len(self._members) >= EXAMPLE_MEMBERS.value:
             self._note(str(EXAMPLE_MEMBERS.exceeded("it")))
             return
+        self._held += len(entry.content or b"")
+        if self._held > MEMBER_BYTES.value:
+            self._note(str(MEMBER_BYTES.exceeded("its members together")))
+            entry = entry._replace(content=None)
         if entry.problem is not None:
             self._note(f"its member {suffix}: {entry.problem}")
         elif suffix in self._members:

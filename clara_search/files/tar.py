@@ -97,7 +97,9 @@ def read_tar(
         try:
             if (info := archive.next()) is not None and info.isfile():
                 can_wait = not (is_stream or is_compressed or info.issparse())
-                if info.size > MEMBER_BYTES.value:
+                if info.issparse():  # ten kilobytes may stand for gigabytes
+                    problem = "is a sparse file, of which the holes are not stored: pack it without --sparse"
+                elif info.size > MEMBER_BYTES.value:
                     problem = MEMBER_BYTES.message(f"{info.size:,}", "it")
                 elif is_wanted is None or is_wanted(info.name, can_wait):
                     content = archive.read(info)

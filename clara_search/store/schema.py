@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Self
 
 from clara_search.errors import DatabaseError
+from clara_search.files.limits import AUDIO_SECONDS, EMBEDDING_DIM
 from clara_search.models.recorded import RecordedModel
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ FORMAT_VERSION = 1
 CORE_COLUMNS = ("id", "kind", "uri", "start_s", "end_s", "text", "language", "content_hash", "vector")
 
 _METADATA_PREFIX = "clara."
+_LONGEST_NAME = 4096
+_SHORTEST_HOP_S = 1e-3
 
 
 @dataclass(frozen=True)
@@ -82,14 +85,14 @@ def read_info(schema: pa.Schema, where: str) -> TableInfo:
     Raises:
         DatabaseError: The table is of a later format, or is no corpus table.
     """
-    entries = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
     try:
+        entries = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
         version = int(entries[_METADATA_PREFIX + "format_version"])
         if version > FORMAT_VERSION:
             raise DatabaseError(
                 f"{where} has format {version}, this clara-search reads up to {FORMAT_VERSION}: update it"
             )
-        return TableInfo(
+        info = TableInfo(
             model=RecordedModel(entries[_METADATA_PREFIX + "encoder"], entries[_METADATA_PREFIX + "fingerprint"]),
             dim=int(entries[_METADATA_PREFIX + "dim"]),
             window_s=float(entries[_METADATA_PREFIX + "window_s"]),
@@ -98,3 +101,24 @@ def read_info(schema: pa.Schema, where: str) -> TableInfo:
         )
     except (KeyError, ValueError) as error:
         raise DatabaseError(f"{where} was not made by clara-search (its schema lacks {error})") from error
+    _check_info(info, schema, where)
+    return info
+
+
+def _check_info(info: TableInfo, schema: pa.Schema, where: str) -> None:
+    """Raise DatabaseError for metadata that no run writes, or that are at odds with the columns."""
+    import pyarrow as pa
+
+    problem = None
+    if max(len(info.model.name), len(info.fingerprint)) > _LONGEST_NAME:
+        problem = "its encoder has a name without end"
+    elif not _SHORTEST_HOP_S <= info.hop_s <= info.window_s:
+        problem = f"its windows are of {info.window_s:g} s every {info.hop_s:g} s"
+    elif missing := [name for name in CORE_COLUMNS if name not in schema.names]:
+        problem = f"it has no column '{missing[0]}'"
+    elif info.dim < 1 or schema.field("vector").type != pa.list_(pa.float32(), info.dim):
+        problem = f"its vectors are {schema.field('vector').type}, and its metadata say {info.dim} numbers"
+    if problem is not None:
+        raise DatabaseError(f"{where} was not made by clara-search: {problem}")
+    EMBEDDING_DIM.check(info.dim, where, DatabaseError)
+    AUDIO_SECONDS.check(info.window_s, where, DatabaseError)

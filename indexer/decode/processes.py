@@ -18,8 +18,10 @@ import time
 from contextlib import suppress
 from typing import IO, Any, Literal
 
+from clara_search.files.limits import changed_limits, set_limits
 from clara_search.files.paths import FileStat, is_url
 from clara_search.files.shards import ByteRange
+from indexer.decode.memory import limit_memory
 from indexer.decode.read import LoadedItem, load_items
 from indexer.ledger.ledger import LedgerSnapshot, file_stamp
 from indexer.sources.item import Item
@@ -131,6 +133,7 @@ class _DecodeProcess:
         self._requests, self._answers = self._process.stdin, self._process.stdout
         _enlarge_pipe(self._answers)
         with suppress(OSError):  # it ended already: the first request shows that
+            _send(self._requests, changed_limits())
             _send(self._requests, (known, sample_rate))
 
     def read(self, items: list[Item], stat: FileStat) -> list[LoadedItem]:
@@ -165,6 +168,8 @@ def serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_exit_with, args=(os.getppid(),), daemon=True).start()
     with suppress(EOFError, BrokenPipeError):
+        set_limits(pickle.load(sys.stdin.buffer))
+        limit_memory()
         known, sample_rate = pickle.load(sys.stdin.buffer)
         _send(answers, "ready")
         while True:

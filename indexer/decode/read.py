@@ -9,6 +9,7 @@ from clara_search.audio.segments import crop_segment
 from clara_search.audio.waveform import Waveform
 from clara_search.audio.windows import Window
 from clara_search.errors import AudioError, ClaraError
+from clara_search.files.limits import DECODER_BYTES
 from clara_search.files.paths import FileStat, read_bytes
 from clara_search.files.redact import redact
 from clara_search.models.base import Embeddings
@@ -111,4 +112,6 @@ def failure_reason(error: Exception, uri: str) -> str:
         return redact(error.strerror or str(error))
     if isinstance(error, ClaraError):
         return redact(str(error)).removeprefix(f"{uri}: ")
+    if isinstance(error, MemoryError):
+        return f"takes more memory than there is; a decoding process has at most {DECODER_BYTES.value:,} bytes"
     return redact(f"{type(error).__name__}: {error}")

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clara_search.audio.windows import Window, window_spans
+from clara_search.audio.windows import Window, count_windows, window_spans
+from clara_search.errors import DatabaseError
+from clara_search.files.limits import AUDIO_SECONDS, WINDOWS
 from clara_search.files.paths import FileStat
 from clara_search.store.compaction import Moment
 from clara_search.store.database import Database
@@ -124,6 +126,7 @@ class Ledger:
 
     def __init__(self, database: Database, table: Table, retry_failed: bool = False):
         self._info = table.info
+        self._table = table.name
         self._stored = stored_ledger(database, table.name) or _create(database, table.name)
         items, contents, self.rows = self._load()
         self.known = LedgerSnapshot(items, contents, retry_failed)
@@ -201,7 +204,7 @@ class Ledger:
         known, contents, rows = DigestMap(2), array("Q"), 0
         for row in self._rows([*_ENTRY_COLUMNS, "stamp", "signature", "content_hash"], None):
             known.put(digest(row["key"]), short_digest(row["stamp"]), short_digest(row["signature"]))
-            rows += len(self._windows(row))
+            rows += self._count_windows(row)
             if row["status"] == "done" and row["kind"] == "audio":
                 contents.append(short_digest(row["content_hash"] or ""))
         return known, np.sort(np.array(contents, np.uint64)), rows
@@ -220,8 +223,21 @@ class Ledger:
             windows=self._windows(row),
         )
 
+    def _count_windows(self, row: dict[str, Any]) -> int:
+        """Return the number of windows of an entry. Raises DatabaseError for times that no recording has."""
+        start_s, end_s = row["start_s"] or 0.0, row["end_s"]
+        if end_s is None:
+            return int(row["kind"] == "text" and row["status"] == "done")
+        where = f"ledger of table '{self._table}': {row['uri']}"
+        if not 0 <= start_s <= end_s:
+            raise DatabaseError(f"{where}: ends at {end_s:g} s and starts at {start_s:g} s")
+        AUDIO_SECONDS.check(end_s - start_s, where, DatabaseError)
+        count = count_windows(end_s - start_s, self._info.window_s, self._info.hop_s)
+        WINDOWS.check(count, where, DatabaseError)
+        return count
+
     def _windows(self, row: dict[str, Any]) -> tuple[Window | None, ...]:
-        if row["end_s"] is not None:
+        if self._count_windows(row) and row["end_s"] is not None:
             return tuple(segment_windows(row["start_s"], row["end_s"], self._info))
         return (None,) if row["kind"] == "text" and row["status"] == "done" else ()
 

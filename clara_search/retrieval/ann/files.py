@@ -17,6 +17,7 @@ import pyarrow as pa
 from clara_search.config import Between, check_bounds, from_file
 from clara_search.errors import DatabaseError, FormatError
 from clara_search.files import confined
+from clara_search.files.arrow_bodies import open_batches
 from clara_search.files.json_reader import parse_object
 from clara_search.retrieval.ann.base import AnnBackend
 from clara_search.retrieval.ann.registry import BACKENDS, load_backend
@@ -155,10 +156,12 @@ def _parse_meta(table: Table, meta_json: bytes) -> AnnMeta:
 def _read_rows(path: Path, num_rows: int) -> pa.Table:
     """Return the rows of an index. Raises FormatError for others than `num_rows` rows of ROW_COLUMNS."""
     try:
-        with pa.ipc.open_file(path) as reader:
-            rows = reader.read_all()
+        with pa.memory_map(str(path)) as file:
+            rows = open_batches(file, path, file.size()).read_all()
         rows.validate(full=True)  # pyarrow itself believes whatever offsets a file gives its texts
-    except (pa.ArrowException, UnicodeDecodeError) as error:
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
         raise FormatError(f"{path} cannot be read ({' '.join(str(error).split())})") from error
     type_checks = [pa.types.is_integer, pa.types.is_integer, pa.types.is_string, pa.types.is_string]
     is_sound = (
