@@ -226,4 +226,6 @@ def _stat_item(item: Item) -> FileStat:
 
 def _load_text(item: Item, known: LedgerSnapshot) -> LoadedItem:
     text_hash = content_hash((item.text or "").encode())
-    return LoadedItem(item, "unchanged") if known.is_done(item, text_hash) else LoadedItem(item, "fresh", text_hash)
+    if known.is_done(item, text_hash):
+        return LoadedItem(item, "unchanged")
+    return LoadedItem(item, "duplicate" if known.has_content(text_hash) else "fresh", text_hash)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from clara_search.audio.segments import crop_segment
 from clara_search.audio.waveform import Waveform
@@ -13,7 +14,7 @@ from clara_search.files.limits import DECODER_BYTES
 from clara_search.files.paths import FileStat, read_bytes
 from clara_search.files.redact import redact
 from clara_search.models.base import Embeddings
-from indexer.ledger.ledger import LedgerSnapshot, file_stamp
+from indexer.ledger.ledger import LedgerEntry, LedgerSnapshot, file_stamp
 from indexer.sources.item import Item, content_hash, decode_item
 
 LoadState = Literal["fresh", "duplicate", "touched", "unchanged", "failed", "skipped"]
@@ -43,6 +44,8 @@ class LoadedItem:
         windows: windows of a fresh recording with vectors.
         vectors: its vectors, shape (windows, dim), if they were reused or computed on another machine.
         is_reused: whether the vectors are those of another recording with the same content.
+        moved_from: the entry of the ledger that the item takes the place of.
+        kept: for each window the values that its row had there, by column.
     """
 
     item: Item
@@ -55,6 +58,8 @@ class LoadedItem:
     windows: tuple[Window | None, ...] = ()
     vectors: Embeddings | None = None
     is_reused: bool = False
+    moved_from: LedgerEntry | None = None
+    kept: tuple[Mapping[str, Any], ...] = ()
 
 
 def load_items(items: list[Item], stat: FileStat, known: LedgerSnapshot, sample_rate: int) -> list[LoadedItem]:

@@ -60,6 +60,7 @@ class LedgerEntry:
         key: key of the item.
         failed: whether it failed.
         source: the path or URL that listed it.
+        kind: "audio" or "text".
         uri: name of the recording or text.
         file: the recording, or the file that lists the text.
         windows: windows of its rows in the corpus table (None for a text).
@@ -68,6 +69,7 @@ class LedgerEntry:
     key: str
     failed: bool
     source: str
+    kind: str
     uri: str
     file: str
     windows: tuple[Window | None, ...]
@@ -107,7 +109,7 @@ class LedgerSnapshot:
         return known is not None and known[1] == 0
 
     def has_content(self, content_hash: str) -> bool:
-        """Tell whether a recording with this content is done, under any URI."""
+        """Tell whether a recording or text with this content is done, under any URI."""
         wanted = np.uint64(short_digest(content_hash))
         index = int(np.searchsorted(self._contents, wanted))
         return index < len(self._contents) and bool(self._contents[index] == wanted)
@@ -133,10 +135,10 @@ class Ledger:
         self._version = self._stored.version
 
     def with_content(self, content_hashes: Iterable[str]) -> Iterator[tuple[str, LedgerEntry]]:
-        """Yield (content hash, entry) of the recordings that are done and have one of these contents."""
+        """Yield (content hash, entry) of the recordings and texts that are done and have one of these contents."""
         hashes = sorted(set(content_hashes))
         for where in self._stored.keys_in(hashes, "content_hash"):
-            for row in self._rows([*_ENTRY_COLUMNS, "content_hash"], f"status = 'done' AND kind = 'audio' AND {where}"):
+            for row in self._rows([*_ENTRY_COLUMNS, "content_hash"], f"status = 'done' AND {where}"):
                 yield row["content_hash"], self._entry(row)
 
     def entries(self, items: Iterable[Item]) -> dict[str, LedgerEntry]:
@@ -205,7 +207,7 @@ class Ledger:
         for row in self._rows([*_ENTRY_COLUMNS, "stamp", "signature", "content_hash"], None):
             known.put(digest(row["key"]), short_digest(row["stamp"]), short_digest(row["signature"]))
             rows += self._count_windows(row)
-            if row["status"] == "done" and row["kind"] == "audio":
+            if row["status"] == "done":
                 contents.append(short_digest(row["content_hash"] or ""))
         return known, np.sort(np.array(contents, np.uint64)), rows
 
@@ -218,6 +220,7 @@ class Ledger:
             key=row["key"],
             failed=row["status"] == "failed",
             source=row["source"],
+            kind=row["kind"],
             uri=row["uri"],
             file=row["uri"] if row["kind"] == "audio" else row["source"],
             windows=self._windows(row),

@@ -25,6 +25,7 @@ from indexer.runtime.timers import StageTimer
 from indexer.sources.columns import ColumnType, convert_value, value_type, wider_type
 from indexer.sources.item import Item
 from indexer.write.compaction import compact_if_worthwhile
+from indexer.write.kept import with_kept_values
 
 ItemStatus = Literal["indexed", "unchanged", "failed"]
 Progress = Callable[[Item, ItemStatus], None]
@@ -158,11 +159,15 @@ class Writer:
             columns = self._columns_of([item for item in batch if _status(item) == "indexed"])
             done = [item for item in batch if _status(item) == "indexed"]  # without those that a column does not fit
             if done:
-                self._table.upsert(_rows(done, columns, self._table.info.dim))
+                rows = _rows(done, columns, self._table.info.dim)
+                self._table.upsert(with_kept_values(rows, done, self._table.schema))
+            moved = [item.loaded.moved_from for item in done if item.loaded.moved_from is not None]
             stale = {id_ for item in batch for id_ in self._stale_ids(item, known.get(item.item.key))}
+            stale.update(id_ for entry in moved for id_ in entry.row_ids)
             stale.difference_update(id_ for item in done for id_ in _row_ids(item))
             self.removed += self._table.delete_ids(sorted(stale))
             self._ledger.record([self._record(item, known.get(item.item.key)) for item in batch])
+            self._ledger.forget([entry.key for entry in moved if entry.key not in {item.item.key for item in batch}])
         self._commits += 1
         is_compacted = False
         if self._commits % _COMMITS_BETWEEN_LOOKS == 0:

@@ -240,7 +240,9 @@ def test_a_name_in_a_ledger_that_no_source_leads_to_is_asked_for_nowhere(fragile
     """Whoever made the database chose it: a chain would be opened by protocols that only a user may type."""
 
     def proof(source: str, file: str) -> str | None:
-        return PruneScope(resolve_sources([source])).proof_of_absence(LedgerEntry(file, False, file, file, file, ()))
+        return PruneScope(resolve_sources([source])).proof_of_absence(
+            LedgerEntry(file, False, file, "audio", file, file, ())
+        )
 
     for source in ("fragile://sounds/ab", "fragile://sounds/ab/**"):
         assert proof(source, "fragile://sounds/ab/z.wav") == "fragile://sounds/ab/z.wav"
