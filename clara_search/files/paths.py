@@ -15,10 +15,10 @@ from typing import Any, BinaryIO, NamedTuple, cast
 from urllib.parse import urlsplit
 
 from clara_search.errors import FormatError, SourceError, first_line
+from clara_search.files.archives.tar import NotTar, TarEntry, read_tar
 from clara_search.files.limits import AUDIO_BYTES
 from clara_search.files.regular import open_regular, read_regular
 from clara_search.files.stores import ask_store
-from clara_search.files.tar import NotTar, TarEntry, read_tar
 
 _UNTRUSTED_NS = 2_000_000_000
 """Age in nanoseconds below which a file may be written again within one tick of its file system's clock."""
