@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from clara_search.errors import OutputError
+from clara_search.system import flush
 
 
 @contextmanager
@@ -32,7 +33,7 @@ def atomic_path(path: Path, partial_suffix: str = ".partial", sync: bool = True)
         yield partial
         if sync:
             with partial.open("rb+") as file:
-                os.fsync(file.fileno())
+                flush(file.fileno())
         partial.replace(path)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error

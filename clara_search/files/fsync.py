@@ -9,6 +9,7 @@ from pathlib import Path
 
 from clara_search.errors import OutputError
 from clara_search.files.atomic import atomic_write_text
+from clara_search.system import NO_LINK_FLAGS, sync_file
 
 _UNNOTED = 32
 _UNNOTED_SHARE = 0.1
@@ -43,7 +44,7 @@ class FolderSync:
             paths = {os.path.join(parent, name) for name in names}  # noqa: PTH118 - many, as strings
             for path in sorted(paths - self._synced):
                 if self._line(path) not in noted:
-                    _sync(path)
+                    sync_file(path)
                     self._unnoted += 1
             sync_folder(Path(parent))
             present |= paths
@@ -66,24 +67,13 @@ class FolderSync:
 def sync_folder(folder: Path) -> None:
     """Sync the names in `folder` to the disk, if its file system can sync a folder."""
     with suppress(OSError):
-        _sync(str(folder))
-
-
-def _sync(path: str) -> None:
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:  # another process compacted meanwhile
-        return
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync_file(str(folder))
 
 
 def _read_lines(path: Path) -> set[str]:
     """Return the complete lines of a regular file; no lines of a link, of a pipe, or of a file that cannot be read."""
     with suppress(OSError, UnicodeDecodeError):
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # neither a link nor a pipe
+        descriptor = os.open(path, NO_LINK_FLAGS)  # neither a link nor a pipe
         with os.fdopen(descriptor, encoding="utf-8") as file:
             if stat.S_ISREG(os.fstat(descriptor).st_mode):
                 return set(file.read().split("\n")[:-1])

@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from clara_search.errors import FormatError
 from clara_search.files.limits import Limit
+from clara_search.system import READ_FLAGS
 
 _MAX_HOLE_BYTES = 1 << 24
 """Bytes that may be missing of any file."""
@@ -31,7 +32,7 @@ def open_regular(path: str | Path) -> BinaryIO:
     Raises:
         OSError: It cannot be opened; `NotRegular` if it is no regular file.
     """
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    descriptor = os.open(path, READ_FLAGS)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise NotRegular(None, "is no file, but a pipe, a device or a folder", str(path))

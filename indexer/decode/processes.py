@@ -21,6 +21,7 @@ from typing import IO, Any, Literal
 from clara_search.files.limits import changed_limits, set_limits
 from clara_search.files.paths import FileStat, is_url
 from clara_search.files.shards import ByteRange
+from clara_search.system import KILLED, detached
 from indexer.decode.memory import limit_memory
 from indexer.decode.read import LoadedItem, load_items
 from indexer.ledger.ledger import LedgerSnapshot, file_stamp
@@ -80,7 +81,7 @@ class DecodeProcesses:
         reason = f"the decoder crashed ({_exit_name(exit_code)})"
         _log.warning("%s: %s", items[0].uri, reason)
         # A process that was killed from outside is not the file's fault: the next run tries again.
-        is_final = exit_code != -signal.SIGKILL
+        is_final = exit_code != KILLED
         return [
             LoadedItem(item, "failed", stamp=file_stamp(item, stat) if is_final else "", reason=reason)
             for item in items
@@ -125,9 +126,8 @@ class _DecodeProcess:
 
     def __init__(self, known: LedgerSnapshot, sample_rate: int):
         self.is_ready = self.is_killed = False
-        # In a session of its own: Ctrl-C in a terminal must not reach it.
         command = [sys.executable, "-c", _SERVE, *sys.path]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **detached())
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._requests, self._answers = self._process.stdin, self._process.stdout
