@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from clara_search.errors import DatabaseError
-from clara_search.files.fsync import sync_folder
 from clara_search.store.connection import Connection
+from clara_search.store.fsync import sync_folder
 from clara_search.store.keyed_table import KeyedTable
 from clara_search.store.schema import TableInfo, corpus_schema
 from clara_search.store.table import Table

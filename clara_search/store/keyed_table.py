@@ -16,9 +16,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from clara_search.errors import DatabaseError
-from clara_search.files.fsync import FolderSync
 from clara_search.store.compaction import FULL_FRAGMENT_ROWS, NEVER, Layout, Moment, read_layout
 from clara_search.store.filters import filtering, sql_string
+from clara_search.store.fsync import FolderSync
 from clara_search.store.lance_errors import lance_reason, translate_read_errors
 
 if TYPE_CHECKING:

@@ -15,12 +15,12 @@ from clara_search.audio.decode import load_audio
 from clara_search.audio.windows import Window, crop
 from clara_search.errors import ClaraError, DatabaseError
 from clara_search.files import confined
-from clara_search.files.fsync import sync_folder
 from clara_search.files.gate import ForeignUri, RefusedUri, admit
 from clara_search.files.paths import NamedBytes, is_remote, read_bytes, stat_file
 from clara_search.models.base import Embeddings, Encoder
 from clara_search.models.registry import load_encoder
 from clara_search.store.database import Database
+from clara_search.store.fsync import sync_folder
 from clara_search.store.keyed_table import KeyedTable
 from clara_search.store.table import Table
 

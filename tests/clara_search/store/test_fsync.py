@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clara_search.files.fsync import FolderSync
+from clara_search.store.fsync import FolderSync
 
 
 @pytest.fixture
