@@ -166,7 +166,7 @@ class Ledger:
         """Delete the entries that pass an SQL filter."""
         self._stored.delete_where(where)
 
-    def rename(self, where: str, move: Callable[[str], str | None]) -> None:
+    def relocate(self, where: str, move: Callable[[str], str | None]) -> None:
         """Add entries with other names and sources, unless there are entries of these names; the old ones stay.
 
         Args:

@@ -122,7 +122,7 @@ def relocate_rows(
         if dry_run:
             return result
         # In this order: entries without their rows are mended when the ledger is opened, wherever this is killed.
-        ledger.rename(f"{prefix.where('uri')} OR {prefix.where('source')}", prefix.move)
+        ledger.relocate(f"{prefix.where('uri')} OR {prefix.where('source')}", prefix.move)
         for batch in corpus.pin().batches(corpus.schema.names, prefix.where("uri")):
             rows = _moved_rows(pa.Table.from_batches([batch]), prefix)
             corpus.upsert(rows.filter([digest(id_) not in present for id_ in rows["id"].to_pylist()]))
