@@ -127,3 +127,8 @@ class EncoderType(Protocol):
 def max_concurrent_calls(encoder: Encoder) -> int:
     """Return how many threads should call `encoder` at once: its attribute of that name, or 1."""
     return max(1, getattr(encoder, "max_concurrent_calls", 1))
+
+
+def takes_language(encoder: Encoder) -> bool:
+    """Return whether the language of a text changes its embedding: the attribute of that name, or True."""
+    return bool(getattr(encoder, "takes_language", True))

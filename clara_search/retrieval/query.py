@@ -18,9 +18,11 @@ class Query:
             that the caller brought.
         label: The text, the name of the recording or the id, to show beside the hits.
         warnings: What is wrong with the query, a line each, such as that its recording is silent.
+        exclude: Ids of rows that are no hits: those that the query was made of.
     """
 
     vector: Embeddings
     modality: Literal["text", "audio", "mixed"] | None = None
     label: str = ""
     warnings: tuple[str, ...] = ()
+    exclude: frozenset[str] = frozenset()
