@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from clara_search.files.limits import limits
     from clara_search.models.base import Encoder
     from clara_search.models.registry import load_encoder
-    from clara_search.retrieval.hits import Hit
+    from clara_search.retrieval.hits import Hit, Hits
     from clara_search.retrieval.index import Index, open  # noqa: A004 - `clara_search.open(db)` reads as what it does
     from clara_search.store.database import Database
     from clara_search.store.table import Table
@@ -54,6 +54,7 @@ __all__ = [
     "FormatError",
     "HeadClassifier",
     "Hit",
+    "Hits",
     "Index",
     "MissingDependency",
     "OutputError",
@@ -79,6 +80,7 @@ __getattr__, __dir__ = lazy_attributes(
         "Encoder": "clara_search.models.base",
         "HeadClassifier": "clara_search.classification.classifier",
         "Hit": "clara_search.retrieval.hits",
+        "Hits": "clara_search.retrieval.hits",
         "Index": "clara_search.retrieval.index",
         "Table": "clara_search.store.table",
         "ZeroShotClassifier": "clara_search.classification.classifier",

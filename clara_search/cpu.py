@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import suppress
 from math import ceil
 from pathlib import Path, PurePosixPath
@@ -26,6 +27,17 @@ def limit_threads() -> None:
     """
     if core_count() < _affinity():
         os.environ.setdefault("OMP_NUM_THREADS", str(core_count()))
+
+
+def limit_threads_after_fork() -> None:
+    """Let the numerical libraries that are loaded work on one thread: a forked process has none of their threads.
+
+    They would wait for them for ever.
+    """
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(1)
+    if (faiss := sys.modules.get("faiss")) is not None:
+        faiss.omp_set_num_threads(1)
 
 
 def _affinity() -> int:

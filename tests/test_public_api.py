@@ -26,6 +26,7 @@ PUBLIC_NAMES = {
         "FormatError",
         "HeadClassifier",
         "Hit",
+        "Hits",
         "Index",
         "MissingDependency",
         "OutputError",

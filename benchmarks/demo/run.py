@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from benchmarks.demo.corpus import NO_SPEECH, prepare
-from clara_search.commands.common import Align, format_span, print_hits, print_table, short_name
+from clara_search.commands.common import Align, print_hits, print_table
 from clara_search.errors import ClaraError, EncoderMismatch, SourceError
 from clara_search.models.registry import DEFAULT_MODEL, load_encoder
+from clara_search.retrieval.output.text import format_span, short_name
 from indexer.ledger.failures import failures
 
 if TYPE_CHECKING:

@@ -12,16 +12,15 @@ import click
 
 from clara_search.commands.common import (
     device_option,
-    format_span,
     json_option,
     precision_option,
     print_json,
     print_table,
     search_options,
-    short_name,
 )
 from clara_search.commands.options import limit_option
 from clara_search.errors import AudioError, FormatError, SourceError
+from clara_search.retrieval.output.text import format_span, short_name
 
 if TYPE_CHECKING:
     from clara_search.classification.classifier import Classification, HeadClassifier, ZeroShotClassifier

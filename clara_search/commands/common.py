@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import PurePosixPath
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
-from urllib.parse import urlsplit
 
 import click
 
 from clara_search.retrieval.options.registry import option_class, option_types
+from clara_search.retrieval.output.text import format_span, one_line, short_name
 
 if TYPE_CHECKING:
     from clara_search.retrieval.hits import Hit
@@ -76,9 +77,24 @@ def _click_type(value_type: Any) -> Any:
 
 
 def print_json(rows: Iterable[Mapping[str, Any]]) -> None:
-    """Print one JSON object a line."""
+    """Print one JSON object a line; numbers that JSON does not have are null, bytes are base64."""
     for row in rows:
-        click.echo(json.dumps(row, ensure_ascii=False, default=str))
+        click.echo(json.dumps(_as_json(row), ensure_ascii=False, allow_nan=False))
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _as_json(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_as_json(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, (bytes, bytearray)):
+        return base64.b64encode(value).decode()
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    # A lone surrogate, as in a file name that is no UTF-8, cannot be printed.
+    return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def print_table(columns: Mapping[str, Align], rows: Iterable[tuple[str, ...]]) -> None:
@@ -121,7 +137,7 @@ def print_hits(hits: Iterable[Hit]) -> None:
                 f"{hit.score:.3f}",
                 short_name(hit.uri),
                 format_span(hit.start_s, hit.end_s),
-                " ".join((hit.text or "").split()),
+                one_line(hit.text or ""),
             )
             for hit in hits
         ),
@@ -134,25 +150,3 @@ def print_facts(facts: Mapping[str, Any]) -> None:
     for name, value in facts.items():
         text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
         click.echo(f"{name}:\n{text}" if "\n" in text else f"{name:<{width}}  {text}")
-
-
-def short_name(uri: str | None, limit: int = 28) -> str:
-    """Return the last part of a path or URL, shortened in the middle to at most `limit` characters."""
-    uri = uri or ""
-    name = PurePosixPath(urlsplit(uri).path if "://" in uri else uri).name or uri
-    name = " ".join(name.split())
-    if len(name) <= limit:
-        return name
-    tail = limit // 2
-    return f"{name[: limit - tail - 1]}…{name[-tail:]}"
-
-
-def format_time(seconds: float) -> str:
-    """Return `seconds` as minutes, seconds and tenths: 75.25 is "1:15.2"."""
-    tenths = int(seconds * 10 + 0.5)
-    return f"{tenths // 600}:{tenths % 600 // 10:02d}.{tenths % 10}"
-
-
-def format_span(start_s: float | None, end_s: float | None) -> str:
-    """Return a window as "0:05.0-0:15.0", or "" for a row without times."""
-    return "" if start_s is None or end_s is None else f"{format_time(start_s)}-{format_time(end_s)}"

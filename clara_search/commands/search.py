@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from clara_search.commands.common import (
-    db_option,
     device_option,
     json_option,
     model_option,
@@ -15,61 +15,137 @@ from clara_search.commands.common import (
     print_hits,
     print_json,
     search_options,
-    table_option,
 )
 from clara_search.commands.options import limit_option
+
+if TYPE_CHECKING:
+    from clara_search.retrieval.hits import Hits
+
+EXPORT_FORMATS = ("raven", "audacity", "csv", "clips")
 
 
 @click.command()
 @click.argument("text", required=False)
-@click.option("--audio", metavar="FILE", help="A recording to search by, instead of TEXT.")
-@db_option
-@table_option
+@click.option("--audio", metavar="FILE", multiple=True, help="A recording to search by, or with TEXT; repeatable.")
+@click.option("--id", "row", metavar="ID", multiple=True, help="Find what is like this row; repeatable.")
+@click.option("--plus", metavar="TEXT[:WEIGHT]", multiple=True, help="A text to add; repeatable.")
+@click.option("--minus", metavar="TEXT[:WEIGHT]", multiple=True, help="A text to lead away from; repeatable.")
+@click.option("--db", "dbs", required=True, multiple=True, metavar="DIR", help="Folder or URL; repeatable.")
+@click.option("--table", "tables", multiple=True, default=["corpus"], show_default="corpus", help="Table; repeatable.")
 @model_option
 @precision_option
 @device_option
 @click.option("-k", "--top-k", "k", type=click.IntRange(min=1), default=10, show_default=True, help="Number of hits.")
+@click.option("--offset", type=click.IntRange(min=0), default=0, show_default=True, help="Best hits to leave out.")
 @search_options()
 @click.option("--windows", is_flag=True, help="Every window is a hit of its own, as with --per-recording 0.")
-@click.option("--language", help='Language of TEXT, such as "en", for models that know languages.')
+@click.option("--language", help='Language of the texts, such as "en", for models that know languages.')
 @click.option("--exact", is_flag=True, help="Compare with every row, even if the table has an ANN index.")
+@click.option(
+    "--export",
+    type=(click.Choice(EXPORT_FORMATS), click.Path(file_okay=False, path_type=Path)),
+    metavar="FORMAT DIR",
+    help="Write files for other programs: raven, audacity, csv or clips.",
+)
 @json_option
 @limit_option
 def search(
     text: str | None,
-    audio: str | None,
-    db: str,
-    table: str,
+    audio: tuple[str, ...],
+    row: tuple[str, ...],
+    plus: tuple[str, ...],
+    minus: tuple[str, ...],
+    dbs: tuple[str, ...],
+    tables: tuple[str, ...],
     model: str | None,
     precision: str,
     device: str | None,
     k: int,
+    offset: int,
     language: str | None,
     exact: bool,
+    export: tuple[str, Path] | None,
     as_json: bool,
     windows: bool,
     **options: Any,
 ) -> None:
-    """Find the moments nearest to TEXT, or to the sound of a recording.
+    """Find the moments nearest to TEXT, to the sound of a recording, or to a row.
+
+    TEXT is - for one text a line from stdin, or @FILE for those of a file.
 
     \b
     clara-search search "a dog barks in the rain" --db DIR
-    clara-search search --audio bark.wav --db DIR --where "language = 'de'"
+    clara-search search --audio bark.wav --minus rain --db DIR --where "language = 'de'"
     """  # noqa: D301 - click wants the \b itself
-    if (text is None) == (audio is None):
-        raise click.UsageError("Give either TEXT or --audio FILE.")
+    if text is None and not (audio or row or plus):
+        raise click.UsageError("Give TEXT, --audio FILE, --id ID or --plus TEXT.")
     if windows and options["per_recording"]:
         raise click.UsageError("--windows and --per-recording exclude each other.")
     from clara_search.retrieval.index import open as open_index
 
     if windows:
         options["per_recording"] = 0
+    index = open_index(dbs, table=tables, model=model, precision=precision, device=device)
+    results = index.search(
+        _texts(text),
+        audio=_one_or_several(audio),
+        id=_one_or_several(row),
+        plus=list(plus),
+        minus=list(minus),
+        k=k,
+        offset=offset,
+        language=language,
+        exact=exact,
+        **options,
+    )
+    from clara_search.retrieval.hits import Hits
 
-    index = open_index(db, table=table, model=model, precision=precision, device=device)
-    hits = index.search(text, audio=audio, k=k, language=language, exact=exact, **options)
-    if as_json:
-        print_json(hit.as_dict() for hit in hits)
-    elif not hits:
-        click.echo("No rows match.", err=True)
-    else:
-        print_hits(hits)
+    answers = [results] if isinstance(results, Hits) else results
+    _print(answers, not isinstance(results, Hits), as_json)
+    if export:
+        _export(answers, *export)
+
+
+def _texts(text: str | None) -> str | list[str] | None:
+    """Return the text, or those of stdin (-) or of a file (@FILE), one a line without empty ones."""
+    if text is None or not (text == "-" or text.startswith("@")):
+        return text
+    try:
+        content = click.get_binary_stream("stdin").read() if text == "-" else Path(text[1:]).read_bytes()
+        lines = content.decode("utf-8-sig").splitlines()
+    except OSError as error:
+        raise click.UsageError(
+            f"{text[1:]}: {error.strerror or error}; TEXT that starts with @ names a file"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise click.UsageError(f"{text}: is not UTF-8 ({error.reason})") from error
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _one_or_several(values: tuple[str, ...]) -> Any:
+    return list(values) if len(values) > 1 else values[0] if values else None
+
+
+def _print(results: list[Hits], is_several: bool, as_json: bool) -> None:
+    for hits in results:
+        label = hits.query.label if hits.query else ""
+        for note in hits.notes:
+            click.echo(f"{label}: {note}" if is_several else note, err=True)
+        if as_json:
+            print_json({"query": label, **hit.as_dict()} if is_several else hit.as_dict() for hit in hits)
+            continue
+        if is_several:
+            click.echo(f"\n{label}")
+        if hits:
+            print_hits(hits)
+        else:
+            click.echo("No rows match.", err=True)
+
+
+def _export(results: list[Hits], file_format: str, folder: Path) -> None:
+    from clara_search.retrieval.output.export import export_hits
+
+    exported = export_hits(results, folder, file_format)
+    for line in exported.skipped:
+        click.echo(f"left out: {line}", err=True)
+    click.echo(f"{len(exported.files)} files in {folder}", err=True)

@@ -20,8 +20,8 @@ class Encoder(Protocol):
 
     The embedding of a clip or text never depends on its batch: alone and among others it is the same to 1e-5.
 
-    An encoder may also have the attribute `max_concurrent_calls` (see the function of that name). It must be picklable
-    to be used by `--engine ray`.
+    An encoder may also have the attributes `max_concurrent_calls` and `takes_language` (see the functions of these
+    names). It must be picklable to be used by `--engine ray`.
     """
 
     @property

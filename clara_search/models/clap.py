@@ -60,6 +60,8 @@ class ClapEncoder:
         precision: Precision in use, "fp32" or "bf16".
     """
 
+    takes_language = False
+
     def __init__(self, folder: Path, options: LoadOptions = DEFAULT_OPTIONS) -> None:
         try:
             from transformers import AutoTokenizer, ClapFeatureExtractor

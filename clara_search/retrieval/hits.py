@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
-from typing import Any, SupportsIndex, overload
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
+from clara_search.audio.waveform import Waveform
+from clara_search.errors import MissingDependency, QueryError
 from clara_search.retrieval.query import Query
 from clara_search.retrieval.ranked import RankedRows
 from clara_search.retrieval.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
 
 _HIT_COLUMNS = ("id", "kind", "uri", "start_s", "end_s", "text", "language")
 
@@ -31,6 +38,8 @@ class Hit:
         probability: Probability that the row is what was asked for; None where it is not known.
         best_s: Where in the moment the query is, in seconds; None for a text.
         copies: Number of rows that the hit stands for, itself included; None unless copies were folded.
+        db: Database of the row; None where one table was searched.
+        table: Table of the row; None where one table was searched.
     """
 
     rank: int
@@ -46,6 +55,8 @@ class Hit:
     probability: float | None = None
     best_s: float | None = None
     copies: int | None = None
+    db: str | None = None
+    table: str | None = None
 
     def __repr__(self) -> str:
         names = (
@@ -60,6 +71,8 @@ class Hit:
             "text",
             "language",
             "extra",
+            "db",
+            "table",
         )
         values = {name: getattr(self, name) for name in names}
         shown = (f"{name}={value!r}" for name, value in values.items() if value is not None and value != {})
@@ -69,6 +82,44 @@ class Hit:
         span = "" if self.start_s is None or self.end_s is None else f"  {self.start_s:.1f}-{self.end_s:.1f} s"
         return f"{self.score:.3f}  {self.uri}{span}" + (f"  {self.text}" if self.text else "")
 
+    def audio(self, sample_rate: int = 48_000) -> tuple[Waveform, int]:
+        """Return the sound of the hit, read from its recording.
+
+        Args:
+            sample_rate: Rate of the waveform in Hz.
+
+        Returns:
+            A mono waveform, shape (samples,), and its rate.
+
+        Raises:
+            QueryError: The hit is a text.
+            AudioError: The recording is not there any more, or cannot be decoded.
+        """
+        from clara_search.retrieval.output.playback import cut
+
+        if self.kind != "audio":
+            raise QueryError(f"{self.uri}: the hit is a text, it has no sound")
+        return cut(self.uri, self.start_s, self.end_s, sample_rate), sample_rate
+
+    def save(self, path: str | Path, sample_rate: int = 48_000) -> Path:
+        """Write the sound of the hit to a file.
+
+        Args:
+            path: A .wav, .flac or .ogg file.
+            sample_rate: Its rate in Hz.
+
+        Returns:
+            The file.
+
+        Raises:
+            QueryError: The hit is a text.
+            AudioError: The recording is not there any more, or cannot be decoded.
+            OutputError: The file cannot be written.
+        """
+        from clara_search.retrieval.output.playback import save_waveform
+
+        return save_waveform(path, *self.audio(sample_rate))
+
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as `search --json` prints them.
 
@@ -77,8 +128,9 @@ class Hit:
         """
         names = ["rank", "id", "score", "probability", "kind", "uri", "start_s", "end_s", "best_s", "text", "language"]
         core = {name: getattr(self, name) for name in names}
-        if self.copies is not None:
-            core["copies"] = self.copies
+        for name in ("copies", "db", "table"):
+            if (value := getattr(self, name)) is not None:
+                core[name] = value
         return {**core, **{f"{name}_" if name in core else name: value for name, value in self.extra.items()}}
 
 
@@ -113,9 +165,38 @@ class Hits(list[Hit]):
         chosen = super().__getitem__(index)
         return Hits(chosen, self.query, self.notes) if isinstance(chosen, list) else chosen
 
+    def __repr__(self) -> str:
+        from clara_search.retrieval.output.display import format_hits
+
+        return format_hits(self.to_dicts(), self.notes)
+
+    def _repr_html_(self) -> str:
+        from clara_search.retrieval.output.display import hits_html
+
+        return hits_html(self.to_dicts(), self.notes)
+
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return a dict for each hit, as `search --json` prints it."""
         return [hit.as_dict() for hit in self]
+
+    def to_arrow(self) -> pa.Table:
+        """Return the hits as an Arrow table, a row for each."""
+        from clara_search.retrieval.output.display import hits_table
+
+        return hits_table(self.to_dicts())
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return the hits as a pandas data frame, a row for each.
+
+        Raises:
+            MissingDependency: pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise MissingDependency("to_pandas needs pandas: pip install 'clara-search[pandas]'") from error
+        dicts = self.to_dicts()
+        return pd.DataFrame(dicts, columns=list(dict.fromkeys(name for row in dicts for name in row)) or None)
 
 
 def build_hits(snapshot: Snapshot, rows: RankedRows) -> list[Hit]:

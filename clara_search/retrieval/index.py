@@ -1,48 +1,39 @@
-"""Open a table, search it by text, by sound or by vector, and classify its recordings."""
+"""Open tables, search them by text, by sound, by vector or by example, and classify their recordings."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from itertools import product
 from pathlib import Path
-from typing import Unpack
+from typing import Unpack, overload
 
-import numpy as np
-import numpy.typing as npt
-
-from clara_search.audio.decode import load_audio
-from clara_search.audio.waveform import Waveform
-from clara_search.audio.windows import Window
-from clara_search.classification.classifier import Classification, Classifier, ZeroShotClassifier
-from clara_search.classification.prompts import DEFAULT_TEMPLATES, class_embeddings
 from clara_search.errors import QueryError
 from clara_search.models.base import Embeddings, Encoder
 from clara_search.models.recorded import RecordedModel
-from clara_search.models.registry import load_encoder
-from clara_search.models.windows import embed_windows, mean_embedding
+from clara_search.retrieval.classifying import Classifying
 from clara_search.retrieval.hits import Hits
 from clara_search.retrieval.options.registry import SearchOptions, make_filters
 from clara_search.retrieval.pipeline import answer
+from clara_search.retrieval.queries.arrays import Audio, to_unit_vectors
+from clara_search.retrieval.queries.combine import QueryMaker, SearchArguments, Weighted
+from clara_search.retrieval.queries.embedding import audio_query, embed_text
 from clara_search.retrieval.query import Query
-from clara_search.retrieval.searcher import Searcher
 from clara_search.store.database import DEFAULT_TABLE, Database
-from clara_search.store.table import Table
-
-_ROWS_PER_BATCH = 1024
 
 
 def open(  # noqa: A001 - reads as `clara_search.open(db)`
-    db: str | Path,
-    table: str = DEFAULT_TABLE,
+    db: str | Path | Sequence[str | Path],
+    table: str | Sequence[str] = DEFAULT_TABLE,
     model: str | RecordedModel | None = None,
     encoder: Encoder | None = None,
     precision: str = "auto",
     device: str | None = None,
 ) -> Index:
-    """Open a table of a database for searching.
+    """Open a table of a database for searching, or several tables of one model.
 
     Args:
-        db: Folder or URL of the database.
-        table: Name of the table.
+        db: Folder or URL of the database, or several.
+        table: Name of the table, or of several; of each database all of them are opened.
         model: Name, folder or hub id of the model that embeds queries; by default the model that built the table, if it
             is bundled or on this machine. It is loaded when the first query is embedded.
         encoder: A loaded model, in place of `model`, `precision` and `device`.
@@ -53,115 +44,114 @@ def open(  # noqa: A001 - reads as `clara_search.open(db)`
         The index.
 
     Raises:
+        QueryError: No database or no table is named.
         DatabaseError: There is no such database or table.
-        EncoderMismatch: `encoder` is not the encoder that built the table.
+        EncoderMismatch: `encoder` is not the encoder that built the table, or the tables are of several.
     """
-    return Index(Database(db).table(table), model, encoder, precision, device)
+    paths = [db] if isinstance(db, (str, Path)) else list(db)
+    names = [table] if isinstance(table, str) else list(table)
+    if not paths or not names:
+        raise QueryError("name at least one database and one table")
+    databases = {database.location: database for database in map(Database, paths)}
+    tables = [database.table(name) for database, name in product(databases.values(), dict.fromkeys(names))]
+    return Index(tables, model, encoder, precision, device)
 
 
-class Index:
-    """A table that answers queries, made by `open`. Each query sees all commits, also those of other processes.
+class Index(Classifying):
+    """Tables that answer queries, made by `open`. Each query sees all commits, also those of other processes.
+
+    Threads may share it, a forked process may use its parent's, and it can be pickled: it is then opened anew.
 
     Args:
-        table: The table.
+        table: The table, or several that one encoder built.
         model: As in `open`.
         encoder: As in `open`.
         precision: As in `open`.
         device: As in `open`.
     """
 
-    def __init__(
-        self,
-        table: Table,
-        model: str | RecordedModel | None = None,
-        encoder: Encoder | None = None,
-        precision: str = "auto",
-        device: str | None = None,
-    ):
-        if encoder is not None:
-            table.check_encoder(encoder)
-        self.table = table
-        self._model = model
-        self._precision = precision
-        self._device = device
-        self._encoder = encoder
-        self._searcher = Searcher(table)
-
-    def __len__(self) -> int:
-        return self.table.count()
-
-    def __bool__(self) -> bool:
-        return True  # an empty index is one
-
-    def __repr__(self) -> str:
-        return f"Index({self.table!r})"
-
-    @property
-    def encoder(self) -> Encoder:
-        """The encoder of queries, loaded at first use.
-
-        Raises:
-            UnknownModel: The model cannot be found.
-            EncoderMismatch: It is not the encoder that built the table.
-        """
-        if self._encoder is None:
-            model = self._model or self.table.info.model
-            encoder = load_encoder(model, precision=self._precision, device=self._device)
-            self.table.check_encoder(encoder)
-            self._encoder = encoder
-        return self._encoder
-
+    @overload
     def search(
         self,
         query: str | None = None,
         *,
-        audio: str | Path | bytes | Waveform | None = None,
+        audio: Audio | None = None,
+        id: str | None = None,
+        **arguments: Unpack[SearchArguments],
+    ) -> Hits: ...
+
+    @overload
+    def search(
+        self,
+        query: str | Iterable[str] | None = None,
+        *,
+        audio: Audio | list[Audio] | None = None,
+        id: str | Iterable[str] | None = None,
+        **arguments: Unpack[SearchArguments],
+    ) -> Hits | list[Hits]: ...
+
+    def search(
+        self,
+        query: str | Iterable[str] | None = None,
+        *,
+        audio: Audio | list[Audio] | None = None,
+        id: str | Iterable[str] | None = None,  # noqa: A002 - the name of the column
+        vector: object = None,
+        plus: Weighted | Sequence[Weighted] = (),
+        minus: Weighted | Sequence[Weighted] = (),
         k: int = 10,
+        offset: int = 0,
+        sample_rate: int | None = None,
         language: str | None = None,
         exact: bool = False,
         **options: Unpack[SearchOptions],
-    ) -> Hits:
-        """Search by a text or by a recording.
+    ) -> Hits | list[Hits]:
+        """Search by a text, a recording, a row of the table, a vector, or several of these together.
 
         An ANN index of the table answers, except for queries with `modality`, `where` or `exact`: these compare with
         every row. Equal scores are ordered by id.
 
         Args:
-            query: A text.
-            audio: A recording, in place of `query`: a path, the bytes of a file, or a mono waveform (samples,) at the
-                encoder's sample rate. A long one is cut into windows as the table was; their embeddings are averaged.
+            query: A text; or several, each with an answer of its own.
+            audio: A recording: a path, the bytes of a file, a mono waveform as an array or tensor, shape (samples,), or
+                a pair of waveform and rate; or a list of several. A long one is cut into windows as the table was;
+                their embeddings are averaged. Beside `query` the two are added.
+            id: Id of a row, to find what is like it, itself left out; or several.
+            vector: An embedding, shape (dim,).
+            plus: Texts to add, as "TEXT", "TEXT:WEIGHT" or (TEXT, WEIGHT).
+            minus: Texts to lead away from.
             k: Maximum number of hits.
-            language: Language of `query`, such as "en", for models that know languages.
+            offset: Number of best hits to leave out.
+            sample_rate: Rate in Hz of waveforms that come without one; by default the encoder's.
+            language: Language of the texts, such as "en", for models that know languages.
             exact: Whether to compare with every row.
             **options: `modality`: only rows of this modality, "audio" or "text". `where`: only rows that pass this SQL
-                filter, such as "language = 'de'".
+                filter, such as "language = 'de'". `per_recording`: how many moments of a recording, of neighbouring
+                windows, 1 by default; 0: every window. `distinct`: whether copies are one hit. `diversity`: weight of
+                differing from the hits above, 0 to 1.
 
         Returns:
-            The nearest rows, best first.
+            The hits, best first; a list of such where `query`, `audio` or `id` are several.
 
         Raises:
             QueryError: The query is empty, the filter cannot be used, or k < 1.
             AudioError: The recording cannot be used.
         """
-        if (query is None) == (audio is None):
-            raise QueryError("a query is either a text or a recording")
-        _check_k(k)
-        vector = self.embed_text(query or "", language) if audio is None else self.embed_audio(audio)
-        return self.search_vectors(vector[np.newaxis], k, exact=exact, **options)[0]
+        _check_counts(k, offset)
+        maker = QueryMaker(lambda: self.encoder, self.table.info, self._query_of)
+        queries, is_several = maker.make(query, audio, id, vector, plus, minus, sample_rate, language)
+        results = self._answer(queries, k, offset, exact, options)
+        return results if is_several else results[0]
 
     def search_vectors(
-        self,
-        vectors: npt.NDArray[np.float32],
-        k: int = 10,
-        *,
-        exact: bool = False,
-        **options: Unpack[SearchOptions],
+        self, vectors: object, k: int = 10, *, offset: int = 0, exact: bool = False, **options: Unpack[SearchOptions]
     ) -> list[Hits]:
         """Search by embeddings, as `search` does.
 
         Args:
-            vectors: Unit vectors, shape (q, dim).
+            vectors: Vectors of any length above 0, shape (q, dim): an array, a tensor or a list.
             k: Maximum number of hits for each.
+            offset: Number of best hits to leave out.
             exact: Whether to compare with every row.
             **options: As in `search`.
 
@@ -169,77 +159,11 @@ class Index:
             The hits of each vector, best first.
 
         Raises:
-            QueryError: The vectors have another shape or are not finite, the filter cannot be used, or k < 1.
+            QueryError: The vectors have another shape, are zero or not finite, the filter cannot be used, or k < 1.
         """
-        _check_k(k)
-        queries = np.asarray(vectors, dtype=np.float32)
-        dim = self.table.info.dim
-        if queries.ndim != 2 or queries.shape[1] != dim:
-            raise QueryError(
-                f"the table holds vectors of {dim} numbers; expected (queries, {dim}), got {queries.shape}"
-            )
-        if not np.isfinite(queries).all():
-            raise QueryError("a query vector holds numbers that are not finite")
-        return answer(self._searcher, [Query(query) for query in queries], k, 0, exact, make_filters(options))
-
-    def classify(
-        self,
-        labels: Sequence[str],
-        templates: Sequence[str] = DEFAULT_TEMPLATES,
-        *,
-        audio: str | Path | bytes | Waveform | None = None,
-        where: str | None = None,
-        language: str | None = None,
-    ) -> Iterator[Classification]:
-        """Classify each window of a recording, or each audio row of the table, by its nearest label.
-
-        Args:
-            labels: The labels to choose from.
-            templates: Sentences with "{}" for the label; their embeddings are averaged.
-            audio: A recording, as in `search`; by default the table's audio rows are classified.
-            where: Only rows of the table that pass this SQL filter.
-            language: Language of the labels.
-
-        Yields:
-            A classification for each window or row; the scores are cosines.
-
-        Raises:
-            QueryError: No labels, an empty or a repeated one, a template without {}, or a bad filter.
-            AudioError: The recording cannot be used.
-        """
-        classes = class_embeddings(self.encoder, labels, templates, language)
-        yield from self.classify_with(ZeroShotClassifier(labels, classes), audio=audio, where=where)
-
-    def classify_with(
-        self, classifier: Classifier, *, audio: str | Path | bytes | Waveform | None = None, where: str | None = None
-    ) -> Iterator[Classification]:
-        """Classify each window of a recording, or each audio row of the table, with a classifier.
-
-        Args:
-            classifier: The classifier, over the embeddings of this table's encoder.
-            audio: A recording, as in `search`; by default the table's audio rows are classified.
-            where: Only rows of the table that pass this SQL filter.
-
-        Yields:
-            A classification for each window or row.
-
-        Raises:
-            QueryError: A bad filter, or a row without the text that the classifier needs.
-            AudioError: The recording cannot be used.
-        """
-        if audio is not None:
-            uri = str(Path(audio).resolve()) if isinstance(audio, (str, Path)) else ""
-            for window, vector in zip(*self._embed_windows(audio), strict=True):
-                yield classifier.predict(uri, window, vector)
-            return
-        filters = make_filters({"modality": "audio", "where": where})
-        snapshot = self._searcher.snapshot()
-        positions = self._searcher.filter_rows(snapshot, filters.rows)
-        assert positions is not None  # one filter at least
-        for start in range(0, len(positions), _ROWS_PER_BATCH):
-            batch = positions[start : start + _ROWS_PER_BATCH]
-            for row, vector in zip(snapshot.rows(batch), snapshot.vectors_at(batch), strict=True):
-                yield classifier.predict(row["uri"], Window(row["start_s"], row["end_s"]), vector, row["text"])
+        _check_counts(k, offset)
+        queries = [Query(vector) for vector in to_unit_vectors(vectors, self.table.info.dim)]
+        return self._answer(queries, k, offset, exact, options)
 
     def embed_text(self, query: str, language: str | None = None) -> Embeddings:
         """Embed a text.
@@ -254,16 +178,14 @@ class Index:
         Raises:
             QueryError: The text is empty.
         """
-        if not query.strip():
-            raise QueryError("the query is empty")
-        embedding: Embeddings = self.encoder.encode_text([query], language)[0]
-        return embedding
+        return embed_text(self.encoder, query, language)
 
-    def embed_audio(self, audio: str | Path | bytes | Waveform) -> Embeddings:
+    def embed_audio(self, audio: Audio, sample_rate: int | None = None) -> Embeddings:
         """Embed a recording: the mean over its windows, renormalised.
 
         Args:
-            audio: A path, the bytes of a file, or a mono waveform at the encoder's sample rate, shape (samples,).
+            audio: A recording, as in `search`.
+            sample_rate: Rate in Hz of a waveform that comes without one; by default the encoder's.
 
         Returns:
             A unit vector, shape (dim,).
@@ -272,16 +194,15 @@ class Index:
             AudioError: The recording cannot be used.
             QueryError: The waveform is empty or not mono.
         """
-        return mean_embedding(self._embed_windows(audio)[1])
+        return audio_query(self.encoder, self.table.info, audio, sample_rate).vector
 
-    def _embed_windows(self, audio: str | Path | bytes | Waveform) -> tuple[list[Window], Embeddings]:
-        waveform = audio if isinstance(audio, np.ndarray) else load_audio(audio, self.encoder.sample_rate)
-        if waveform.ndim != 1 or not len(waveform):
-            raise QueryError(f"a waveform must have the shape (samples,) and not be empty, got {waveform.shape}")
-        return embed_windows(self.encoder, waveform, self.table.info.window_s, self.table.info.hop_s)
+    def _answer(self, queries: Sequence[Query], k: int, offset: int, exact: bool, options: SearchOptions) -> list[Hits]:
+        self._check_process()
+        return answer(self._searchers, queries, int(k), int(offset), exact, make_filters(options))
 
 
-def _check_k(k: int) -> None:
-    """Raise QueryError unless k is at least 1."""
-    if k < 1:
-        raise QueryError(f"the number of hits must be at least 1, got {k}")
+def _check_counts(k: int, offset: int) -> None:
+    """Raise QueryError unless `k` and `offset` are whole numbers, at least 1 and 0."""
+    for count, least, what in ((k, 1, "number of hits"), (offset, 0, "offset")):
+        if isinstance(count, bool) or not hasattr(count, "__index__") or count < least:
+            raise QueryError(f"the {what} must be a whole number, at least {least}, got {count!r}")

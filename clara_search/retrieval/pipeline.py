@@ -23,12 +23,12 @@ _MORE = 4
 
 
 def answer(
-    searcher: Searcher, queries: Sequence[Query], k: int, offset: int, exact: bool, filters: SearchFilters
+    searchers: Sequence[Searcher], queries: Sequence[Query], k: int, offset: int, exact: bool, filters: SearchFilters
 ) -> list[Hits]:
     """Answer queries.
 
     Args:
-        searcher: The table.
+        searchers: The tables, whose vectors are of one encoder.
         queries: The queries.
         k: Maximum number of hits for each.
         offset: Number of best hits to leave out.
@@ -36,23 +36,44 @@ def answer(
         filters: The options of the search.
 
     Returns:
-        The hits of each query, best first.
+        The hits of each query, best first; of several tables, those that are best in all of them.
 
     Raises:
-        QueryError: A filter does not fit the table.
-        DatabaseError: The table cannot be read, or its ANN index is damaged.
+        QueryError: A filter does not fit a table.
+        DatabaseError: A table cannot be read, or its ANN index is damaged.
     """
     if not queries:
         return []
     wanted = offset + k
+    found = [_hits_of(searcher, queries, wanted, exact, filters) for searcher in searchers]
+    if len(searchers) > 1:
+        for searcher, results in zip(searchers, found, strict=True):
+            results[:] = [[replace(hit, **searcher.names) for hit in hits] for hits in results]
+    return [
+        Hits(count_ranks(_merge(hits))[offset:wanted], query=query, notes=query.warnings)
+        for query, *hits in zip(queries, *found, strict=True)
+    ]
+
+
+def _hits_of(
+    searcher: Searcher, queries: Sequence[Query], wanted: int, exact: bool, filters: SearchFilters
+) -> list[list[Hit]]:
+    """Return the `wanted` best hits of each query in one table."""
     snapshot, ranked = rank(searcher, queries, wanted, exact, filters)
     results = []
-    for query, rows in zip(queries, ranked, strict=True):
+    for rows in ranked:
         hits = build_hits(snapshot, rows.take(slice(0, wanted)))
         for hit_filter in filters.hits:
             hits = hit_filter.apply(hits)
-        results.append(Hits(count_ranks(hits)[offset:], query=query, notes=query.warnings))
+        results.append(hits)
     return results
+
+
+def _merge(found: Sequence[list[Hit]]) -> list[Hit]:
+    """Return the hits of several tables by score, equal ones by id, then in the order of the tables."""
+    if len(found) == 1:
+        return found[0]
+    return sorted((hit for hits in found for hit in hits), key=lambda hit: (-hit.score, hit.id))
 
 
 def rank(
@@ -63,15 +84,23 @@ def rank(
     snapshot = searcher.snapshot()
     allowed = searcher.filter_rows(snapshot, filters.rows)
     depth = max([wanted, *(_depth(option, snapshot, wanted) for option in filters.ranked)])
+    depth += max(len(query.exclude) for query in queries)
     while True:
         ranked = searcher.search(snapshot, vectors, depth, allowed, exact)
-        folded = list(ranked)
+        folded = [_without(snapshot, rows, query.exclude) for query, rows in zip(queries, ranked, strict=True)]
         for option in filters.ranked:
             folded = [option.select(snapshot, *pair) for pair in zip(queries, folded, strict=True)]
         # A ranking that is shorter than asked for holds every row that may be a hit.
         if all(len(rows) >= wanted or len(all_rows) < depth for rows, all_rows in zip(folded, ranked, strict=True)):
             return snapshot, folded
         depth *= _MORE
+
+
+def _without(snapshot: Snapshot, rows: RankedRows, ids: frozenset[str]) -> RankedRows:
+    """Return `rows` without those of some ids."""
+    if not ids:
+        return rows
+    return rows.take(np.flatnonzero(~np.isin(rows.positions, snapshot.positions_of(ids))))
 
 
 def _depth(option: RankedFilter, snapshot: Snapshot, wanted: int) -> int:

@@ -30,6 +30,11 @@ class Searcher:
         self._ann: tuple[bytes | None, ann.AnnIndex | None] = (None, None)
         self._coverage: tuple[ann.AnnIndex, Snapshot, ann.Coverage] | None = None
 
+    @property
+    def names(self) -> dict[str, str]:
+        """Database and table, as the fields of hits."""
+        return {"db": self.table.connection.location, "table": self.table.name}
+
     def search(
         self,
         snapshot: Snapshot,

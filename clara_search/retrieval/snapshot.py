@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
 from threading import Lock
 from typing import Any
@@ -139,6 +140,11 @@ class Snapshot:
         slots = np.minimum(np.searchsorted(self.row_ids, row_ids, sorter=self._by_row_id), len(self) - 1)
         positions = self._by_row_id[slots]
         return np.where(self.row_ids[positions] == row_ids, positions, -1)
+
+    def positions_of(self, ids: Iterable[str]) -> RowPositions:
+        """Return the positions of the rows of these ids, ascending; ids without a row are ignored."""
+        wanted = pa.array(list(ids), pa.string())
+        return np.flatnonzero(pc.is_in(self.columns["id"], wanted).to_numpy())
 
     def kind_is(self, kind: str) -> npt.NDArray[np.bool_]:
         """Return a flag for each position: whether its row is of `kind`, "audio" or "text"."""

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from clara_search.models import registry
-from clara_search.retrieval import index as index_module
+from clara_search.retrieval import opened as index_module
 from clara_search.store import verify
 from indexer.pipeline import index as index_corpus
 from tests.helpers import ToneEncoder

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clara_search.commands.common import format_span, format_time, short_name
+from clara_search.retrieval.output.text import format_span, format_time, short_name
 
 
 def test_times_and_names_are_short():

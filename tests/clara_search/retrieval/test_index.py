@@ -170,12 +170,11 @@ def test_an_empty_query_is_refused(database, encoder, query):
 
 def test_bad_queries_say_what_is_wrong(tmp_path, database, encoder):
     index = Index(table_of(database, unit_vectors(2)), encoder=encoder)
-    with pytest.raises(QueryError, match="either a text or a recording"):
+    with pytest.raises(QueryError, match="give at least one"):
         index.search()
-    with pytest.raises(QueryError, match="either a text or a recording"):
-        index.search("dog", audio=tone(100))
-    with pytest.raises(QueryError, match="at least 1"):
-        index.search("dog", k=0)
+    for k in (0, -1, True, 2.5, "3"):
+        with pytest.raises(QueryError, match="at least 1"):
+            index.search("dog", k=k)
     with pytest.raises(QueryError, match="loudness"):
         index.search("dog", where="loudness > 3")
     with pytest.raises(QueryError, match="vectors of 16 numbers"):

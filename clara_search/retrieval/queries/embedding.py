@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +13,7 @@ from clara_search.audio.windows import Window
 from clara_search.errors import QueryError
 from clara_search.models.base import Embeddings, Encoder, takes_language
 from clara_search.models.windows import embed_windows, mean_embedding
-from clara_search.retrieval.arrays import Audio, with_rate
+from clara_search.retrieval.queries.arrays import Audio, with_rate
 from clara_search.retrieval.query import Query
 from clara_search.store.schema import TableInfo
 from clara_search.text.languages import is_specified
@@ -28,10 +25,6 @@ SHORTEST_S = 0.1
 """Seconds below which a recording is called short."""
 
 _MANY_WORDS = 200
-_WEIGHTED = re.compile(r"(?P<text>.*\S)\s*:(?P<weight>\d(\.\d+)?|\.\d+)", re.DOTALL)
-
-Weighted = str | tuple[str, float]
-"""A text with its weight, 1 where none is given."""
 
 
 def embed_text(encoder: Encoder, text: str, language: str | None = None) -> Embeddings:
@@ -88,9 +81,7 @@ def audio_query(encoder: Encoder, info: TableInfo, audio: Audio, sample_rate: in
     return Query(mean_embedding(vectors), "audio", label, warnings)
 
 
-def read_waveform(
-    encoder: Encoder, audio: Audio, sample_rate: int | None = None
-) -> tuple[Waveform, tuple[str, ...]]:
+def read_waveform(encoder: Encoder, audio: Audio, sample_rate: int | None = None) -> tuple[Waveform, tuple[str, ...]]:
     """Return a recording at the encoder's rate, and what is wrong with it as a query.
 
     Raises:
@@ -104,7 +95,9 @@ def read_waveform(
     else:
         waveform = content if rate is None else resample(content, rate, encoder.sample_rate)
         if rate is None:
-            warnings.append(f"the waveform is taken as one of {encoder.sample_rate} Hz: `sample_rate` says otherwise")
+            warnings.append(
+                f"the waveform is taken for one of {encoder.sample_rate} Hz; give `sample_rate` if it is not"
+            )
     seconds = len(waveform) / encoder.sample_rate
     if float(np.abs(waveform).max()) < SILENCE:
         warnings.append("the recording is silent: what it finds means little")
@@ -119,52 +112,3 @@ def embed_parts(
     """Return the windows of a recording and their embeddings, shape (windows, dim). Raises as `read_waveform` does."""
     waveform, _ = read_waveform(encoder, audio, sample_rate)
     return embed_windows(encoder, waveform, info.window_s, info.hop_s)
-
-
-def combine(queries: Sequence[Query], weights: Sequence[float]) -> Query:
-    """Return the weighted sum of queries, as one.
-
-    Args:
-        queries: The queries.
-        weights: A weight for each; a negative one leads away.
-
-    Returns:
-        The query, with a unit vector.
-
-    Raises:
-        QueryError: They cancel each other out.
-    """
-    if len(queries) == 1 and weights[0] == 1:
-        return queries[0]
-    total = np.sum([weight * query.vector.astype(np.float64) for query, weight in zip(queries, weights, strict=True)], 0)
-    norm = float(np.linalg.norm(total))
-    if norm < 1e-6:
-        raise QueryError("the parts of the query cancel each other out")
-    modalities = {query.modality for query in queries}
-    shown = [query.label if weight == 1 else f"{weight:+g} {query.label}" for query, weight in zip(queries, weights)]
-    return Query(
-        (total / norm).astype(np.float32),
-        modalities.pop() if len(modalities) == 1 else "mixed",
-        " | ".join(shown),
-        tuple(dict.fromkeys(line for query in queries for line in query.warnings)),
-        frozenset().union(*(query.exclude for query in queries)),
-    )
-
-
-def parse_weighted(part: Weighted) -> tuple[str, float]:
-    """Return a text and its weight: of a pair, or of "TEXT:WEIGHT" with a weight below 10.
-
-    Raises:
-        QueryError: The weight is not above 0.
-    """
-    if isinstance(part, str):
-        match = _WEIGHTED.fullmatch(part)
-        text, weight = (match["text"], float(match["weight"])) if match else (part, 1.0)
-    else:
-        try:
-            text, weight = part[0], float(part[1])
-        except (TypeError, ValueError, IndexError) as error:
-            raise QueryError(f"a text, or a pair of text and weight, is expected, got {part!r}") from error
-    if not 0 < weight < math.inf:
-        raise QueryError(f"the weight of {text!r} must be above 0, got {weight:g}")
-    return text, weight

@@ -14,7 +14,8 @@ from clara_search.errors import QueryError
 from clara_search.models.base import Embeddings
 
 Audio = str | Path | bytes | Waveform | tuple[Any, int] | Mapping[str, Any]
-"""A recording: a path, the bytes of a file, a waveform, a pair of waveform and rate, or a row of Hugging Face's `Audio`."""
+"""A recording: a path, the bytes of a file, a waveform, a pair of waveform and rate, or the dict of `array` and
+`sampling_rate` that Hugging Face's `datasets` have."""
 
 
 def to_array(values: object, what: str) -> npt.NDArray[np.float32]:

@@ -1,0 +1,1 @@
+"""Hits for people: their sound, tables and players, files for other programs."""

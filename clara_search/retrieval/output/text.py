@@ -1,0 +1,41 @@
+"""Names, times and texts of hits on one line, for a terminal."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from urllib.parse import urlsplit
+
+
+def one_line(text: str) -> str:
+    """Return `text` on one line, without control characters: a terminal obeys them."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in " ".join(text.split()))
+
+
+def short_name(uri: str | None, limit: int = 28) -> str:
+    """Return the last part of a path or URL, shortened in the middle to at most `limit` characters."""
+    uri = uri or ""
+    name = one_line(last_part(uri))
+    if len(name) <= limit:
+        return name
+    tail = limit // 2
+    return f"{name[: limit - tail - 1]}…{name[-tail:]}"
+
+
+def last_part(uri: str) -> str:
+    """Return the last part of a path or URL, without its query; the whole where it has no name."""
+    try:
+        path = urlsplit(uri).path if "://" in uri else uri
+    except ValueError:  # brackets that are no address
+        path = uri
+    return PurePosixPath(path).name or uri
+
+
+def format_time(seconds: float) -> str:
+    """Return `seconds` as minutes, seconds and tenths: 75.25 is "1:15.3"."""
+    tenths = int(seconds * 10 + 0.5)
+    return f"{tenths // 600}:{tenths % 600 // 10:02d}.{tenths % 10}"
+
+
+def format_span(start_s: float | None, end_s: float | None) -> str:
+    """Return a window as "0:05.0-0:15.0", or "" for a row without times."""
+    return "" if start_s is None or end_s is None else f"{format_time(start_s)}-{format_time(end_s)}"

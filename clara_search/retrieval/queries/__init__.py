@@ -1,0 +1,1 @@
+"""Queries: what people search by, as unit vectors."""
