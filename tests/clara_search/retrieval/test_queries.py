@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-import clara_search
-from clara_search.errors import EncoderMismatch, QueryError
+from clara_search.errors import QueryError
 from clara_search.models.recorded import RecordedModel
 from clara_search.retrieval.index import Index
 from clara_search.retrieval.queries.combine import parse_weighted
-from clara_search.store.database import Database
-from tests.helpers import DIM, SAMPLE_RATE, ToneEncoder, tone, write_tone
-from tests.tables import INFO, rows, table_of, unit_vectors
+from tests.helpers import DIM, SAMPLE_RATE, tone, write_tone
+from tests.tables import INFO, table_of, unit_vectors
 
 OTHER = replace(INFO, model=RecordedModel("other", "f" * 64))
 
@@ -218,88 +214,3 @@ def test_a_language_is_refused_by_a_model_that_knows_none(index, encoder):
     assert index.search("rain", language="und")  # not known, which any model may be told
     with pytest.raises(QueryError, match="does not distinguish languages"):
         index.search("rain", language="de")
-
-
-def test_several_tables_are_searched_as_one(tmp_path, encoder):
-    vectors = unit_vectors(90)
-    names = [f"{number:06d}" for number in range(90)]
-    places = []
-    for number, (db, table) in enumerate([("a", "corpus"), ("a", "sfx"), ("b", "corpus"), ("b", "sfx")]):
-        database = Database(tmp_path / db, create=True)
-        table_of(database, vectors[number::4], name=table, ids=names[number::4])
-        places.append((database.location, table))
-    whole = Index(table_of(Database(tmp_path / "c", create=True), vectors), encoder=encoder)
-    parts = clara_search.open([tmp_path / "a", tmp_path / "b"], ["corpus", "sfx"], encoder=encoder)
-    queries = unit_vectors(5, seed=1)
-    for where in (None, "id < '000050'"):
-        for found, right in zip(
-            parts.search_vectors(queries, 10, offset=3, where=where),
-            whole.search_vectors(queries, 10, offset=3, where=where),
-            strict=True,
-        ):
-            assert [(hit.rank, hit.id, hit.score) for hit in found] == [(hit.rank, hit.id, hit.score) for hit in right]
-            assert all((hit.db, hit.table) == places[int(hit.id) % 4] for hit in found)
-    assert (len(parts), parts.get("000006").id) == (90, "000006")
-    assert ids(parts.search(id="000006", k=5)) == ids(whole.search(id="000006", k=5))
-
-
-def test_tables_of_different_models_are_not_searched_together(tmp_path):
-    table_of(Database(tmp_path / "a", create=True), unit_vectors(3))
-    table_of(Database(tmp_path / "b", create=True), unit_vectors(3), info=OTHER)
-    with pytest.raises(EncoderMismatch, match="built by different models"):
-        clara_search.open([tmp_path / "a", tmp_path / "b"])
-
-
-def test_a_table_that_is_made_anew_is_read_anew(database, encoder):
-    index = Index(table_of(database, unit_vectors(20)), encoder=encoder)
-    query = unit_vectors(1, seed=9)
-    index.search_vectors(query)
-    database.drop_table("corpus")
-    table_of(database, np.concatenate([query, -query]), ids=["new", "far"])  # the same number of commits
-    assert ids(index.search_vectors(query)[0]) == ["new", "far"]
-    database.drop_table("corpus")
-    table_of(database, unit_vectors(3), info=OTHER)
-    with pytest.raises(EncoderMismatch, match="made anew with other"):
-        index.search_vectors(query)
-
-
-def test_a_few_rows_that_pass_are_read_alone_and_as_right(database):
-    vectors = unit_vectors(400)
-    index = Index(table_of(database, vectors))
-    query = unit_vectors(1, seed=1)
-    few = index.search_vectors(query, 10, where="id < '000012'")[0]
-    assert not index._searchers[0].snapshot().has_vectors
-    expected = sorted(range(12), key=lambda number: -float(vectors[number] @ query[0]))[:10]
-    assert ids(few) == [f"{number:06d}" for number in expected]
-    index.search_vectors(query)
-    assert index._searchers[0].snapshot().has_vectors
-    assert index.search_vectors(query, 10, where="id < '000012'")[0] == few
-
-
-class CountedEncoder(ToneEncoder):
-    loads = 0
-
-
-def test_threads_share_one_encoder_and_get_right_answers(database, monkeypatch):
-    from clara_search.retrieval import opened
-
-    vectors = unit_vectors(60)
-    table = table_of(database, vectors)
-
-    def load(*_, **__):
-        CountedEncoder.loads += 1
-        return CountedEncoder()
-
-    monkeypatch.setattr(opened, "load_encoder", load)
-    index = Index(table)
-
-    def ask(number):
-        if number % 10 == 0:
-            table.upsert(rows(unit_vectors(1, seed=number + 1000), ids=[f"new{number:03d}"]))
-        index.search("rain")
-        return index.search_vectors(vectors[number : number + 1], 1)[0][0].id
-
-    with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(ask, range(60))) == [f"{number:06d}" for number in range(60)]
-    assert CountedEncoder.loads == 1
-    assert asyncio.run(asyncio.to_thread(index.search, "rain", k=1)) == index.search("rain", k=1)
