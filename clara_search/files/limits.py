@@ -140,6 +140,7 @@ FRAME_NUMBERS = Limit(
 LATENTS = Limit("latents", 8192, "latents of an audio tower", "clara-600m has 512")
 TEXT_TOKENS = Limit("text_tokens", 16_384, "tokens of a text that a model reads", "clara-100m reads 4,096")
 LABELS = Limit("labels", 100_000, "labels of a classification head", "ImageNet-21k has 22,000")
+VERSION_BYTES = Limit("version_bytes", 256 * MIB, "bytes of a version of a table", "a hundred bytes a fragment")
 METADATA_BYTES = Limit("metadata_bytes", MIB, "bytes of a model card, or of an index's metadata", "they have thousands")
 
 LIMITS: Mapping[str, Limit] = {limit.name: limit for limit in list(globals().values()) if isinstance(limit, Limit)}

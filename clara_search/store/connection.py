@@ -16,6 +16,7 @@ from clara_search.errors import DatabaseError
 from clara_search.files import confined
 from clara_search.files.paths import is_url, normalize_path
 from clara_search.store.lance_errors import lance_reason
+from clara_search.store.versions import check_versions
 
 _ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT")
 _URL_LIKE = re.compile(r"[a-z][a-z0-9+]+:/")
@@ -108,7 +109,11 @@ class Connection:
         Raises:
             DatabaseError: The folder is a link or holds one: LanceDB would follow it.
         """
-        return None if self.is_remote else confined.check_tree(self.path, self.path / f"{name}.lance")
+        if self.is_remote:
+            return None
+        folder = confined.check_tree(self.path, self.path / f"{name}.lance")
+        check_versions(folder)
+        return folder
 
     def has(self, name: str) -> bool:
         """Return whether a table exists.

@@ -1,0 +1,95 @@
+"""The versions of a table, checked before LanceDB opens it: none may name files outside of the table's folder.
+
+A version can list base paths, any path or URL, from which LanceDB then reads the data: a database that somebody sent
+would read this machine's files, or contact a store with the user's credentials. No version that this program writes
+has them.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+from clara_search.errors import DatabaseError
+from clara_search.files.limits import VERSION_BYTES
+from clara_search.files.regular import read_regular
+
+_FOLDER, _SUFFIX = "_versions", ".manifest"
+_TAIL = struct.Struct("<qHH4s")  # position of the message, version of the format, mark
+_MARK = b"LANC"
+
+_READER_FLAGS, _WRITER_FLAGS, _BASE_PATHS = 9, 10, 18
+_USES_BASE_PATHS = 1 << 4
+_FIXED = {1: 8, 5: 4}
+
+
+def check_versions(folder: Path) -> None:
+    """Check the versions of the table in `folder`, which need not exist.
+
+    Raises:
+        DatabaseError: One of them names files elsewhere, or is larger than the limit `version_bytes`.
+    """
+    try:
+        with os.scandir(folder / _FOLDER) as entries:
+            versions = [(entry.path, entry.stat()) for entry in entries if entry.name.endswith(_SUFFIX)]
+    except (FileNotFoundError, NotADirectoryError):  # no table yet, or a version that is gone since
+        return
+    except OSError as error:
+        raise DatabaseError(f"{folder}: cannot be used ({error.strerror})") from error
+    for path, status in versions:
+        if _names_base_paths(path, status.st_size, status.st_mtime_ns):
+            raise DatabaseError(
+                f"{path}: lets the table read files outside of its folder, which nothing here writes: it is not opened"
+            )
+
+
+@lru_cache(maxsize=4096)
+def _names_base_paths(path: str, size: int, written_ns: int) -> bool:
+    """Tell whether a version names files elsewhere; False for one that is broken, which LanceDB says itself."""
+    try:
+        content = read_regular(path, VERSION_BYTES, DatabaseError)
+        position, _, _, mark = _TAIL.unpack_from(content, len(content) - _TAIL.size)
+        (length,) = struct.unpack_from("<I", content, position)
+        message = memoryview(content)[position + 4 : position + 4 + length]
+        return mark == _MARK and any(
+            number == _BASE_PATHS or (number in (_READER_FLAGS, _WRITER_FLAGS) and value & _USES_BASE_PATHS)
+            for number, value in _fields(message)
+        )
+    except FileNotFoundError:
+        return False
+    except (struct.error, IndexError):
+        return False
+    except OSError as error:
+        raise DatabaseError(f"{path}: cannot be used ({error.strerror or error})") from error
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, int]]:
+    """Yield number and value of the fields of a protocol buffer; of texts and messages their length."""
+    at = 0
+    while at < len(message):
+        key, at = _varint(message, at)
+        kind, value = key & 7, 0
+        if kind in _FIXED:
+            at += _FIXED[kind]
+        else:
+            value, at = _varint(message, at)
+            if kind == 2:
+                at += value
+            elif kind != 0:
+                raise IndexError(kind)
+        yield key >> 3, value
+
+
+def _varint(message: memoryview, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = message[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return value, at
+        if shift > 63:
+            raise IndexError(at)

@@ -1,0 +1,1 @@
+"""Hostile files, opened by the commands in a process whose memory is measured."""
