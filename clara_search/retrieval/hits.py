@@ -36,6 +36,8 @@ class Hit:
         language: Language of the text, such as "en".
         extra: The table's further columns.
         probability: Probability that the row is what was asked for; None where it is not known.
+        is_significant: Whether nine of ten queries for what is not there find nothing as probable; None where it is not
+            known.
         best_s: Where in the moment the query is, in seconds; None for a text.
         copies: Number of rows that the hit stands for, itself included; None unless copies were folded.
         db: Database of the row; None where one table was searched.
@@ -53,6 +55,7 @@ class Hit:
     language: str | None
     extra: dict[str, Any] = field(default_factory=dict)
     probability: float | None = None
+    is_significant: bool | None = None
     best_s: float | None = None
     copies: int | None = None
     db: str | None = None
@@ -126,7 +129,8 @@ class Hit:
         Returns:
             The columns of every table, then the further ones; one with the name of another field has "_" after it.
         """
-        names = ["rank", "id", "score", "probability", "kind", "uri", "start_s", "end_s", "best_s", "text", "language"]
+        names = ["rank", "id", "score", "probability", "is_significant", *_HIT_COLUMNS[1:]]
+        names.insert(names.index("end_s") + 1, "best_s")
         core = {name: getattr(self, name) for name in names}
         for name in ("copies", "db", "table"):
             if (value := getattr(self, name)) is not None:

@@ -14,6 +14,7 @@ from clara_search.errors import EncoderMismatch, QueryError
 from clara_search.models.base import Encoder
 from clara_search.models.recorded import RecordedModel
 from clara_search.models.registry import load_encoder
+from clara_search.retrieval.calibration.judge import Judge
 from clara_search.retrieval.exact import RowPositions
 from clara_search.retrieval.hits import Hit, build_hits
 from clara_search.retrieval.queries.arrays import to_unit_vectors
@@ -61,6 +62,8 @@ class OpenTables:
         self._process = os.getpid()
         self._lock = RLock()
         self._searchers = [Searcher(table) for table in self.tables]
+        for searcher in self._searchers:
+            searcher.judge = Judge(searcher, lambda: self.encoder).judge
 
     def __len__(self) -> int:
         return self.count()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from clara_search.retrieval.query import Query
 from clara_search.retrieval.ranked import RankedRows
 from clara_search.retrieval.searcher import Searcher
 from clara_search.retrieval.snapshot import Snapshot
+
+NOTHING_MATCHES = "nothing here matches: one in ten queries for what is not there finds as much"
+"""The note of an answer whose hits are no better than those of a query without a match."""
 
 _MORE = 4
 """How many times as many rows are ranked where too few are left of those that were."""
@@ -48,24 +52,37 @@ def answer(
     found = [_hits_of(searcher, queries, wanted, exact, filters) for searcher in searchers]
     if len(searchers) > 1:
         for searcher, results in zip(searchers, found, strict=True):
-            results[:] = [[replace(hit, **searcher.names) for hit in hits] for hits in results]
-    return [
-        Hits(count_ranks(_merge(hits))[offset:wanted], query=query, notes=query.warnings)
-        for query, *hits in zip(queries, *found, strict=True)
-    ]
+            for answered in results:
+                answered.hits[:] = [replace(hit, **searcher.names) for hit in answered.hits]
+    answers = []
+    for query, *parts in zip(queries, *found, strict=True):
+        notes = [*query.warnings, *([NOTHING_MATCHES] if all(part.nothing_matches for part in parts) else [])]
+        hits = count_ranks(_merge([part.hits for part in parts]))[offset:wanted]
+        answers.append(Hits(hits, query=query, notes=notes))
+    return answers
+
+
+class _Found(NamedTuple):
+    """The hits of a query in one table, and whether all of them are no better than those of a query without a match."""
+
+    hits: list[Hit]
+    nothing_matches: bool
 
 
 def _hits_of(
     searcher: Searcher, queries: Sequence[Query], wanted: int, exact: bool, filters: SearchFilters
-) -> list[list[Hit]]:
+) -> list[_Found]:
     """Return the `wanted` best hits of each query in one table."""
     snapshot, ranked = rank(searcher, queries, wanted, exact, filters)
     results = []
-    for rows in ranked:
+    for query, rows in zip(queries, ranked, strict=True):
         hits = build_hits(snapshot, rows.take(slice(0, wanted)))
+        if searcher.judge is not None:
+            hits = searcher.judge(query, snapshot, hits)
+        nothing_matches = bool(hits) and all(hit.is_significant is False for hit in hits)
         for hit_filter in filters.hits:
             hits = hit_filter.apply(hits)
-        results.append(hits)
+        results.append(_Found(hits, nothing_matches))
     return results
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from threading import RLock
 
 import numpy as np
@@ -11,7 +11,9 @@ import numpy.typing as npt
 from clara_search.models.base import Embeddings
 from clara_search.retrieval.ann import index as ann
 from clara_search.retrieval.exact import RowPositions, top_k
+from clara_search.retrieval.hits import Hit
 from clara_search.retrieval.options.base import RowFilter
+from clara_search.retrieval.query import Query
 from clara_search.retrieval.ranked import RankedRows
 from clara_search.retrieval.snapshot import Snapshot
 from clara_search.store.table import Table
@@ -21,10 +23,19 @@ _FEW_ROWS = 0.1
 
 
 class Searcher:
-    """A table and its ANN index in memory. Both are read again after a commit or a build, at the next search."""
+    """A table and its ANN index in memory. Both are read again after a commit or a build, at the next search.
+
+    Args:
+        table: The table.
+
+    Attributes:
+        table: The table.
+        judge: Gives the hits of a query their probabilities; None: they have none.
+    """
 
     def __init__(self, table: Table):
         self.table = table
+        self.judge: Callable[[Query, Snapshot, Sequence[Hit]], list[Hit]] | None = None
         self._lock = RLock()
         self._snapshot: Snapshot | None = None
         self._ann: tuple[bytes | None, ann.AnnIndex | None] = (None, None)

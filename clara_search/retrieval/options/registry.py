@@ -18,6 +18,7 @@ class SearchOptions(TypedDict, total=False):
     per_recording: Annotated[int | None, "clara_search.retrieval.options.per_recording:PerRecording"]
     distinct: Annotated[bool | None, "clara_search.retrieval.options.distinct:Distinct"]
     diversity: Annotated[float | None, "clara_search.retrieval.options.diversity:Diversity"]
+    min_probability: Annotated[float | None, "clara_search.retrieval.options.min_probability:MinProbability"]
 
 
 class SearchFilters(NamedTuple):

@@ -156,7 +156,8 @@ def test_further_columns_stand_beside_the_others(database):
     hit = Index(table).search_vectors(vectors[:1], 1)[0][0]
     assert hit.extra == {"label": "dog", "year": 2020}
     flat = hit.as_dict()
-    core = ["rank", "id", "score", "probability", "kind", "uri", "start_s", "end_s", "best_s", "text", "language"]
+    core = ["rank", "id", "score", "probability", "is_significant", "kind", "uri", "start_s", "end_s", "best_s", "text"]
+    core.append("language")
     assert list(flat) == [*core, "label", "year"]
     assert json.loads(json.dumps(flat)) == flat
 

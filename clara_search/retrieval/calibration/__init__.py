@@ -1,0 +1,1 @@
+"""Probabilities beside cosines, fitted to each table and model."""

@@ -1,0 +1,118 @@
+"""The judge of a table's hits: it gives each its probability, and calibrates the table when that is needed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from threading import RLock
+
+import numpy as np
+
+from clara_search.models.base import Encoder
+from clara_search.retrieval.calibration import files
+from clara_search.retrieval.calibration.agreement import text_agreement
+from clara_search.retrieval.calibration.model import DEFAULTS, Calibration, fit
+from clara_search.retrieval.calibration.trials import audio_trials, text_trials
+from clara_search.retrieval.hits import Hit
+from clara_search.retrieval.query import Query
+from clara_search.retrieval.searcher import Searcher
+from clara_search.retrieval.snapshot import Snapshot
+
+log = logging.getLogger(__name__)
+
+FEWEST_ROWS = 32
+"""A smaller table has no probabilities: what it holds says too little about what it does not."""
+
+_GROWTH = 1.25
+_FEWEST_QUERIES = 16
+_DECIMALS = 4
+
+
+class Judge:
+    """Gives hits their probabilities.
+
+    Args:
+        searcher: The table.
+        encoder: Returns the encoder that built it.
+    """
+
+    def __init__(self, searcher: Searcher, encoder: Callable[[], Encoder]):
+        self._searcher = searcher
+        self._encoder = encoder
+        self._stored: files.StoredCalibration | None = None
+        self._failed: set[str] = set()
+        self._lock = RLock()
+
+    def judge(self, query: Query, snapshot: Snapshot, hits: Sequence[Hit]) -> list[Hit]:
+        """Return the hits of a query with `probability` and `is_significant`, where they are known.
+
+        Args:
+            query: The query.
+            snapshot: The table.
+            hits: Its best hits.
+
+        Returns:
+            The hits, in the same order.
+        """
+        judged = list(hits)
+        for kind in {hit.kind for hit in hits}:
+            calibration = self.calibration(snapshot, f"{query.modality}-{kind}")
+            if calibration is None:
+                continue
+            numbers = [number for number, hit in enumerate(hits) if hit.kind == kind]
+            cosines = np.array([hits[number].score for number in numbers])
+            agreements = np.array([_agreement(query, hits[number]) for number in numbers])
+            probabilities = calibration.probabilities(cosines, agreements)
+            for number, probability in zip(numbers, probabilities.tolist(), strict=True):
+                is_significant = probability >= calibration.threshold
+                judged[number] = replace(
+                    hits[number], probability=round(probability, _DECIMALS), is_significant=is_significant
+                )
+        return judged
+
+    def calibration(self, snapshot: Snapshot, direction: str) -> Calibration | None:
+        """Return the calibration of a direction, fitted now unless there is one for a table of about this size.
+
+        Args:
+            snapshot: The table.
+            direction: Such as "text-audio".
+
+        Returns:
+            The calibration; None where the direction is not known, or the table is too small.
+        """
+        if direction not in DEFAULTS or len(snapshot) < FEWEST_ROWS:
+            return None
+        with self._lock:
+            if self._stored is None:
+                self._stored = files.read(snapshot.table)
+            if self._stored is None or not 1 / _GROWTH <= len(snapshot) / self._stored.num_rows <= _GROWTH:
+                fingerprint = snapshot.table.info.fingerprint
+                self._stored = files.StoredCalibration(files.FORMAT_VERSION, fingerprint, len(snapshot), {})
+                self._failed = set()
+            if direction not in self._stored.directions and direction not in self._failed:
+                fitted = self._fit(snapshot, direction)
+                if fitted is None:
+                    self._failed.add(direction)
+                else:
+                    directions = {**self._stored.directions, direction: fitted}
+                    self._stored = replace(self._stored, directions=directions)
+                    files.write(snapshot.table, self._stored)
+            return self._stored.directions.get(direction)
+
+    def _fit(self, snapshot: Snapshot, direction: str) -> Calibration | None:
+        asked, kind = direction.split("-")
+        if int(snapshot.kind_is(kind).sum()) < FEWEST_ROWS:
+            return None
+        log.info("table '%s': calibrating probabilities of %s", snapshot.table.name, direction)
+        if asked == "text":
+            background, matched = text_trials(self._searcher, snapshot, self._encoder(), kind)
+        else:
+            background, matched = audio_trials(self._searcher, snapshot, kind)
+        return fit(direction, background, matched) if len(background.cosines) >= _FEWEST_QUERIES else None
+
+
+def _agreement(query: Query, hit: Hit) -> float:
+    """Return how much a text and the text of a hit agree; NaN where one is missing."""
+    is_typed = query.modality == "text" and not query.exclude  # else the label is the id of a row
+    return text_agreement(query.label, hit.text) if is_typed and hit.text else float("nan")
