@@ -2,39 +2,39 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from pyarrow import parquet
 
-from clara_search.errors import FormatError, OutputError
+from clara_search.errors import EncoderMismatch, FormatError, OutputError
 from clara_search.files.atomic import atomic_folder
 from clara_search.files.paths import normalize_path
-from clara_search.models.base import Embeddings, Encoder
+from clara_search.models.base import Encoder
 from clara_search.store.database import DEFAULT_TABLE, Database
-from clara_search.store.schema import CORE_COLUMNS, TableInfo
-from clara_search.store.table import Table, row_id
-from indexer.ledger.failures import ledger_name
+from clara_search.store.keyed_table import KeyedTable
+from clara_search.store.schema import CORE_COLUMNS, TableInfo, read_info
+from clara_search.store.table import Table
+from indexer.ledger.digest_map import DigestMap, digest
+from indexer.ledger.failures import LEDGER_KEY, ledger_name, stored_ledger
 from indexer.ledger.ledger import LedgerRecord, row_ids, segment_windows
 from indexer.ledger.reconcile import open_ledger
+from indexer.sources.embedding_files import EmbeddingFiles, read_entries
 from indexer.sources.item import Item
 from indexer.write.table import resolve_encoder
 
-_BATCH_ROWS = 8192
-_URI_COLUMNS = ("uri", "path", "url", "audio_path", "image_path")
-_TEXT_COLUMNS = ("text", "caption")
+_LEDGER_FOLDER = "ledger"
 
 
 def export_embeddings(database: Database | str | Path, folder: str | Path, table: str = DEFAULT_TABLE) -> int:
     """Write the rows of a table to a new folder.
 
     The folder gets `embeddings/embeddings_0000.npy` (float32), `metadata/metadata_0000.parquet` and so on; row i of one
-    belongs to row i of the other. It has its name only once it is complete.
+    belongs to row i of the other. `ledger/` has what was indexed, by which an import knows what need not be embedded
+    again. The folder has its name only once it is complete.
 
     Args:
         database: The database, its folder or its URL.
@@ -54,17 +54,28 @@ def export_embeddings(database: Database | str | Path, folder: str | Path, table
     if target.exists():
         raise OutputError(f"{target}: exists already: name a new folder")
     with atomic_folder(target) as partial:
+        _write_ledger(database, corpus, partial / _LEDGER_FOLDER)
         return _write_embeddings(corpus, partial)
+
+
+def _write_ledger(database: Database, corpus: Table, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    ledger = stored_ledger(database, corpus.name)
+    for number, batch in enumerate(() if ledger is None else ledger.batches(ledger.schema.names)):
+        entries = pa.Table.from_batches([batch]).replace_schema_metadata(corpus.schema.metadata)
+        parquet.write_table(entries, folder / f"ledger_{number:04}.parquet")
 
 
 def _write_embeddings(corpus: Table, folder: Path) -> int:
     for name in ("embeddings", "metadata"):
         (folder / name).mkdir(parents=True)
     rows = 0
-    for number, batch in enumerate(corpus.batches(corpus.schema.names)):
-        vectors = batch["vector"].flatten().to_numpy(zero_copy_only=False).reshape(batch.num_rows, -1)
+    nothing = pa.RecordBatch.from_pylist([], schema=corpus.schema)
+    for number, batch in enumerate(corpus.batches(corpus.schema.names) if corpus.count() else [nothing]):
+        vectors = batch["vector"].flatten().to_numpy(zero_copy_only=False).reshape(batch.num_rows, corpus.info.dim)
         np.save(folder / "embeddings" / f"embeddings_{number:04}.npy", vectors.astype(np.float32))
         metadata = pa.Table.from_batches([batch]).drop_columns(["vector"])
+        metadata = metadata.replace_schema_metadata(corpus.schema.metadata)
         parquet.write_table(metadata, folder / "metadata" / f"metadata_{number:04}.parquet")
         rows += batch.num_rows
     return rows
@@ -80,11 +91,13 @@ def import_embeddings(
     window_s: float = 10.0,
     hop_s: float = 5.0,
 ) -> int:
-    """Write embeddings that `encoder` made elsewhere into a table.
+    """Write embeddings that `encoder` made elsewhere into a table; all of them, or none if one cannot be used.
 
-    The metadata have a column `uri`, `path` or `url` and, optionally, `text` or `caption`, `start_s`, `end_s`,
-    `content_hash` and further columns; a row with nothing but a text is a text. A recording with content hashes and all
-    of its windows counts as indexed: `index` will not embed it again.
+    What `export_embeddings` wrote comes back as it was. The metadata of other tools have a column `uri`, `path` or
+    `url`, relative to their file, and, optionally, `text` or `caption`, `start_s` and `end_s`, `language`, `kind`,
+    `content_hash` and further columns; a row with nothing but a text is a text. A further column whose name the table
+    uses itself is kept as `source_NAME`, and so are kinds other than audio and text, such as speech. A recording with
+    content hashes and all of its windows counts as indexed: `index` will not embed it again.
 
     Args:
         vectors: An `.npy` file of shape (n, dim), or a folder of them; vectors are scaled to unit norm.
@@ -92,33 +105,51 @@ def import_embeddings(
         database: The database, its folder or its URL; it is created if it is missing.
         encoder: An encoder, or the name or folder of a model; None: the table's model, or the bundled one.
         table: Name of the table.
-        window_s: Length of a window in seconds, for a new table.
-        hop_s: Seconds from one window to the next, for a new table.
+        window_s: Length of a window in seconds, for a new table of rows that were not exported.
+        hop_s: Seconds from one window to the next, for such a table.
 
     Returns:
         Number of rows.
 
     Raises:
-        FormatError: The files do not match, or a vector is not finite; the message has file and row.
-        EncoderMismatch: Another encoder built the table.
+        FormatError: The files do not match, a vector is not finite, a row cannot be used, or two rows are of one
+            window; the message has file and row.
+        EncoderMismatch: Another encoder built the table, or made the embeddings that were exported.
     """
     database = database if isinstance(database, Database) else Database(database, create=True)
     encoder = resolve_encoder(encoder, database, table)
+    files = [EmbeddingFiles(*pair) for pair in _pairs(_path(vectors), _path(metadata))]
+    info = _table_info(files, encoder, window_s, hop_s)
     with database.commit_lock(table):
         if table not in database.table_names():
             database.drop_table(ledger_name(table))
-            database.create_table(table, TableInfo.of(encoder, window_s, hop_s))
+            database.create_table(table, info)
     corpus = database.table(table)
     corpus.check_encoder(encoder)
+    _check_rows(files, encoder.dim)
+    entries = [path for file in files for path in file.sibling_files(_LEDGER_FOLDER)]
     ledger, _ = open_ledger(database, corpus)
-    written = 0
-    for matrix_file, rows_file in _pairs(Path(normalize_path(vectors)), Path(normalize_path(metadata))):
-        for rows in _row_batches(matrix_file, rows_file, encoder.dim):
-            with database.commit_lock(table):
-                corpus.upsert(rows)
-                ledger.record(_records(rows, corpus))
-            written += rows.num_rows
+    written, scattered = 0, set[str]()
+    for rows in _all_rows(files, encoder.dim):
+        with database.commit_lock(table):
+            corpus.upsert(rows)
+            if not entries:
+                records, incomplete = _records(rows.drop_columns(["vector"]), corpus)
+                ledger.record(records)
+                scattered |= incomplete
+        written += rows.num_rows
+    with database.commit_lock(table):
+        for where in corpus.keys_in(sorted(scattered), "uri"):
+            columns = [name for name in corpus.schema.names if name != "vector"]
+            ledger.record(_records(corpus.scan(columns, where), corpus)[0])
+        for path in dict.fromkeys(entries):
+            KeyedTable(database, ledger_name(table), LEDGER_KEY).upsert(read_entries(path))
+    open_ledger(database, corpus)  # forgets entries whose rows were not imported
     return written
+
+
+def _path(path: str | Path) -> Path:
+    return Path(normalize_path(path))
 
 
 def _pairs(vectors: Path, metadata: Path) -> list[tuple[Path, Path]]:
@@ -129,81 +160,59 @@ def _pairs(vectors: Path, metadata: Path) -> list[tuple[Path, Path]]:
     return list(zip(matrices, rows, strict=True))
 
 
-def _row_batches(matrix_file: Path, rows_file: Path, dim: int) -> Iterator[pa.Table]:
-    """Yield the rows of a pair of files as a corpus table stores them."""
-    try:
-        matrix = np.load(matrix_file, mmap_mode="r", allow_pickle=False)
-        rows = parquet.ParquetFile(rows_file)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise FormatError(f"{matrix_file} or {rows_file}: cannot be read ({error})") from error
-    if matrix.ndim != 2 or matrix.shape[1] != dim or len(matrix) != rows.metadata.num_rows:
-        raise FormatError(
-            f"{matrix_file} has shape {matrix.shape}, {rows_file} has {rows.metadata.num_rows} rows: expected "
-            f"({rows.metadata.num_rows}, {dim})"
-        )
-    start = 0
-    for batch in rows.iter_batches(_BATCH_ROWS):
-        yield _rows(
-            _to_unit_norm(matrix[start : start + batch.num_rows], f"{matrix_file}, row {start}"), batch, rows_file
-        )
-        start += batch.num_rows
+def _table_info(files: Sequence[EmbeddingFiles], encoder: Encoder, window_s: float, hop_s: float) -> TableInfo:
+    """Return the metadata of a new table: those of the table that was exported, if one was.
+
+    Raises:
+        EncoderMismatch: Another encoder made the embeddings.
+        DatabaseError: The metadata are broken.
+    """
+    for file in files:
+        if (exported := file.exported_schema()) is not None:
+            info = read_info(exported, str(file.metadata))
+            if info.fingerprint != encoder.fingerprint:
+                raise EncoderMismatch(
+                    f"{file.metadata} was exported from a table of {info.model.name} ({info.fingerprint[:8]}...); "
+                    f"you import it with {encoder.name} ({encoder.fingerprint[:8]}...)"
+                )
+            return info
+    return TableInfo.of(encoder, window_s, hop_s)
 
 
-def _to_unit_norm(matrix: npt.NDArray[Any], where: str) -> Embeddings:
-    vectors = np.asarray(matrix, dtype=np.float32)
-    norms = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
-    if not (np.isfinite(norms).all() and (norms > 0).all()):
-        worst = int(np.flatnonzero(~np.isfinite(norms[:, 0]) | (norms[:, 0] <= 0))[0])
-        raise FormatError(f"{where} + {worst}: the vector is zero or not finite")
-    return np.asarray(vectors / norms, dtype=np.float32)
+def _all_rows(files: Sequence[EmbeddingFiles], dim: int) -> Iterator[pa.Table]:
+    for file in files:
+        yield from file.batches(dim)
 
 
-def _rows(vectors: Embeddings, batch: pa.RecordBatch, file: Path) -> pa.Table:
-    values = {name: batch[name].to_pylist() for name in batch.schema.names}
-    count = batch.num_rows
-    texts = _first(values, _TEXT_COLUMNS) or [None] * count
-    uris = _first(values, _URI_COLUMNS) or [None] * count
-    starts, ends = (values.get(name) or [None] * count for name in ("start_s", "end_s"))
-    kinds = values.get("kind") or ["text" if uri is None else "audio" for uri in uris]
-    for number, (uri, text) in enumerate(zip(uris, texts, strict=True)):
-        if uri is None and text is None:
-            raise FormatError(f"{file}: row {number} has neither a uri nor a text")
-    uris = [f"text:{_hash(text)[:32]}" if uri is None else str(uri) for uri, text in zip(uris, texts, strict=True)]
-    hashes = values.get("content_hash") or [None] * count
-    known = {*CORE_COLUMNS, *_URI_COLUMNS, *_TEXT_COLUMNS}
-    further = {name: batch[name] for name in batch.schema.names if name not in known}
-    return pa.table(
-        {
-            "id": [row_id(*span) for span in zip(uris, starts, ends, strict=True)],
-            "kind": kinds,
-            "uri": uris,
-            "start_s": pa.array(starts, pa.float64()),
-            "end_s": pa.array(ends, pa.float64()),
-            "text": pa.array(texts, pa.string()),
-            "language": pa.array(values.get("language") or [None] * count, pa.string()),
-            # Without a content hash the name is hashed: `index` sees another content, and embeds it.
-            "content_hash": [hashed or _hash(uri) for hashed, uri in zip(hashes, uris, strict=True)],
-            "vector": pa.FixedSizeListArray.from_arrays(vectors.ravel(), vectors.shape[1]),
-            **further,
-        }
-    )
+def _check_rows(files: Sequence[EmbeddingFiles], dim: int) -> None:
+    """Read everything once, so that nothing is written if something is wrong.
+
+    Raises:
+        FormatError: A row cannot be used, or two have one id.
+    """
+    seen = DigestMap(1)
+    for file in files:
+        start = 0
+        for rows in file.batches(dim):
+            columns = (rows[name].to_pylist() for name in ("id", "uri", "start_s", "end_s"))
+            for number, (id_, uri, start_s, end_s) in enumerate(zip(*columns, strict=True), start=start):
+                if (before := seen.get(digest(id_))) is not None:
+                    window = "without start_s and end_s" if start_s is None else f"from {start_s:g} to {end_s:g} s"
+                    raise FormatError(
+                        f"{file.metadata}, row {number}: '{uri}' {window} is there before, {len(seen) - before[0]} "
+                        "rows above: rows of one recording need windows of their own"
+                    )
+                seen.put(digest(id_), len(seen))
+            start += rows.num_rows
 
 
-def _first(values: dict[str, list[Any]], names: Sequence[str]) -> list[Any] | None:
-    return next((values[name] for name in names if name in values), None)
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _records(rows: pa.Table, corpus: Table) -> list[LedgerRecord]:
-    """Return ledger entries of the texts, and of the recordings with all of their windows."""
+def _records(rows: pa.Table, corpus: Table) -> tuple[list[LedgerRecord], set[str]]:
+    """Return ledger entries of the texts and of the recordings with all their windows, and the other recordings."""
     by_uri: dict[str, list[dict[str, Any]]] = {}
     further = [name for name in rows.schema.names if name not in CORE_COLUMNS]
-    for row in rows.drop_columns(["vector"]).to_pylist():
+    for row in rows.to_pylist():
         by_uri.setdefault(row["uri"], []).append(row)
-    records = []
+    records, incomplete = list[LedgerRecord](), set[str]()
     for uri, uri_rows in by_uri.items():
         first = uri_rows[0]
         columns = {name: first[name] for name in further if first[name] is not None}
@@ -213,7 +222,9 @@ def _records(rows: pa.Table, corpus: Table) -> list[LedgerRecord]:
             records.append(LedgerRecord(item, first["content_hash"], ""))
         elif spans and {row["id"] for row in uri_rows} == _ids(uri, spans, corpus):
             records.append(LedgerRecord(item, first["content_hash"], "", None, spans[0][0], _end(spans)))
-    return records
+        elif spans:
+            incomplete.add(uri)
+    return records, incomplete
 
 
 def _ids(uri: str, spans: Sequence[tuple[float, float]], corpus: Table) -> set[str]:

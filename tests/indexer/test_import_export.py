@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import hashlib
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,9 +14,11 @@ from pyarrow import parquet
 import indexer
 from clara_search.errors import EncoderMismatch, FormatError, OutputError
 from clara_search.store.database import Database
+from clara_search.store.schema import CORE_COLUMNS
 from indexer import Recording, export_embeddings, import_embeddings
 from indexer.ledger.failures import failures
 from tests.helpers import DIM, ToneEncoder, tone, write_tone
+from tests.tables import INFO
 
 
 def vectors_by_id(database: Database) -> dict[str, list[float]]:
@@ -82,3 +88,203 @@ def test_arrays_in_memory_are_indexed_under_their_names(tmp_path: Path, encoder:
     assert indexer.index(sources[:2], tmp_path / "db", encoder).unchanged == 2
     sources[0] = Recording("call/1", tone(880, 12.0), 16_000, text="a tone", columns={"take": 1})
     assert indexer.index(sources[:2], tmp_path / "db", encoder).indexed == 1
+
+
+def exported(tmp_path: Path, vectors: Any = None, **columns: Any) -> tuple[Path, Path]:
+    """Write metadata of another tool, and random vectors unless some are given."""
+    table = pa.table(columns)
+    vectors = np.random.default_rng(0).standard_normal((table.num_rows, DIM)) if vectors is None else vectors
+    np.save(tmp_path / "v.npy", vectors)
+    parquet.write_table(table, tmp_path / "m.parquet")
+    return tmp_path / "v.npy", tmp_path / "m.parquet"
+
+
+def all_rows(database: Database | Path) -> list[dict[str, Any]]:
+    database = database if isinstance(database, Database) else Database(database)
+    table = database.table()
+    return sorted(table.scan(table.schema.names).to_pylist(), key=lambda row: str(row["id"]))
+
+
+FURTHER = {
+    "day": pa.array([date(2024, 1, 5), None], pa.date32()),
+    "at": pa.array([datetime(2024, 1, 5, 10), None], pa.timestamp("us")),
+    "at_utc": pa.array([datetime(2024, 1, 5, 10), None], pa.timestamp("us", "UTC")),
+    "at_ns": pa.array([datetime(2024, 1, 5, 10), None], pa.timestamp("ns")),
+    "clock": pa.array([time(10, 30), None], pa.time64("us")),
+    "took": pa.array([timedelta(seconds=61), None], pa.duration("us")),
+    "price": pa.array([Decimal("12.50"), None], pa.decimal128(10, 2)),
+    "flag": pa.array([True, None]),
+    "count": pa.array([2**62 + 1, None], pa.int64()),
+    "small": pa.array([7, None], pa.int16()),
+    "large": pa.array([2**63 + 5, None], pa.uint64()),
+    "gain": pa.array([0.1, None], pa.float64()),
+    "half": pa.array([0.5, None], pa.float32()),
+    "tags": pa.array([["x", "y"], None], pa.list_(pa.string())),
+    "numbers": pa.array([[1, 2], []], pa.list_(pa.int64())),
+    "speaker": pa.array(["ann", None]).dictionary_encode(),
+    "note": pa.array(["é", None], pa.large_string()),
+    "blob": pa.array([b"\x00\x01", None], pa.binary()),
+    "nothing": pa.nulls(2),
+    "nested": pa.array([{"a": [1, None]}, None]),
+}
+
+
+def test_columns_of_all_types_are_kept_and_come_back_from_an_export_as_they_were(
+    tmp_path: Path, encoder: ToneEncoder
+) -> None:
+    assert import_embeddings(*exported(tmp_path, path=["a.wav", "b.wav"], **FURTHER), tmp_path / "db", encoder) == 2
+    row = next(row for row in all_rows(tmp_path / "db") if row["uri"] == str(tmp_path / "a.wav"))
+    first = {name: column.to_pylist()[0] for name, column in FURTHER.items()}
+    first |= {"nested": '{"a": [1, null]}'}
+    assert {name: row[name] for name in FURTHER if name != "nothing"} == {
+        name: value for name, value in first.items() if name != "nothing"
+    }
+    table = Database(tmp_path / "db").table()
+    assert table.count("day >= '2024-01-01'") == table.count("array_has(tags, 'x')") == table.count("price > 12") == 1
+    assert "nothing" not in table.schema.names
+    export_embeddings(tmp_path / "db", tmp_path / "out")
+    files = tmp_path / "out" / "embeddings", tmp_path / "out" / "metadata"
+    assert import_embeddings(*files, tmp_path / "copy", encoder) == 2
+    assert all_rows(tmp_path / "copy") == all_rows(tmp_path / "db")
+    assert Database(tmp_path / "copy").table().schema.equals(table.schema, check_metadata=True)
+
+
+def test_rows_of_all_kinds_of_sources_come_back_from_an_export_as_they_were(
+    tmp_path: Path, recordings: Path, database: Database, encoder: ToneEncoder
+) -> None:
+    """Windows, segments, texts, a transcript, recordings in memory; nothing of them is embedded again."""
+    write_tone(recordings / "long.wav", duration_s=22)
+    (recordings / "m.csv").write_text("path,text,start_s,end_s,take\nlow.wav,one,0,0.5,1\n,words,,,2\n")
+    sources = [recordings / "m.csv", recordings, Recording("call/1", tone(440), 16_000, text="a tone")]
+    indexer.index(sources, database, encoder, window_s=4, hop_s=2)
+    count = database.table().count()
+    assert export_embeddings(database, tmp_path / "out") == count
+    files = tmp_path / "out" / "embeddings", tmp_path / "out" / "metadata"
+    assert import_embeddings(*files, tmp_path / "copy", ToneEncoder()) == count
+    np.testing.assert_allclose(
+        [row.pop("vector") for row in all_rows(tmp_path / "copy")], [row["vector"] for row in all_rows(database)], 1e-6
+    )
+    copy, own = all_rows(tmp_path / "copy"), all_rows(database)
+    assert [{**row, "vector": 0} for row in copy] == [{**row, "vector": 0} for row in own]
+    again = ToneEncoder()
+    summary = indexer.index(sources, tmp_path / "copy", again)
+    assert (again.clips_encoded, summary.rows) == (0, count)
+    with pytest.raises(EncoderMismatch, match=r"exported from a table of tone"):
+        import_embeddings(*files, tmp_path / "other", ToneEncoder("2"))
+    assert export_embeddings(_empty(tmp_path), tmp_path / "none") == 0
+    files = tmp_path / "none" / "embeddings", tmp_path / "none" / "metadata"
+    assert import_embeddings(*files, tmp_path / "copy", encoder) == 0
+
+
+def _empty(tmp_path: Path) -> Database:
+    database = Database(tmp_path / "empty", create=True)
+    database.create_table("corpus", INFO)
+    return database
+
+
+def test_columns_with_names_of_the_table_are_kept_under_others(
+    tmp_path: Path, encoder: ToneEncoder, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = exported(
+        tmp_path,
+        uri=["a.wav", None, "s3://b/c.wav"],
+        url=["https://h/a.wav", None, None],
+        text=["one", "two", None],
+        caption=["eins", None, None],
+        kind=["speech", "TEXT", "Music"],
+        id=[1, 2, 3],
+        score=[0.5, 0.25, None],
+        rank=[1, 2, 3],
+        vector=[[1.0], [2.0], [3.0]],
+        **{"a.b": ["x", None, None], "_rowid": [7, 8, 9]},
+    )
+    assert import_embeddings(*files, tmp_path / "db", encoder) == 3
+    rows = {row["source_id"]: row for row in all_rows(tmp_path / "db")}
+    assert [rows[n]["kind"] for n in (1, 2, 3)] == ["audio", "text", "audio"]
+    assert [rows[n]["uri"] for n in (1, 2, 3)] == [
+        str(tmp_path / "a.wav"),
+        f"{tmp_path / 'm.parquet'}#L2",
+        "s3://b/c.wav",
+    ]
+    assert {name: rows[1][name] for name in rows[1] if name not in CORE_COLUMNS} == {
+        "url": "https://h/a.wav",
+        "caption": "eins",
+        "source_kind": "speech",
+        "source_id": 1,
+        "source_score": 0.5,
+        "source_rank": 1,
+        "source_vector": [1.0],
+        "a_b": "x",
+        "source_rowid": 7,
+    }
+    assert "the column 'score' is kept as 'source_score'" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"path": ["a.wav"] * 5}, r"m\.parquet, row 1: '.*a\.wav' without start_s and end_s is there before, 1 rows"),
+        (
+            {"path": ["a.wav", "b.wav", "a.wav"], "start_s": [0.0, 0.0, 0.0], "end_s": [1.0, 1.0, 1.0]},
+            r"row 2: '.*a\.wav' from 0 to 1 s is there before, 2 rows above",
+        ),
+        ({"path": ["a.wav", "b.wav"], "start_s": [0.0, None]}, r"row 0: has start_s alone"),
+        ({"path": ["a.wav"], "end_s": [1.0]}, r"row 0: has end_s alone"),
+        ({"path": ["a.wav"], "start_s": [2], "end_s": [1]}, r"row 0: start_s 2.0 is not before end_s 1.0"),
+        ({"path": ["a.wav"], "start_s": [-1.0], "end_s": [1.0]}, r"row 0: not a time in seconds: -1.0"),
+        ({"path": ["a.wav"], "start_s": [[1]], "end_s": [[2]]}, r"row 0: not a time in seconds"),
+        ({"path": ["a.wav", "b.wav"], "text": [7, None]}, r"row 0: text is 7, expected a text"),
+        ({"path": ["a.wav"], "language": [3]}, r"row 0: language is 3, expected a text"),
+        ({"path": [3]}, r"row 0: path is 3, expected a text"),
+        ({"path": ["a.wav"], "content_hash": ["abc"]}, r"row 0: content_hash 'abc' is no SHA-256"),
+        ({"path": [None], "text": ["t"], "kind": ["audio"]}, r"row 0: is audio, and names no recording"),
+        ({"path": [None]}, r"row 0: has neither a uri nor a text"),
+        ({"path": ["ftp://h/a.wav"]}, r"row 0: .*opened only where it is typed"),
+        ({"path": ["a.wav"], "score": [1], "source_score": [2]}, r"two columns would be 'source_score'"),
+    ],
+)
+def test_rows_that_cannot_be_used_are_named_and_nothing_is_written(
+    tmp_path: Path, encoder: ToneEncoder, columns: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(FormatError, match=message):
+        import_embeddings(*exported(tmp_path, **columns), tmp_path / "db", encoder)
+    assert Database(tmp_path / "db").table().count() == 0
+
+
+@pytest.mark.parametrize(
+    ("vectors", "message"),
+    [
+        (np.zeros((2, DIM)), r"row 0 \+ 0: the vector is zero or not finite"),
+        (np.array([[1.0] * DIM, [np.inf] * DIM]), r"row 0 \+ 1: the vector is zero or not finite"),
+        (np.ones((2, DIM + 1)), r"has shape \(2, 17\)"),
+        (np.ones((3, DIM)), r"has shape \(3, 16\), .* has 2 rows"),
+        (np.ones(2 * DIM), r"has shape \(32,\)"),
+        (np.ones((2, DIM), complex), r"the vectors are complex128, expected real numbers"),
+        (np.full((2, DIM), "1"), r"the vectors are <U1, expected real numbers"),
+    ],
+)
+def test_vectors_that_cannot_be_used_are_named(
+    tmp_path: Path, encoder: ToneEncoder, vectors: Any, message: str
+) -> None:
+    with pytest.raises(FormatError, match=message):
+        import_embeddings(*exported(tmp_path, vectors, path=["a.wav", "b.wav"]), tmp_path / "db", encoder)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-30, 3.0, 1e30, 1e300])
+def test_vectors_of_any_length_become_unit_vectors(tmp_path: Path, encoder: ToneEncoder, scale: float) -> None:
+    files = exported(tmp_path, scale * np.eye(2, DIM), path=["a.wav", "b.wav"])
+    import_embeddings(*files, tmp_path / "db", encoder)
+    assert sorted(row["vector"].index(1.0) for row in all_rows(tmp_path / "db")) == [0, 1]
+
+
+def test_windows_that_are_far_apart_in_the_files_are_one_recording(tmp_path: Path, encoder: ToneEncoder) -> None:
+    path = write_tone(tmp_path / "a.wav", duration_s=15)
+    content = hashlib.sha256(path.read_bytes()).hexdigest()
+    for number, start in enumerate((0.0, 5.0)):
+        np.save(tmp_path / f"v{number}.npy", encoder.encode_audio([tone(440)]))
+        columns = {"path": ["a.wav"], "start_s": [start], "end_s": [start + 10], "content_hash": [content]}
+        parquet.write_table(pa.table(columns), tmp_path / f"m{number}.parquet")
+    assert import_embeddings(tmp_path, tmp_path, tmp_path / "db", encoder) == 2
+    again = ToneEncoder()
+    assert indexer.index([path], tmp_path / "db", again).unchanged == 1
+    assert again.clips_encoded == 0
