@@ -16,7 +16,7 @@ import click
 
 from clara_search.commands.common import device_option, precision_option
 from clara_search.commands.logs import log_options
-from clara_search.commands.options import limit_option, name_options
+from clara_search.commands.options import limit_option, name_options, network_options
 
 if TYPE_CHECKING:
     from clara_search.store.database import Database
@@ -88,6 +88,7 @@ _log = logging.getLogger(__name__)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one line of JSON.")
 @limit_option
 @log_options
+@network_options
 def index(
     sources: tuple[str, ...],
     db: str,

@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Event
 
 from clara_search.errors import SourceError
+from clara_search.files.network import access
 from clara_search.models.base import Encoder
 from clara_search.store.database import DEFAULT_TABLE, Database
 from clara_search.store.keyed_table import DEFAULT_RETAIN_DAYS
@@ -147,6 +148,7 @@ def index(
     if survey.items == 0 and not prune:
         raise SourceError(f"{scope}: no recordings found")
     database = database if isinstance(database, Database) else Database(database, create=True)
+    access.trust(database.location)
     encoder = resolve_encoder(encoder, database, table, device)
     corpus = open_or_create_table(database, table, encoder, window_s, hop_s, survey.columns)
     ledger, orphans = open_ledger(database, corpus, retry_failed)
@@ -154,7 +156,7 @@ def index(
     compact_if_worthwhile(corpus, ledger, "before", retain_days)
     timers, stop = timers or StageTimers(), stop or Event()
     listing = Listing()
-    config = DecodeConfig(encoder.sample_rate, timeout_s, workers, decode_backend)
+    config = DecodeConfig(encoder.sample_rate, timeout_s, workers, decode_backend, access.state())
     writer = Writer(corpus, ledger, survey.columns, orphans, prune, progress, retain_days, timers.write)
     try:
         items = prefetch_iter(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from clara_search.cpu import core_count
 from clara_search.errors import ClaraError, ConfigError, EncoderMismatch, MissingDependency, first_line
+from clara_search.files.network.access import restore
 from clara_search.models.base import Encoder
 from clara_search.store.schema import TableInfo
 from indexer.decode.prefetch import DecodeConfig, prefetch_items, read_jobs
@@ -231,6 +232,7 @@ class _Embed:
 def _decode(batch: pa.Table, known: Any, config: DecodeConfig) -> Iterator[pa.Table]:
     import ray
 
+    restore(config.access)
     items = [item for group in batch["items"].to_pylist() for item in pickle.loads(group)]
     for item in prefetch_items(items, ray.get(known), config):
         yield _pack([item])

@@ -22,11 +22,15 @@ UNAVAILABLE: Answer = (503, _ERROR.format("ServiceUnavailable", "Please try late
 
 
 class Proxy:
-    """A proxy between a store and its clients: `rule` chooses the failures, `requests` counts the requests."""
+    """A proxy between a store and its clients.
+
+    `rule` chooses the failures, `requests` counts the requests, `headers` keeps those of each.
+    """
 
     def __init__(self, store: str):
         self.rule: Rule = lambda method, path: None
         self.requests = 0
+        self.headers: list[dict[str, str]] = []
         self._store = store
         self._counting = threading.Lock()
 
@@ -34,6 +38,7 @@ class Proxy:
         """Answer a request by the rule, or hand it on."""
         with self._counting:
             self.requests += 1
+            self.headers.append(dict(handler.headers))
         size = int(handler.headers.get("Content-Length") or 0)
         body = handler.rfile.read(size) if size else None
         failure = self.rule(handler.command, unquote(handler.path))

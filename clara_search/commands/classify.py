@@ -18,7 +18,7 @@ from clara_search.commands.common import (
     print_table,
     search_options,
 )
-from clara_search.commands.options import limit_option
+from clara_search.commands.options import limit_option, network_options
 from clara_search.errors import AudioError, FormatError, SourceError
 from clara_search.retrieval.output.text import format_span, short_name
 
@@ -57,6 +57,7 @@ UNSURE = "(unsure)"
 @click.option("--hop", "hop_s", type=float, help="Seconds between windows, for files.  [default: 5]")
 @json_option
 @limit_option
+@network_options
 def classify(
     files: tuple[str, ...],
     db: str | None,

@@ -12,7 +12,7 @@ import click
 from clara_search.commands.common import db_option, device_option, json_option, model_option, print_facts, print_json
 from clara_search.commands.db_rows import delete, relocate
 from clara_search.commands.maintenance import optimize, purge
-from clara_search.commands.options import limit_option, name_options
+from clara_search.commands.options import limit_option, name_options, network_options
 from clara_search.errors import DatabaseError
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def info(db: str, table: str | None, failures: bool, as_json: bool) -> None:
 @device_option
 @json_option
 @limit_option
+@network_options
 def verify(
     db: str,
     table: str | None,

@@ -12,6 +12,7 @@ import click
 from clara_search.commands.logs import log_error
 from clara_search.commands.options import name_options
 from clara_search.errors import ClaraError
+from clara_search.files.network import access
 from clara_search.files.redact import redact
 
 
@@ -33,6 +34,11 @@ class LazyGroup(click.Group):
         command = getattr(import_module(module), attribute)
         assert isinstance(command, click.Command)
         return command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Note what is typed, and parse it."""
+        access.trust(*args)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command; a ClaraError, or an OSError, becomes `Error: ...` on stderr and exit code 1."""

@@ -1,15 +1,22 @@
-"""The options of commands by the arguments of the library that they set, and the one that raises limits."""
+"""The options of commands by the arguments of the library that they set, and those that allow data more."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
 from clara_search.errors import ConfigError
 from clara_search.files.limits import limits, parse_limit
+from clara_search.files.network import access
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 OPTIONS = {
+    "allow_private": "--allow-private",
+    "allow_protocol": "--allow-protocol",
     "audio_member": "--audio-member",
     "data": "--data",
     "device": "--device",
@@ -20,6 +27,7 @@ OPTIONS = {
     "overrides": "--set",
     "repair": "--repair",
     "table": "--table",
+    "trust": "--trust",
 }
 """Errors of the library name arguments in backticks, such as `model`; a command prints --model instead."""
 
@@ -48,3 +56,48 @@ limit_option = click.option(
     help="Read larger files: raise a limit, as its error says; repeatable.",
 )
 """On every command that reads files of other people: holds until the command ends."""
+
+
+def _allow_private(context: click.Context, parameter: click.Parameter, is_allowed: bool) -> None:
+    if is_allowed:
+        context.with_resource(access.allow(private=True))
+
+
+def _allow_protocols(context: click.Context, parameter: click.Parameter, protocols: tuple[str, ...]) -> None:
+    try:
+        context.with_resource(access.allow(protocols=protocols))
+    except ConfigError as error:
+        raise click.BadParameter(str(error), context, parameter) from error
+
+
+_NETWORK_OPTIONS = (
+    click.option(
+        "--allow-private",
+        is_flag=True,
+        expose_value=False,
+        callback=_allow_private,
+        help="Let manifests and tables name hosts of this machine and of private networks.",
+    ),
+    click.option(
+        "--allow-protocol",
+        multiple=True,
+        metavar="PROTOCOL",
+        expose_value=False,
+        callback=_allow_protocols,
+        help="Let manifests and tables name URLs of it too, such as sftp; repeatable.",
+    ),
+    click.option(
+        "--trust",
+        multiple=True,
+        metavar="URL",
+        expose_value=False,
+        help="A host or bucket, as s3://NAME, that manifests and tables may name as if you had; repeatable.",
+    ),  # as every URL that is typed
+)
+
+
+def network_options(command: Command) -> Command:
+    """Add the options of commands that open URLs out of data; they hold until the command ends."""
+    for option in reversed(_NETWORK_OPTIONS):
+        command = option(command)
+    return command

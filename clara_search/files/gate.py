@@ -14,7 +14,8 @@ A name out of data is a `ForeignUri`, which nothing opens; `admit` returns the `
 - `tar://KEY::SHARD`, which `clara_search.files.paths` reads itself, where SHARD is admitted;
 - paths: absolute, or relative to the file that names them, but no path of this machine where that file was fetched.
 
-Not decided here: how much is read, which hosts are reached, and which credentials are sent to them.
+Which hosts are reached, and with which credentials, `clara_search.files.network.access` decides when a URL is opened;
+how much is read, `clara_search.files.limits`.
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from clara_search.errors import FormatError
+from clara_search.files.network import access
 from clara_search.files.paths import is_url, join, split_member
 
 PROTOCOLS = frozenset({"http", "https", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"})
-"""Protocols of URLs out of data that are opened. A URL of any other protocol must be typed by the user."""
+"""Protocols of URLs out of data that are opened. A URL of another one must be typed, or its protocol be allowed."""
 
 _LONGEST_SHOWN = 120
 
@@ -107,10 +109,10 @@ def _admit_file(name: str, base: str | None) -> str:
 
 def _admitted_url(url: str) -> str:
     protocol = url.partition("://")[0]
-    if protocol.lower() not in PROTOCOLS:
+    if protocol.lower() not in PROTOCOLS | access.state().protocols:
         raise RefusedUri(
             f"{_shown(url)}: {_shown(protocol)} is opened only where it is typed; data may name paths and URLs of "
-            f"{', '.join(sorted(PROTOCOLS))}"
+            f"{', '.join(sorted(PROTOCOLS))}, and those that you allow (`allow_protocol`)"
         )
     if "::" in url:
         raise RefusedUri(f"{_shown(url)}: URLs chained by '::' are opened only where they are typed")

@@ -85,8 +85,12 @@ MANIFEST_BYTES = Limit(
     "manifest_bytes", 16 * GIB, "bytes of a fetched manifest", "a hundred million rows; a server may never stop sending"
 )
 HTTP_BYTES = Limit("http_bytes", 256 * MIB, "bytes of a file fetched by HTTP", "25 minutes of WAV, 4 hours of MP3")
+HTTP_SECONDS = Limit("http_seconds", 300, "seconds of a request by HTTP", "of 256 MiB at 7 Mbit/s")
 OBJECT_BYTES = Limit(
     "object_bytes", 512 * MIB, "bytes of an object of S3, GCS or Azure", "45 minutes of WAV, 8 hours of MP3"
+)
+SHARD_BYTES = Limit(
+    "shard_bytes", 64 * GIB, "bytes of a shard that is copied to this machine", "usual ones have 1 to 10 GB"
 )
 TEXT_CHARACTERS = Limit(
     "text_characters", 100_000, "characters of a text, the rest of which is left out", "models read the first 20 pages"

@@ -14,14 +14,17 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple, cast
 from urllib.parse import urlsplit
 
-from clara_search.errors import FormatError, SourceError, first_line
-from clara_search.files.archives.tar import NotTar, TarEntry, read_tar
-from clara_search.files.limits import AUDIO_BYTES
+from clara_search.errors import FormatError, SourceError
+from clara_search.files.limits import AUDIO_BYTES, HTTP_BYTES, OBJECT_BYTES
+from clara_search.files.network.options import storage_options
+from clara_search.files.network.stores import ask_store, error_reason
 from clara_search.files.regular import open_regular, read_regular
-from clara_search.files.stores import ask_store
+from clara_search.files.archives.tar import NotTar, TarEntry, read_tar
 
 _UNTRUSTED_NS = 2_000_000_000
 """Age in nanoseconds below which a file may be written again within one tick of its file system's clock."""
+
+_READ_AT_ONCE = 1 << 20
 
 _TOKENS = ("ETag", "etag", "md5Hash", "content_md5", "LastModified", "mtime", "updated", "last_modified", "created")
 """Names, in listings of fsspec's file systems, of a value that changes with a file's content."""
@@ -96,7 +99,8 @@ def open_binary(path: str | Path) -> BinaryIO:
         return _open_member(*member)
     import fsspec  # a fifth of a second, and only for these
 
-    return ask_store(path, lambda: cast(BinaryIO, fsspec.open(str(path), "rb").open()))
+    url = str(path)
+    return ask_store(url, lambda: cast(BinaryIO, fsspec.open(url, "rb", **_options(url)).open()))
 
 
 def open_source(path: str | Path) -> BinaryIO:
@@ -110,15 +114,13 @@ def open_source(path: str | Path) -> BinaryIO:
 def unreadable(path: str | Path, error: OSError) -> SourceError:
     """Return the error that says why a source cannot be read: `Unreachable` for a URL."""
     is_missing = isinstance(error, FileNotFoundError)  # fsspec's own error says no more than the URL
-    reason = os.strerror(errno.ENOENT) if is_missing else error.strerror or first_line(error)
+    reason = os.strerror(errno.ENOENT) if is_missing else error_reason(error)
     return (Unreachable if is_url(path) else SourceError)(f"{path}: cannot be read ({reason})")
 
 
-def open_cached_copy(url: str) -> BinaryIO:
-    """Open a copy of a URL on this machine, fetched whole once in this process. Raises as `open_binary` does."""
-    import fsspec
-
-    return ask_store(url, lambda: cast(BinaryIO, fsspec.open(f"filecache::{url}", "rb").open()))
+def _options(url: str) -> dict[str, Any]:
+    """Return the options of a URL's file system: who did not type it gets no access to what is the user's."""
+    return {} if "::" in url else storage_options(url)  # only users type chains
 
 
 def _open_member(key: str, shard: str) -> BinaryIO:
@@ -156,9 +158,20 @@ def read_bytes(path: str | Path) -> bytes:
     if (local := local_path(path)) is not None:
         return read_regular(local, AUDIO_BYTES, OSError)
 
+    limit = HTTP_BYTES if str(path).lower().startswith("http") else OBJECT_BYTES
+
     def read() -> bytes:
         with open_binary(path) as file:
-            return file.read()
+            size = getattr(file, "size", None)
+            limit.check(size or 0, path)
+            if size or isinstance(file, io.BytesIO):
+                return file.read()
+            content = bytearray()  # of a server that states no length
+            while chunk := file.read(_READ_AT_ONCE):
+                content += chunk
+                if len(content) > limit.value:
+                    raise limit.exceeded(path)
+            return bytes(content)
 
     return ask_store(path, read)
 
@@ -256,7 +269,8 @@ def resolve_filesystem(path: str | Path) -> tuple[Any, str]:
     """Return fsspec's file system for a URL, and the path in it. Raises as `open_binary` does."""
     import fsspec
 
-    return ask_store(path, lambda: cast(tuple[Any, str], fsspec.core.url_to_fs(str(path))))
+    url = str(path)
+    return ask_store(url, lambda: cast(tuple[Any, str], fsspec.core.url_to_fs(url, **_options(url))))
 
 
 def normalize_path(path: str | Path) -> str:

@@ -11,6 +11,7 @@ from itertools import groupby
 from threading import Lock
 
 from clara_search.errors import ClaraError
+from clara_search.files.network.access import GUARDED, AccessState
 from clara_search.files.paths import FileStat, stat_file
 from indexer.decode.processes import DecodeBackend, DecodeProcesses
 from indexer.decode.read import LoadedItem, failure_reason
@@ -43,12 +44,14 @@ class DecodeConfig:
         timeout_s: longest time for one file, in seconds.
         workers: number of threads; 0: as many as the encoder needs.
         backend: whether each thread decodes itself or has a process do it.
+        access: hosts and buckets that other machines may reach as this one does.
     """
 
     sample_rate: int
     timeout_s: float = DEFAULT_TIMEOUT_S
     workers: int = 0
     backend: DecodeBackend = "threads"
+    access: AccessState = GUARDED
 
 
 def prefetch_items(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from clara_search.errors import SourceError, first_line
 from clara_search.files.gate import ForeignUri, RefusedUri, admit
+from clara_search.files.network.access import trust
 from clara_search.files.paths import normalize_path
 from clara_search.files.patterns import expand_ranges
 from indexer.sources.base import Selection
@@ -52,16 +53,23 @@ def resolve_sources(sources: Sequence[Source] | ResolvedSources) -> ResolvedSour
             members.append(_admit_source(source))
         elif isinstance(source, Recording):
             members.append(source.to_item())
-        elif Path(source).exists():
-            members.append(normalize_path(source))
         else:
-            for name in expand_ranges(source):
-                if (pattern := Pattern.parse(name)) is not None:
-                    patterns.append(pattern)
-                    members += pattern.expand()
-                else:
-                    members.append(normalize_path(name))
+            trust(source)
+            _resolve_typed(source, members, patterns)
     return ResolvedSources(tuple(members), tuple(patterns))
+
+
+def _resolve_typed(source: str | Path, members: list[str | Item], patterns: list[Pattern]) -> None:
+    """Add the paths and URLs that a user's `source` names to `members`, and its patterns to `patterns`."""
+    if Path(source).exists():
+        members.append(normalize_path(source))
+        return
+    for name in expand_ranges(source):
+        if (pattern := Pattern.parse(name)) is not None:
+            patterns.append(pattern)
+            members += pattern.expand()
+        else:
+            members.append(normalize_path(name))
 
 
 def survey_sources(sources: Sequence[Source] | ResolvedSources, selection: Selection = DEFAULT_SELECTION) -> Survey:

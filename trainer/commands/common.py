@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from clara_search.commands.options import network_options
 from clara_search.files.gate import ForeignUri, admit
 from clara_search.files.paths import is_url
 from trainer.config.recipe import Recipe, load_recipe
@@ -52,7 +53,7 @@ def recipe_options(command: Callable[..., Any], subfolder: str = "") -> Callable
         click.argument("recipe", type=click.Path(path_type=Path)),
     ):
         decorated = option(decorated)
-    return decorated
+    return network_options(decorated)
 
 
 def load_settings(

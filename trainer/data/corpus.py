@@ -12,7 +12,7 @@ import json
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -34,10 +34,13 @@ from clara_search.files.gate import ForeignUri, admit
 from clara_search.files.json_reader import parse_object
 from clara_search.files.paths import is_url, stat_file, suffix_of
 from clara_search.files.patterns import expand_pattern
+from clara_search.files.redact import redact, without_credentials
 from clara_search.files.shards import ByteRange
 from clara_search.files.tables import MANIFEST_SUFFIXES
 
 log = logging.getLogger(__name__)
+
+NO_URLS: Mapping[str, str] = {}
 
 _EXAMPLES, _SAMPLES, _PROBLEMS = "examples.jsonl", "samples.i16", "left-out.txt"
 
@@ -52,6 +55,7 @@ class Corpus:
         folder: of the list.
         sample_rate: of the waveforms, in Hz.
         sources: that were listed; no other shard is opened, whatever the list says.
+        signed_urls: URLs with their signatures, which the list does not hold, by those without.
 
     Attributes:
         examples: metadata by index, without audio.
@@ -62,7 +66,9 @@ class Corpus:
         ValueError: the list or the decoded waveforms are incomplete.
     """
 
-    def __init__(self, folder: Path, sample_rate: int, sources: Collection[str]) -> None:
+    def __init__(
+        self, folder: Path, sample_rate: int, sources: Collection[str], signed_urls: Mapping[str, str] = NO_URLS
+    ) -> None:
         self.folder, self.sample_rate = folder, sample_rate
         with (folder / _EXAMPLES).open(encoding="utf-8") as file:
             *rows, last = [parse_object(line, _EXAMPLES) for line in file]
@@ -73,7 +79,7 @@ class Corpus:
         if decoded.exists() and decoded.stat().st_size != 2 * self._offsets[-1]:
             raise ValueError("the waveforms are cut short")
         self.hashes: list[str] = [row.pop("content_hash") for row in rows]
-        self.examples = [_example(row) for row in rows]
+        self.examples = [_example(row, signed_urls) for row in rows]
         if others := {x.stored.path for x in self.examples if x.stored} - set(sources):
             raise ValueError(f"the list names {min(others)!r}, which is not a source")
         self._decoded: npt.NDArray[np.int16] | None = np.memmap(decoded, np.int16, "r") if decoded.exists() else None
@@ -124,14 +130,27 @@ def load_corpus(patterns: Sequence[str], sample_rate: int, cache: Path, cache_de
     sources = _expand(patterns)
     folder = make_folder(cache / _cache_key(sources, sample_rate, cache_decoded))
     with FileLock(folder / "lock"):
+        signed_urls = {} if cache_decoded else _signed_urls(sources)
         try:
-            return Corpus(folder, sample_rate, sources)
+            return Corpus(folder, sample_rate, sources, signed_urls)
         except FileNotFoundError:
             pass
         except (OSError, ValueError, KeyError, TypeError, AttributeError, FormatError) as error:
             log.warning("%s is damaged (%s) and is made again", folder, error)
         _write_list(folder, sources, sample_rate, cache_decoded)
-        return Corpus(folder, sample_rate, sources)
+        return Corpus(folder, sample_rate, sources, signed_urls)
+
+
+def _signed_urls(sources: Sequence[str]) -> dict[str, str]:
+    """Return the URLs with credentials in manifests, by those without: credentials are not written to the cache."""
+    urls = [
+        url
+        for source in sources
+        if suffix_of(source) in MANIFEST_SUFFIXES
+        for example in read_source(source, lambda _: None)
+        if is_url(url := str(example.audio))
+    ]
+    return {public: url for url in urls if (public := without_credentials(url)) != url}
 
 
 def _expand(patterns: Sequence[str]) -> list[str]:
@@ -207,12 +226,12 @@ def _write_list(folder: Path, sources: Sequence[str], sample_rate: int, decode: 
             if decode:
                 samples.write((np.clip(decoded.waveform, -1.0, 1.0) * 32767.0).astype(np.int16).tobytes())
             row = {**dataclasses.asdict(example), "samples": len(decoded.waveform)}
-            row["content_hash"] = decoded.content_hash
+            row["content_hash"], row["key"] = decoded.content_hash, without_credentials(example.key)
             audio = example.audio.absolute() if isinstance(example.audio, Path) else example.audio
-            row["audio"] = None if isinstance(audio, bytes) else str(audio)
+            row["audio"] = None if isinstance(audio, bytes) else without_credentials(str(audio))
             rows.write(json.dumps(row, ensure_ascii=False) + "\n")
             count += 1
-        atomic_write_text(folder / _PROBLEMS, "".join(f"{problem}\n" for problem in problems))
+        atomic_write_text(folder / _PROBLEMS, "".join(f"{redact(problem)}\n" for problem in problems))
         if not count:
             reason = f"{folder / _PROBLEMS} says why" if problems else f"{', '.join(sources)}: none found"
             raise SourceError(f"no recording can be read; {reason}")
@@ -227,9 +246,12 @@ def _unreadable(example: Example, error: Exception) -> AudioError:
     return AudioError(f"{example.audio!s}: cannot be read ({getattr(error, 'strerror', None) or error})")
 
 
-def _example(row: dict[str, Any]) -> Example:
+def _example(row: dict[str, Any], signed_urls: Mapping[str, str]) -> Example:
     name = row.pop("audio")
-    audio = b"" if name is None else admit(ForeignUri(name)) if is_url(name) else Path(name)
+    if name is None:
+        audio: bytes | str | Path = b""
+    else:
+        audio = admit(ForeignUri(signed_urls.get(name, name))) if is_url(name) else Path(name)
     stored = row.pop("stored")
     alternatives = tuple(row.pop("alternatives"))
     return Example(audio=audio, stored=ByteRange(*stored) if stored else None, alternatives=alternatives, **row)

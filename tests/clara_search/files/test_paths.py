@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from clara_search.files.network.access import trust
 from clara_search.files.paths import is_missing, join, list_folder, read_bytes
 from tests.stores import FORBIDDEN, UNAVAILABLE, Proxy, proxied
 
@@ -23,6 +24,7 @@ def web(tmp_path: Path) -> Iterator[tuple[Proxy, str]]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(tmp_path)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     with proxied(f"http://127.0.0.1:{server.server_port}") as proxy_and_url:
+        trust(proxy_and_url[1])
         yield proxy_and_url
     server.shutdown()
     server.server_close()
@@ -40,6 +42,7 @@ def test_a_web_server_that_fails_does_not_say_that_a_file_is_gone(web: tuple[Pro
             with pytest.raises(OSError, match=str(answer[0])) as caught:
                 ask(f"{address}/none.wav")  # type: ignore[operator]
             assert not isinstance(caught.value, FileNotFoundError)
+    trust("http://127.0.0.1:9")
     with pytest.raises(OSError, match="Connect"):
         is_missing("http://127.0.0.1:9/a.wav")
 

@@ -18,6 +18,7 @@ import soundfile
 
 from clara_search.audio.decode import load_audio
 from clara_search.errors import SourceError
+from clara_search.files.network.access import trust
 from tests.helpers import write_tone
 from tests.trainer.conftest import write_clips
 from tests.trainer.pretraining.test_run import RATE
@@ -35,7 +36,9 @@ def serving(folder: Path, port: int = 0) -> Iterator[str]:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", port), partial(Quiet, directory=str(folder)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        url = f"http://127.0.0.1:{server.server_port}"
+        trust(url)  # as if it was typed
+        yield url
     finally:
         server.shutdown()
         server.server_close()
@@ -104,6 +107,15 @@ def test_recordings_at_urls_are_read_whenever_they_are_wanted(tmp_path: Path) ->
         corpus = load_corpus([str(tmp_path / "m.ndjson")], RATE, tmp_path / "cache", cache_decoded=False)
         assert (corpus.examples[0].audio, corpus.duration_s(0)) == (f"{url}/a.wav", 0.25)
         assert np.array_equal(corpus.waveform(0), load_audio(local, RATE)[: RATE // 4])
+        signed = f"{url}/a.wav?X-Amz-Signature=0123secret"
+        (tmp_path / "signed.csv").write_text(f"url,text\n{signed},one\n")
+        for _ in range(2):  # listed, and then from the list
+            again = load_corpus([str(tmp_path / "signed.csv")], RATE, tmp_path / "cache", cache_decoded=False)
+            assert again.examples[0].audio == signed
+            assert len(again.waveform(0)) == RATE // 2
+    assert not [
+        path for path in (tmp_path / "cache").rglob("*") if path.is_file() and b"0123secret" in path.read_bytes()
+    ]
     listed = corpus.folder / "examples.jsonl"
     listed.write_text(listed.read_text().replace(f"{url}/a.wav", "reference://a.wav::http://127.0.0.1:9/leak.json"))
     with pytest.raises(SourceError, match="no recording can be read"):  # the list is refused, and made anew

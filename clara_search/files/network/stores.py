@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar, cast
 
 from clara_search.errors import ClaraError, SourceError, first_line
+from clara_search.files.limits import HTTP_SECONDS
+from clara_search.files.network.access import RefusedAddress
+from clara_search.files.network.options import hint
 
 _ATTEMPTS = 3
 """A store that answers with an error is asked again, unless the error says that there is nothing, or no permission."""
@@ -37,12 +42,20 @@ def ask_store(path: str | Path, question: Callable[[], T]) -> T:
     for attempt in range(_ATTEMPTS):
         try:
             return question()
-        except (PermissionError, ClaraError):
+        except ClaraError:
+            raise
+        except PermissionError as error:
+            if (remedy := hint(str(path))) and remedy not in str(error):
+                raise PermissionError(None, f"{_reason(error)}{remedy}") from error
             raise
         except (ImportError, ValueError) as error:
             raise SourceError(f"{path}: cannot be opened ({first_line(error)})") from error
         except Exception as error:  # each store's client has a tree of exceptions of its own
+            if (refused := _refused(error)) is not None:
+                raise SourceError(f"{path}: is not opened: {refused.strerror}") from error
             if isinstance(error, FileNotFoundError) and _says_absent(error):
+                if str(error) == str(path):  # no more than the URL
+                    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from error
                 raise
             if attempt == _ATTEMPTS - 1 or time.monotonic() - began > _PATIENCE_S:
                 raise OSError(None, _reason(error)) from error
@@ -60,9 +73,25 @@ def _says_absent(error: BaseException) -> bool:
     return is_answer and (cause is None or _says_absent(cause))
 
 
+def _refused(error: BaseException | None) -> RefusedAddress | None:
+    """Return the refusal that led to `error`, if one did."""
+    while error is not None and not isinstance(error, RefusedAddress):
+        error = error.__cause__ or error.__context__
+    return error
+
+
 def _reason(error: BaseException) -> str:
     while isinstance(error, FileNotFoundError) and (cause := error.__cause__ or error.__context__) is not None:
         error = cause
+    return error_reason(error)
+
+
+def error_reason(error: BaseException) -> str:
+    """Return why a file or store cannot be read, on one line."""
+    if isinstance(error, TimeoutError) and not error.strerror:
+        return f"no complete answer within {HTTP_SECONDS.value:,} s"
+    if (status := _http_status(error)) is not None and str(error).startswith(f"{status}, "):  # aiohttp's, with the URL
+        return f"{status} {getattr(error, 'message', '')}".strip()
     return (error.strerror if isinstance(error, OSError) else None) or first_line(error)
 
 
