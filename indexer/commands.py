@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shlex
 import sys
@@ -14,9 +13,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from clara_search.commands.common import device_option, precision_option
+from clara_search.commands.common import device_option, precision_option, print_json
 from clara_search.commands.logs import log_options
 from clara_search.commands.options import limit_option, name_options, network_options
+from clara_search.commands.output import echo_line
 
 if TYPE_CHECKING:
     from clara_search.store.database import Database
@@ -203,9 +203,9 @@ def index(
         draw_timeline(timers, summary.seconds, timeline)
     _log.info("%s", _summary_line(summary, table))
     if as_json:
-        click.echo(json.dumps(asdict(summary)))
+        print_json([asdict(summary)])
     else:
-        click.echo(_summary_line(summary, table))
+        echo_line(_summary_line(summary, table))
         _print_failures(summary, database, table, failed)
     unpruned = _unpruned(summary) if prune else None
     if unpruned:
@@ -247,7 +247,7 @@ def _print_failures(summary: IndexResult, database: Database, table: str, failed
         return
     for failure in failures(database, table):
         if failure["uri"] in failed:
-            click.echo(f"  failed: {failure['uri']}: {name_options(failure['reason'])}", err=True)
+            echo_line(f"  failed: {failure['uri']}: {name_options(failure['reason'])}", err=True)
     if summary.failed > len(failed):
         command = f"clara-search db info --db {shlex.quote(database.location)} --table {table} --failures"
-        click.echo(f"  and {summary.failed - len(failed):,} more: {command}", err=True)
+        echo_line(f"  and {summary.failed - len(failed):,} more: {command}", err=True)

@@ -8,6 +8,7 @@ import warnings
 import click
 
 from clara_search.commands.lazy_group import LazyGroup
+from clara_search.commands.output import OneLineFormatter
 
 
 class Trainer(LazyGroup):
@@ -31,7 +32,9 @@ class Trainer(LazyGroup):
 @click.group(cls=Trainer)
 def main() -> None:
     """Train CLARA models; runs from a checkout."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(OneLineFormatter("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     warnings.filterwarnings("ignore", category=FutureWarning, module="pytorch_lightning")  # from torch about Lightning
 
 

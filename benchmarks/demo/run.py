@@ -15,6 +15,7 @@ import click
 
 from benchmarks.demo.corpus import NO_SPEECH, prepare
 from clara_search.commands.common import Align, print_hits, print_table
+from clara_search.commands.output import echo_line
 from clara_search.errors import ClaraError, EncoderMismatch, SourceError
 from clara_search.models.registry import DEFAULT_MODEL, load_encoder
 from clara_search.retrieval.output.text import format_span, short_name
@@ -146,7 +147,7 @@ def build_index(sources: Sequence[Path], folder: Path, encoder: Encoder) -> Inde
     )
     index = open_index(folder, encoder=encoder)
     for failure in failures(index.table.connection)[:HITS]:
-        click.echo(f"  {failure['uri']}: {failure['reason']}")
+        echo_line(f"  {failure['uri']}: {failure['reason']}")
     return index
 
 

@@ -8,6 +8,7 @@ import click
 
 from clara_search.commands.common import db_option, json_option, print_facts, print_json, table_option
 from clara_search.commands.options import limit_option
+from clara_search.commands.output import echo_line
 from clara_search.errors import DatabaseError
 from clara_search.retrieval.ann.registry import AUTO, BACKENDS, IVF_MIN_ROWS
 
@@ -77,7 +78,7 @@ def drop(db: str, table: str) -> None:
     from clara_search.store.database import Database
 
     dropped = indices.drop(Database(db).table(table))
-    click.echo(f"Dropped the ANN index of table '{table}'." if dropped else f"Table '{table}' has no ANN index.")
+    echo_line(f"Dropped the ANN index of table '{table}'." if dropped else f"Table '{table}' has no ANN index.")
 
 
 def show(status: AnnStatus, as_json: bool) -> None:

@@ -18,8 +18,10 @@ from clara_search.commands.common import (
     print_table,
     search_options,
 )
-from clara_search.commands.options import limit_option, network_options
+from clara_search.commands.options import limit_option, name_options, network_options
+from clara_search.commands.output import echo_line
 from clara_search.errors import AudioError, FormatError, SourceError
+from clara_search.files.redact import redact
 from clara_search.retrieval.output.text import format_span, short_name
 
 if TYPE_CHECKING:
@@ -140,7 +142,7 @@ def classify(
                 yield from classify_file(file, encoder, classifier, window_s, hop_s, text)
             except AudioError as error:
                 failed.append(file)
-                click.echo(f"Error: {error}", err=True)
+                echo_line(f"Error: {name_options(redact(str(error)))}", err=True)
 
     print_classifications(classify_files(), as_json)
     if failed:

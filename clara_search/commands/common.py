@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import base64
-import json
 import math
 from collections.abc import Callable, Iterable, Mapping
+from textwrap import indent
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 
 import click
 
+from clara_search.commands.output import echo_line, json_line
 from clara_search.retrieval.options.registry import option_class, option_types
 from clara_search.retrieval.output.text import format_span, one_line, short_name
+from clara_search.text.printable import printable, printable_lines
 
 if TYPE_CHECKING:
     from clara_search.retrieval.hits import Hit
@@ -79,7 +81,7 @@ def _click_type(value_type: Any) -> Any:
 def print_json(rows: Iterable[Mapping[str, Any]]) -> None:
     """Print one JSON object a line; numbers that JSON does not have are null, bytes are base64."""
     for row in rows:
-        click.echo(json.dumps(_as_json(row), ensure_ascii=False, allow_nan=False))
+        click.echo(json_line(_as_json(row)))
 
 
 def _as_json(value: Any) -> Any:
@@ -91,10 +93,7 @@ def _as_json(value: Any) -> Any:
         return value if math.isfinite(value) else None
     if isinstance(value, (bytes, bytearray)):
         return base64.b64encode(value).decode()
-    if value is None or isinstance(value, (bool, int)):
-        return value
-    # A lone surrogate, as in a file name that is no UTF-8, cannot be printed.
-    return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
+    return value if value is None or isinstance(value, (bool, int)) else str(value)
 
 
 def print_table(columns: Mapping[str, Align], rows: Iterable[tuple[str, ...]]) -> None:
@@ -110,9 +109,9 @@ def print_table(columns: Mapping[str, Align], rows: Iterable[tuple[str, ...]]) -
 
     console = Console(highlight=False)
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
-    lines = [list(map(Text, row)) for row in rows]
+    lines = [[Text(printable(cell)) for cell in row] for row in rows]
     for number, (heading, align) in enumerate(columns.items()):
-        table.add_column(heading, justify="right" if align == "right" else "left", no_wrap=True)
+        table.add_column(printable(heading), justify="right" if align == "right" else "left", no_wrap=True)
         if align == "fill":
             others = (
                 max(len(name), *(line[other].cell_len for line in lines), 0)
@@ -145,8 +144,11 @@ def print_hits(hits: Iterable[Hit]) -> None:
 
 
 def print_facts(facts: Mapping[str, Any]) -> None:
-    """Print names and values, one pair a line, aligned; a value of several lines starts below its name."""
+    """Print names and values, one pair a line, aligned; the lines of a "card" stand below it, indented."""
     width = max(len(name) for name in facts)
     for name, value in facts.items():
         text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        click.echo(f"{name}:\n{text}" if "\n" in text else f"{name:<{width}}  {text}")
+        if name == "card" and "\n" in text:
+            click.echo(f"{name}:\n{indent(printable_lines(text), '  ')}")
+        else:
+            echo_line(f"{name:<{width}}  {text}")

@@ -13,6 +13,7 @@ from clara_search.commands.common import db_option, device_option, json_option, 
 from clara_search.commands.db_rows import delete, relocate
 from clara_search.commands.maintenance import optimize, purge
 from clara_search.commands.options import limit_option, name_options, network_options
+from clara_search.commands.output import echo_line
 from clara_search.errors import DatabaseError
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def info(db: str, table: str | None, failures: bool, as_json: bool) -> None:
             print_json(failed)
         else:
             for failure in failed:
-                click.echo(f"{failure['uri']}: {name_options(failure['reason'])}")
+                echo_line(f"{failure['uri']}: {name_options(failure['reason'])}")
         return
     described = [{**describe(item), "failures": len(list_failures(database, item.name))} for item in tables]
     if as_json:
@@ -102,7 +103,7 @@ def verify(
                 print_json([asdict(finding)])
             else:
                 state = "repaired" if finding.repaired else "ok" if finding.ok else "BROKEN"
-                click.echo(f"{finding.table}  {finding.check:<8} {state:<8} {name_options(finding.detail)}")
+                echo_line(f"{finding.table}  {finding.check:<8} {state:<8} {name_options(finding.detail)}")
     if not is_sound:
         raise DatabaseError(f"{database.location} is damaged" + ("" if repair else ": see --repair"))
 

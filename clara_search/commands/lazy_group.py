@@ -5,15 +5,17 @@ from __future__ import annotations
 import errno
 from collections.abc import Mapping
 from importlib import import_module
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import click
 
 from clara_search.commands.logs import log_error
 from clara_search.commands.options import name_options
+from clara_search.commands.output import guarded_streams
 from clara_search.errors import ClaraError
 from clara_search.files.network import access
 from clara_search.files.redact import redact
+from clara_search.text.printable import printable
 
 
 class LazyGroup(click.Group):
@@ -35,6 +37,11 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Run the command line, as click does, with streams that show foreign text as what it is."""
+        with guarded_streams():
+            return super().main(*args, **options)
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Note what is typed, and parse it."""
         access.trust(*args)
@@ -45,9 +52,7 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except ClaraError as error:
-            line = (
-                " ".join(name_options(redact(str(error))).split()).encode("utf-8", "backslashreplace").decode("utf-8")
-            )
+            line = printable(" ".join(name_options(redact(str(error))).split()))
             log_error(line)
             raise click.ClickException(line) from error
         except click.ClickException as error:
@@ -57,6 +62,7 @@ class LazyGroup(click.Group):
             if error.errno == errno.EPIPE:  # the reader of a pipe has gone: click ends without a word
                 raise
             reason = error.strerror or str(error) or type(error).__name__
-            line = redact(f"{error.filename}: {reason}" if error.filename else f"reading or writing failed ({reason})")
+            line = f"{error.filename}: {reason}" if error.filename else f"reading or writing failed ({reason})"
+            line = printable(redact(line))
             log_error(line)
             raise click.ClickException(line) from error

@@ -9,18 +9,11 @@ from pathlib import Path
 
 import click
 
+from clara_search.commands.output import OneLineFormatter
 from clara_search.errors import OutputError, first_line
-from clara_search.files.redact import redact
 
 _LOGGERS = ("clara_search", "indexer", "trainer")
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-
-
-class _OneLine(logging.Formatter):
-    """Messages on one line each, without credentials: they name files of other people."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-        return " ".join(redact(super().formatMessage(record)).split())
 
 
 class _AboveBar(logging.StreamHandler):  # type: ignore[type-arg] # it is generic for type checkers alone
@@ -57,7 +50,7 @@ def _log_to_file(context: click.Context, parameter: click.Parameter, path: Path 
 
 def _add(context: click.Context, handler: logging.Handler, level: int) -> None:
     """Let a handler take the messages of this project from `level` on, until the program ends."""
-    handler.setFormatter(_OneLine(_FORMAT))
+    handler.setFormatter(OneLineFormatter(_FORMAT))
     handler.setLevel(level)
     loggers = [logging.getLogger(name) for name in _LOGGERS]
 

@@ -9,6 +9,7 @@ import click
 
 from clara_search.commands.common import Align, json_option, print_facts, print_json, print_table
 from clara_search.commands.options import limit_option
+from clara_search.commands.output import echo_line
 
 if TYPE_CHECKING:
     from clara_search.models.clara.released_tokenizer import TransformersVersion
@@ -105,7 +106,7 @@ def convert_model(
         checkpoint, out, vocabulary, rate, name, torch.float16 if dtype == "fp16" else torch.float32, version
     )
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    click.echo(f"{out}: {model.config.name}, {parameters:,} parameters; use it with --model {out}")
+    echo_line(f"{out}: {model.config.name}, {parameters:,} parameters; use it with --model {out}")
 
 
 @models.command("push")
@@ -124,7 +125,7 @@ def push_model(model: Path, repository: str, private: bool) -> None:
     load_encoder(model, device="cpu").encode_text(["a broken folder is not shared"])
     files, others = hub.list_files_to_push(model)
     for path in files:
-        click.echo(f"To upload: {path.name} ({path.stat().st_size:,} bytes)", err=True)
+        echo_line(f"To upload: {path.name} ({path.stat().st_size:,} bytes)", err=True)
     if others:
-        click.echo(f"Left out: {', '.join(path.name for path in others)}", err=True)
-    click.echo(hub.push_model(files, repository, private))
+        echo_line(f"Left out: {', '.join(path.name for path in others)}", err=True)
+    echo_line(hub.push_model(files, repository, private))

@@ -15,11 +15,11 @@ from typing import Any, BinaryIO, NamedTuple, cast
 from urllib.parse import urlsplit
 
 from clara_search.errors import FormatError, SourceError
+from clara_search.files.archives.tar import NotTar, TarEntry, read_tar
 from clara_search.files.limits import AUDIO_BYTES, HTTP_BYTES, OBJECT_BYTES
 from clara_search.files.network.options import storage_options
 from clara_search.files.network.stores import ask_store, error_reason
 from clara_search.files.regular import open_regular, read_regular
-from clara_search.files.archives.tar import NotTar, TarEntry, read_tar
 
 _UNTRUSTED_NS = 2_000_000_000
 """Age in nanoseconds below which a file may be written again within one tick of its file system's clock."""

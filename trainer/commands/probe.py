@@ -10,6 +10,7 @@ import click
 
 from clara_search.commands.common import Align, device_option, print_table
 from clara_search.commands.options import network_options
+from clara_search.commands.output import echo_line
 
 DEFAULT_CACHE = Path("runs") / "cache" / "vectors"
 
@@ -105,7 +106,7 @@ def print_report(facts: Mapping[str, Any]) -> None:
     from trainer.probing.report import summarize
 
     clips = facts["clips"]
-    click.echo(f"{facts['model']['name']} on {clips['used']} clips, {facts['fold_kind']}")
+    echo_line(f"{facts['model']['name']} on {clips['used']} clips, {facts['fold_kind']}")
     rows = []
     for column, one in facts["labels"].items():
         for measure, score in one["scores"].items():
@@ -126,4 +127,4 @@ def print_report(facts: Mapping[str, Any]) -> None:
     columns |= {"majority": "right", "chance": "right", "clips": "right", "classes": "right"}
     print_table(columns, rows)
     for line in summarize(facts):
-        click.echo(f"! {line}")
+        echo_line(f"! {line}")

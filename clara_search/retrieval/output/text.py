@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
+from clara_search.text.printable import printable
+
 
 def one_line(text: str) -> str:
-    """Return `text` on one line, without control characters: a terminal obeys them."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in " ".join(text.split()))
+    """Return `text` on one line, with its blanks as single spaces and what it hides as escapes."""
+    return printable(" ".join(text.split()))
 
 
 def short_name(uri: str | None, limit: int = 28) -> str:

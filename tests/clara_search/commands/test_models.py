@@ -13,4 +13,4 @@ def test_models_are_listed_and_shown(monkeypatch):
     assert json_lines(run("models", "list", "--json")) == [facts]
     assert "16000" in run("models", "list").stdout
     assert json_lines(run("models", "show", "clara-small", "--json")) == [facts]
-    assert "card:\n# A\nB" in run("models", "show", "clara-small").stdout
+    assert "card:\n  # A\n  B" in run("models", "show", "clara-small").stdout
