@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from dataclasses import asdict
 from importlib import import_module
 
 import click
 
-from clara_search.commands.common import db_option, json_option, table_option
+from clara_search.commands.common import db_option, json_option, print_json, table_option
+from clara_search.commands.output import echo_line
 
 _WRITE = "indexer.write"
 """Imported by name: the library does not depend on the indexer."""
@@ -38,10 +38,10 @@ def delete(db: str, table: str, where: str, dry_run: bool, yes: bool, as_json: b
             click.confirm(f"Delete {rows} of table '{table}'? {result.remaining:,} rows stay.", abort=True, err=True)
         result = delete_rows(db, where, table)
     if as_json:
-        click.echo(json.dumps(asdict(result)))
+        print_json([asdict(result)])
     else:
         done = "would be deleted" if dry_run else "deleted"
-        click.echo(
+        echo_line(
             f"{result.rows:,} rows of {result.items:,} recordings and texts {done}; table '{table}' "
             f"{'would have' if dry_run else 'has'} {result.remaining:,} rows"
         )
@@ -67,12 +67,12 @@ def relocate(old: str, new: str, db: str, table: str, dry_run: bool, as_json: bo
 
     result = import_module(f"{_WRITE}.relocate").relocate_rows(db, old, new, table, dry_run=dry_run)
     if as_json:
-        click.echo(json.dumps(asdict(result)))
+        print_json([asdict(result)])
         return
     done = "would be relocated" if dry_run else "relocated"
-    click.echo(f"{result.rows:,} rows, {result.items:,} recordings and texts {done}: {result.old} -> {result.new}")
+    echo_line(f"{result.rows:,} rows, {result.items:,} recordings and texts {done}: {result.old} -> {result.new}")
     if result.present:
         click.echo(f"{result.present:,} rows were there already, with the same content.")
     if not dry_run and ann.version_token(Database(db).table(table)) is not None:
         command = f"clara-search ann build --db {shlex.quote(db)} --table {table}"
-        click.echo(f"The ANN index covers the old names: {command}", err=True)
+        echo_line(f"The ANN index covers the old names: {command}", err=True)

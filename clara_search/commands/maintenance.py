@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from clara_search.commands.common import db_option
+from clara_search.commands.output import echo_line
 
 if TYPE_CHECKING:
     from clara_search.store.database import Database
@@ -50,9 +51,9 @@ def _compact(db: str, table: str | None, retain_days: float, purge: bool) -> Non
     for name in [table] if table is not None else database.table_names():
         before = _size(database, name)
         dropped = compact_now(database, name, retain_days, purge)
-        click.echo(f"{name}: {before}, now {_size(database, name)}")
+        echo_line(f"{name}: {before}, now {_size(database, name)}")
         if dropped:
-            click.echo(f"{name}: the ANN index held deleted rows and was dropped: run `clara-search ann build`")
+            echo_line(f"{name}: the ANN index held deleted rows and was dropped: run `clara-search ann build`")
 
 
 def _size(database: Database, name: str) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from clara_search.errors import SourceError
-from clara_search.files.copies import open_cached_copy
 from clara_search.files.network import access
+from clara_search.files.network.copies import open_cached_copy
 from clara_search.files.paths import read_bytes, stat_file
 from tests.helpers import write_tone
 from tests.stores import Proxy

@@ -86,7 +86,7 @@ def test_commands_show_hidden_characters_of_others_as_escapes(evil: Path) -> Non
     assert_shown(run("classify", *db, "--labels", evil / "labels.txt"), "\\x1b]52")
     assert_shown(run("classify", *db, "--labels", f"b,{EVIL}"), name)
     assert_shown(run("classify", *db, "--head", evil / "head"), name)
-    assert_shown(run("classify", *db, "--head", evil / "head", "--task", "none"), "the head has no task", name)
+    assert_shown(run("classify", *db, "--head", evil / "head", "--task", "none"), "the head has no task", name[:40])
     assert_shown(run("classify", evil / "in" / f"bad{EVIL}.wav", "--labels", "a,b"), "Error: ")
     assert_shown(run("db", "info", *db), name)
     assert_shown(run("db", "info", *db, "--failures"), f"bad{name}.wav", "bad\\xff")

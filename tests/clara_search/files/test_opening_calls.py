@@ -30,7 +30,7 @@ OPENS = {
             "resolve_filesystem",
         )
     ),
-    "clara_search.files.copies.open_cached_copy",
+    "clara_search.files.network.copies.open_cached_copy",
     *("av.open", "torch.load", "urlopen", "requests.get", "httpx.get"),
     *("from_pretrained", "snapshot_download", "hf_hub_download", "load_dataset", "lancedb.connect"),
 }
@@ -39,10 +39,10 @@ OPENS = {
 ALLOWED = {
     # Here a name is opened that was typed, or that the gate admitted before.
     "clara_search/files/paths.py": {"fsspec.open", "fsspec.core.url_to_fs", "url_to_fs"},
-    "clara_search/files/copies.py": {"files.paths.open_binary"},  # of what shards.py names
+    "clara_search/files/network/copies.py": {"files.paths.open_binary"},  # of what shards.py names
     "clara_search/files/shards.py": {  # sources; Corpus compares what its cache names
         "files.paths.open_binary",
-        "files.copies.open_cached_copy",
+        "files.network.copies.open_cached_copy",
         "files.paths.open_source",
     },
     "clara_search/files/tables.py": {"files.paths.open_source"},  # sources

@@ -18,10 +18,10 @@ from click.testing import CliRunner
 
 from clara_search.commands.main import main
 from clara_search.errors import ConfigError, SourceError
-from clara_search.files.copies import open_cached_copy
 from clara_search.files.gate import ForeignUri, RefusedUri, admit
 from clara_search.files.limits import limits
 from clara_search.files.network import access
+from clara_search.files.network.copies import open_cached_copy
 from clara_search.files.network.http import is_public
 from clara_search.files.paths import open_binary, read_bytes, stat_file
 from clara_search.store.database import Database
