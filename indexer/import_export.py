@@ -19,8 +19,8 @@ from clara_search.store.keyed_table import KeyedTable
 from clara_search.store.schema import CORE_COLUMNS, TableInfo, read_info
 from clara_search.store.table import Table
 from indexer.ledger.digest_map import DigestMap, digest
+from indexer.ledger.entry import LedgerRecord, row_ids, segment_windows
 from indexer.ledger.failures import LEDGER_KEY, ledger_name, stored_ledger
-from indexer.ledger.ledger import LedgerRecord, row_ids, segment_windows
 from indexer.ledger.reconcile import open_ledger
 from indexer.sources.embedding_files import EmbeddingFiles, read_entries
 from indexer.sources.item import Item

@@ -17,7 +17,7 @@ from clara_search.store.database import DEFAULT_TABLE, Database
 from clara_search.store.keyed_table import DEFAULT_RETAIN_DAYS
 from indexer.decode.prefetch import DEFAULT_TIMEOUT_S, DecodeConfig, prefetch_items
 from indexer.decode.processes import DecodeBackend
-from indexer.decode.read import LoadedItem
+from indexer.decode.read import Loaded, LoadedItem
 from indexer.embed.batches import embed_items
 from indexer.embed.reuse import reuse_vectors
 from indexer.ledger.digest_map import digest
@@ -156,7 +156,8 @@ def index(
     compact_if_worthwhile(corpus, ledger, "before", retain_days)
     timers, stop = timers or StageTimers(), stop or Event()
     listing = Listing()
-    config = DecodeConfig(encoder.sample_rate, timeout_s, workers, decode_backend, access.state())
+    windows = corpus.info.window_s, corpus.info.hop_s
+    config = DecodeConfig(encoder.sample_rate, timeout_s, workers, decode_backend, access.state(), *windows)
     writer = Writer(corpus, ledger, survey.columns, orphans, prune, progress, retain_days, timers.write)
     try:
         items = prefetch_iter(
@@ -169,10 +170,10 @@ def index(
         if engine is None:
             stream = prefetch_items(items, ledger.known, config, timers.decode)
         else:
-            stream = engine.load_items(items, ledger.known, config, encoder, corpus.info)
+            stream = engine.load_items(items, ledger.known, config, encoder)
         with closing(items), closing(_until(stop, stream)) as loaded:
-            reused = reuse_vectors(_check_reachable(loaded, scope), ledger, corpus, encoder.sample_rate)
-            for embedded in embed_items(reused, encoder, corpus.info, timers.encode):
+            reused = reuse_vectors(_check_reachable(loaded, scope), ledger, corpus, config.windows)
+            for embedded in embed_items(reused, encoder, timers.encode):
                 writer.add(embedded)
     finally:  # also after an interruption: embedded items are committed
         writer.close()
@@ -214,7 +215,7 @@ def _deduplicate(items: Iterable[Item], listing: Listing) -> Iterator[Item]:
             yield Item(item.source, "text", uri, item.line, problem=problem)
 
 
-def _until(stop: Event, stream: Generator[LoadedItem, None, None]) -> Generator[LoadedItem, None, None]:
+def _until(stop: Event, stream: Generator[Loaded, None, None]) -> Generator[Loaded, None, None]:
     with closing(stream):
         for item in stream:
             yield item
@@ -223,9 +224,10 @@ def _until(stop: Event, stream: Generator[LoadedItem, None, None]) -> Generator[
                 return
 
 
-def _check_reachable(loaded: Iterable[LoadedItem], scope: PruneScope) -> Iterator[LoadedItem]:
+def _check_reachable(loaded: Iterable[Loaded], scope: PruneScope) -> Iterator[Loaded]:
     """Yield `loaded`; if a file could not be read, check first that its folder is still there."""
     for item in loaded:
-        if item.state == "failed" and item.content_hash is None and is_unreachable(item.item):
+        is_unread = isinstance(item, LoadedItem) and item.state == "failed" and item.content_hash is None
+        if is_unread and is_unreachable(item.item):
             scope.check()
         yield item

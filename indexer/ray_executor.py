@@ -6,7 +6,7 @@ import logging
 import pickle
 import socket
 import warnings
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,9 +16,8 @@ from clara_search.cpu import core_count
 from clara_search.errors import ClaraError, ConfigError, EncoderMismatch, MissingDependency, first_line
 from clara_search.files.network.access import restore
 from clara_search.models.base import Encoder
-from clara_search.store.schema import TableInfo
 from indexer.decode.prefetch import DecodeConfig, prefetch_items, read_jobs
-from indexer.decode.read import LoadedItem
+from indexer.decode.read import Loaded, LoadedItem
 from indexer.embed.batches import EmbeddedItem, embed_items
 from indexer.ledger.ledger import LedgerSnapshot
 from indexer.runtime.ray_private import check_private, private_cluster
@@ -57,8 +56,8 @@ class Ray:
     address: str | None = None
 
     def load_items(
-        self, items: Iterable[Item], known: LedgerSnapshot, config: DecodeConfig, encoder: Encoder, info: TableInfo
-    ) -> Generator[LoadedItem, None, None]:
+        self, items: Iterable[Item], known: LedgerSnapshot, config: DecodeConfig, encoder: Encoder
+    ) -> Generator[Loaded, None, None]:
         """Yield `items` as `prefetch_items` does, in any order, fresh ones with their vectors.
 
         Args:
@@ -66,7 +65,6 @@ class Ray:
             known: snapshot of the ledger.
             config: how recordings are decoded.
             encoder: the encoder; it is sent to the workers.
-            info: window and hop of the table.
 
         Yields:
             The items, loaded, in any order.
@@ -76,7 +74,7 @@ class Ray:
             ConfigError: the cluster cannot be reached or started, or is too small.
             ClaraError: the cluster broke off.
         """
-        cluster = _Cluster(self, known, config, encoder, info)
+        cluster = _Cluster(self, known, config, encoder)
         try:
             groups, count, size = list[list[Item]](), 0, 0
             for settled, _, pending in read_jobs(items, known):
@@ -96,7 +94,7 @@ class Ray:
 class _Cluster:
     """The connection to a cluster, whose workers got encoder and ledger snapshot."""
 
-    def __init__(self, engine: Ray, known: LedgerSnapshot, config: DecodeConfig, encoder: Encoder, info: TableInfo):
+    def __init__(self, engine: Ray, known: LedgerSnapshot, config: DecodeConfig, encoder: Encoder):
         try:
             import ray
             import ray.data
@@ -123,13 +121,13 @@ class _Cluster:
             progress.enable_progress_bars = False
             progress.print_on_execution_start = False
             self._decode = partial(_decode, known=ray.put(known), config=replace(config, workers=1))
-            self._encoder, self._info = ray.put(encoder), info
+            self._encoder = ray.put(encoder)
             self._fingerprint = encoder.fingerprint
         except BaseException:
             self.close()
             raise
 
-    def embed(self, groups: list[list[Item]]) -> Iterator[LoadedItem]:
+    def embed(self, groups: list[list[Item]]) -> Iterator[Loaded]:
         """Yield the items of `groups`, each of one file, as the cluster finishes them."""
         data = self._ray.data
         fair_share = len(groups) // (2 * self._workers)  # also a few groups are spread
@@ -148,7 +146,7 @@ class _Cluster:
         )
         embedded = decoded.map_batches(
             _Embed,
-            fn_constructor_args=(self._encoder, self._fingerprint, self._info),
+            fn_constructor_args=(self._encoder, self._fingerprint),
             batch_size=max(1, min(_EMBED_BATCH, fair_share)),
             batch_format="pyarrow",
             compute=data.ActorPoolStrategy(size=self._workers),
@@ -214,7 +212,7 @@ def _check_reachable(address: str) -> None:
 class _Embed:
     """An actor with its own encoder."""
 
-    def __init__(self, encoder_ref: Any, fingerprint: str, info: TableInfo):
+    def __init__(self, encoder_ref: Any, fingerprint: str):
         import ray
 
         encoder: Encoder = ray.get(encoder_ref)
@@ -223,10 +221,10 @@ class _Embed:
                 f"a worker has another {encoder.name} ({encoder.fingerprint[:8]}...) than {fingerprint[:8]}..."
             )
         self._encoder = encoder
-        self._info = info
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        return _pack(map(_to_loaded, embed_items(_unpack(batch), self._encoder, self._info)))
+        embedded = embed_items(_unpack(batch), self._encoder)
+        return _pack([_to_loaded(item)] for item in embedded)
 
 
 def _decode(batch: pa.Table, known: Any, config: DecodeConfig) -> Iterator[pa.Table]:
@@ -234,8 +232,13 @@ def _decode(batch: pa.Table, known: Any, config: DecodeConfig) -> Iterator[pa.Ta
 
     restore(config.access)
     items = [item for group in batch["items"].to_pylist() for item in pickle.loads(group)]
-    for item in prefetch_items(items, ray.get(known), config):
-        yield _pack([item])
+    # Rows go their own ways: the windows of a recording travel with it.
+    windows: dict[str, list[Loaded]] = {}
+    for loaded in prefetch_items(items, ray.get(known), config):
+        group = windows.setdefault(loaded.item.key, [])
+        group.append(loaded)
+        if isinstance(loaded, LoadedItem):
+            yield _pack([windows.pop(loaded.item.key)])
 
 
 def _to_loaded(embedded: EmbeddedItem) -> LoadedItem:
@@ -248,12 +251,14 @@ def _to_loaded(embedded: EmbeddedItem) -> LoadedItem:
     return replace(loaded, windows=tuple(embedded.windows), vectors=embedded.vectors)
 
 
-def _pack(loaded: Iterable[LoadedItem]) -> pa.Table:
+def _pack(groups: Iterable[Sequence[Loaded]]) -> pa.Table:
     import pyarrow as pa
 
-    return pa.table({"loaded": pa.array([pickle.dumps(item, protocol=5) for item in loaded], pa.large_binary())})
+    return pa.table(
+        {"loaded": pa.array([pickle.dumps(list(group), protocol=5) for group in groups], pa.large_binary())}
+    )
 
 
-def _unpack(table: pa.Table) -> Iterator[LoadedItem]:
+def _unpack(table: pa.Table) -> Iterator[Loaded]:
     for value in table["loaded"]:
-        yield pickle.loads(value.as_buffer())
+        yield from pickle.loads(value.as_buffer())

@@ -1,13 +1,9 @@
-"""Segments of recordings: `start_s` and `end_s` of a manifest's row, checked, written into a name, and cut out."""
+"""Segments of recordings: `start_s` and `end_s` of a manifest's row, checked, and written into a name."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
-
-from clara_search.audio.waveform import Waveform
-from clara_search.audio.windows import Window, crop
-from clara_search.errors import AudioError
 
 
 def parse_segment(start_s: Any, end_s: Any) -> tuple[float | None, float | None]:
@@ -31,21 +27,6 @@ def format_segment(start_s: float | None, end_s: float | None) -> str:
     if start_s is None and end_s is None:
         return ""
     return f"#t={start_s or 0:g},{'' if end_s is None else f'{end_s:g}'}"
-
-
-def crop_segment(waveform: Waveform, sample_rate: int, start_s: float | None, end_s: float | None) -> Waveform:
-    """Return the samples of `waveform`, shape (samples,), from `start_s` to `end_s` or to its end.
-
-    Raises:
-        AudioError: The segment starts behind the end of the recording.
-    """
-    if start_s is None and end_s is None:
-        return waveform
-    start, duration_s = start_s or 0.0, len(waveform) / sample_rate
-    if start >= duration_s:
-        raise AudioError(f"starts at {start:g} s, but the recording lasts {duration_s:.2f} s")
-    end = duration_s if end_s is None else min(end_s, duration_s)
-    return crop(waveform, Window(start, end), sample_rate)
 
 
 def _parse_seconds(value: Any) -> float | None:

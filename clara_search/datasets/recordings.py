@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from clara_search.audio.decode import load_audio
-from clara_search.audio.segments import crop_segment, format_segment, parse_segment
+from clara_search.audio.segments import format_segment, parse_segment
 from clara_search.audio.waveform import Waveform
 from clara_search.datasets.metadata import parse_text
 from clara_search.errors import FormatError
@@ -87,7 +87,7 @@ def load_recording(recording: Recording, sample_rate: int) -> Waveform:
 
 
 def _decode(recording: Recording, source: bytes | NamedBytes, sample_rate: int) -> Waveform:
-    return crop_segment(load_audio(source, sample_rate), sample_rate, recording.start_s, recording.end_s)
+    return load_audio(source, sample_rate, recording.start_s, recording.end_s)
 
 
 def hash_recording(recording: Recording, content: bytes) -> bytes:

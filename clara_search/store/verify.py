@@ -6,13 +6,13 @@ import hashlib
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from clara_search.audio.decode import load_audio
-from clara_search.audio.windows import Window, crop
+from clara_search.audio.decode import AudioSource, decode_audio
 from clara_search.errors import ClaraError, DatabaseError
 from clara_search.files import confined
 from clara_search.files.gate import ForeignUri, RefusedUri, admit
@@ -248,7 +248,7 @@ def _check_sample(table: Table, rows: list[dict[str, Any]], encoder: Encoder, re
             changed += 1
             continue
         compared += 1
-        if not float(vector[0] @ np.asarray(row["vector"], np.float32)) >= _MIN_COSINE:
+        if not float((vector @ np.asarray(row["vector"], np.float32)).max()) >= _MIN_COSINE:
             different.append(row["id"])
     counted = f"{compared} of {len(rows)} rows embedded again"
     others = [f"{changed} changed since"] * bool(changed) + [f"{unreachable} unreachable"] * bool(unreachable)
@@ -260,7 +260,7 @@ def _check_sample(table: Table, rows: list[dict[str, Any]], encoder: Encoder, re
 
 
 def _embed_source(row: dict[str, Any], uri: str, encoder: Encoder) -> Embeddings | None:
-    """Embed the source of a row as it is now, shape (1, dim); None if it has changed."""
+    """Embed the source of a row as it is now, shape (tracks, dim); None if it has changed."""
     if row["kind"] == "text":
         return encoder.encode_text([row["text"]], row["language"])
     if not is_remote(uri):
@@ -268,5 +268,9 @@ def _embed_source(row: dict[str, Any], uri: str, encoder: Encoder) -> Embeddings
     content = read_bytes(uri)
     if hashlib.sha256(content).hexdigest() != row["content_hash"]:
         return None
-    waveform = load_audio(NamedBytes(content, uri), encoder.sample_rate)
-    return encoder.encode_audio([crop(waveform, Window(row["start_s"], row["end_s"]), encoder.sample_rate)])
+    source = AudioSource.of(NamedBytes(content, uri))
+    decode = partial(decode_audio, source, encoder.sample_rate, row["start_s"], row["end_s"])
+    default = decode()
+    # A row does not tell which of several tracks it is from.
+    others = [decode(track).waveform for track in range(1, default.tracks + 1)] if default.tracks > 1 else []
+    return encoder.encode_audio([default.waveform, *others])

@@ -15,7 +15,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import suppress
+from itertools import islice
 from typing import IO, Any, Literal
 
 from clara_search.files.limits import changed_limits, set_limits
@@ -23,7 +25,7 @@ from clara_search.files.paths import FileStat, is_url
 from clara_search.files.shards import ByteRange
 from clara_search.system import KILLED, detached
 from indexer.decode.memory import limit_memory
-from indexer.decode.read import LoadedItem, load_items
+from indexer.decode.read import DecodeWindows, Loaded, LoadedItem, load_items
 from indexer.ledger.ledger import LedgerSnapshot, file_stamp
 from indexer.sources.item import Item
 
@@ -49,43 +51,48 @@ _SERVE = "import sys; sys.path[:] = sys.argv[1:]; from indexer.decode.processes 
 class DecodeProcesses:
     """Reads files for several threads: each has a process of its own, or reads itself."""
 
-    def __init__(self, known: LedgerSnapshot, sample_rate: int, backend: DecodeBackend):
+    def __init__(self, known: LedgerSnapshot, windows: DecodeWindows, backend: DecodeBackend):
         self._known = known
-        self._sample_rate = sample_rate
+        self._windows = windows
         self._backend = backend
         self._processes: dict[int, _DecodeProcess] = {}
         self._is_closed = False
         self._starting = threading.Lock()
 
-    def read(self, items: list[Item], stat: FileStat) -> list[LoadedItem]:
-        """Return `items`, all of one file, loaded from it."""
+    def read(self, items: list[Item], stat: FileStat) -> Iterator[Loaded]:
+        """Yield `items`, all of one file, as it is decoded, as `load_items` does."""
         exit_code: int | None = None
+        passed, failing = 0, {item.key for item in items}
         for _ in range(_ATTEMPTS if self._needs_process(items[0]) else 0):
             process = self._process_of_thread()
             if process is None:
                 break
             try:
-                return process.read(items, stat)
+                # A file decodes the same way again: what the process before had passed on is left out.
+                for loaded in islice(process.read(items, stat), passed, None):
+                    passed += 1
+                    failing -= {loaded.item.key} if isinstance(loaded, LoadedItem) else set()
+                    yield loaded
+                return
             except _ProcessEnded:
                 self._processes.pop(threading.get_ident(), None)
                 exit_code = process.exit_code
             if process.is_killed:  # by this program: nobody waits for an answer
-                return []
+                return
             if not process.is_ready:  # it never started, and others will not either
                 _log.warning("decoding in threads: a process cannot be started")
                 self._backend = "threads"
                 exit_code = None
                 break
         if exit_code is None:
-            return load_items(items, stat, self._known, self._sample_rate)
+            yield from load_items(items, stat, self._known, self._windows)
+            return
         reason = f"the decoder crashed ({_exit_name(exit_code)})"
         _log.warning("%s: %s", items[0].uri, reason)
         # A process that was killed from outside is not the file's fault: the next run tries again.
         is_final = exit_code != KILLED
-        return [
-            LoadedItem(item, "failed", stamp=file_stamp(item, stat) if is_final else "", reason=reason)
-            for item in items
-        ]
+        for item in (item for item in items if item.key in failing):
+            yield LoadedItem(item, "failed", stamp=file_stamp(item, stat) if is_final else "", reason=reason)
 
     def abandon(self, thread: int | None) -> None:
         """Kill the process of a thread."""
@@ -108,7 +115,7 @@ class DecodeProcesses:
         with self._starting:
             if thread not in self._processes and not self._is_closed and sys.executable:
                 with suppress(OSError):  # no memory for another process, say: then decode in this one
-                    self._processes[thread] = _DecodeProcess(self._known, self._sample_rate)
+                    self._processes[thread] = _DecodeProcess(self._known, self._windows)
         return self._processes.get(thread)
 
 
@@ -124,7 +131,7 @@ class _DecodeProcess:
         is_killed: whether this program killed it.
     """
 
-    def __init__(self, known: LedgerSnapshot, sample_rate: int):
+    def __init__(self, known: LedgerSnapshot, windows: DecodeWindows):
         self.is_ready = self.is_killed = False
         command = [sys.executable, "-c", _SERVE, *sys.path]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **detached())
@@ -134,21 +141,28 @@ class _DecodeProcess:
         _enlarge_pipe(self._answers)
         with suppress(OSError):  # it ended already: the first request shows that
             _send(self._requests, changed_limits())
-            _send(self._requests, (known, sample_rate))
+            _send(self._requests, (known, windows))
 
-    def read(self, items: list[Item], stat: FileStat) -> list[LoadedItem]:
+    def read(self, items: list[Item], stat: FileStat) -> Iterator[Loaded]:
+        """Yield what the process answers. Raises _ProcessEnded if it ends before the last answer."""
+        is_over = False
         try:
             if not self.is_ready:
                 self.is_ready = bool(pickle.load(self._answers))
             _send(self._requests, (items, stat))
-            loaded: list[LoadedItem] = pickle.load(self._answers)
+            while (loaded := pickle.load(self._answers)) is not None:
+                yield loaded
+            is_over = True
         except (OSError, EOFError, pickle.UnpicklingError) as error:
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(_EXIT_TIMEOUT_S)
             self._process.kill()
             self._process.wait()
+            is_over = True
             raise _ProcessEnded from error
-        return loaded
+        finally:
+            if not is_over:  # the rest of its answers must not be taken for those of the next request
+                self.kill()
 
     @property
     def exit_code(self) -> int | None:
@@ -170,11 +184,13 @@ def serve() -> None:
     with suppress(EOFError, BrokenPipeError):
         set_limits(pickle.load(sys.stdin.buffer))
         limit_memory()
-        known, sample_rate = pickle.load(sys.stdin.buffer)
+        known, windows = pickle.load(sys.stdin.buffer)
         _send(answers, "ready")
         while True:
             items, stat = pickle.load(sys.stdin.buffer)
-            _send(answers, load_items(items, stat, known, sample_rate))
+            for loaded in load_items(items, stat, known, windows):
+                _send(answers, loaded)
+            _send(answers, None)
 
 
 def _exit_with(parent: int) -> None:

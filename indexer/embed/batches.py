@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Generic, TypeVar
 
@@ -13,13 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from clara_search.audio.waveform import Waveform
-from clara_search.audio.windows import Window, crop
+from clara_search.audio.windows import Window
 from clara_search.errors import FormatError
 from clara_search.models.base import Embeddings, Encoder, max_concurrent_calls
 from clara_search.models.batching import encode_in_parts
-from clara_search.store.schema import TableInfo
-from indexer.decode.read import LoadedItem
-from indexer.ledger.ledger import segment_windows
+from indexer.decode.read import Loaded, LoadedItem, LoadedWindow
 from indexer.runtime.pools import Job, WorkerThreads
 from indexer.runtime.timers import StageTimer
 from indexer.sources.item import Item
@@ -46,32 +44,60 @@ class EmbeddedItem:
         windows: its windows (None for a text).
         vectors: shape (windows, dim).
         reason: why it failed.
-        num_missing: number of vectors that are not there yet.
     """
 
     loaded: LoadedItem
     windows: Sequence[Window | None] = ()
     vectors: Embeddings = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     reason: str | None = None
-    num_missing: int = 0
 
     @property
     def item(self) -> Item:
         """The item that was embedded."""
         return self.loaded.item
 
-    def set_vector(self, index: int, vector: npt.NDArray[np.float32]) -> bool:
-        """Set the vector of a window; return whether all vectors are there."""
+
+@dataclass
+class _Owner:
+    """An item whose windows, or whose text, are being encoded.
+
+    Attributes:
+        vectors: the vectors so far; None for those that are not there yet.
+        loaded: the item, once all of its windows are known.
+        reason: why it failed.
+        num_missing: number of vectors that are not there yet.
+    """
+
+    vectors: list[npt.NDArray[np.float32] | None] = field(default_factory=list)
+    loaded: LoadedItem | None = None
+    reason: str | None = None
+    num_missing: int = 0
+
+    def add(self) -> int:
+        """Count one more window; return its index."""
+        self.vectors.append(None)
+        self.num_missing += 1
+        return len(self.vectors) - 1
+
+    def set_vector(self, index: int, vector: npt.NDArray[np.float32]) -> EmbeddedItem | None:
+        """Set the vector of a window; return the item if that was the last one."""
         self.vectors[index] = vector
         self.num_missing -= 1
-        if self.num_missing == 0 and not np.isfinite(self.vectors).all():
-            self.reason = "the encoder returned a vector that is not finite"
-        return self.num_missing == 0
+        return self.embedded()
+
+    def embedded(self) -> EmbeddedItem | None:
+        """Return the item once all of its vectors are there."""
+        if self.loaded is None or self.num_missing:
+            return None
+        windows = self.loaded.windows or (None,)
+        vectors = np.stack([vector for vector in self.vectors if vector is not None])
+        reason = self.reason
+        if reason is None and not np.isfinite(vectors).all():
+            reason = "the encoder returned a vector that is not finite"
+        return EmbeddedItem(self.loaded, windows, vectors, reason)
 
 
-def embed_items(
-    loaded: Iterable[LoadedItem], encoder: Encoder, info: TableInfo, timer: StageTimer | None = None
-) -> Iterator[EmbeddedItem]:
+def embed_items(loaded: Iterable[Loaded], encoder: Encoder, timer: StageTimer | None = None) -> Iterator[EmbeddedItem]:
     """Yield each item once all of its windows are encoded, not always in order.
 
     Items that are not fresh pass through. If the encoder refuses a batch with a ClaraError, its parts are tried one by
@@ -79,32 +105,38 @@ def embed_items(
     runs in threads of its own (`max_concurrent_calls` of them) while the next batch is gathered.
 
     Args:
-        loaded: items with waveforms, texts or vectors.
+        loaded: items with texts or vectors, and windows of recordings before their item.
         encoder: the encoder of the table.
-        info: window and hop of the table.
         timer: counts the encoder's time.
     """
     calls = max_concurrent_calls(encoder)
     queue = EncodeQueue(calls, timer or StageTimer())
     first, longest = (audio_s * encoder.sample_rate for audio_s in _BATCH_AUDIO_S)
-    clips = _Batcher[Waveform](encoder.encode_audio, _BATCH_WINDOWS, first, longest)
+    clips = _Batcher[Waveform](encoder.encode_audio, encoder.dim, _BATCH_WINDOWS, first, longest)
     texts: dict[str | None, _Batcher[str]] = {}
+    owners: dict[str, _Owner] = {}
     try:
         for item in loaded:
-            if item.state != "fresh":
+            if isinstance(item, LoadedWindow):
+                owner = owners.setdefault(item.item.key, _Owner())
+                queue.submit(clips.add(owner, owner.add(), item.waveform))
+            elif item.state != "fresh":
+                owners.pop(item.item.key, None)  # a recording that failed after its first windows
                 yield EmbeddedItem(item, reason=item.reason)
             elif item.vectors is not None:
                 yield EmbeddedItem(item, item.windows, item.vectors)
-            elif item.waveform is None:
+            elif item.item.kind == "text":
                 language = item.item.language
                 if language not in texts:
-                    texts[language] = _Batcher(_text_encoder(encoder, language), _BATCH_TEXTS, _BATCH_CHARACTERS)
-                owner = _unembedded(item, [None], encoder.dim)
-                queue.submit(texts[language].add(owner, 0, item.item.text or ""))
+                    encode = _text_encoder(encoder, language)
+                    texts[language] = _Batcher(encode, encoder.dim, _BATCH_TEXTS, _BATCH_CHARACTERS)
+                owner = _Owner(loaded=item)
+                queue.submit(texts[language].add(owner, owner.add(), item.item.text or ""))
             else:
-                for owner, index, window in _cut_windows(item, item.waveform, encoder, info):
-                    queue.submit(clips.add(owner, index, window))
-                    yield from queue.completed(calls)
+                owner = owners.pop(item.item.key)
+                owner.loaded = item
+                if (embedded := owner.embedded()) is not None:
+                    yield embedded
             yield from queue.completed(calls)
         batchers: list[_Batcher[Waveform] | _Batcher[str]] = [clips, *texts.values()]
         for batcher in batchers:
@@ -116,20 +148,7 @@ def embed_items(
         queue.close()
 
 
-def _cut_windows(
-    loaded: LoadedItem, waveform: Waveform, encoder: Encoder, info: TableInfo
-) -> Iterator[tuple[EmbeddedItem, int, Waveform]]:
-    """Yield the windows of a recording, each with its owner and its index there."""
-    rate = encoder.sample_rate
-    spans = list(segment_windows(loaded.start_s, loaded.start_s + len(waveform) / rate, info))
-    # The windows keep the waveform alive as long as it is needed.
-    owner = _unembedded(replace(loaded, waveform=None), spans, encoder.dim)
-    for index, span in enumerate(spans):
-        inside = Window(span.start_s - loaded.start_s, span.end_s - loaded.start_s)
-        yield owner, index, crop(waveform, inside, rate)
-
-
-_Encoded = list[tuple[EmbeddedItem, int, npt.NDArray[np.float32]]]
+_Encoded = list[tuple[_Owner, int, npt.NDArray[np.float32]]]
 """Vectors, each with its owner and its index there."""
 
 _Batch = Callable[[], _Encoded]
@@ -155,8 +174,8 @@ class EncodeQueue:
             job = self._jobs.popleft()
             job.is_finished.wait()
             for owner, index, vector in job.result():
-                if owner.set_vector(index, vector):
-                    yield owner
+                if (embedded := owner.set_vector(index, vector)) is not None:
+                    yield embedded
 
     def close(self) -> None:
         """Drop the queued batches, and wait for those in the encoder."""
@@ -170,16 +189,22 @@ class _Batcher(Generic[EncoderInput]):
     """Gathers clips or texts of many items, and makes batches of similar length."""
 
     def __init__(
-        self, encode: Callable[[Sequence[EncoderInput]], Embeddings], max_size: int, length: int, longest: int = 0
+        self,
+        encode: Callable[[Sequence[EncoderInput]], Embeddings],
+        dim: int,
+        max_size: int,
+        length: int,
+        longest: int = 0,
     ):
+        self._dim = dim
         self._encode: Callable[[Sequence[EncoderInput]], Embeddings] = encode
         self._max_size = max_size
         self._max_length = length
         self._longest = max(length, longest)
-        self._gathered: list[tuple[EncoderInput, EmbeddedItem, int]] = []
+        self._gathered: list[tuple[EncoderInput, _Owner, int]] = []
         self._gathered_length = 0
 
-    def add(self, owner: EmbeddedItem, index: int, content: EncoderInput) -> _Batch | None:
+    def add(self, owner: _Owner, index: int, content: EncoderInput) -> _Batch | None:
         """Add a clip or text, whose vector is number `index` of `owner`; return a batch if there is enough for one."""
         self._gathered.append((content, owner, index))
         self._gathered_length += len(content)
@@ -194,7 +219,7 @@ class _Batcher(Generic[EncoderInput]):
         while self._gathered:
             yield partial(self._encode_batch, self._take())
 
-    def _take(self) -> list[tuple[EncoderInput, EmbeddedItem, int]]:
+    def _take(self) -> list[tuple[EncoderInput, _Owner, int]]:
         """Take out a batch: the first input and those next longer (or shorter, if too few are longer)."""
         lengths = [len(content) for content, _, _ in self._gathered]
         order = sorted(range(len(lengths)), key=lengths.__getitem__)
@@ -212,8 +237,8 @@ class _Batcher(Generic[EncoderInput]):
         self._gathered_length -= sum(len(content) for content, _, _ in batch)
         return batch
 
-    def _encode_batch(self, batch: Sequence[tuple[EncoderInput, EmbeddedItem, int]]) -> _Encoded:
-        dim = batch[0][1].vectors.shape[1]
+    def _encode_batch(self, batch: Sequence[tuple[EncoderInput, _Owner, int]]) -> _Encoded:
+        dim = self._dim
         encoded: _Encoded = []
         for part, vectors in encode_in_parts(self._encode_contents, batch, self._shrink):
             if isinstance(vectors, str):
@@ -225,7 +250,7 @@ class _Batcher(Generic[EncoderInput]):
             encoded += [(owner, index, vector) for (_, owner, index), vector in zip(part, vectors, strict=True)]
         return encoded
 
-    def _encode_contents(self, batch: Sequence[tuple[EncoderInput, EmbeddedItem, int]]) -> Embeddings:
+    def _encode_contents(self, batch: Sequence[tuple[EncoderInput, _Owner, int]]) -> Embeddings:
         """Encode a batch; if that is quick, let the next ones be longer."""
         started = time.monotonic()
         vectors = self._encode([content for content, _, _ in batch])
@@ -237,10 +262,6 @@ class _Batcher(Generic[EncoderInput]):
         """Let later batches be smaller than one of `size`, which did not fit into memory."""
         self._max_size = max(1, size // 2)
         self._longest = self._max_length
-
-
-def _unembedded(loaded: LoadedItem, windows: Sequence[Window | None], dim: int) -> EmbeddedItem:
-    return EmbeddedItem(loaded, windows, np.zeros((len(windows), dim), np.float32), num_missing=len(windows))
 
 
 def _text_encoder(encoder: Encoder, language: str | None) -> Callable[[Sequence[str]], Embeddings]:

@@ -18,8 +18,9 @@ from clara_search.errors import ClaraError
 from clara_search.files.paths import is_missing, is_url, split_member
 from clara_search.store.schema import CORE_COLUMNS
 from clara_search.store.table import Table
-from indexer.decode.read import LoadedItem, reload_item
-from indexer.ledger.ledger import Ledger, LedgerEntry
+from indexer.decode.read import DecodeWindows, Loaded, LoadedItem, reload_item
+from indexer.ledger.entry import LedgerEntry
+from indexer.ledger.ledger import Ledger
 
 _LOOKUP_BATCH = 64
 _TEXT_LOOKUP_BATCH = 1000
@@ -29,19 +30,19 @@ _Rows = Mapping[str, Mapping[str, Any]]
 """Rows by id."""
 
 
-def reuse_vectors(loaded: Iterable[LoadedItem], ledger: Ledger, table: Table, sample_rate: int) -> Iterator[LoadedItem]:
+def reuse_vectors(loaded: Iterable[Loaded], ledger: Ledger, table: Table, windows: DecodeWindows) -> Iterator[Loaded]:
     """Yield `loaded`; duplicates come with the vectors of the recording that has their content, or else decoded.
 
     Args:
         loaded: items whose files were read.
         ledger: the ledger of `table`.
         table: the table that has the vectors.
-        sample_rate: rate in Hz at which a duplicate without vectors is decoded.
+        windows: how a duplicate without vectors is decoded.
     """
-    duplicates = _Duplicates(ledger, table, sample_rate)
+    duplicates = _Duplicates(ledger, table, windows)
     recordings, texts = list[LoadedItem](), list[LoadedItem]()
     for item in loaded:
-        if item.state != "duplicate":
+        if not isinstance(item, LoadedItem) or item.state != "duplicate":
             yield item
             continue
         waiting, batch = (recordings, _LOOKUP_BATCH) if item.item.kind == "audio" else (texts, _TEXT_LOOKUP_BATCH)
@@ -56,25 +57,26 @@ def reuse_vectors(loaded: Iterable[LoadedItem], ledger: Ledger, table: Table, sa
 class _Duplicates:
     """Finds the recordings and texts whose rows duplicates take over."""
 
-    def __init__(self, ledger: Ledger, table: Table, sample_rate: int):
+    def __init__(self, ledger: Ledger, table: Table, windows: DecodeWindows):
         self._ledger = ledger
         self._table = table
-        self._sample_rate = sample_rate
+        self._windows = windows
         self._moved = set[str]()
         self._folders = dict[Path, bool]()
 
-    def resolve(self, duplicates: Sequence[LoadedItem]) -> Iterator[LoadedItem]:
+    def resolve(self, duplicates: Sequence[LoadedItem]) -> Iterator[Loaded]:
         """Yield duplicates as fresh items with vectors, or as they are to be embedded."""
         if not duplicates:
             return
         donors = defaultdict[tuple[str, str, str], list[LedgerEntry]](list)
         for content_hash, entry in self._ledger.with_content(item.content_hash or "" for item in duplicates):
-            donors[content_hash, entry.kind, entry.key.removeprefix(entry.uri)].append(entry)
+            if not any(note.startswith("track ") for note in entry.notes):  # of the default track
+                donors[content_hash, entry.kind, entry.key.removeprefix(entry.uri)].append(entry)
         rows = self._rows(id_ for entries in donors.values() for entry in entries for id_ in entry.row_ids)
         for item in duplicates:
             fitting = donors.get((item.content_hash or "", item.item.kind, item.item.segment), [])
             fitting = [entry for entry in fitting if all(id_ in rows for id_ in entry.row_ids)]
-            yield self._with_rows(item, fitting, rows)
+            yield from self._with_rows(item, fitting, rows)
 
     def _rows(self, ids: Iterable[str]) -> _Rows:
         wanted = sorted(set(ids))
@@ -86,14 +88,16 @@ class _Duplicates:
                     rows[row["id"]] = {**row, "vector": vector.astype(np.float32)}
         return rows
 
-    def _with_rows(self, item: LoadedItem, donors: list[LedgerEntry], rows: _Rows) -> LoadedItem:
+    def _with_rows(self, item: LoadedItem, donors: list[LedgerEntry], rows: _Rows) -> Iterator[Loaded]:
         origin = self._origin(item, donors)
         if item.item.kind == "text":
             # A text is not read from a file: only one that was moved has something to take over.
             if origin is None or rows[origin.row_ids[0]]["language"] != item.item.language:
-                return replace(item, state="fresh")
+                yield replace(item, state="fresh")
+                return
         elif not donors:  # another segment, or the rows are gone
-            return reload_item(item, self._sample_rate)
+            yield from reload_item(item, self._windows)
+            return
         donor = origin or donors[-1]
         taken = [rows[id_] for id_ in donor.row_ids]
         reused = replace(
@@ -102,13 +106,15 @@ class _Duplicates:
             windows=donor.windows,
             vectors=np.stack([row["vector"] for row in taken]),
             is_reused=True,
+            notes=donor.notes,
         )
         if origin is None:
-            return reused
+            yield reused
+            return
         self._moved.add(origin.key)
         own = {"text", "language", *self._table.schema.names} - (set(CORE_COLUMNS) - {"text", "language"})
         kept = tuple({name: row[name] for name in own} for row in taken)
-        return replace(reused, moved_from=origin, kept=kept)
+        yield replace(reused, moved_from=origin, kept=kept)
 
     def _origin(self, item: LoadedItem, donors: Iterable[LedgerEntry]) -> LedgerEntry | None:
         """Return the entry of `donors` from which the item was moved here: the one with the most like name."""

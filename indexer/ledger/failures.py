@@ -1,4 +1,4 @@
-"""The stored ledger of a table, and its failures."""
+"""The stored ledger of a table, its failures, and its notes on recordings."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from clara_search.store.keyed_table import KeyedTable
 
 LEDGER_KEY = "key"
 """Key column of a ledger."""
+
+NOTES_SEPARATOR = "; "
+"""Between the notes on a recording."""
 
 _LEDGER_PREFIX = "_ledger_"
 
@@ -35,6 +38,20 @@ def failures(database: Connection, table: str = DEFAULT_TABLE) -> list[dict[str,
         return []
     failed = ledger.scan(["uri", "reason", "at"], where="status = 'failed'")
     return failed.sort_by("uri").to_pylist()  # type: ignore[no-any-return]
+
+
+def split_notes(notes: str | None) -> tuple[str, ...]:
+    """Return the notes on a recording, as the ledger has them, one by one."""
+    return tuple(notes.split(NOTES_SEPARATOR)) if notes else ()
+
+
+def notes(database: Connection, table: str = DEFAULT_TABLE) -> list[dict[str, Any]]:
+    """Return the recordings of `table` that are out of the ordinary, as dicts with `uri` and `notes`, sorted by uri."""
+    ledger = stored_ledger(database, table)
+    if ledger is None or "notes" not in ledger.schema.names:
+        return []
+    noted = ledger.scan(["uri", "notes"], where="notes IS NOT NULL").sort_by("uri")
+    return [{"uri": row["uri"], "notes": list(split_notes(row["notes"]))} for row in noted.to_pylist()]
 
 
 def failed_sources(database: Connection, table: str = DEFAULT_TABLE) -> list[ForeignUri]:

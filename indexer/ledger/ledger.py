@@ -4,80 +4,37 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from clara_search.audio.windows import Window, count_windows, window_spans
+from clara_search.audio.decode.formats import PCM_SUFFIXES
+from clara_search.audio.windows import Window, count_windows, covered_s
 from clara_search.errors import DatabaseError
 from clara_search.files.limits import AUDIO_SECONDS, WINDOWS
-from clara_search.files.paths import FileStat
+from clara_search.files.paths import FileStat, suffix_of
 from clara_search.store.compaction import Moment
 from clara_search.store.database import Database
 from clara_search.store.keyed_table import KeyedTable
-from clara_search.store.schema import TableInfo
-from clara_search.store.table import Table, row_id
+from clara_search.store.table import Table
 from indexer.ledger.digest_map import DigestMap, digest, hex_digest, short_digest
-from indexer.ledger.failures import LEDGER_KEY, ledger_name, stored_ledger
+from indexer.ledger.entry import LedgerEntry, LedgerRecord, segment_windows
+from indexer.ledger.failures import LEDGER_KEY, NOTES_SEPARATOR, ledger_name, split_notes, stored_ledger
 from indexer.sources.item import Item
 
 _COLUMNS = (
     *("key", "uri", "source", "kind", "status", "reason"),
-    *("content_hash", "signature", "stamp", "start_s", "end_s", "at"),
+    *("content_hash", "signature", "stamp", "start_s", "end_s", "at", "notes", "decoder"),
 )
-_ENTRY_COLUMNS = ("key", "uri", "source", "status", "kind", "start_s", "end_s")
+_ENTRY_COLUMNS = ("key", "uri", "source", "status", "kind", "start_s", "end_s", "notes")
 
+DECODER_VERSION = 2
+"""Version of the decoder and of the cutting into windows. What an older one read is read again, and embedded again
+unless it is the same: files of samples and FLAC are, unless their last window was a short overhang."""
 
-@dataclass(frozen=True)
-class LedgerRecord:
-    """The outcome of an item.
-
-    Attributes:
-        item: the item.
-        content_hash: sha256 of its file or text; None if it could not be read.
-        stamp: changes when its file does; empty if the file's stat cannot be trusted.
-        reason: why it failed; None: it is done.
-        start_s: start of its first window in seconds.
-        end_s: end of its last window in seconds.
-    """
-
-    item: Item
-    content_hash: str | None
-    stamp: str
-    reason: str | None = None
-    start_s: float | None = None
-    end_s: float | None = None
-
-
-@dataclass(frozen=True)
-class LedgerEntry:
-    """An item in the ledger.
-
-    Attributes:
-        key: key of the item.
-        failed: whether it failed.
-        source: the path or URL that listed it.
-        kind: "audio" or "text".
-        uri: name of the recording or text.
-        file: the recording, or the file that lists the text.
-        windows: windows of its rows in the corpus table (None for a text).
-    """
-
-    key: str
-    failed: bool
-    source: str
-    kind: str
-    uri: str
-    file: str
-    windows: tuple[Window | None, ...]
-
-    @property
-    def row_ids(self) -> list[str]:
-        """Ids of its rows in the corpus table."""
-        return row_ids(self.uri, self.windows)
+_SAME_SINCE_1 = PCM_SUFFIXES | {".flac"}
 
 
 class LedgerSnapshot:
@@ -204,15 +161,27 @@ class Ledger:
     def _load(self) -> tuple[DigestMap, Any, int]:
         """Return stamp and signature by key, the sorted contents that are done, and the expected number of rows."""
         known, contents, rows = DigestMap(2), array("Q"), 0
-        for row in self._rows([*_ENTRY_COLUMNS, "stamp", "signature", "content_hash"], None):
-            known.put(digest(row["key"]), short_digest(row["stamp"]), short_digest(row["signature"]))
+        for row in self._rows([*_ENTRY_COLUMNS, "stamp", "signature", "content_hash", "decoder"], None):
             rows += self._count_windows(row)
-            if row["status"] == "done":
+            stamp, signature = short_digest(row["stamp"]), short_digest(row["signature"])
+            if is_old := row["kind"] == "audio" and row.get("decoder") != DECODER_VERSION:
+                stamp = 0
+                if row["status"] == "done" and not self._is_same_since_1(row):
+                    signature = 1
+            known.put(digest(row["key"]), stamp, signature)
+            if row["status"] == "done" and not is_old:
                 contents.append(short_digest(row["content_hash"] or ""))
         return known, np.sort(np.array(contents, np.uint64)), rows
 
+    def _is_same_since_1(self, row: dict[str, Any]) -> bool:
+        """Tell whether a recording that was indexed by an older decoder has the same rows now."""
+        duration_s = (row["end_s"] or 0.0) - (row["start_s"] or 0.0)
+        overhang_s = duration_s - covered_s(duration_s, self._info.window_s, self._info.hop_s)
+        return overhang_s < 1e-6 and suffix_of(row["uri"]) in _SAME_SINCE_1
+
     def _rows(self, columns: Sequence[str], where: str | None) -> Iterator[dict[str, Any]]:
-        for batch in self._stored.batches(columns, where):
+        present = set(self._stored.schema.names)  # older ledgers have fewer
+        for batch in self._stored.batches([name for name in columns if name in present], where):
             yield from batch.to_pylist()
 
     def _entry(self, row: dict[str, Any]) -> LedgerEntry:
@@ -224,6 +193,7 @@ class Ledger:
             uri=row["uri"],
             file=row["uri"] if row["kind"] == "audio" else row["source"],
             windows=self._windows(row),
+            notes=split_notes(row.get("notes")),
         )
 
     def _count_windows(self, row: dict[str, Any]) -> int:
@@ -243,17 +213,6 @@ class Ledger:
         if self._count_windows(row) and row["end_s"] is not None:
             return tuple(segment_windows(row["start_s"], row["end_s"], self._info))
         return (None,) if row["kind"] == "text" and row["status"] == "done" else ()
-
-
-def segment_windows(start_s: float, end_s: float, info: TableInfo) -> Iterator[Window]:
-    """Yield the windows that cover a recording from `start_s` to `end_s` seconds."""
-    for window in window_spans(end_s - start_s, info.window_s, info.hop_s):
-        yield Window(start_s + window.start_s, start_s + window.end_s)
-
-
-def row_ids(uri: str, spans: Iterable[Window | None]) -> list[str]:
-    """Return the ids of the rows of `uri` for these windows (None: of a text)."""
-    return [row_id(uri, *(span or (None, None))) for span in spans]
 
 
 def file_stamp(item: Item, stat: FileStat) -> str:
@@ -280,14 +239,17 @@ def _row(record: LedgerRecord, at: datetime) -> dict[str, Any]:
         "start_s": record.start_s,
         "end_s": record.end_s,
         "at": at,
+        "notes": NOTES_SEPARATOR.join(record.notes) or None,
+        "decoder": DECODER_VERSION if item.kind == "audio" else None,
     }
 
 
 def _schema() -> Any:
     import pyarrow as pa
 
-    types = {"start_s": pa.float64(), "end_s": pa.float64(), "at": pa.timestamp("us", tz="UTC")}
-    nullable = {"reason", "content_hash", "start_s", "end_s"}
+    seconds = {"start_s": pa.float64(), "end_s": pa.float64()}
+    types = {**seconds, "at": pa.timestamp("us", tz="UTC"), "decoder": pa.int32()}
+    nullable = {"reason", "content_hash", "start_s", "end_s", "notes", "decoder"}
     return pa.schema([pa.field(name, types.get(name, pa.string()), nullable=name in nullable) for name in _COLUMNS])
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from clara_search.audio.decode import load_audio
+from clara_search.audio.decode import AudioSource, stream_audio
 from clara_search.audio.resample import resample
 from clara_search.audio.segments import format_segment
 from clara_search.errors import AudioError
@@ -89,6 +90,7 @@ class Item:
         content: the bytes, if they are not a file at `uri`; they are current as long as the file `source` is.
         stat: size and token of the file, if the listing has them.
         url: `uri` with credentials.
+        track: number of the audio track, from 1, that was asked for; None: the default one.
     """
 
     source: str
@@ -105,6 +107,7 @@ class Item:
     content: BytesSource | InMemoryWaveform | None = field(default=None, compare=False, repr=False)
     stat: FileStat | None = field(default=None, compare=False, repr=False)
     url: str = field(default="", compare=False, repr=False)
+    track: int | None = None
 
     def __post_init__(self) -> None:
         """Keep the URL as given, and strip credentials from the names."""
@@ -130,6 +133,7 @@ class Item:
     def details(self) -> str:
         """All that a row is made of except the content, as JSON."""
         details = [self.text, self.language, self.start_s, self.end_s, self.columns]
+        details += [] if self.track is None else [self.track]
         return json.dumps(details, sort_keys=True, default=str)
 
     @property
@@ -156,8 +160,35 @@ def content_hash(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def decode_item(item: Item, content: bytes, sample_rate: int) -> npt.NDArray[np.float32]:
-    """Decode the recording of `item` from its bytes. Raises AudioError as `load_audio` does."""
+class DecodedItem(Protocol):
+    """The waveform of a recording, in blocks of mono float32; see `clara_search.audio.decode.AudioStream`."""
+
+    start: int
+    """Where the first block starts in the recording, in samples; known once it was yielded."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What is out of the ordinary about it; complete at the end."""
+
+    def __iter__(self) -> Iterator[npt.NDArray[np.float32]]:
+        """Yield the blocks."""
+
+
+@dataclass
+class _InMemoryStream:
+    """A waveform in memory as a stream of one block."""
+
+    waveform: npt.NDArray[np.float32]
+    start: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[npt.NDArray[np.float32]]:
+        yield self.waveform
+
+
+def decode_item(item: Item, content: bytes | Path, sample_rate: int) -> DecodedItem:
+    """Return the recording of `item`, whose bytes or file are `content`, as a stream. Raises as `stream_audio` does."""
     if isinstance(item.content, InMemoryWaveform):
-        return item.content.resampled(sample_rate)
-    return load_audio(NamedBytes(content, item.uri), sample_rate)
+        return _InMemoryStream(item.content.resampled(sample_rate))
+    source = NamedBytes(content, item.uri) if isinstance(content, bytes) else content
+    return stream_audio(replace(AudioSource.of(source), name=item.uri), sample_rate, item.track)

@@ -10,7 +10,8 @@ from clara_search.errors import ClaraError
 from clara_search.files.paths import is_missing, is_url
 from clara_search.store.table import Table
 from indexer.ledger.digest_map import DigestMap, digest
-from indexer.ledger.ledger import Ledger, LedgerEntry
+from indexer.ledger.entry import LedgerEntry
+from indexer.ledger.ledger import Ledger
 from indexer.ledger.reconcile import Orphans
 from indexer.write.scope import PruneScope
 

@@ -10,7 +10,7 @@ from clara_search.errors import SourceError, first_line
 from clara_search.files.gate import RefusedUri, admit_entry
 from clara_search.files.paths import is_url, join, list_folder
 from clara_search.files.redact import without_credentials
-from indexer.ledger.ledger import LedgerEntry
+from indexer.ledger.entry import LedgerEntry
 from indexer.sources.item import Item
 from indexer.sources.listing import ResolvedSources
 from indexer.sources.registry import find_reader, is_folder_url

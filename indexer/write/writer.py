@@ -18,7 +18,8 @@ from clara_search.files.paths import is_missing
 from clara_search.store.keyed_table import DEFAULT_RETAIN_DAYS
 from clara_search.store.table import Table
 from indexer.embed.batches import EmbeddedItem
-from indexer.ledger.ledger import Ledger, LedgerEntry, LedgerRecord, row_ids
+from indexer.ledger.entry import LedgerEntry, LedgerRecord, row_ids
+from indexer.ledger.ledger import Ledger
 from indexer.ledger.reconcile import Orphans
 from indexer.runtime.allocator import release_memory
 from indexer.runtime.timers import StageTimer
@@ -70,6 +71,7 @@ class Writer:
         audio_s: length of the embedded recordings in seconds.
         removed: number of rows removed.
         reused: number of items with the vectors of another recording.
+        noted: number of indexed recordings with a note.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class Writer:
         self.audio_s = 0.0
         self.removed = 0
         self.reused = 0
+        self.noted = 0
         self._table = table
         self._ledger = ledger
         self._columns = columns
@@ -207,6 +210,7 @@ class Writer:
         with self._settling:
             self.counts[status] += 1
             start_s, end_s = _extent(embedded.windows)
+            self.noted += status == "indexed" and bool(embedded.loaded.notes)
             if status == "indexed" and embedded.loaded.is_reused:
                 self.reused += 1
             elif status == "indexed" and start_s is not None and end_s is not None:
@@ -233,10 +237,11 @@ class Writer:
 
     def _record(self, embedded: EmbeddedItem, entry: LedgerEntry | None) -> LedgerRecord:
         start_s, end_s = _extent(embedded.windows) if _status(embedded) == "indexed" else (None, None)
+        loaded, notes = embedded.loaded, embedded.loaded.notes
         if entry is not None and self._keeps_rows(embedded):
             start_s, end_s = _extent(entry.windows)
-        loaded = embedded.loaded
-        return LedgerRecord(loaded.item, loaded.content_hash, loaded.stamp, embedded.reason, start_s, end_s)
+            notes = entry.notes
+        return LedgerRecord(loaded.item, loaded.content_hash, loaded.stamp, embedded.reason, start_s, end_s, notes)
 
 
 def _is_known_missing(file: str) -> bool:

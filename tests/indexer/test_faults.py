@@ -12,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from clara_search.audio.decode import load_audio
+from clara_search.audio.decode import AudioSource, AudioStream, stream_audio
 from clara_search.errors import DatabaseError, FormatError, SourceError
 from clara_search.store.database import Database
-from indexer.decode import prefetch as decoding
+from indexer.decode import queue as decoding
 from indexer.decode.prefetch import DecodeConfig, prefetch_items
+from indexer.decode.read import LoadedItem
 from indexer.embed import batches as embedding
 from indexer.ledger.failures import failures
 from indexer.ledger.reconcile import open_ledger
@@ -158,18 +159,19 @@ def test_a_decoder_that_hangs_costs_one_file_and_holds_nobody_up(
 ) -> None:
     hang = threading.Event()
 
-    def load_or_hang(source: object, sample_rate: int) -> npt.NDArray[np.float32]:
+    def load_or_hang(source: AudioSource, sample_rate: int, track: int | None) -> AudioStream:
         if str(getattr(source, "name", "")).endswith(("003.wav", "007.wav")):
             hang.wait(60)
-        return load_audio(source, sample_rate)  # type: ignore[arg-type]
+        return stream_audio(source, sample_rate, track)
 
-    monkeypatch.setattr("indexer.sources.item.load_audio", load_or_hang)
+    monkeypatch.setattr("indexer.sources.item.stream_audio", load_or_hang)
     monkeypatch.setattr(decoding, "_OVERTAKE_AFTER_S", 0.1)
     index([write_tone(many.with_name("first.wav"))], database, ToneEncoder())
     ledger, _ = open_ledger(database, database.table())
     order = [
         Path(one.item.uri).name
         for one in prefetch_items(list_items([many]), ledger.known, DecodeConfig(16_000, timeout_s=3, workers=3))
+        if isinstance(one, LoadedItem)
     ]
     assert sorted(order[-2:]) == ["003.wav", "007.wav"]
 
@@ -203,11 +205,11 @@ def test_what_failed_is_not_tried_again_unless_touched_or_asked_for(
     os.utime(recordings / "bad.wav", (1.6e9, 1.6e9))
     tried: list[str] = []
 
-    def load(source: object, sample_rate: int) -> npt.NDArray[np.float32]:
+    def load(source: AudioSource, sample_rate: int, track: int | None) -> AudioStream:
         tried.append(Path(str(getattr(source, "name", ""))).name)
-        return load_audio(source, sample_rate)  # type: ignore[arg-type]
+        return stream_audio(source, sample_rate, track)
 
-    monkeypatch.setattr("indexer.sources.item.load_audio", load)
+    monkeypatch.setattr("indexer.sources.item.stream_audio", load)
     assert index([recordings], database, encoder).failed == 1
     assert index([recordings], database, encoder).failed == 1
     assert tried.count("bad.wav") == 1

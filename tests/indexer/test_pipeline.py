@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from clara_search.audio.decode import load_audio
+from clara_search.audio.decode import AudioSource, AudioStream, load_audio, stream_audio
 from clara_search.audio.windows import crop, window_spans
 from clara_search.errors import AudioError, ConfigError, DatabaseError, EncoderMismatch, SourceError
 from clara_search.store.database import Database
@@ -173,12 +173,12 @@ def test_a_file_that_cannot_be_read_for_now_keeps_its_rows(
 def test_a_decoder_that_crashes_costs_one_file(
     recordings: Path, database: Database, encoder: ToneEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def crash(source: object, sample_rate: int) -> npt.NDArray[np.float32]:
+    def crash(source: AudioSource, sample_rate: int, track: int | None) -> AudioStream:
         if str(getattr(source, "name", "")).endswith("low.wav"):
             raise ZeroDivisionError("a bug")
-        return load_audio(source, sample_rate)  # type: ignore[arg-type]
+        return stream_audio(source, sample_rate, track)
 
-    monkeypatch.setattr("indexer.sources.item.load_audio", crash)
+    monkeypatch.setattr("indexer.sources.item.stream_audio", crash)
     assert counts(index([recordings], database, encoder)) == (2, 0, 1, 0, 2)
     assert [failure["reason"] for failure in failures(database)] == ["ZeroDivisionError: a bug"]
 

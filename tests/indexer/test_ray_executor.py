@@ -135,7 +135,7 @@ def test_a_cluster_that_is_started_listens_to_this_machine_and_this_user_alone(
     environment = dict(os.environ)
     index([recordings], database, ToneEncoder())
     for number in range(2):  # a second one in the same process has to know the token of the first
-        cluster = _Cluster(Ray(workers=1), NOTHING, DecodeConfig(16_000), ToneEncoder(), database.table().info)
+        cluster = _Cluster(Ray(workers=1), NOTHING, DecodeConfig(16_000), ToneEncoder())
         try:
             assert ray.get(ray.remote(lambda: 7).remote()) == 7
             listening = [

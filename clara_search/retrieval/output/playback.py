@@ -9,7 +9,6 @@ from typing import BinaryIO
 import numpy as np
 
 from clara_search.audio.decode import load_audio
-from clara_search.audio.segments import crop_segment
 from clara_search.audio.waveform import Waveform
 from clara_search.errors import AudioError, FormatError, OutputError, SourceError
 from clara_search.files.atomic import atomic_path
@@ -40,8 +39,7 @@ def cut(uri: str, start_s: float | None, end_s: float | None, sample_rate: int =
     """
     try:
         with _open(admit(ForeignUri(uri))) as file:
-            waveform = load_audio(file, sample_rate)
-        return crop_segment(waveform, sample_rate, start_s, end_s)
+            return load_audio(file, sample_rate, start_s, end_s)
     except FileNotFoundError as error:
         raise AudioError(f"{uri}: the recording is not there any more; index it again where it is now") from error
     except OSError as error:

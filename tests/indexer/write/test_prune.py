@@ -14,8 +14,8 @@ from click.testing import CliRunner
 
 from clara_search.commands.main import main
 from clara_search.store.database import Database
+from indexer.ledger.entry import LedgerEntry
 from indexer.ledger.failures import failures
-from indexer.ledger.ledger import LedgerEntry
 from indexer.pipeline import IndexResult, index
 from indexer.sources.listing import resolve_sources
 from indexer.sources.pattern import Pattern
