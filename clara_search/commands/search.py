@@ -38,6 +38,7 @@ EXPORT_FORMATS = ("raven", "audacity", "csv", "clips")
 @click.option("-k", "--top-k", "k", type=click.IntRange(min=1), default=10, show_default=True, help="Number of hits.")
 @click.option("--offset", type=click.IntRange(min=0), default=0, show_default=True, help="Best hits to leave out.")
 @search_options()
+@click.option("--locate", is_flag=True, help="Say where in each hit it is, by a second look at the recordings.")
 @click.option("--windows", is_flag=True, help="Every window is a hit of its own, as with --per-recording 0.")
 @click.option("--language", help='Language of the texts, such as "en", for models that know languages.')
 @click.option("--exact", is_flag=True, help="Compare with every row, even if the table has an ANN index.")
@@ -67,6 +68,7 @@ def search(
     export: tuple[str, Path] | None,
     as_json: bool,
     windows: bool,
+    locate: bool,
     **options: Any,
 ) -> None:
     """Find the moments nearest to TEXT, to the sound of a recording, or to a row.
@@ -101,6 +103,8 @@ def search(
     from clara_search.retrieval.hits import Hits
 
     answers = [results] if isinstance(results, Hits) else results
+    if locate:
+        answers = [index.locate(hits) for hits in answers]
     _print(answers, not isinstance(results, Hits), as_json)
     if export:
         _export(answers, *export)

@@ -12,6 +12,7 @@ from clara_search.models.base import Embeddings, Encoder
 from clara_search.models.recorded import RecordedModel
 from clara_search.retrieval.classifying import Classifying
 from clara_search.retrieval.hits import Hits
+from clara_search.retrieval.locate import locate
 from clara_search.retrieval.options.registry import SearchOptions, make_filters
 from clara_search.retrieval.pipeline import answer
 from clara_search.retrieval.queries.arrays import Audio, to_unit_vectors
@@ -128,7 +129,7 @@ class Index(Classifying):
             **options: `modality`: only rows of this modality, "audio" or "text". `where`: only rows that pass this SQL
                 filter, such as "language = 'de'". `per_recording`: how many moments of a recording, of neighbouring
                 windows, 1 by default; 0: every window. `distinct`: whether copies are one hit. `diversity`: weight of
-                differing from the hits above, 0 to 1.
+                differing from the hits above, 0 to 1. `min_probability`: only hits that match with this probability.
 
         Returns:
             The hits, best first; a list of such where `query`, `audio` or `id` are several.
@@ -164,6 +165,17 @@ class Index(Classifying):
         _check_counts(k, offset)
         queries = [Query(vector) for vector in to_unit_vectors(vectors, self.table.info.dim)]
         return self._answer(queries, k, offset, exact, options)
+
+    def locate(self, hits: Hits) -> Hits:
+        """Look for the query within each hit, through windows of two seconds of the recording itself.
+
+        Args:
+            hits: The answer of a search.
+
+        Returns:
+            The hits with `best_s` to about half a second; a recording that cannot be read leaves a note.
+        """
+        return locate(self.encoder, hits)
 
     def embed_text(self, query: str, language: str | None = None) -> Embeddings:
         """Embed a text.

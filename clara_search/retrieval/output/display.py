@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from clara_search.errors import ClaraError
 from clara_search.files.paths import is_remote, stat_file
 from clara_search.retrieval.output.playback import cut, encode
-from clara_search.retrieval.output.text import format_span, one_line, short_name
+from clara_search.retrieval.output.text import format_probability, format_span, one_line, short_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,7 +26,7 @@ _TEXT_WIDTH = 60
 
 def format_hits(hits: Sequence[Mapping[str, Any]], notes: Sequence[str] = ()) -> str:
     """Return hits as a table of text, a line each, below their notes."""
-    rows = [["", "score", "file", "time", "text"], *(_cells(hit) for hit in hits)]
+    rows = [["", "score", "match", "file", "time", "text"], *(_cells(hit) for hit in hits)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([*map(one_line, notes), *(lines if hits else ["no hits"])])
@@ -34,7 +34,7 @@ def format_hits(hits: Sequence[Mapping[str, Any]], notes: Sequence[str] = ()) ->
 
 def hits_html(hits: Sequence[Mapping[str, Any]], notes: Sequence[str] = ()) -> str:
     """Return hits as an HTML table, with players for recordings of this machine."""
-    heading = "".join(f"<th>{name}</th>" for name in ("", "score", "file", "time", "text", "sound"))
+    heading = "".join(f"<th>{name}</th>" for name in ("", "score", "match", "file", "time", "text", "sound"))
     body, players = "", 0
     for hit in hits:
         player = _player(hit) if players < MAX_PLAYERS else ""
@@ -59,8 +59,9 @@ def _cells(hit: Mapping[str, Any]) -> list[str]:
     return [
         str(hit["rank"]),
         f"{hit['score']:.3f}",
+        format_probability(hit["probability"]),
         short_name(hit["uri"]),
-        format_span(hit["start_s"], hit["end_s"]),
+        format_span(hit["start_s"], hit["end_s"], hit["best_s"]),
         text,
     ]
 

@@ -38,6 +38,16 @@ def format_time(seconds: float) -> str:
     return f"{tenths // 600}:{tenths % 600 // 10:02d}.{tenths % 10}"
 
 
-def format_span(start_s: float | None, end_s: float | None) -> str:
-    """Return a window as "0:05.0-0:15.0", or "" for a row without times."""
-    return "" if start_s is None or end_s is None else f"{format_time(start_s)}-{format_time(end_s)}"
+def format_span(start_s: float | None, end_s: float | None, best_s: float | None = None) -> str:
+    """Return a window as "0:05.0-0:15.0", with its best second as "... @0:07.5"; "" for a row without times."""
+    best = "" if best_s is None else f" @{format_time(best_s)}"
+    return "" if start_s is None or end_s is None else f"{format_time(start_s)}-{format_time(end_s)}{best}"
+
+
+def format_probability(probability: float | None) -> str:
+    """Return a probability as a whole percentage, "" where it is not known; only 0 is "0 %", only 1 "100 %"."""
+    if probability is None:
+        return ""
+    if 0 < probability < 0.01:
+        return "<1 %"
+    return ">99 %" if 0.99 < probability < 1 else f"{probability:.0%}".replace("%", " %")
