@@ -142,7 +142,7 @@ def index(
     started_at = time.monotonic()
     sources = [sources] if isinstance(sources, Source) else list(sources)
     selection = Selection(text_column, tuple(ignore), follow_symlinks, audio_member)
-    resolved = resolve_sources(sources)
+    resolved = resolve_sources(sources, selection)
     survey = survey or survey_sources(resolved, selection)
     scope = PruneScope(resolved)
     if survey.items == 0 and not prune:

@@ -33,7 +33,7 @@ from clara_search.models.batching import (
     validate_waveforms,
 )
 from clara_search.models.clap_weights import FEATURES_FILE, load_clap, read_features, weight_files
-from clara_search.models.folder import count_parameters, hash_file, read_json
+from clara_search.models.folder import count_parameters, hash_file, read_json, warn_of_code
 from clara_search.text.languages import is_specified
 from clara_search.text.tokenizer_files import load_tokenizer, no_panic
 
@@ -77,6 +77,7 @@ class ClapEncoder:
         self._dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
         try:
             # Everything is read from the folder: no network is asked, no code in the folder is run.
+            warn_of_code(folder)
             self._model: Any = load_clap(folder, self._dtype)
             _check_tokenizer(folder)
             self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,11 @@ from clara_search.files import json_reader
 from clara_search.files.limits import METADATA_BYTES, WEIGHTS_BYTES
 from clara_search.files.regular import open_regular, read_regular, size_of
 from clara_search.models.stored.safetensors_files import count_numbers
+
+log = logging.getLogger(__name__)
+
+_CONFIGS_WITH_CODE = ("config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json")
+"""Of `transformers`: each may name Python files of the folder, or of the hub, under "auto_map"."""
 
 CONFIG_FILE, CARD_FILE = "config.json", "README.md"
 
@@ -64,3 +71,15 @@ def hash_file(digest: hashlib._Hash, path: Path) -> None:
                 digest.update(chunk)
     except OSError as error:
         raise FormatError(f"{path.parent}: incomplete model folder, {path.name} cannot be read") from error
+
+
+def warn_of_code(folder: Path) -> None:
+    """Log that code which a model folder of `transformers` brings or names is not run, if it does."""
+    named = []
+    for name in _CONFIGS_WITH_CODE:
+        with suppress(OSError, FormatError):  # whoever needs the file says what is wrong with it
+            content = read_regular(folder / name, METADATA_BYTES)
+            named += [name] if b'"auto_map"' in content or b'"custom_pipelines"' in content else []
+    code = sorted(path.name for path in folder.glob("*.py")) if folder.is_dir() else []
+    if named or code:
+        log.warning("%s: brings code of its own (%s), which is not run", folder, ", ".join([*named, *code]))

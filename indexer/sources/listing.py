@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from clara_search.errors import SourceError, first_line
-from clara_search.files.gate import ForeignUri, RefusedUri, admit
+from clara_search.errors import ClaraError, SourceError, first_line
+from clara_search.files.gate import ForeignUri, admit
 from clara_search.files.network.access import trust
 from clara_search.files.paths import normalize_path
 from clara_search.files.patterns import expand_ranges
@@ -37,10 +37,13 @@ class ResolvedSources:
     patterns: tuple[Pattern, ...] = ()
 
 
-def resolve_sources(sources: Sequence[Source] | ResolvedSources) -> ResolvedSources:
+def resolve_sources(
+    sources: Sequence[Source] | ResolvedSources, selection: Selection = DEFAULT_SELECTION
+) -> ResolvedSources:
     """Return the absolute paths and URLs that `sources` name, patterns expanded.
 
-    A `ForeignUri` is never a pattern; if the gate refuses it, it becomes an item with that problem.
+    A `ForeignUri` is never a pattern; if the gate refuses it, or it cannot be read, it becomes an item with that
+    problem, and the others go on.
 
     Raises:
         SourceError: a pattern matches nothing, or cannot be listed.
@@ -50,7 +53,7 @@ def resolve_sources(sources: Sequence[Source] | ResolvedSources) -> ResolvedSour
     members, patterns = list[str | Item](), list[Pattern]()
     for source in sources:
         if isinstance(source, ForeignUri):
-            members.append(_admit_source(source))
+            members.append(_admit_source(source, selection))
         elif isinstance(source, Recording):
             members.append(source.to_item())
         else:
@@ -81,7 +84,7 @@ def survey_sources(sources: Sequence[Source] | ResolvedSources, selection: Selec
     """
     count: int | None = 0
     columns = dict[str, ColumnType]()
-    for source in resolve_sources(sources).members:
+    for source in resolve_sources(sources, selection).members:
         if isinstance(source, Item):
             surveyed = Survey(1, column_types([source.columns]))
         else:
@@ -99,7 +102,7 @@ def list_items(sources: Sequence[Source] | ResolvedSources, selection: Selection
         SourceError: a source is missing or cannot be read.
         FormatError: a source is broken.
     """
-    for source in resolve_sources(sources).members:
+    for source in resolve_sources(sources, selection).members:
         if isinstance(source, Item):
             yield source
             continue
@@ -109,8 +112,10 @@ def list_items(sources: Sequence[Source] | ResolvedSources, selection: Selection
             raise SourceError(f"{source}: cannot be read ({error.strerror or first_line(error)})") from error
 
 
-def _admit_source(source: ForeignUri) -> str | Item:
+def _admit_source(source: ForeignUri, selection: Selection) -> str | Item:
     try:
-        return normalize_path(admit(source))
-    except RefusedUri as error:  # under a name of its own: a recording of that name keeps its rows
+        name = normalize_path(admit(source))
+        find_reader(name).survey(name, selection)
+        return name
+    except (ClaraError, OSError) as error:  # under a name of its own: a recording of that name keeps its rows
         return Item(str(source), "text", f"{source}#L0", 0, problem=f"is not tried again: {error}")

@@ -12,8 +12,10 @@ from typing import Any
 import click
 
 from clara_search.commands.options import network_options
+from clara_search.errors import ConfigError
 from clara_search.files.gate import ForeignUri, admit
 from clara_search.files.paths import is_url
+from clara_search.files.redact import without_credentials
 from trainer.config.recipe import Recipe, load_recipe
 
 DEFAULT_RUNS = Path("runs")
@@ -80,6 +82,12 @@ def load_settings(
         for url in urls if key not in typed else ():
             if is_url(url):
                 admit(ForeignUri(url))
+    tracking = settings.run.tracking_uri
+    if tracking and not tracking.startswith("file:") and ":" in tracking and "run.tracking_uri" not in typed:
+        raise ConfigError(
+            f"{recipe}: names the tracking server {without_credentials(tracking)}, which gets what the run logs: it is "
+            "contacted only where it is typed: give it as `overrides` run.tracking_uri=URL"
+        )
     if sources:
         settings = dataclasses.replace(settings, data=dataclasses.replace(settings.data, sources=sources))
     return settings

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from clara_search.config import Between, check_bounds, from_mapping
 from clara_search.errors import ConfigError, FormatError, SourceError, UnknownModel
+from clara_search.files.redact import without_credentials
 from clara_search.models.clara.checkpoint import read_config
 from clara_search.models.clara.config import ClaraConfig
 from clara_search.models.hub import is_hub_id
@@ -143,16 +144,23 @@ def bundled_file(path: str | Path, folder: Path = RECIPES) -> Path:
 
 
 def to_mapping(recipe: Recipe) -> dict[str, Any]:
-    """Return the settings of `recipe` as nested dicts, under the keys of a recipe file."""
+    """Return the settings of `recipe` as nested dicts, under the keys of a recipe file; URLs without credentials."""
     return _keys(dataclasses.asdict(recipe), recipe)
 
 
 def _keys(values: dict[str, Any], config: Any) -> dict[str, Any]:
     nested = {name: getattr(config, name) for name in values}
     return {
-        name.removesuffix("_"): _keys(value, nested[name]) if dataclasses.is_dataclass(nested[name]) else value
+        name.removesuffix("_"): _keys(value, nested[name]) if dataclasses.is_dataclass(nested[name]) else _public(value)
         for name, value in values.items()
     }
+
+
+def _public(value: Any) -> Any:
+    """Return a setting, or a tuple of them, without the credentials of URLs."""
+    if isinstance(value, tuple):
+        return tuple(map(_public, value))
+    return without_credentials(value) if isinstance(value, str) else value
 
 
 def to_toml(recipe: Recipe) -> str:

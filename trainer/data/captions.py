@@ -12,6 +12,7 @@ import numpy as np
 
 from clara_search.datasets.example import Example
 from clara_search.errors import FormatError, first_line
+from clara_search.models.folder import warn_of_code
 from trainer.config.captions import CaptionConfig
 
 _HEAD_FIRST = {"es", "fr", "it", "ru"}
@@ -122,7 +123,16 @@ class Generator:
         from transformers import pipeline
 
         try:
-            self._generate: Any = pipeline("text-generation", model=str(folder), device="cpu")
+            warn_of_code(folder)
+            if not folder.is_dir():  # never a name of the hub
+                raise FileNotFoundError("there is no such folder")
+            self._generate: Any = pipeline(
+                "text-generation",
+                model=str(folder),
+                device="cpu",
+                trust_remote_code=False,
+                model_kwargs={"use_safetensors": True},
+            )
         except Exception as error:  # transformers raises nearly anything for a broken folder
             raise FormatError(
                 f"{folder}: not a text-generation model that can be loaded ({first_line(error)})"

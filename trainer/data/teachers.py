@@ -23,6 +23,7 @@ from clara_search.cpu import core_count
 from clara_search.datasets.example import Example
 from clara_search.errors import ConfigError, FormatError, UnknownModel, first_line
 from clara_search.files.atomic import atomic_path
+from clara_search.models.folder import warn_of_code
 from clara_search.models.state_dict import summarize
 
 log = logging.getLogger(__name__)
@@ -251,9 +252,12 @@ def _embed_sentences(folder: Path, texts: Sequence[str], batch_size: int = 64) -
     import torch
     from transformers import AutoModel, AutoTokenizer
 
+    warn_of_code(folder)
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model, report = AutoModel.from_pretrained(folder, local_files_only=True, output_loading_info=True)
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        model, report = AutoModel.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, output_loading_info=True
+        )
     except Exception as error:  # transformers raises nearly anything for a broken folder
         raise FormatError(f"{folder}: not a sentence encoder that can be loaded ({first_line(error)})") from error
     missing = sorted(

@@ -15,6 +15,7 @@ from clara_search.classification.head_files import ENCODER_FOLDER, save_head
 from clara_search.errors import DatabaseError, OutputError
 from clara_search.files import confined
 from clara_search.files.atomic import atomic_write_text
+from clara_search.files.redact import without_credentials
 from clara_search.models.clara.checkpoint import MODEL_FILES
 from clara_search.models.training_sources import training_sources
 from trainer.embeddings.cache import describe_encoder
@@ -81,7 +82,7 @@ def _probe(config: ProbeConfig, run: Path, cache: Path) -> dict[str, Any]:
     stopwatch.lap("fitting and test")
     report = {
         "model": {"name": model.name, "fingerprint": shape.model.fingerprint},
-        "settings": dataclasses.asdict(config),
+        "settings": _settings(config),
         **build_report(labelled, result, training_sources(config.model)),
         "vectors_computed": labelled.embeddings.num_computed,
         "seconds": stopwatch.seconds,
@@ -100,6 +101,11 @@ def _probe(config: ProbeConfig, run: Path, cache: Path) -> dict[str, Any]:
         raise OutputError(f"{run}: cannot be written ({error.strerror or error})") from error
     trackers.finish(report)
     return report
+
+
+def _settings(config: ProbeConfig) -> dict[str, Any]:
+    """Return the settings for reports and trackers: the URL of a server without its credentials."""
+    return {**dataclasses.asdict(config), "tracking_uri": without_credentials(config.tracking_uri)}
 
 
 class Stopwatch:
@@ -145,7 +151,7 @@ class Trackers:
             with one_line_errors(f"loggers {', '.join(config.loggers)}"):
                 self._loggers = new_loggers(experiment, config.loggers, config.tracking_uri, run)
                 for logger in self._loggers:
-                    logger.log_hyperparams(dataclasses.asdict(config))
+                    logger.log_hyperparams(_settings(config))
 
     def log_epoch(self, row: Mapping[str, float]) -> None:
         """Log the row of an epoch, or of a setting that was tried."""

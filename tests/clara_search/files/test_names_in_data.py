@@ -210,3 +210,22 @@ def test_what_the_user_types_is_opened_by_any_protocol(tmp_path: Path) -> None:
         assert (summary.indexed, summary.failed) == (2, 1)
     finally:
         filesystem.rm("/gate", recursive=True)
+
+
+def test_a_broken_source_of_a_ledger_is_listed_and_the_others_are_tried_again(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clara_search.models.registry.load_encoder", lambda *_, **__: ToneEncoder())
+    (tmp_path / "m.csv").write_text("path\nnone.wav\n")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "bad.wav").write_bytes(b"")
+    index([tmp_path / "m.csv", tmp_path / "b"], database, ToneEncoder())
+    (tmp_path / "m.csv").write_text("neither,nor\n1,2\n")
+    write_tone(tmp_path / "b" / "bad.wav", 440)
+    result = CliRunner().invoke(main, ["index", "--retry-failed", "--db", str(database.path)])
+    assert result.exit_code == 0, result.output
+    assert "1 indexed" in result.stdout
+    assert (
+        "m.csv: the manifest has no column"
+        in {one["uri"]: one["reason"] for one in failures(database)}[f"{tmp_path / 'm.csv'}#L0"]
+    )
