@@ -206,6 +206,8 @@ def index(
         print_json([asdict(summary)])
     else:
         echo_line(_summary_line(summary, table))
+        if summary.left_alone:
+            echo_line(_left_alone(summary), err=True)
         _print_failures(summary, database, table, failed)
     unpruned = _unpruned(summary) if prune else None
     if unpruned:
@@ -227,6 +229,12 @@ def _unpruned(summary: IndexResult) -> str | None:
     if summary.unanswered:
         return f"{summary.unanswered:,} recordings were not pruned: their store does not say that they are gone."
     return None
+
+
+def _left_alone(summary: IndexResult) -> str:
+    """Return on one line what the sources hold beside the items."""
+    listed = ", ".join(f"{kind} {count:,}" for kind, count in summary.left_alone.items())
+    return f"{sum(summary.left_alone.values()):,} left alone: {listed}"
 
 
 def _summary_line(summary: IndexResult, table: str) -> str:

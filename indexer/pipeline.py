@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ from indexer.ledger.reconcile import open_ledger
 from indexer.ray_executor import Ray
 from indexer.runtime.pools import prefetch_iter
 from indexer.runtime.timers import StageTimers
-from indexer.sources.base import Selection
+from indexer.sources.base import REPEATED, Selection
 from indexer.sources.item import Item, Survey, in_memory_bytes
 from indexer.sources.listing import Source, list_items, resolve_sources, survey_sources
 from indexer.write.compaction import compact_if_worthwhile
@@ -58,6 +59,8 @@ class IndexResult:
         stages: seconds that each stage worked and waited, over all its threads.
         unlisted: folders, and ends of shards, that could not be listed; they are failures, and nothing is pruned then.
         unanswered: recordings that are no longer listed, but whose store did not say that they are gone; they stay.
+        left_alone: what the sources hold beside their items, by kind: files of other kinds by suffix, symbolic links,
+            items that an earlier source lists too.
     """
 
     indexed: int
@@ -72,6 +75,7 @@ class IndexResult:
     stages: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     unlisted: int = 0
     unanswered: int = 0
+    left_alone: Mapping[str, int] = field(default_factory=dict)
 
 
 def index(
@@ -144,6 +148,7 @@ def index(
     selection = Selection(text_column, tuple(ignore), follow_symlinks, audio_member)
     resolved = resolve_sources(sources, selection)
     survey = survey or survey_sources(resolved, selection)
+    selection.left_alone.clear()  # of the survey
     scope = PruneScope(resolved)
     if survey.items == 0 and not prune:
         raise SourceError(f"{scope}: no recordings found")
@@ -161,7 +166,7 @@ def index(
     writer = Writer(corpus, ledger, survey.columns, orphans, prune, progress, retain_days, timers.write)
     try:
         items = prefetch_iter(
-            _deduplicate(list_items(resolved, selection), listing),
+            _deduplicate(list_items(resolved, selection), listing, selection.left_alone),
             _LISTING_BUFFER,
             timers.list,
             in_memory_bytes,
@@ -195,10 +200,11 @@ def index(
         stages=timers.seconds(),
         unlisted=listing.unlisted,
         unanswered=pruned.unanswered if prune else 0,
+        left_alone=dict(selection.left_alone.most_common()),
     )
 
 
-def _deduplicate(items: Iterable[Item], listing: Listing) -> Iterator[Item]:
+def _deduplicate(items: Iterable[Item], listing: Listing, left_alone: Counter[str]) -> Iterator[Item]:
     """Yield each item once and note it in `listing`; a repetition with other columns becomes a problem."""
     for item in items:
         listing.sources.add(item.source)
@@ -213,6 +219,8 @@ def _deduplicate(items: Iterable[Item], listing: Listing) -> Iterator[Item]:
             listing.keys.put(digest(uri), 0)
             problem = f"{item.uri} is listed before, with other columns: the first listing counts"
             yield Item(item.source, "text", uri, item.line, problem=problem)
+        else:
+            left_alone[REPEATED] += 1
 
 
 def _until(stop: Event, stream: Generator[Loaded, None, None]) -> Generator[Loaded, None, None]:

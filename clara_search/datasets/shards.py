@@ -5,6 +5,7 @@ An example that can be read in two ways is none: it has a problem that names its
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,7 +47,10 @@ class ShardExample:
 
 
 def read_shard_examples(
-    path: str | Path, audio_member: str | None = None, recordings: Recordings = "read"
+    path: str | Path,
+    audio_member: str | None = None,
+    recordings: Recordings = "read",
+    left_alone: Counter[str] | None = None,
 ) -> Iterator[ShardExample]:
     """Yield the examples of a shard in order.
 
@@ -59,6 +63,7 @@ def read_shard_examples(
         path: Path or URL of the shard.
         audio_member: Suffix of the recordings, without the dot before it; None: the only one of each key.
         recordings: Which recordings are read: all, only those that cannot be read "later", by their offset, or "none".
+        left_alone: Counts the members of other kinds by suffix, and recordings that `audio_member` does not choose.
 
     Raises:
         FormatError: The file is no tar.
@@ -67,7 +72,9 @@ def read_shard_examples(
     wanted = audio_member.strip("*.").lower() if audio_member else None
     held: list[ShardExample] | None = []
     is_of_recordings = False
-    for group in group_members(path, _SKIPPED[recordings]):
+    for group in group_members(path, _SKIPPED[recordings], left_alone):
+        if left_alone is not None and group.problem is None:
+            left_alone.update(suffix for suffix in group.members if not _is_used(suffix, wanted))
         for example in _examples(group, wanted):
             if example.problem is not None:
                 yield example
@@ -101,6 +108,13 @@ _SKIPPED: Mapping[Recordings, Callable[[str, bool], bool] | None] = {
     "later": lambda suffix, can_wait: can_wait and _is_recording(suffix),
     "none": lambda suffix, can_wait: _is_recording(suffix),
 }
+
+
+def _is_used(suffix: str, wanted: str | None) -> bool:
+    """Tell whether a member is a recording that is wanted, or a text."""
+    if not _is_recording(suffix):
+        return _kind(suffix) in _TEXT_KINDS
+    return wanted is None or suffix.endswith(f".{wanted}")
 
 
 def _kind(suffix: str) -> str:

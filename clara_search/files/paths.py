@@ -26,6 +26,12 @@ _UNTRUSTED_NS = 2_000_000_000
 
 _READ_AT_ONCE = 1 << 20
 
+NO_SUFFIX = "without a suffix"
+"""The kind of files whose names have none, where kinds are counted."""
+
+_CLOCKS_DIFFER_NS = 86_400_000_000_000
+"""By more than a day clocks do not differ: such a file was written when one was wrong, and not lately."""
+
 _TOKENS = ("ETag", "etag", "md5Hash", "content_md5", "LastModified", "mtime", "updated", "last_modified", "created")
 """Names, in listings of fsspec's file systems, of a value that changes with a file's content."""
 
@@ -196,8 +202,19 @@ def stat_file(path: str | Path, trust_young: bool = False) -> FileStat:
     status = os.stat(path)  # noqa: PTH116 - of very many
     if not stat.S_ISREG(status.st_mode):
         raise OSError(None, "is no file, but a pipe, a device or a folder")
-    is_young = not trust_young and time.time_ns() - status.st_mtime_ns < _UNTRUSTED_NS
+    is_young = not trust_young and _is_young(status)
     return FileStat(status.st_size, "" if is_young else str(status.st_mtime_ns))
+
+
+def _is_young(status: os.stat_result) -> bool:
+    """Tell whether a file was written so lately that another write may leave its time of modification as it is.
+
+    A time in the future, which a program set, says nothing about that: then the time counts when the status changed. If
+    that is in the future, too, the clocks differ, or one of them was wrong for long.
+    """
+    now = time.time_ns()
+    changed = status.st_mtime_ns if status.st_mtime_ns <= now else status.st_ctime_ns
+    return -_CLOCKS_DIFFER_NS < now - changed < _UNTRUSTED_NS
 
 
 def stat_from_info(info: Mapping[str, Any]) -> FileStat:
@@ -230,6 +247,8 @@ def is_missing(path: str | Path) -> bool:
 def list_folder(path: str | Path) -> list[FolderEntry]:
     """Return the entries of a folder or URL, sorted by name; none of them is the folder itself.
 
+    An entry without a name stands for keys with an empty part, such as "a//b.wav", which no store can be asked to list.
+
     Raises:
         OSError: it cannot be listed completely.
         SourceError: no client is installed that knows the protocol.
@@ -241,7 +260,11 @@ def list_folder(path: str | Path) -> list[FolderEntry]:
     prefix, listed = folder.rstrip("/") + "/", list[FolderEntry]()
     for info in ask_store(path, lambda: filesystem.ls(folder, detail=True)):
         key = str(info["name"]).rstrip("/")
-        if key != folder.rstrip("/"):  # some stores list a mark of the folder itself
+        if key == folder.rstrip("/"):
+            # Some stores list a mark of the folder itself, which is a file; a folder in it is one without a name.
+            if info["type"] == "directory" and str(info["name"]).endswith("/"):
+                listed.append(FolderEntry("", join(path, "/"), True))
+        else:
             name = key.removeprefix(prefix) if key.startswith(prefix) else key.rpartition("/")[2]
             listed.append(
                 FolderEntry(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from clara_search.errors import FormatError
 from clara_search.files.archives.tar import NotTar, TarDamage, TarEntry, read_tar
 from clara_search.files.limits import EXAMPLE_MEMBERS, MEMBER_BYTES
 from clara_search.files.network.copies import open_cached_copy
-from clara_search.files.paths import is_url, key_and_suffix, open_binary, open_source, unreadable
+from clara_search.files.paths import NO_SUFFIX, is_url, key_and_suffix, open_binary, open_source, unreadable
 
 SHARD_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst")
 """What the names of shards end in, in lower case. How one is read is decided by its content."""
@@ -93,7 +94,9 @@ class Group:
     hides_more: bool = False
 
 
-def group_members(path: str | Path, skip: Callable[[str, bool], bool] | None = None) -> Iterator[Group]:
+def group_members(
+    path: str | Path, skip: Callable[[str, bool], bool] | None = None, left_alone: Counter[str] | None = None
+) -> Iterator[Group]:
     """Yield the groups of a shard, which is read once, from front to end; what is broken in it is a group, too.
 
     The key of a member is its name up to the first dot behind its last slash, as WebDataset has it. A key that comes
@@ -103,6 +106,7 @@ def group_members(path: str | Path, skip: Callable[[str, bool], bool] | None = N
     Args:
         path: Path or URL of the shard, which may be compressed.
         skip: Tells by its suffix, and by whether its bytes can be read later, if a member is not read; None: all are.
+        left_alone: Counts members without a key that are not hidden.
 
     Raises:
         FormatError: The file is no tar.
@@ -121,6 +125,8 @@ def group_members(path: str | Path, skip: Callable[[str, bool], bool] | None = N
                     continue
                 key, suffix = key_and_suffix(entry.name)
                 if not key:
+                    if left_alone is not None and not suffix.removeprefix("."):
+                        left_alone[NO_SUFFIX] += 1
                     continue
                 if key != open_group.key:
                     yield from open_group.close()

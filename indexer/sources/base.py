@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import ClassVar
 
 from clara_search.files.paths import is_url, suffix_of
 from indexer.sources.columns import ColumnType, value_type, wider_type
 from indexer.sources.item import Item, Survey
+
+LINKS = "symbolic links"
+"""Files and folders that are not looked at, unless links are followed."""
+
+REPEATED = "listed before"
+"""Items that an earlier source lists too."""
 
 
 @dataclass(frozen=True)
@@ -22,12 +29,14 @@ class Selection:
         ignore: patterns of files and folders to leave out, matched with the name and with the path in its source.
         follow_symlinks: whether to follow symbolic links in folders.
         audio_member: what the names of recordings in shards end in, such as "mix.wav"; None: each key has one.
+        left_alone: counts what sources hold beside their items, by kind: a suffix, or `LINKS`.
     """
 
     text_column: str | None = None
     ignore: tuple[str, ...] = ()
     follow_symlinks: bool = False
     audio_member: str | None = None
+    left_alone: Counter[str] = field(default_factory=Counter, compare=False)
 
     def is_ignored(self, path: str) -> bool:
         """Tell whether to leave out `path`, relative to its source."""

@@ -10,7 +10,7 @@ from clara_search.errors import ClaraError, SourceError
 from clara_search.files.gate import RefusedUri, admit_entry
 from clara_search.files.paths import FolderEntry, is_url, list_folder, normalize_path
 from clara_search.files.redact import without_credentials
-from indexer.sources.formats.folder import listing_error, refresh_listing, unlisted_item
+from indexer.sources.formats.folder import listing_error, refresh_listing, unlisted_item, unnamed_item
 from indexer.sources.item import Item
 
 
@@ -75,6 +75,9 @@ class Pattern:
                 problems.append(unlisted_item(self._pattern, folder, error))
                 continue
             for entry in entries:
+                if not entry.name:
+                    problems.append(unnamed_item(self._pattern, entry))
+                    continue
                 is_match = self._is_match(states, entry.name, entry.is_folder)
                 deeper = self._after(states, entry.name) if entry.is_folder else None
                 if not (is_match or deeper):

@@ -9,15 +9,16 @@ from clara_search.retrieval.ann import index as ann
 from clara_search.store.table import Table
 from clara_search.store.verify import Finding
 
-_MAX_CHANGED_SHARE = 0.1
+_REBUILT_SHARE = 0.1
+"""Of an index that is sound, this share of changed rows makes a repair build it anew."""
 
 
 def verify_index(table: Table, repair: bool = False) -> Finding:
-    """Check that the ANN index of a table is whole and covers most rows.
+    """Check that the ANN index of a table is whole. Rows that it does not cover yet are searched exactly.
 
     Args:
         table: The table, with or without an index.
-        repair: Whether to build a bad index anew.
+        repair: Whether to build a bad index anew, and one that many rows changed since.
 
     Returns:
         The finding of the check "ann".
@@ -30,12 +31,13 @@ def verify_index(table: Table, repair: bool = False) -> Finding:
         status = ann.status(table)
         if status is None:
             return Finding(table.name, "ann", True, "there is no ANN index")
-        detail = (
-            f"covers {status.num_indexed_rows} rows; {status.num_unindexed_rows} were added and "
-            f"{status.num_stale_rows} replaced or deleted since"
-        )
+        detail = f"covers {status.num_indexed_rows:,} rows"
+        if status.num_unindexed_rows:
+            detail += f"; {status.num_unindexed_rows:,} rows not yet indexed"
+        if status.num_stale_rows:
+            detail += f"; {status.num_stale_rows:,} of its rows replaced or deleted since"
         changed = status.num_unindexed_rows + status.num_stale_rows
-        if changed <= _MAX_CHANGED_SHARE * max(1, status.num_indexed_rows):
+        if not repair or changed <= _REBUILT_SHARE * max(1, status.num_indexed_rows):
             return Finding(table.name, "ann", True, detail)
         meta = status.meta
         build = lambda: ann.build(table, meta.backend, meta.target_recall)  # noqa: E731

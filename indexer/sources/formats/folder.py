@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from clara_search.audio.decode import AUDIO_SUFFIXES
 from clara_search.errors import ClaraError, SourceError, first_line
 from clara_search.files.gate import RefusedUri, admit_entry
-from clara_search.files.paths import FileStat, clear_listing_cache, is_url, join, list_folder
-from indexer.sources.base import Selection, SourceReader
+from clara_search.files.paths import NO_SUFFIX, FileStat, FolderEntry, clear_listing_cache, is_url, join, list_folder
+from indexer.sources.base import LINKS, Selection, SourceReader
 from indexer.sources.item import Item, Survey
 
 _MAX_FAILURES = 32
@@ -77,12 +77,18 @@ def list_recordings(folder: str, selection: Selection) -> Iterator[Item]:
         subfolders, failures = list[str](), 0
         for entry in entries:
             name = inside + entry.name
+            if not entry.name:
+                yield unnamed_item(folder, entry)
+                is_empty = False
+                continue
             if entry.name.startswith(".") or selection.is_ignored(name):
                 continue
             if entry.is_link and not selection.follow_symlinks:
+                selection.left_alone[LINKS] += 1
                 continue
-            is_recording = os.path.splitext(entry.name)[1].lower() in AUDIO_SUFFIXES  # noqa: PTH122 - very many
-            if not (entry.is_folder or is_recording):
+            suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 - very many
+            if not (entry.is_folder or suffix in AUDIO_SUFFIXES):
+                selection.left_alone[suffix or NO_SUFFIX] += 1
                 continue
             try:
                 path = admit_entry(parent, entry.name) if is_remote else entry.path
@@ -127,6 +133,12 @@ def unlisted_item(source: str, folder: str, error: Exception) -> Item:
     """Return the item that stands for a subfolder of `source` whose listing raised `error`."""
     problem = f"the folder cannot be listed: {_reason(folder, error)}"
     return Item(source, "audio", folder, problem=problem, hides_more=True)
+
+
+def unnamed_item(source: str, entry: FolderEntry) -> Item:
+    """Return the item that stands for what is below an `entry` without a name."""
+    problem = "keys with an empty part ('//') cannot be listed: rename them, or name them one by one"
+    return Item(source, "audio", entry.path, problem=problem, hides_more=True)
 
 
 def _enter(folder: str, entered: set[tuple[int, int]]) -> bool:

@@ -51,7 +51,7 @@ class ShardReader(SourceReader):
         stat = stat_file(path)
         number = 0
         try:
-            examples = read_shard_examples(path, selection.audio_member, recordings)
+            examples = read_shard_examples(path, selection.audio_member, recordings, selection.left_alone)
             for number, example in enumerate(examples, start=1):
                 yield _item(path, number, example, stat, selection.text_column or "text")
         except ClaraError as error:
