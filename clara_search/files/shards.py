@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 from clara_search.errors import FormatError
 from clara_search.files.archives.tar import NotTar, TarDamage, TarEntry, read_tar
 from clara_search.files.limits import EXAMPLE_MEMBERS, MEMBER_BYTES
+from clara_search.files.listing import NO_SUFFIX
 from clara_search.files.network.copies import open_cached_copy
-from clara_search.files.paths import NO_SUFFIX, is_url, key_and_suffix, open_binary, open_source, unreadable
+from clara_search.files.paths import is_url, key_and_suffix, open_binary, open_source, unreadable
 
 SHARD_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst")
 """What the names of shards end in, in lower case. How one is read is decided by its content."""

@@ -8,7 +8,8 @@ from glob import has_magic
 
 from clara_search.errors import ClaraError, SourceError
 from clara_search.files.gate import RefusedUri, admit_entry
-from clara_search.files.paths import FolderEntry, is_url, list_folder, normalize_path
+from clara_search.files.listing import FolderEntry, list_folder
+from clara_search.files.paths import is_url, normalize_path
 from clara_search.files.redact import without_credentials
 from indexer.sources.formats.folder import listing_error, refresh_listing, unlisted_item, unnamed_item
 from indexer.sources.item import Item

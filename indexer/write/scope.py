@@ -8,7 +8,8 @@ from pathlib import Path
 
 from clara_search.errors import SourceError, first_line
 from clara_search.files.gate import RefusedUri, admit_entry
-from clara_search.files.paths import is_url, join, list_folder
+from clara_search.files.listing import list_folder
+from clara_search.files.paths import is_url, join
 from clara_search.files.redact import without_credentials
 from indexer.ledger.entry import LedgerEntry
 from indexer.sources.item import Item

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from clara_search.audio.decode import AUDIO_SUFFIXES
 from clara_search.errors import ClaraError, SourceError, first_line
 from clara_search.files.gate import RefusedUri, admit_entry
-from clara_search.files.paths import NO_SUFFIX, FileStat, FolderEntry, clear_listing_cache, is_url, join, list_folder
+from clara_search.files.listing import NO_SUFFIX, FolderEntry, clear_listing_cache, list_folder
+from clara_search.files.paths import FileStat, is_url, join
 from indexer.sources.base import LINKS, Selection, SourceReader
 from indexer.sources.item import Item, Survey
 

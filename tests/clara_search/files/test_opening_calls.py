@@ -26,11 +26,11 @@ OPENS = {
             "read_bytes",
             "stat_file",
             "is_missing",
-            "list_folder",
             "resolve_filesystem",
         )
     ),
     "clara_search.files.network.copies.open_cached_copy",
+    "clara_search.files.listing.list_folder",
     *("av.open", "torch.load", "urlopen", "requests.get", "httpx.get"),
     *("from_pretrained", "snapshot_download", "hf_hub_download", "load_dataset", "lancedb.connect"),
 }
@@ -40,6 +40,7 @@ ALLOWED = {
     # Here a name is opened that was typed, or that the gate admitted before.
     "clara_search/files/paths.py": {"fsspec.open", "fsspec.core.url_to_fs", "url_to_fs"},
     "clara_search/files/network/copies.py": {"files.paths.open_binary"},  # of what shards.py names
+    "clara_search/files/listing.py": {"files.paths.resolve_filesystem"},  # sources
     "clara_search/files/shards.py": {  # sources; Corpus compares what its cache names
         "files.paths.open_binary",
         "files.network.copies.open_cached_copy",
@@ -55,10 +56,10 @@ ALLOWED = {
     "indexer/sources/formats/manifest.py": {"files.paths.stat_file"},  # a source
     "indexer/decode/read.py": {"files.paths.read_bytes"},  # items, as above
     "indexer/sources/formats/webdataset.py": {"files.paths.stat_file"},  # a source
-    "indexer/sources/formats/folder.py": {"files.paths.list_folder"},  # sources, and folders in them
-    "indexer/sources/pattern.py": {"files.paths.list_folder"},  # as above
+    "indexer/sources/formats/folder.py": {"files.listing.list_folder"},  # sources, and folders in them
+    "indexer/sources/pattern.py": {"files.listing.list_folder"},  # as above
     "indexer/write/prune.py": {"files.paths.is_missing"},  # in a source, or a source
-    "indexer/write/scope.py": {"files.paths.list_folder"},  # sources
+    "indexer/write/scope.py": {"files.listing.list_folder"},  # sources
     "indexer/write/writer.py": {"files.paths.is_missing"},  # items
     "clara_search/store/connection.py": {"lancedb.connect"},  # the database that was typed
     # Here a file of a folder of this machine, and never the network.

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from clara_search.files.listing import list_folder
 from clara_search.files.network.access import trust
-from clara_search.files.paths import is_missing, join, list_folder, read_bytes
+from clara_search.files.paths import is_missing, join, read_bytes
 from tests.stores import FORBIDDEN, UNAVAILABLE, Proxy, proxied
 
 

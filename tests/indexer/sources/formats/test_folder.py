@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from clara_search.commands.main import main
 from clara_search.errors import SourceError
-from clara_search.files.paths import list_folder
+from clara_search.files.listing import list_folder
 from clara_search.store.database import Database
 from indexer.pipeline import index
 from indexer.sources.base import Selection
