@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,7 +116,7 @@ def _texts(text: str | None) -> str | list[str] | None:
     if text is None or not (text == "-" or text.startswith("@")):
         return text
     try:
-        content = click.get_binary_stream("stdin").read() if text == "-" else Path(text[1:]).read_bytes()
+        content = sys.stdin.buffer.read() if text == "-" else Path(text[1:]).read_bytes()
         lines = content.decode("utf-8-sig").splitlines()
     except OSError as error:
         raise click.UsageError(

@@ -152,5 +152,11 @@ class Snapshot:
 
     def rows(self, positions: RowPositions) -> list[dict[str, Any]]:
         """Return the rows at `positions`, in this order, as dicts of the table's columns without the vector."""
-        selected = self.columns.drop_columns([ROW_ID, UPDATED_AT]).take(pa.array(positions))
-        return selected.to_pylist()  # type: ignore[no-any-return]
+        return self._shown.take(pa.array(positions)).to_pylist()  # type: ignore[no-any-return]
+
+    @cached_property
+    def _shown(self) -> pa.Table | pa.RecordBatch:
+        """The columns of hits: where they are in one chunk as a batch, of which taking some rows costs half."""
+        shown = self.columns.drop_columns([ROW_ID, UPDATED_AT])
+        batches = shown.to_batches()
+        return batches[0] if len(batches) == 1 else shown

@@ -87,23 +87,33 @@ def meta_path(table: Table) -> Path:
     return index_folder(table) / META_FILE
 
 
-def write_files(folder: Path, backend: AnnBackend, rows: pa.Table) -> dict[str, str]:
+def write_files(table: Table, folder: Path, backend: AnnBackend, rows: pa.Table) -> dict[str, str]:
     """Write an index and its rows under new names.
 
     Args:
+        table: The table, for errors.
         folder: The folder of the index.
         backend: The index.
         rows: The indexed rows in the order of their vectors, with ROW_COLUMNS.
 
     Returns:
         The sha256 of each file, by name.
+
+    Raises:
+        DatabaseError: They cannot be written; none of them is left then.
     """
     name = uuid.uuid4().hex
-    index_path, rows_path = folder / f"{name}.index", folder / f"{name}.arrow"
-    backend.save(index_path)
-    with pa.ipc.new_file(rows_path, rows.schema) as writer:
-        writer.write_table(rows)
-    return {path.name: _sha256(path) for path in (index_path, rows_path)}
+    paths = index_path, rows_path = folder / f"{name}.index", folder / f"{name}.arrow"
+    try:
+        backend.save(index_path)
+        with pa.ipc.new_file(rows_path, rows.schema) as writer:
+            writer.write_table(rows)
+        return {path.name: _sha256(path) for path in paths}
+    except (OSError, RuntimeError, pa.ArrowException) as error:  # FAISS knows RuntimeError alone
+        for path in paths:
+            path.unlink(missing_ok=True)
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split()).rpartition("failed: ")[2]
+        raise DatabaseError(f"the ANN index of table '{table.name}' cannot be written ({reason})") from error
 
 
 def read_files(table: Table, meta_json: bytes) -> tuple[AnnMeta, AnnBackend, pa.Table]:

@@ -96,7 +96,7 @@ def build(table: Table, backend: str = AUTO, target_recall: float = 0.95) -> Ann
     rows = snapshot.columns.select(list(ROW_COLUMNS))
     folder = confined.make_folder(table.connection.path, index_folder(table))
     with table.connection.lock(f"_ann_{table.name}"):
-        checksums = write_files(folder, index, rows)
+        checksums = write_files(table, folder, index, rows)
         meta = AnnMeta(
             format_version=FORMAT_VERSION,
             backend=name,

@@ -8,7 +8,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from clara_search.errors import ClaraError
-from clara_search.files.paths import is_remote, stat_file
+from clara_search.files.paths import is_remote
 from clara_search.retrieval.output.playback import cut, encode
 from clara_search.retrieval.output.text import format_probability, format_span, one_line, short_name
 
@@ -22,6 +22,7 @@ _PLAYER_RATE = 16_000
 _PLAYER_SECONDS = 30.0
 _PLAYER_FILE_BYTES = 1 << 28
 _TEXT_WIDTH = 60
+_REASON_WIDTH = 120
 
 
 def format_hits(hits: Sequence[Mapping[str, Any]], notes: Sequence[str] = ()) -> str:
@@ -73,9 +74,7 @@ def _player(hit: Mapping[str, Any]) -> str:
     start = hit["start_s"] or 0.0
     end = start + _PLAYER_SECONDS if hit["end_s"] is None else min(hit["end_s"], start + _PLAYER_SECONDS)
     try:
-        if stat_file(hit["uri"]).size > _PLAYER_FILE_BYTES:
-            return "(too large to play here)"
-        sound = encode(cut(hit["uri"], start, end, _PLAYER_RATE), _PLAYER_RATE)
-    except (ClaraError, OSError, ValueError) as error:
-        return f"({escape(one_line(str(error))[:120])})"
+        sound = encode(cut(hit["uri"], start, end, _PLAYER_RATE, _PLAYER_FILE_BYTES), _PLAYER_RATE)
+    except ClaraError as error:
+        return f"({escape(one_line(str(error))[-_REASON_WIDTH:])})"
     return f'<audio controls preload="none" src="data:audio/wav;base64,{base64.b64encode(sound).decode()}"></audio>'

@@ -86,7 +86,7 @@ def _free_name(name: str, suffix: str, taken: set[str]) -> str:
 
 
 def _write(path: Path, text: str, exported: Exported) -> None:
-    with atomic_path(path) as partial:
+    with atomic_path(path, sync=False) as partial:
         partial.write_bytes(text.encode("utf-8", "backslashreplace"))
     exported.files.append(path)
 

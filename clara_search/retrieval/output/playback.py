@@ -13,7 +13,7 @@ from clara_search.audio.waveform import Waveform
 from clara_search.errors import AudioError, FormatError, OutputError, SourceError
 from clara_search.files.atomic import atomic_path
 from clara_search.files.gate import ForeignUri, admit
-from clara_search.files.paths import is_url, open_binary
+from clara_search.files.paths import is_url, open_binary, stat_file
 from clara_search.files.regular import open_regular
 
 DEFAULT_RATE = 48_000
@@ -22,7 +22,13 @@ DEFAULT_RATE = 48_000
 _FORMATS = {".wav": "WAV", ".flac": "FLAC", ".ogg": "OGG"}
 
 
-def cut(uri: str, start_s: float | None, end_s: float | None, sample_rate: int = DEFAULT_RATE) -> Waveform:
+def cut(
+    uri: str,
+    start_s: float | None,
+    end_s: float | None,
+    sample_rate: int = DEFAULT_RATE,
+    max_bytes: int | None = None,
+) -> Waveform:
     """Return a part of a recording that a table names.
 
     Args:
@@ -30,21 +36,25 @@ def cut(uri: str, start_s: float | None, end_s: float | None, sample_rate: int =
         start_s: Start of the part in seconds; None for the start of the recording.
         end_s: End of the part in seconds; None for its end.
         sample_rate: Rate of the waveform in Hz.
+        max_bytes: Size in bytes up to which a recording on this machine is read.
 
     Returns:
         Mono float32, shape (samples,).
 
     Raises:
-        AudioError: The recording is not there any more, may not be opened, or cannot be decoded.
+        AudioError: The recording is too large, is not there any more, may not be opened, or cannot be decoded.
     """
     try:
-        with _open(admit(ForeignUri(uri))) as file:
+        path = admit(ForeignUri(uri))
+        if max_bytes is not None and stat_file(path).size > max_bytes:
+            raise AudioError(f"{uri}: the recording is too large to be played here")
+        with _open(path) as file:
             return load_audio(file, sample_rate, start_s, end_s)
     except FileNotFoundError as error:
         raise AudioError(f"{uri}: the recording is not there any more; index it again where it is now") from error
     except OSError as error:
         raise AudioError(f"{uri}: the recording cannot be read ({error.strerror or error})") from error
-    except (FormatError, SourceError) as error:
+    except (FormatError, SourceError, UnicodeEncodeError) as error:  # the last for a name that no file can have
         raise AudioError(f"{uri}: the recording cannot be opened ({error})") from error
 
 
@@ -65,7 +75,7 @@ def save_waveform(path: str | Path, waveform: Waveform, sample_rate: int) -> Pat
     path = Path(path)
     if path.suffix.lower() not in _FORMATS:
         raise OutputError(f"{path}: the name has to end in {', '.join(_FORMATS)}")
-    with atomic_path(path) as partial:
+    with atomic_path(path, sync=False) as partial:
         partial.write_bytes(encode(waveform, sample_rate, _FORMATS[path.suffix.lower()]))
     return path
 

@@ -17,6 +17,8 @@ Audio = str | Path | bytes | Waveform | tuple[Any, int] | Mapping[str, Any]
 """A recording: a path, the bytes of a file, a waveform, a pair of waveform and rate, or the dict of `array` and
 `sampling_rate` that Hugging Face's `datasets` have."""
 
+_UNIT_TOLERANCE = 1e-6
+
 
 def to_array(values: object, what: str) -> npt.NDArray[np.float32]:
     """Return an array, a tensor of any device, or a list of numbers as float32.
@@ -60,15 +62,15 @@ def to_unit_vectors(values: object, dim: int) -> Embeddings:
     Raises:
         QueryError: They have another shape, are no finite numbers, or one is zero.
     """
-    vectors = to_array(values, "a query vector").astype(np.float64)
+    vectors = to_array(values, "a query vector")
     if vectors.ndim != 2 or vectors.shape[1] != dim:
         raise QueryError(f"the table holds vectors of {dim} numbers; expected (queries, {dim}), got {vectors.shape}")
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
+    if (np.abs(norms - 1) <= _UNIT_TOLERANCE).all():
+        return vectors  # keeps its bits
     if not norms.all():
         raise QueryError(f"query vector {int(np.flatnonzero(norms == 0)[0])} is zero: it has no direction")
-    # What is a unit vector already keeps its bits.
-    scaled = np.where(np.abs(norms - 1) > 1e-6, vectors / norms, vectors)
-    return scaled.astype(np.float32)
+    return (vectors / norms[:, np.newaxis]).astype(np.float32)
 
 
 def to_waveform(samples: object) -> Waveform:

@@ -9,8 +9,8 @@ from click.testing import CliRunner
 from clara_search.commands.main import main
 
 
-def run(*arguments, code=0):
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+def run(*arguments, code=0, stdin=None):
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments], input=stdin)
     assert result.exit_code == code, result.output
     return result
 
