@@ -18,6 +18,7 @@ from clara_search.commands.common import (
     search_options,
 )
 from clara_search.commands.options import limit_option
+from clara_search.commands.output import echo_line
 
 if TYPE_CHECKING:
     from clara_search.retrieval.hits import Hits
@@ -135,12 +136,13 @@ def _print(results: list[Hits], is_several: bool, as_json: bool) -> None:
     for hits in results:
         label = hits.query.label if hits.query else ""
         for note in hits.notes:
-            click.echo(f"{label}: {note}" if is_several else note, err=True)
+            echo_line(f"{label}: {note}" if is_several else note, err=True)
         if as_json:
             print_json({"query": label, **hit.as_dict()} if is_several else hit.as_dict() for hit in hits)
             continue
         if is_several:
-            click.echo(f"\n{label}")
+            click.echo()
+            echo_line(label)
         if hits:
             print_hits(hits)
         else:
@@ -152,5 +154,5 @@ def _export(results: list[Hits], file_format: str, folder: Path) -> None:
 
     exported = export_hits(results, folder, file_format)
     for line in exported.skipped:
-        click.echo(f"left out: {line}", err=True)
-    click.echo(f"{len(exported.files)} files in {folder}", err=True)
+        echo_line(f"left out: {line}", err=True)
+    echo_line(f"{len(exported.files)} files in {folder}", err=True)

@@ -17,7 +17,7 @@ from tests.tables import INFO, table_of, unit_vectors
     "arguments",
     [
         ["search", "--db", "x"],
-        ["search", "a", "--audio", "b.wav", "--db", "x"],
+        ["search", "--minus", "a", "--db", "x"],
         ["search", "a"],
         ["search", "a", "--db", "x", "-k", "0"],
         ["search", "a", "--db", "x", "--modality", "video"],
