@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from clara_search.errors import DatabaseError
 from clara_search.store.compaction import FULL_FRAGMENT_ROWS, NEVER, Layout, Moment, read_layout
 from clara_search.store.filters import filtering, sql_string
+from clara_search.store.fitting import fit_rows, last_of_each
 from clara_search.store.fsync import FolderSync
 from clara_search.store.lance_errors import lance_reason, translate_read_errors
 
@@ -137,7 +138,7 @@ class KeyedTable:
             return
         with self.connection.lock(self.name):
             self._add_missing_columns(rows.schema)
-            fitted = self._fit(_last_of_each(rows, self.key))
+            fitted = fit_rows(last_of_each(rows, self.key), self.schema, self.name)
             self._commit(
                 lambda: (
                     self._lance.merge_insert(self.key)
@@ -148,7 +149,13 @@ class KeyedTable:
             )
 
     def delete_keys(self, keys: Sequence[str]) -> int:
-        """Delete rows by their keys, 1,000 a commit, and return their number; keys without a row are ignored.
+        """Delete rows by their keys, 1,000 a commit.
+
+        Args:
+            keys: Their keys; keys without a row are ignored.
+
+        Returns:
+            The number of deleted rows.
 
         Raises:
             DatabaseError: The table cannot be written.
@@ -162,7 +169,18 @@ class KeyedTable:
             return before - self.count()
 
     def delete_where(self, where: str) -> int:
-        """Delete the rows that pass an SQL filter, in one commit, and return their number. Raises as `scan` does."""
+        """Delete rows in one commit.
+
+        Args:
+            where: The rows that pass this SQL filter.
+
+        Returns:
+            The number of deleted rows.
+
+        Raises:
+            QueryError: The filter cannot be used.
+            DatabaseError: The table cannot be written.
+        """
         with self.connection.lock(self.name), filtering(self._lance, where) as prepared:
             before = self.count()
             self._commit(partial(self._lance.delete, prepared))
@@ -237,7 +255,7 @@ class KeyedTable:
         """Write rows over themselves: a fragment with few deleted rows is written anew only where it can be joined."""
         for batch in self._lance.search().limit(limit).to_batches(batch_size=_ROWS_PER_BATCH):
             write = self._lance.merge_insert(self.key).when_matched_update_all()
-            self._commit(partial(write.execute, self._fit(batch)))
+            self._commit(partial(write.execute, fit_rows(batch, self.schema, self.name)))
 
     def _scan(self, columns: Sequence[str], where: str | None, row_ids: bool) -> pa.Table:
         with filtering(self._lance, where) as prepared:
@@ -257,21 +275,6 @@ class KeyedTable:
         if missing:
             self._commit(lambda: self._lance.add_columns(missing))
 
-    def _fit(self, rows: pa.Table | pa.RecordBatch) -> pa.Table:
-        import pyarrow as pa
-
-        columns = []
-        for field in self.schema:
-            if field.name not in rows.schema.names:
-                columns.append(pa.nulls(rows.num_rows, field.type))
-                continue
-            try:
-                columns.append(rows[field.name].cast(field.type))
-            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-                message = f"table '{self.name}': column '{field.name}' takes {field.type} ({error})"
-                raise DatabaseError(message) from error
-        return pa.Table.from_arrays(columns, schema=self.schema)
-
     def _commit(self, write: Callable[[], Any]) -> None:
         """Run `write`, again after a conflict with a writer outside the lock; then sync it to the disk."""
         for attempt in range(_COMMIT_ATTEMPTS):
@@ -290,8 +293,3 @@ class KeyedTable:
 
 def _nothing() -> None:
     pass
-
-
-def _last_of_each(rows: pa.Table, key: str) -> pa.Table:
-    last = {value: index for index, value in enumerate(rows[key].to_pylist())}
-    return rows if len(last) == rows.num_rows else rows.take(sorted(last.values()))
