@@ -156,3 +156,12 @@ def expanded(path: Path) -> Path:
     content["hyper_parameters"]["vocab_size"] = 9_000_000
     torch.save(content, path)
     return path
+
+
+def wav_header(path: Path, channels: int, rate: int) -> Path:
+    """Write a WAV file of a second of zeros, with any number of channels and any rate in its header."""
+    block = 2 * channels & 0xFFFF
+    form = struct.pack("<HHIIHH", 1, channels, rate, rate * block & 0xFFFFFFFF, block, 16)
+    body = b"WAVEfmt " + struct.pack("<I", 16) + form + b"data" + struct.pack("<I", 1 << 18) + bytes(1 << 18)
+    path.write_bytes(b"RIFF" + struct.pack("<I", len(body)) + body)
+    return path

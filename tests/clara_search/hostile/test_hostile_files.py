@@ -205,6 +205,12 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "a file of /proc": by_index("more than the 0 bytes", manifest('{"path": "/proc/self/maps"}')),
     "a device as a URL": by_index("file:///dev/zero: ", lambda _: "file:///dev/zero"),
     "rows in levels": by_index("levels of nesting", manifest('{"path": ' + "[" * 10_000)),
+    "65,535 channels": by_index(
+        "channels|not a recording|holds no samples", lambda tmp: files.wav_header(tmp / "a.wav", 65_535, 16_000)
+    ),
+    "four billion samples a second": by_index(
+        "samples a second|not a recording", lambda tmp: files.wav_header(tmp / "b.wav", 1, (1 << 32) - 1)
+    ),
     "a sparse member": by_index("is a sparse file", lambda tmp: files.sparse_tar(tmp / "a.tar")),
     "a member of negative size": by_index(
         "not a readable tar|cut off|negative", lambda tmp: files.tar_of(tmp / "a.tar", {"size": "-4096"})
