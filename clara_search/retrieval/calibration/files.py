@@ -12,6 +12,7 @@ from typing import Annotated
 from clara_search.config import Between, check_bounds, from_file
 from clara_search.errors import DatabaseError, FormatError
 from clara_search.files import confined
+from clara_search.files.json_reader import parse_object
 from clara_search.retrieval.calibration.model import DEFAULTS, Calibration
 from clara_search.store.table import Table
 
@@ -53,11 +54,9 @@ def read(table: Table) -> StoredCalibration | None:
         content = confined.read_bytes(table.connection.path, _path(table), _MAX_BYTES)
         if content is None:
             return None
-        values = json.loads(content)
-        if not isinstance(values, dict):
-            raise FormatError("it is no table of settings")
-        stored = from_file(StoredCalibration, values, _path(table).name)
-    except (ValueError, RecursionError, FormatError, DatabaseError) as error:
+        name = _path(table).name
+        stored = from_file(StoredCalibration, parse_object(content, name), name)
+    except (FormatError, DatabaseError) as error:
         log.warning("the calibration of table '%s' is made anew: %s", table.name, " ".join(str(error).split()))
         return None
     return stored if stored.fingerprint == table.info.fingerprint else None
