@@ -26,7 +26,7 @@ attempts = []
 
 def refuse(name):
     def call(*args, **options):
-        attempts.append([name, repr(args[-1] if name != "getaddrinfo" else args[0])])
+        attempts.append([name, repr(args[0] if name in ("getaddrinfo", "create_connection") else args[-1])])
         raise OSError(101, "no network here")
     return call
 
