@@ -17,6 +17,7 @@ ALLOWED = {
     ("trainer/probing/run.py", "_write", "unlink"),
     ("trainer/runtime/folder.py", "check_recipe_unchanged", "unlink"),
     ("trainer/data/shards.py", "_remove", "unlink"),
+    ("clara_search/retrieval/ann/files.py", "write_files", "unlink"),
     ("clara_search/files/atomic.py", "atomic_path", "replace"),
     ("clara_search/files/atomic.py", "atomic_files", "replace"),
     ("clara_search/files/atomic.py", "atomic_folder", "rename"),

@@ -49,8 +49,7 @@ ALLOWED = {
     "clara_search/files/tables.py": {"files.paths.open_source"},  # sources
     "clara_search/datasets/recordings.py": {"files.paths.read_bytes"},  # `locate_recording` or Corpus admitted it
     "clara_search/store/verify.py": {"files.paths.read_bytes", "files.paths.stat_file"},  # admitted a few lines above
-    "clara_search/retrieval/output/display.py": {"files.paths.stat_file"},  # never a URL
-    "clara_search/retrieval/output/playback.py": {"files.paths.open_binary"},  # admitted a few lines above
+    "clara_search/retrieval/output/playback.py": {"files.paths.open_binary", "files.paths.stat_file"},  # admitted a few lines above
     "indexer/embed/reuse.py": {"files.paths.is_missing"},  # of this machine: is it gone?
     "indexer/decode/prefetch.py": {"files.paths.stat_file"},  # items: their uri was admitted by what listed them
     "indexer/sources/formats/manifest.py": {"files.paths.stat_file"},  # a source
@@ -63,7 +62,7 @@ ALLOWED = {
     "indexer/write/writer.py": {"files.paths.is_missing"},  # items
     "clara_search/store/connection.py": {"lancedb.connect"},  # the database that was typed
     # Here a file of a folder of this machine, and never the network.
-    "clara_search/audio/decode.py": {"av.open"},  # bytes in memory
+    "clara_search/audio/decode/ffmpeg.py": {"av.open"},  # bytes in memory
     "clara_search/models/clap_weights.py": {"from_pretrained"},
     "clara_search/models/clap.py": {"from_pretrained"},
     "clara_search/models/stored/pickled.py": {"torch.load"},
