@@ -49,7 +49,10 @@ ALLOWED = {
     "clara_search/files/tables.py": {"files.paths.open_source"},  # sources
     "clara_search/datasets/recordings.py": {"files.paths.read_bytes"},  # `locate_recording` or Corpus admitted it
     "clara_search/store/verify.py": {"files.paths.read_bytes", "files.paths.stat_file"},  # admitted a few lines above
-    "clara_search/retrieval/output/playback.py": {"files.paths.open_binary", "files.paths.stat_file"},  # admitted a few lines above
+    "clara_search/retrieval/output/playback.py": {
+        "files.paths.open_binary",
+        "files.paths.stat_file",
+    },  # admitted a few lines above
     "indexer/embed/reuse.py": {"files.paths.is_missing"},  # of this machine: is it gone?
     "indexer/decode/prefetch.py": {"files.paths.stat_file"},  # items: their uri was admitted by what listed them
     "indexer/sources/formats/manifest.py": {"files.paths.stat_file"},  # a source
