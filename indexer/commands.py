@@ -76,6 +76,7 @@ _log = logging.getLogger(__name__)
     help="Where decoding and embedding run.",
 )
 @click.option("--address", metavar="HOST:PORT", help="Of --engine ray: a running cluster.  [default: start one]")
+@click.option("--relative-to", metavar="DIR", help="Store names relative to DIR, which moves with the database.")
 @click.option(
     "--retain-days",
     type=click.FloatRange(min=0),
@@ -110,6 +111,7 @@ def index(
     decode_backend: DecodeBackend,
     engine: str,
     address: str | None,
+    relative_to: str | None,
     retain_days: float | None,
     timeline: Path | None,
     strict: bool,
@@ -192,6 +194,7 @@ def index(
             timeout_s=timeout_s or DEFAULT_TIMEOUT_S,
             workers=0 if engine == "ray" else workers or 0,
             decode_backend=decode_backend,
+            relative_to=relative_to,
             retain_days=DEFAULT_RETAIN_DAYS if retain_days is None else retain_days,
             engine=Ray(workers or 0, address) if engine == "ray" else None,
             survey=survey,

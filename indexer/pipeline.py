@@ -96,6 +96,7 @@ def index(
     timeout_s: float = DEFAULT_TIMEOUT_S,
     workers: int = 0,
     decode_backend: DecodeBackend = "threads",
+    relative_to: str | Path | None = None,
     retain_days: float = DEFAULT_RETAIN_DAYS,
     engine: Ray | None = None,
     survey: Survey | None = None,
@@ -127,6 +128,8 @@ def index(
         timeout_s: Longest time in seconds for decoding one file.
         workers: Number of decoding threads; 0: as many as the encoder needs.
         decode_backend: "processes" gives each thread a process, so that a crash of a decoder costs one file only.
+        relative_to: Folder on this machine; names of recordings in it are stored relative to it, and it is found again
+            relative to the database: both can be moved together. None: the table's, or none.
         retain_days: Age in days at which old versions of the table are deleted.
         engine: A Ray cluster that decodes and embeds; None: this machine.
         survey: Result of `survey_sources` for these sources, if it is known.
@@ -155,7 +158,7 @@ def index(
     database = database if isinstance(database, Database) else Database(database, create=True)
     access.trust(database.location)
     encoder = resolve_encoder(encoder, database, table, device)
-    corpus = open_or_create_table(database, table, encoder, window_s, hop_s, survey.columns)
+    corpus = open_or_create_table(database, table, encoder, window_s, hop_s, survey.columns, relative_to)
     ledger, orphans = open_ledger(database, corpus, retry_failed)
     # What the runs before have left: now its versions may be old enough.
     compact_if_worthwhile(corpus, ledger, "before", retain_days)

@@ -25,6 +25,7 @@ OPTIONS = {
     "limit": "--limit",
     "model": "--model",
     "overrides": "--set",
+    "relative_to": "--relative-to",
     "repair": "--repair",
     "table": "--table",
     "trust": "--trust",

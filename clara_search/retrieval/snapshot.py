@@ -152,7 +152,11 @@ class Snapshot:
 
     def rows(self, positions: RowPositions) -> list[dict[str, Any]]:
         """Return the rows at `positions`, in this order, as dicts of the table's columns without the vector."""
-        return self._shown.take(pa.array(positions)).to_pylist()  # type: ignore[no-any-return]
+        rows: list[dict[str, Any]] = self._shown.take(pa.array(positions)).to_pylist()
+        if self.table.info.relative_to:
+            for row in rows:
+                row["uri"] = self.table.names.show(row["uri"])
+        return rows
 
     @cached_property
     def _shown(self) -> pa.Table | pa.RecordBatch:

@@ -33,6 +33,8 @@ class TableInfo:
         window_s: Length of the windows that recordings are cut into, in seconds.
         hop_s: Seconds between the starts of windows.
         format_version: Version of the table's schema.
+        relative_to: The folder that names of recordings are relative to, itself relative to that of the database; "":
+            names are absolute.
     """
 
     model: RecordedModel
@@ -40,6 +42,7 @@ class TableInfo:
     window_s: float
     hop_s: float
     format_version: int = FORMAT_VERSION
+    relative_to: str = ""
 
     @classmethod
     def of(cls, encoder: Encoder, window_s: float, hop_s: float) -> Self:
@@ -98,6 +101,7 @@ def read_info(schema: pa.Schema, where: str) -> TableInfo:
             window_s=float(entries[_METADATA_PREFIX + "window_s"]),
             hop_s=float(entries[_METADATA_PREFIX + "hop_s"]),
             format_version=version,
+            relative_to=entries.get(_METADATA_PREFIX + "relative_to", ""),
         )
     except (KeyError, ValueError) as error:
         raise DatabaseError(f"{where} was not made by clara-search (its schema lacks {error})") from error
@@ -110,7 +114,7 @@ def _check_info(info: TableInfo, schema: pa.Schema, where: str) -> None:
     import pyarrow as pa
 
     problem = None
-    if max(len(info.model.name), len(info.fingerprint)) > _LONGEST_NAME:
+    if max(len(info.model.name), len(info.fingerprint), len(info.relative_to)) > _LONGEST_NAME:
         problem = "its encoder has a name without end"
     elif not _SHORTEST_HOP_S <= info.hop_s <= info.window_s:
         problem = f"its windows are of {info.window_s:g} s every {info.hop_s:g} s"

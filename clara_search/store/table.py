@@ -12,6 +12,7 @@ import numpy.typing as npt
 from clara_search.errors import DatabaseError, EncoderMismatch
 from clara_search.store.keyed_table import KeyedTable
 from clara_search.store.lance_errors import translate_read_errors
+from clara_search.store.names import StoredNames
 from clara_search.store.schema import TableInfo, read_info
 
 if TYPE_CHECKING:
@@ -63,6 +64,12 @@ class Table(KeyedTable):
     def __init__(self, connection: Connection, name: str):
         super().__init__(connection, name, key="id")
         self.info = read_info(self.schema, f"{connection.location}: table '{name}'")
+        self._names = StoredNames.of(connection.path, self.info.relative_to)
+
+    @property
+    def names(self) -> StoredNames:
+        """The names of its recordings, stored and as they are."""
+        return self._names
 
     def __repr__(self) -> str:
         encoder, dim = self.info.model.name, self.info.dim

@@ -233,7 +233,7 @@ def _check_sample(table: Table, rows: list[dict[str, Any]], encoder: Encoder, re
     different, compared, changed, unreachable, refused, unopened = [], 0, 0, 0, 0, 0
     for row in rows:
         try:
-            uri = admit(ForeignUri(str(row["uri"]))) if row["kind"] == "audio" else ""
+            uri = admit(ForeignUri(table.names.resolve(str(row["uri"])))) if row["kind"] == "audio" else ""
             if is_remote(uri) and not fetch:
                 unopened += 1
                 continue

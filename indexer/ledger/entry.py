@@ -47,6 +47,7 @@ class LedgerEntry:
         file: the recording, or the file that lists the text.
         windows: windows of its rows in the corpus table (None for a text).
         notes: what is out of the ordinary about a recording.
+        stored_uri: `uri` as the table stores it; "": as it is.
     """
 
     key: str
@@ -57,11 +58,12 @@ class LedgerEntry:
     file: str
     windows: tuple[Window | None, ...]
     notes: tuple[str, ...] = ()
+    stored_uri: str = ""
 
     @property
     def row_ids(self) -> list[str]:
         """Ids of its rows in the corpus table."""
-        return row_ids(self.uri, self.windows)
+        return row_ids(self.stored_uri or self.uri, self.windows)
 
 
 def segment_windows(start_s: float, end_s: float, info: TableInfo) -> Iterator[Window]:

@@ -10,6 +10,7 @@ from clara_search.files.paths import is_url
 from clara_search.store.connection import Connection
 from clara_search.store.database import DEFAULT_TABLE
 from clara_search.store.keyed_table import KeyedTable
+from clara_search.store.table import Table
 
 LEDGER_KEY = "key"
 """Key column of a ledger."""
@@ -36,8 +37,9 @@ def failures(database: Connection, table: str = DEFAULT_TABLE) -> list[dict[str,
     ledger = stored_ledger(database, table)
     if ledger is None:
         return []
-    failed = ledger.scan(["uri", "reason", "at"], where="status = 'failed'")
-    return failed.sort_by("uri").to_pylist()  # type: ignore[no-any-return]
+    failed = ledger.scan(["uri", "reason", "at"], where="status = 'failed'").sort_by("uri").to_pylist()
+    show = Table(database, table).names.show
+    return [{**row, "uri": show(row["uri"])} for row in failed]
 
 
 def split_notes(notes: str | None) -> tuple[str, ...]:
@@ -51,7 +53,8 @@ def notes(database: Connection, table: str = DEFAULT_TABLE) -> list[dict[str, An
     if ledger is None or "notes" not in ledger.schema.names:
         return []
     noted = ledger.scan(["uri", "notes"], where="notes IS NOT NULL").sort_by("uri")
-    return [{"uri": row["uri"], "notes": list(split_notes(row["notes"]))} for row in noted.to_pylist()]
+    show = Table(database, table).names.show
+    return [{"uri": show(row["uri"]), "notes": list(split_notes(row["notes"]))} for row in noted.to_pylist()]
 
 
 def failed_sources(database: Connection, table: str = DEFAULT_TABLE) -> list[ForeignUri]:
@@ -60,5 +63,6 @@ def failed_sources(database: Connection, table: str = DEFAULT_TABLE) -> list[For
     if ledger is None:
         return []
     sources = set(ledger.scan(["source"], where="status = 'failed'")["source"].to_pylist())
+    sources = set(map(Table(database, table).names.show, sources))
     existing = sorted(source for source in sources if is_url(source) or (source and Path(source).exists()))
     return [ForeignUri(source) for source in existing]

@@ -85,6 +85,7 @@ class Ledger:
 
     def __init__(self, database: Database, table: Table, retry_failed: bool = False):
         self._info = table.info
+        self._names = table.names
         self._table = table.name
         self._stored = stored_ledger(database, table.name) or _create(database, table.name)
         items, contents, self.rows = self._load()
@@ -102,7 +103,7 @@ class Ledger:
         """Return the present entries of `items` by key."""
         # If nobody else wrote since it was opened, the snapshot tells the new items.
         is_alone = self._stored.version == self._version
-        keys = [item.key for item in items if not is_alone or item.key in self.known]
+        keys = [self._names.store(item.key) for item in items if not is_alone or item.key in self.known]
         return {entry.key: entry for where in self._stored.keys_in(keys) for entry in self.scan(where)}
 
     def record(self, records: Sequence[LedgerRecord]) -> None:
@@ -111,13 +112,14 @@ class Ledger:
 
         is_alone = self._stored.version == self._version
         now = datetime.now(UTC)
-        self._stored.upsert(pa.Table.from_pylist([_row(record, now) for record in records], schema=_schema()))
+        rows = [self._stored_row(_row(record, now)) for record in records]
+        self._stored.upsert(pa.Table.from_pylist(rows, schema=_schema()))
         if is_alone:
             self._version = self._stored.version
 
     def forget(self, keys: Sequence[str]) -> None:
         """Delete the entries of `keys`."""
-        self._stored.delete_keys(keys)
+        self._stored.delete_keys([self._names.store(key) for key in keys])
 
     def forget_where(self, where: str) -> None:
         """Delete the entries that pass an SQL filter."""
@@ -142,7 +144,7 @@ class Ledger:
             self._stored.upsert(pa.Table.from_pylist(moved, schema=self._stored.schema))
 
     def of_uris(self, uris: Iterable[str]) -> Iterator[LedgerEntry]:
-        """Yield the entries of recordings and texts with these names."""
+        """Yield the entries of recordings and texts with these names, as the table stores them."""
         for where in self._stored.keys_in(sorted(set(uris)), "uri"):
             yield from self.scan(where)
 
@@ -168,7 +170,7 @@ class Ledger:
                 stamp = 0
                 if row["status"] == "done" and not self._is_same_since_1(row):
                     signature = 1
-            known.put(digest(row["key"]), stamp, signature)
+            known.put(digest(self._names.show(row["key"])), stamp, signature)
             if row["status"] == "done" and not is_old:
                 contents.append(short_digest(row["content_hash"] or ""))
         return known, np.sort(np.array(contents, np.uint64)), rows
@@ -184,7 +186,12 @@ class Ledger:
         for batch in self._stored.batches([name for name in columns if name in present], where):
             yield from batch.to_pylist()
 
+    def _stored_row(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {**row, **{name: self._names.store(row[name]) for name in ("key", "uri", "source")}}
+
     def _entry(self, row: dict[str, Any]) -> LedgerEntry:
+        stored_uri, show = row["uri"], self._names.show
+        row = {**row, **{name: show(row[name]) for name in ("key", "uri", "source")}}
         return LedgerEntry(
             key=row["key"],
             failed=row["status"] == "failed",
@@ -194,6 +201,7 @@ class Ledger:
             file=row["uri"] if row["kind"] == "audio" else row["source"],
             windows=self._windows(row),
             notes=split_notes(row.get("notes")),
+            stored_uri=stored_uri,
         )
 
     def _count_windows(self, row: dict[str, Any]) -> int:

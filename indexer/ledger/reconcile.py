@@ -50,5 +50,5 @@ def _differences(table: Table, ledger: Ledger) -> tuple[Orphans, list[str]]:
     for batch in table.batches(["id", "uri"]):
         for id_, uri in zip(batch["id"].to_pylist(), batch["uri"].to_pylist(), strict=True):
             if digest(id_) not in in_ledger:
-                orphans.setdefault(uri, []).append(id_)
+                orphans.setdefault(table.names.show(uri), []).append(id_)
     return orphans, incomplete

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
+from clara_search.store.table import row_id
 from indexer.embed.batches import EmbeddedItem
 
 
@@ -18,4 +19,24 @@ def with_kept_values(rows: pa.Table, embedded: Sequence[EmbeddedItem], schema: p
         column = pa.array(values, schema.field(name).type)
         rows = rows.drop_columns([name]) if name in rows.schema.names else rows
         rows = rows.append_column(name, column)
+    return rows
+
+
+def renamed_id(id_: str, uri: str, name: str, span: tuple[float | None, float | None]) -> str:
+    """Return the id of a row of `uri` for another name; the times of a text, of its segment, are not in it."""
+    return row_id(name, *(span if id_ == row_id(uri, *span) else (None, None)))
+
+
+def renamed_rows(rows: pa.Table, rename: Callable[[str], str]) -> pa.Table:
+    """Return rows of a corpus table whose recordings and texts have other names, with the ids of these."""
+    uris = rows["uri"].to_pylist()
+    names = [rename(uri) for uri in uris]
+    if names == uris:
+        return rows
+    ids, spans = rows["id"].to_pylist(), zip(rows["start_s"].to_pylist(), rows["end_s"].to_pylist(), strict=True)
+    for number, (uri, name, span) in enumerate(zip(uris, names, spans, strict=True)):
+        ids[number] = renamed_id(ids[number], uri, name, span)
+    for column, values in (("uri", names), ("id", ids)):
+        position = rows.schema.get_field_index(column)
+        rows = rows.set_column(position, rows.schema.field(position), pa.array(values, pa.string()))
     return rows

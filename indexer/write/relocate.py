@@ -12,10 +12,11 @@ from clara_search.files.paths import normalize_path, split_member
 from clara_search.files.redact import without_credentials
 from clara_search.store.database import DEFAULT_TABLE, Database
 from clara_search.store.filters import sql_string
-from clara_search.store.table import Table, row_id
+from clara_search.store.table import Table
 from indexer.ledger.digest_map import DigestMap, digest
 from indexer.ledger.ledger import Ledger
 from indexer.ledger.reconcile import open_ledger
+from indexer.write.kept import renamed_id, renamed_rows
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,10 @@ def relocate_rows(
     prefix = Prefix.parse(old, new)
     database = database if isinstance(database, Database) else Database(database)
     corpus = database.table(table)
+    if corpus.info.relative_to:
+        raise DatabaseError(
+            f"table '{table}' has names relative to {corpus.info.relative_to!r} from the database: move both together"
+        )
     open_ledger(database, corpus)  # completes what was killed
     with database.commit_lock(table):
         ledger = Ledger(database, corpus)
@@ -124,7 +129,7 @@ def relocate_rows(
         # In this order: entries without their rows are mended when the ledger is opened, wherever this is killed.
         ledger.relocate(f"{prefix.where('uri')} OR {prefix.where('source')}", prefix.move)
         for batch in corpus.pin().batches(corpus.schema.names, prefix.where("uri")):
-            rows = _moved_rows(pa.Table.from_batches([batch]), prefix)
+            rows = renamed_rows(pa.Table.from_batches([batch]), lambda uri: prefix.move(uri) or uri)
             corpus.upsert(rows.filter([digest(id_) not in present for id_ in rows["id"].to_pylist()]))
         corpus.delete_where(prefix.where("uri"))
         ledger.forget_where(prefix.where("uri"))
@@ -139,12 +144,13 @@ def _check(corpus: Table, ledger: Ledger, prefix: Prefix) -> tuple[RelocateResul
     """
     contents, present = DigestMap(1), DigestMap(0)
     rows, items, example = 0, 0, ("", "")
-    for batch in corpus.batches(["uri", "start_s", "end_s", "content_hash"], prefix.where("uri")):
+    for batch in corpus.batches(["id", "uri", "start_s", "end_s", "content_hash"], prefix.where("uri")):
         for row in batch.to_pylist():
             moved = prefix.move(row["uri"])
             if moved is None or prefix.move(moved) is not None:
                 raise DatabaseError(f"{row['uri']}: lies in {prefix.old} more than once: relocate a deeper folder")
-            contents.put(digest(row_id(moved, row["start_s"], row["end_s"])), digest(row["content_hash"]))
+            new_id = renamed_id(row["id"], row["uri"], moved, (row["start_s"], row["end_s"]))
+            contents.put(digest(new_id), digest(row["content_hash"]))
             example = example if rows else (row["uri"], moved)
             rows += 1
     for entry in ledger.scan(f"{prefix.where('uri')} OR {prefix.where('source')}"):
@@ -164,13 +170,3 @@ def _check(corpus: Table, ledger: Ledger, prefix: Prefix) -> tuple[RelocateResul
             if content is not None:
                 present.put(digest(row["id"]))
     return RelocateResult(rows, items, len(present), *example), present
-
-
-def _moved_rows(rows: pa.Table, prefix: Prefix) -> pa.Table:
-    uris = [prefix.move(uri) for uri in rows["uri"].to_pylist()]
-    starts, ends = rows["start_s"].to_pylist(), rows["end_s"].to_pylist()
-    ids = [row_id(uri or "", start, end) for uri, start, end in zip(uris, starts, ends, strict=True)]
-    for name, values in (("uri", uris), ("id", ids)):
-        column = rows.schema.get_field_index(name)
-        rows = rows.set_column(column, rows.schema.field(column), pa.array(values, pa.string()))
-    return rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ from clara_search.models.base import Encoder
 from clara_search.models.recorded import RecordedModel
 from clara_search.models.registry import DEFAULT_MODEL, load_encoder
 from clara_search.store.database import Database
+from clara_search.store.names import relative_folder
 from clara_search.store.schema import TableInfo
 from clara_search.store.table import Table
 from indexer.ledger.failures import ledger_name
@@ -41,6 +43,7 @@ def open_or_create_table(
     window_s: float | None,
     hop_s: float | None,
     columns: Mapping[str, ColumnType],
+    relative_to: str | Path | None = None,
 ) -> Table:
     """Return the table `name` for rows of `encoder`, created if it is missing.
 
@@ -51,6 +54,7 @@ def open_or_create_table(
         window_s: length of a window in seconds; None: the table's, or 10 s.
         hop_s: from one window to the next in seconds; None: the table's, or 5 s.
         columns: types of the further columns.
+        relative_to: folder that the names of recordings are relative to; None: the table's, or none.
 
     Raises:
         EncoderMismatch: another encoder built the table.
@@ -58,11 +62,18 @@ def open_or_create_table(
         FormatError: a column does not fit the table's.
         ConfigError: window or hop is out of bounds.
     """
+    folder = None if relative_to is None else relative_folder(database.location, database.is_remote, relative_to)
     with database.commit_lock(name):
         if name in database.table_names():
             table = database.table(name)
             table.check_encoder(encoder)
             _check_windows(table, window_s, hop_s)
+            if folder not in (None, table.info.relative_to):
+                known = f"relative to {table.info.relative_to!r}" if table.info.relative_to else "as they are"
+                raise DatabaseError(
+                    f"table '{name}' has names {known}, not relative to {folder!r} (from the database): index into "
+                    "another table, or leave `relative_to` out"
+                )
             _check_columns(table, columns)
             return table
         window_s = DEFAULT_WINDOW_S if window_s is None else window_s
@@ -70,7 +81,7 @@ def open_or_create_table(
         if not 0 < hop_s <= window_s:
             raise ConfigError(f"need 0 < hop <= window, got window {window_s} s and hop {hop_s} s")
         database.drop_table(ledger_name(name))  # of an earlier table of that name
-        info = TableInfo.of(encoder, window_s, hop_s)
+        info = replace(TableInfo.of(encoder, window_s, hop_s), relative_to=folder or "")
         return database.create_table(name, info, [pa.field(*column) for column in arrow_columns(columns).items()])
 
 

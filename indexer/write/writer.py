@@ -26,7 +26,7 @@ from indexer.runtime.timers import StageTimer
 from indexer.sources.columns import ColumnType, convert_value, value_type, wider_type
 from indexer.sources.item import Item
 from indexer.write.compaction import compact_if_worthwhile
-from indexer.write.kept import with_kept_values
+from indexer.write.kept import renamed_rows, with_kept_values
 
 ItemStatus = Literal["indexed", "unchanged", "failed"]
 Progress = Callable[[Item, ItemStatus], None]
@@ -161,13 +161,16 @@ class Writer:
             known = self._ledger.entries(embedded.item for embedded in batch)
             columns = self._columns_of([item for item in batch if _status(item) == "indexed"])
             done = [item for item in batch if _status(item) == "indexed"]  # without those that a column does not fit
+            written: list[str] = []
             if done:
                 rows = _rows(done, columns, self._table.info.dim)
-                self._table.upsert(with_kept_values(rows, done, self._table.schema))
+                rows = renamed_rows(with_kept_values(rows, done, self._table.schema), self._table.names.store)
+                written = rows["id"].to_pylist()
+                self._table.upsert(rows)
             moved = [item.loaded.moved_from for item in done if item.loaded.moved_from is not None]
             stale = {id_ for item in batch for id_ in self._stale_ids(item, known.get(item.item.key))}
             stale.update(id_ for entry in moved for id_ in entry.row_ids)
-            stale.difference_update(id_ for item in done for id_ in _row_ids(item))
+            stale.difference_update(written)
             self.removed += self._table.delete_ids(sorted(stale))
             self._ledger.record([self._record(item, known.get(item.item.key)) for item in batch])
             self._ledger.forget([entry.key for entry in moved if entry.key not in {item.item.key for item in batch}])
