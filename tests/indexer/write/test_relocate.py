@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
 import tarfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -232,3 +234,28 @@ def test_a_filter_that_cannot_be_read_whole_deletes_nothing(old: Path, database:
     with pytest.raises(QueryError):
         delete_rows(database, "kind = 'audio' AN start_s > 1")
     assert database.table().count() == 8
+
+
+def change(database: Path, old: Path, new: Path) -> None:
+    with suppress(DatabaseError):  # the other one was first
+        relocate_rows(database, old, new)
+    delete_rows(database, "kind = 'text'")
+    index(sources(new)[:2], database, ToneEncoder())
+
+
+@pytest.mark.slow
+def test_two_processes_that_change_a_table_at_once_leave_it_as_one_would(
+    tmp_path: Path, old: Path, database: Database
+) -> None:
+    index(sources(old)[:2], database, ToneEncoder())
+    old.rename(tmp_path / "new")
+    context = multiprocessing.get_context("spawn")
+    both = [context.Process(target=change, args=(database.path, old, tmp_path / "new")) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0]
+    index(sources(tmp_path / "new")[:2], tmp_path / "fresh", ToneEncoder())
+    index(sources(tmp_path / "new")[:2], database, ToneEncoder())
+    assert names(database, tmp_path / "new") == names(Database(tmp_path / "fresh"), tmp_path / "new")
