@@ -54,7 +54,7 @@ FLOORS = {
         {"data", "runtime"},
         {"losses", "evaluation", "sounds"},
         {"embeddings", "pretraining"},
-        {"probing"},
+        {"probing", "speech"},
         {"commands"},
         {"__main__"},
     ],

@@ -25,6 +25,7 @@ class Trainer(LazyGroup):
         "pretrain-text": "trainer.commands.pretrain_text:pretrain_text_command",
         "fit-phone-bigrams": "trainer.commands.fit_phone_bigrams:fit_phone_bigrams_command",
         "interpolate": "trainer.commands.interpolate:interpolate_command",
+        "fit-speech": "trainer.commands.fit_speech:fit_speech_command",
         "fit-sound-head": "trainer.commands.fit_sound_head:fit_sound_head_command",
     }
 

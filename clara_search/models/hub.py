@@ -18,6 +18,7 @@ _PUSHED = re.compile(
     r"README\.md|config\.json|model\.safetensors|model-\d{5}-of-\d{5}\.safetensors|model\.safetensors\.index\.json"
     r"|tokenizer\.json|vocab\.json|merges\.txt|special_tokens_map\.json|added_tokens\.json"
     r"|(tokenizer|preprocessor|processor)_config\.json|sounds\.json|sounds\.safetensors|sounds_tokenizer\.json"
+    r"|pronunciation\.json"
 )
 """Names of the files of model folders, CLARA's and those of `transformers`: no others are uploaded."""
 

@@ -149,3 +149,29 @@ def mask_spectrogram(log_mel: torch.Tensor, config: AugmentConfig, rng: np.rando
         start = int(rng.integers(n_mels - width + 1))
         masked[:, start : start + width] = SILENCE
     return masked
+
+
+def warp_frequencies(log_mel: torch.Tensor, mel: MelConfig, factor: float) -> torch.Tensor:
+    """Return `log_mel`, shape (frames, n_mels), with all frequencies `factor` times as high: a shorter vocal tract.
+
+    Bands that no band is moved to are silenced.
+    """
+    centers = mel_center_frequencies_hz(mel)
+    sources = np.interp(centers / factor, centers, np.arange(len(centers)), right=np.nan)
+    inside = torch.from_numpy(~np.isnan(sources))
+    low = torch.from_numpy(np.nan_to_num(np.floor(sources)).astype(np.int64))
+    weight = torch.from_numpy(np.nan_to_num(sources).astype(np.float32)) - low
+    high = (low + 1).clamp(max=len(centers) - 1)
+    return torch.where(inside, log_mel[:, low] * (1.0 - weight) + log_mel[:, high] * weight, SILENCE)
+
+
+def equalize(log_mel: torch.Tensor, largest_db: float, rng: np.random.Generator) -> torch.Tensor:
+    """Return `log_mel`, shape (frames, n_mels), through a random smooth filter, as of a microphone.
+
+    Its loudest band and frame stays at the reference level.
+    """
+    bands = np.linspace(0.0, np.pi, log_mel.shape[1])
+    curve = sum(rng.uniform(-1.0, 1.0) * np.cos(order * bands) for order in (1, 2, 3))
+    filtered = log_mel + torch.from_numpy((curve * largest_db / 2.0 / 40.0).astype(np.float32))
+    filtered = filtered - (filtered.max() - log_mel.max())
+    return filtered.clamp_min(SILENCE)

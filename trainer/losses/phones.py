@@ -11,11 +11,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from clara_search.errors import ConfigError
-from clara_search.models.clara.phone_head import BLANK, PhoneHead
+from clara_search.models.clara.phone_head import BLANK, PhoneHead, known_phone_bigrams
 from trainer.config.recipe import Recipe
 from trainer.data.targets import Crop
 from trainer.losses.auxiliary import AuxiliaryLoss, LossContext, LossSum, Outputs
-from trainer.phones.bigrams import known_phone_bigrams
 from trainer.phones.g2p import PhoneTargets
 
 

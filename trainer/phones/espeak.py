@@ -61,7 +61,8 @@ def pronounce(text: str, voice: str = "en") -> str:
     """Return the pronunciation of `text` by an espeak-ng voice, in the IPA. Raises SpeechError as `speak` does."""
     with _lock:
         espeak = _start()
-        _set_voice(espeak, voice)
+        if espeak.voice != [voice]:  # setting one reads its dictionary, 8 MB for Russian
+            _set_voice(espeak, voice)
         remaining = ctypes.c_char_p(text.encode("utf-8"))
         clauses = []
         while remaining.value is not None:
@@ -76,12 +77,13 @@ def voice_variants() -> list[str]:
 
 
 class _Espeak(NamedTuple):
-    """The initialised library and the buffer that its callback fills with samples."""
+    """The initialised library, the buffer that its callback fills with samples, and the voice that is set, if any."""
 
     library: ctypes.CDLL
     voices: Path
     sample_rate: int
     chunks: list[bytes]
+    voice: list[str]
     callback: Any  # kept alive: the library calls it
 
 
@@ -109,7 +111,7 @@ def _start() -> _Espeak:
 
     callback = _Callback(on_samples)
     library.espeak_SetSynthCallback(callback)
-    return _Espeak(library, folder / "voices", rate, chunks, callback)
+    return _Espeak(library, folder / "voices", rate, chunks, [], callback)
 
 
 def _set_voice(espeak: _Espeak, voice: str) -> None:
@@ -117,4 +119,6 @@ def _set_voice(espeak: _Espeak, voice: str) -> None:
     name, _, variant = voice.partition("+")
     known = bool(name) and (not variant or (espeak.voices / "!v" / variant).is_file())
     if not known or espeak.library.espeak_SetVoiceByName(voice.encode()) != 0:
+        espeak.voice.clear()
         raise SpeechError(f"espeak-ng has no voice {voice!r}: try a language code such as 'en', or 'en+f3'")
+    espeak.voice[:] = [voice]

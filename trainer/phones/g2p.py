@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from clara_search.datasets.example import Example
-from clara_search.models.clara.phone_head import BLANK, PHONES
-from trainer.phones.bigrams import known_phone_bigrams
+from clara_search.models.clara.phone_head import PHONES, known_phone_bigrams
+from clara_search.models.clara.text_phones import phone_indices
 from trainer.phones.espeak import SpeechError, pronounce
 
 log = logging.getLogger(__name__)
@@ -64,11 +64,6 @@ def words_to_phones(text: str, language: str) -> list[str]:
     return in_context if len(in_context) == len(words) else [text_to_phones(word, language) for word in words]
 
 
-def phone_indices(phones: str, inventory: str) -> list[int]:
-    """Return the index of each phone in `inventory`, counted from 1; phones that are not in it are dropped."""
-    return [position + BLANK + 1 for phone in phones if (position := inventory.find(phone)) >= 0]
-
-
 class PhoneTargets:
     """The phones of transcripts, as indices counted from `BLANK` + 1.
 
@@ -78,9 +73,10 @@ class PhoneTargets:
     """
 
     def __init__(self, examples: Iterable[Example], inventory: str = PHONES) -> None:
-        keys = sorted({_key(example) for example in examples} - {("", "")})
+        keys = {_key(example) for example in examples} - {("", "")}
         self._phones = {
-            (text, language): phone_indices(text_to_phones(text, language), inventory) for text, language in keys
+            (text, language): phone_indices(text_to_phones(text, language), inventory)
+            for text, language in sorted(keys, key=lambda key: key[::-1])  # a change of language takes time
         }
         missing = Counter(language for (_, language), phones in self._phones.items() if not phones)
         for language, count in sorted(missing.items()):

@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from clara_search.errors import ConfigError, FormatError, MissingDependency
 from clara_search.files.json_reader import parse_object
@@ -60,25 +61,35 @@ def sample_pronunciations(
         MissingDependency: `wordfreq` is not installed.
         SpeechError: espeak-ng is missing.
     """
-    try:
-        from wordfreq import get_frequency_dict
-    except ImportError as error:
-        raise MissingDependency("sampling texts needs wordfreq: pip install -e '.[train]'") from error
     rng = np.random.default_rng(seed)
     for language, weight in weights.items():
-        try:
-            frequencies = get_frequency_dict(language)
-        except LookupError as error:
-            raise ConfigError(f"wordfreq has no words of the language {language!r}") from error
-        by_frequency = sorted(frequencies, key=lambda word: (-frequencies[word], word))
-        vocabulary = [word for word in by_frequency if _is_word(word)][:VOCABULARY_SIZE]
-        odds = np.array([frequencies[word] for word in vocabulary]) ** _FREQUENCY_POWER
-        bounds = np.cumsum(odds) / odds.sum()
+        vocabulary, bounds = word_lists(language)
         for _ in range(round(count * weight / sum(weights.values()))):
             length = min(1 + int(rng.geometric(0.25)) if rng.random() < 0.8 else 1, _MAX_WORDS)
             words = [vocabulary[index] for index in np.searchsorted(bounds, rng.random(length), side="right")]
             text = _spell(words, rng)
             yield Pronunciation(text, language, " ".join(_word_phones(word, language) for word in words))
+
+
+def word_lists(language: str, size: int = VOCABULARY_SIZE) -> tuple[list[str], npt.NDArray[np.float64]]:
+    """Return the most frequent words of a language, and the upper bounds in [0, 1] by which they are sampled.
+
+    Raises:
+        ConfigError: `wordfreq` does not know the language.
+        MissingDependency: `wordfreq` is not installed.
+    """
+    try:
+        from wordfreq import get_frequency_dict
+    except ImportError as error:
+        raise MissingDependency("sampling texts needs wordfreq: pip install -e '.[train]'") from error
+    try:
+        frequencies = get_frequency_dict(language)
+    except LookupError as error:
+        raise ConfigError(f"wordfreq has no words of the language {language!r}") from error
+    by_frequency = sorted(frequencies, key=lambda word: (-frequencies[word], word))
+    vocabulary = [word for word in by_frequency if _is_word(word)][:size]
+    odds = np.array([frequencies[word] for word in vocabulary]) ** _FREQUENCY_POWER
+    return vocabulary, np.cumsum(odds) / odds.sum()
 
 
 @lru_cache(maxsize=VOCABULARY_SIZE)

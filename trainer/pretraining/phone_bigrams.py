@@ -18,11 +18,10 @@ from tqdm import tqdm, trange
 from clara_search.audio.mel import log_mel
 from clara_search.errors import ConfigError
 from clara_search.models.batching import padding_mask
-from clara_search.models.clara.phone_head import PhoneHead, expected_phone_bigrams
+from clara_search.models.clara.phone_head import PhoneHead, expected_phone_bigrams, known_phone_bigrams
 from clara_search.models.clara.towers import Clara
 from trainer.data.corpus import Corpus
 from trainer.losses.cross_entropy import symmetric_cross_entropy
-from trainer.phones.bigrams import known_phone_bigrams
 
 DEFAULT_BATCH_SIZE = 512
 _ENCODE_BATCH, _TEXT_BATCH = 64, 256

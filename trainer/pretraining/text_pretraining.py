@@ -16,13 +16,12 @@ from tqdm import trange
 from clara_search.datasets.example import Example
 from clara_search.errors import ConfigError
 from clara_search.models.clara.checkpoint import load_model
-from clara_search.models.clara.phone_head import BLANK, PhoneHead
+from clara_search.models.clara.phone_head import BLANK, PhoneHead, known_phone_bigrams
 from clara_search.models.clara.towers import Clara
 from clara_search.models.registry import find_model
 from clara_search.text.tokenizer import Tokenizer
 from trainer.data.captions import Captions
 from trainer.phones.alignment import phone_slots
-from trainer.phones.bigrams import known_phone_bigrams
 from trainer.phones.g2p import is_transcript, phone_indices, words_to_phones
 from trainer.phones.pronunciations import Pronunciation
 

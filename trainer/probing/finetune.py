@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +20,7 @@ from clara_search.classification.head import Dense, Head, HeadConfig
 from clara_search.datasets.recordings import load_recording
 from clara_search.errors import ConfigError
 from clara_search.models.batching import choose_device, length_batches, padding_mask
-from clara_search.models.clara.checkpoint import fingerprint, load_model, save_model
+from clara_search.models.clara.checkpoint import OPTIONAL_FILES, fingerprint, load_model, save_model
 from clara_search.models.clara.towers import Clara
 from clara_search.models.registry import find_model, model_type
 from clara_search.models.training_sources import training_sources
@@ -38,6 +39,8 @@ from trainer.probing.sgd import (
     train_head,
 )
 from trainer.probing.unfreezing import merge_low_rank, unfreeze
+
+log = logging.getLogger(__name__)
 
 _INFERENCE_BATCH = 32
 """Clips that are embedded at once without gradients."""
@@ -58,6 +61,9 @@ class Finetuner:
         unfreeze(
             load_model(self._folder)[0], config.unfreeze, config.fit.inputs != "audio"
         )  # raises before anything is embedded
+        # The head is trained on the vectors of the towers: with more in them it would not fit.
+        if left := [name for name in OPTIONAL_FILES if (self._folder / name).is_file()]:
+            log.warning("the towers of %s are trained and written without %s", config.model, ", ".join(left))
         self._config = config
         self._device = choose_device(config.device)
         # Weak keys: of several heads the search drops all but the best, and their encoders with them.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from clara_search.errors import ClaraError, FormatError, OutputError, first_line
 from clara_search.files.atomic import atomic_files
 from clara_search.models.clara import sound_head
 from clara_search.models.clara.config import ClaraConfig
+from clara_search.models.clara.text_phones import PRONUNCIATION_FILE
 from clara_search.models.clara.towers import Clara
 from clara_search.models.folder import CARD_FILE, CONFIG_FILE, count_parameters, hash_file, read_json
 from clara_search.models.stored.strict_loading import check_size, load_strictly, read_tensors
@@ -28,12 +30,15 @@ MODEL_TYPE = "clara"
 WEIGHTS_FILE, TOKENIZER_FILE = "model.safetensors", "tokenizer.json"
 MODEL_FILES = (WEIGHTS_FILE, TOKENIZER_FILE, CARD_FILE, CONFIG_FILE)
 """In the order in which they are moved into place: a folder with the last one is complete."""
+OPTIONAL_FILES = (*sound_head.FILES, PRONUNCIATION_FILE)
+"""Parts that a model may have beside its towers: a sound head, pronunciation rules."""
 
 
 def save_model(folder: Path, model: Clara, tokenizer: Tokenizer, card: str, dtype: torch.dtype = torch.float16) -> None:
     """Write a model folder.
 
-    All files are written to a temporary folder before the first is moved into place.
+    All files are written to a temporary folder before the first is moved into place. The model has no `OPTIONAL_FILES`;
+    `copy_optional_files` adds those of another.
 
     Args:
         folder: The folder, made if it does not exist; its files of a model are replaced.
@@ -55,12 +60,31 @@ def save_model(folder: Path, model: Clara, tokenizer: Tokenizer, card: str, dtyp
             safetensors.torch.save_file(weights, partial / WEIGHTS_FILE, metadata={"format": "pt"})
             tokenizer.save(partial / TOKENIZER_FILE)
             (partial / CARD_FILE).write_text(card, encoding="utf-8")
-            for name in sound_head.FILES:  # of a model that stood here before
+            for name in OPTIONAL_FILES:  # of a model that stood here before
                 (folder / name).unlink(missing_ok=True)
     except ClaraError:
         raise
     except Exception as error:  # safetensors and tokenizers raise their own exceptions for a full disk
         raise OutputError(f"{folder}: the model cannot be written there ({first_line(error)})") from error
+
+
+def copy_optional_files(source: Path, folder: Path) -> list[str]:
+    """Copy the sound head and the pronunciation rules of the model in `source`, if any, to the one in `folder`.
+
+    Returns:
+        The names of the files.
+
+    Raises:
+        OutputError: They cannot be written.
+    """
+    names = [name for name in OPTIONAL_FILES if (source / name).is_file()]
+    try:
+        with atomic_files(folder, names) as partial:
+            for name in names:
+                shutil.copyfile(source / name, partial / name)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written ({error.strerror})") from error
+    return names
 
 
 def load_model(folder: Path) -> tuple[Clara, Tokenizer]:
@@ -156,7 +180,8 @@ def read_config(folder: Path) -> ClaraConfig:
 def fingerprint(folder: Path) -> str:
     """Return the SHA-256, in hex, over everything that decides a vector.
 
-    That is the configuration without the name, the weights and the tokenizer, and the files of a sound head.
+    That is the configuration without the name, the weights and the tokenizer, the files of a sound head, and
+    pronunciation rules.
 
     Raises:
         FormatError: A file is missing or broken.
@@ -164,7 +189,9 @@ def fingerprint(folder: Path) -> str:
     config = _without_none(dataclasses.asdict(read_config(folder)))
     del config["name"]
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
-    for name in (WEIGHTS_FILE, TOKENIZER_FILE, *(sound_head.FILES if sound_head.read_config(folder) else ())):
+    rules = [PRONUNCIATION_FILE] if (folder / PRONUNCIATION_FILE).is_file() else []
+    sounds = sound_head.FILES if sound_head.read_config(folder) else ()
+    for name in (WEIGHTS_FILE, TOKENIZER_FILE, *sounds, *rules):
         hash_file(digest, folder / name)
     return digest.hexdigest()
 

@@ -29,6 +29,7 @@ class AudioTowerConfig:
         frame_layers: Number of pre-norm transformer layers over the frames, before the cross-attention.
         frame_heads: Attention heads of each frame layer.
         frame_feed_forward: Inner width of each frame layer.
+        frame_kernel: Frames that a convolution before each frame layer takes, an odd number; None: no convolutions.
         latents: Number of latents of the Perceiver.
         latent_dim: Width of a latent.
         cross_heads: Heads of the cross-attention from latents to frames.
@@ -49,6 +50,7 @@ class AudioTowerConfig:
     frame_layers: int = 0
     frame_heads: int = 4
     frame_feed_forward: int = 1024
+    frame_kernel: int | None = None
     latents: int = 512
     latent_dim: int = 512
     cross_heads: int = 2
@@ -63,6 +65,8 @@ class AudioTowerConfig:
     def __post_init__(self) -> None:
         _check_sizes(self, heads={"frame_heads": "width"})
         LATENTS.check(self.latents, "latents", ValueError)
+        if self.frame_kernel is not None and self.frame_kernel % 2 == 0:
+            raise ValueError(f"frame_kernel must be odd, got {self.frame_kernel}")
         if self.pooling == "features" and self.latents != self.latent_dim:
             raise ValueError("pooling over features gives one number per latent: it needs latents = latent_dim")
 

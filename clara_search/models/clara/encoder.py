@@ -33,8 +33,10 @@ from clara_search.models.batching import (
 )
 from clara_search.models.clara import checkpoint
 from clara_search.models.clara.sound_head import embed_meanings, load_sound_head
+from clara_search.models.clara.text_phones import load_pronouncer, pronounced_bigrams
 from clara_search.models.clara.yamnet import SAMPLE_RATE as SOUND_SAMPLE_RATE
 from clara_search.models.cpu_pool import map_batches, split_budget
+from clara_search.text.normalize import normalize_text
 
 AUDIO_TOKENS_PER_BATCH = {"cpu": 1100, "cuda": 65536}
 """Frames after the convolutions, padding included, plus latents, per batch: fits the caches of a CPU, or fills a GPU.
@@ -50,7 +52,8 @@ class ClaraEncoder:
 
     Clips of similar length share a batch, and padding is masked: a vector does not depend on its batch. On a CPU in
     fp32 it is the same to 1e-5, in bf16 to the rounding of that format. In int8, clips are embedded one by one, and
-    texts, which gain nothing from int8, in fp32.
+    texts, which gain nothing from int8, in fp32. Case and punctuation of texts do not matter to a model that has
+    pronunciation rules.
 
     Attributes:
         precision: Precision in use, "fp32", "bf16" or "int8".
@@ -63,6 +66,7 @@ class ClaraEncoder:
         sounds = load_sound_head(folder)
         if sounds and model.config.mel.sample_rate != SOUND_SAMPLE_RATE:
             raise FormatError(f"{folder}: its sound head expects {SOUND_SAMPLE_RATE} Hz, the model another rate")
+        self._pronouncer = load_pronouncer(folder, model.config.phone_head)
         self._device = choose_device(options.device)
         self.precision = choose_precision(options.precision, self._device)
         self._dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
@@ -186,17 +190,26 @@ class ClaraEncoder:
         vectors = np.empty((len(texts), self.dim), dtype=np.float32)
         if not texts:
             return vectors
-        ids, mask = self._tokenizer.encode(texts, [language] * len(texts), self._config.text.max_positions)
+        plain = texts if self._pronouncer is None else [normalize_text(text) for text in texts]
+        ids, mask = self._tokenizer.encode(plain, [language] * len(texts), self._config.text.max_positions)
         lengths = mask.sum(axis=1).tolist()
         with torch.inference_mode():
             for indices in length_batches(lengths, batch_budget(self._device, TEXT_TOKENS_PER_BATCH)):
-                longest = lengths[indices[0]]
+                longest, some = lengths[indices[0]], [texts[i] for i in indices]
                 embedded = self._embed_tokens(
                     torch.from_numpy(ids[indices, :longest]).to(self._device),
                     torch.from_numpy(mask[indices, :longest]).to(self._device),
+                    *self._pronounce(some, language),
                 )
-                vectors[indices] = unit_norm(self._join_meanings(embedded, [texts[i] for i in indices]))
+                vectors[indices] = unit_norm(self._join_meanings(embedded, some))
         return vectors
+
+    def _pronounce(self, texts: Sequence[str], language: str | None) -> tuple[torch.Tensor, ...]:
+        """Return the phone bigrams of texts and which of them have any; nothing for a model without rules."""
+        if self._pronouncer is None or self._config.phone_head is None:
+            return ()
+        bigrams = pronounced_bigrams(self._pronouncer, self._config.phone_head.phones, texts, language)
+        return tuple(tensor.to(self._device) for tensor in bigrams)
 
     def _join_meanings(self, speech: torch.Tensor, texts: Sequence[str]) -> torch.Tensor:
         if self._sounds is None or self._sound_tokenizer is None:

@@ -99,6 +99,29 @@ class ConvStem(nn.Module):
         return x.transpose(1, 2), mask
 
 
+class FrameConvolution(nn.Module):
+    """Pre-norm residual block that mixes neighbouring frames: a depthwise convolution, GELU, a linear layer.
+
+    The linear layer starts at zero, so that the block first changes nothing.
+    """
+
+    def __init__(self, dim: int, kernel: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.depthwise = nn.Conv1d(dim, dim, kernel, padding=kernel // 2, groups=dim)
+        self.mix = nn.Linear(dim, dim)
+        nn.init.zeros_(self.mix.weight)
+        nn.init.zeros_(self.mix.bias)
+
+    def forward(self, frames: Tensor, mask: Tensor | None) -> Tensor:
+        """Convolve: (batch, frames, dim), mask (batch, frames) -> (batch, frames, dim); masked frames count as zero."""
+        x = self.norm(frames)
+        if mask is not None:
+            x = x * mask[:, :, None]
+        x = F.gelu(self.depthwise(x.transpose(1, 2)).transpose(1, 2))
+        return frames + self.mix(x)  # type: ignore[no-any-return]
+
+
 def new_transformer(dim: int, heads: int, feed_forward: int, layers: int, pre_norm: bool, dropout: float) -> nn.Module:
     """Return transformer layers with a final norm: post-norm with ReLU as in CLARA, or pre-norm with GELU."""
     layer = nn.TransformerEncoderLayer(

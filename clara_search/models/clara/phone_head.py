@@ -25,6 +25,9 @@ SKIP_DECAY = 0.5
 _SLOTS_PER_BLOCK = 128
 """Slots whose bigrams are counted in one matrix product."""
 
+_CERTAIN = 100.0
+"""Logit of a known phone."""
+
 _MIN_ONSET = 1e-4
 """Phone onset mass per slot below which a slot counts as silent and is skipped, as most slots are."""
 
@@ -126,6 +129,23 @@ def expected_phone_bigrams(logits: Tensor, mask: Tensor | None = None) -> Tensor
     """
     with torch.autocast(logits.device.type, enabled=False):  # counts need more digits than bf16 has
         return _count_bigrams(logits.float(), mask)
+
+
+def known_phone_bigrams(targets: Tensor, lengths: Tensor, phones: int) -> Tensor:
+    """Return `expected_phone_bigrams` for known phones.
+
+    Args:
+        targets: indices of phones (batch, longest).
+        lengths: number of phones in each row (batch,).
+        phones: size of the inventory.
+
+    Returns:
+        (batch, phones * phones + phones), float32.
+    """
+    slots = targets.new_full((len(targets), 2 * targets.shape[1] + 1), BLANK)  # a blank separates equal neighbours
+    slots[:, 1::2] = targets
+    mask = torch.arange(slots.shape[1], device=targets.device)[None] <= 2 * lengths[:, None]
+    return expected_phone_bigrams(F.one_hot(slots, phones + 1) * _CERTAIN, mask)
 
 
 def _count_bigrams(logits: Tensor, mask: Tensor | None) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from clara_search.models.clara.config import AudioTowerConfig, ClaraConfig, TextTowerConfig
 from clara_search.models.clara.layers import (
     ConvStem,
+    FrameConvolution,
     LatentBlock,
     mean_plus_max,
     new_embedding,
@@ -38,6 +39,11 @@ class AudioTower(nn.Module):
             )
             if config.frame_layers
             else None
+        )
+        self.frame_convolutions = nn.ModuleList(
+            FrameConvolution(config.width, config.frame_kernel)
+            for _ in range(config.frame_layers)
+            if config.frame_kernel
         )
         # Small, so that attention to the frames outweighs the initial latents.
         self.latents = nn.Parameter(randn_init(config.latents, config.latent_dim, std=0.02))
@@ -71,10 +77,18 @@ class AudioTower(nn.Module):
             Frames, shape (batch, ceil(frames / stride), width), and their mask.
         """
         frames, mask = self.stem(log_mels, mask)
-        frames = frames + self.positions(frames)
-        if self.frame_layers is not None:
-            frames = self.frame_layers(frames, src_key_padding_mask=None if mask is None else ~mask)
-        return frames, mask
+        return self._transform(frames + self.positions(frames), mask), mask
+
+    def _transform(self, frames: Tensor, mask: Tensor | None) -> Tensor:
+        """Pass frames through the frame layers, a convolution before each if there are any."""
+        if self.frame_layers is None:
+            return frames
+        padding = None if mask is None else ~mask
+        if not self.frame_convolutions:
+            return self.frame_layers(frames, src_key_padding_mask=padding)  # type: ignore[no-any-return]
+        for convolution, layer in zip(self.frame_convolutions, self.frame_layers.layers, strict=True):
+            frames = layer(convolution(frames, mask), src_key_padding_mask=padding)
+        return self.frame_layers.norm(frames)  # type: ignore[no-any-return]
 
     def pool(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
         """Pool the frames of `encode_frames`, shape (batch, frames, width), with their mask -> (batch, hidden)."""
@@ -164,31 +178,53 @@ class Clara(nn.Module):
             embedded = embedded + self.phone_head(frames, mask)
         return F.normalize(embedded, dim=-1)
 
-    def embed_tokens(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
+    def embed_tokens(
+        self, ids: Tensor, mask: Tensor | None = None, bigrams: Tensor | None = None, known: Tensor | None = None
+    ) -> Tensor:
         """Embed token ids.
 
         Args:
             ids: Shape (batch, tokens).
             mask: Shape (batch, tokens), false for padding; None: no padding.
+            bigrams: See `embed_token_states`.
+            known: See `embed_token_states`.
 
         Returns:
             Unit vectors, shape (batch, dim).
         """
-        return self.embed_token_states(self.text.encode_tokens(ids, mask), mask)
+        return self.embed_token_states(self.text.encode_tokens(ids, mask), mask, bigrams, known)
 
-    def embed_token_states(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+    def embed_token_states(
+        self,
+        tokens: Tensor,
+        mask: Tensor | None = None,
+        bigrams: Tensor | None = None,
+        known: Tensor | None = None,
+    ) -> Tensor:
         """Embed token states that `text.encode_tokens` returned.
 
         Args:
             tokens: Shape (batch, tokens, proj_dim).
             mask: Shape (batch, tokens), false for padding.
+            bigrams: Phone bigrams of the texts, shape (batch, phones * phones + phones), in place of those that the
+                tokens predict; None: no text has any.
+            known: Texts that have such bigrams, shape (batch,).
 
         Returns:
             Unit vectors, shape (batch, dim).
         """
         embedded = self.text_projection(self.text.pool(tokens, mask))
-        if self.phone_head is not None and self.phone_head.token_classifier is not None:
-            embedded = embedded + self.phone_head.embed_bigrams(
-                expected_phone_bigrams(*self.phone_head.predict_from_tokens(tokens, mask))
-            )
+        if self.phone_head is not None:
+            embedded = embedded + self._embed_token_phones(self.phone_head, tokens, mask, bigrams, known)
         return F.normalize(embedded, dim=-1)
+
+    def _embed_token_phones(
+        self, head: PhoneHead, tokens: Tensor, mask: Tensor | None, bigrams: Tensor | None, known: Tensor | None
+    ) -> Tensor:
+        if head.token_classifier is None or (known is not None and bool(known.all())):
+            counts = tokens.new_zeros(len(tokens), head.bigram_projection.in_features) if bigrams is None else bigrams
+        else:
+            counts = expected_phone_bigrams(*head.predict_from_tokens(tokens, mask))
+            if bigrams is not None and known is not None:
+                counts = torch.where(known[:, None], bigrams, counts)
+        return head.embed_bigrams(counts)

@@ -70,8 +70,11 @@ def _parse_entry(path: Path, name: str, entry: object) -> Declared:
 
 
 def count_numbers(path: Path) -> int:
-    """Return the number of numbers in a safetensors file, from its header. Raises FormatError as `read_header`."""
-    return sum(math.prod(tensor.shape) for tensor in read_header(path).values())
+    """Return the number of numbers in a safetensors file, from its header; a byte holds two of 4 bits.
+
+    Raises FormatError as `read_header`.
+    """
+    return sum(math.prod(tensor.shape) * (2 if tensor.dtype == "U8" else 1) for tensor in read_header(path).values())
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from clara_search.datasets.example import Example
-from clara_search.models.clara.phone_head import BLANK, PHONES
-from trainer.phones.bigrams import known_phone_bigrams
+from clara_search.models.clara.phone_head import BLANK, PHONES, known_phone_bigrams
 from trainer.phones.g2p import PhoneTargets, phone_indices, principal_bigrams, text_to_phones, words_to_phones
 
 pytestmark = pytest.mark.skipif(find_spec("espeakng_loader") is None, reason="espeakng-loader is not installed")

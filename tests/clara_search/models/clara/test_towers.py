@@ -1,5 +1,7 @@
 """The towers against what the released code computed, and the masked variant against lone clips."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -65,11 +67,20 @@ def test_logit_scales_are_those_of_the_released_code(released: Clara, stored: di
     torch.testing.assert_close(released.text_logit_scale.exp(), stored["text_scale"], atol=1e-5, rtol=0)
 
 
+def with_convolutions(kernel: int) -> Clara:
+    """`MASKED` with random convolutions between its frame layers."""
+    model = Clara(replace(MASKED, audio=replace(MASKED.audio, frame_kernel=kernel))).eval()
+    for convolution in model.audio.frame_convolutions:
+        torch.nn.init.normal_(convolution.mix.weight, std=0.3)
+    return model
+
+
 @torch.inference_mode()
+@pytest.mark.parametrize("kernel", [None, 5])
 @pytest.mark.parametrize("frames", [1, 2, 7, 64, 129])
-def test_a_padded_clip_has_the_vector_of_the_clip_alone(frames: int) -> None:
+def test_a_padded_clip_has_the_vector_of_the_clip_alone(frames: int, kernel: int | None) -> None:
     torch.manual_seed(0)
-    model = Clara(MASKED).eval()
+    model = Clara(MASKED).eval() if kernel is None else with_convolutions(kernel)
     clips = [torch.randn(n, 20) for n in (frames, 200, 33, 1)]
     mask = torch.arange(200) < torch.tensor([len(clip) for clip in clips])[:, None]
     together = model.embed_log_mels(pad_sequence(clips, batch_first=True), mask)
@@ -78,9 +89,28 @@ def test_a_padded_clip_has_the_vector_of_the_clip_alone(frames: int) -> None:
 
 
 @torch.inference_mode()
-def test_masked_values_do_not_matter() -> None:
+def test_new_convolutions_change_nothing() -> None:
     torch.manual_seed(0)
-    model = Clara(MASKED).eval()
+    plain, frames = Clara(MASKED).eval(), torch.randn(2, 70, 20)
+    model = with_convolutions(3)
+    model.load_state_dict(plain.state_dict(), strict=False)
+    assert (model.embed_log_mels(frames) - plain.embed_log_mels(frames)).abs().max() > 1e-3
+    for convolution in model.audio.frame_convolutions:
+        torch.nn.init.zeros_(convolution.mix.weight)
+    torch.testing.assert_close(model.embed_log_mels(frames), plain.embed_log_mels(frames), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kernel", [0, 4])
+def test_a_kernel_without_a_middle_is_an_error(kernel: int) -> None:
+    with pytest.raises(ValueError, match="frame_kernel must"):
+        replace(MASKED.audio, frame_kernel=kernel)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("kernel", [None, 5])
+def test_masked_values_do_not_matter(kernel: int | None) -> None:
+    torch.manual_seed(0)
+    model = Clara(MASKED).eval() if kernel is None else with_convolutions(kernel)
     log_mels, mask = torch.randn(2, 50, 20), torch.arange(50) < torch.tensor([[50], [31]])
     changed = log_mels.clone()
     changed[1, 31:] = 1000.0
