@@ -17,6 +17,7 @@ class Benchmarks(LazyGroup):
         "zero-shot": "benchmarks.tasks.zero_shot:zero_shot",
         "probe": "benchmarks.tasks.probe:probe",
         "throughput": "benchmarks.tasks.throughput:throughput",
+        "formats": "benchmarks.tasks.formats:formats",
         "indexing": "benchmarks.tasks.indexing:indexing",
         "end-to-end": "benchmarks.tasks.end_to_end:end_to_end",
         "faults": "benchmarks.tasks.faults:faults",

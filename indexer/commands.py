@@ -47,6 +47,10 @@ _log = logging.getLogger(__name__)
 )
 @click.option("--ignore", multiple=True, metavar="PATTERN", help='Leave files and folders out, like "*.tmp.wav".')
 @click.option("--follow-symlinks", is_flag=True, help="Follow symbolic links in folders.")
+@click.option("--sniff", is_flag=True, help="Look into files of unknown suffix: some may be recordings.")
+@click.option(
+    "--track", type=click.IntRange(min=1), help="Audio track of recordings with several.  [default: as the file says]"
+)
 @click.option("--prune", is_flag=True, help="Remove rows of items that are gone from the sources.")
 @click.option("--retry-failed", is_flag=True, help="Try failed items again; without a SOURCE, all of them.")
 @click.option(
@@ -104,6 +108,8 @@ def index(
     audio_member: str | None,
     ignore: tuple[str, ...],
     follow_symlinks: bool,
+    sniff: bool,
+    track: int | None,
     prune: bool,
     retry_failed: bool,
     timeout_s: float | None,
@@ -161,7 +167,7 @@ def index(
     if not inputs:
         click.echo("No failed items to try again.")
         return
-    survey = survey_sources(inputs, Selection(text_column, ignore, follow_symlinks, audio_member))
+    survey = survey_sources(inputs, Selection(text_column, ignore, follow_symlinks, audio_member, sniff))
     model_to_load = model or table_model(Database(db, create=True), table)
     encoder = load_encoder(model_to_load, device, precision, compile_model)
     database = Database(db, create=True)  # after the model: if that cannot be loaded, no folder is left
@@ -191,6 +197,8 @@ def index(
             ignore=ignore,
             follow_symlinks=follow_symlinks,
             audio_member=audio_member,
+            sniff=sniff,
+            track=track,
             timeout_s=timeout_s or DEFAULT_TIMEOUT_S,
             workers=0 if engine == "ray" else workers or 0,
             decode_backend=decode_backend,
@@ -212,6 +220,9 @@ def index(
         if summary.left_alone:
             echo_line(_left_alone(summary), err=True)
         _print_failures(summary, database, table, failed)
+        if summary.noted:
+            command = f"clara-search db info --db {shlex.quote(database.location)} --table {table} --notes"
+            echo_line(f"  {summary.noted:,} recordings with notes: {command}", err=True)
     unpruned = _unpruned(summary) if prune else None
     if unpruned:
         click.echo(unpruned, err=True)

@@ -58,6 +58,7 @@ class IndexResult:
         stopped: whether the run was asked to end early.
         stages: seconds that each stage worked and waited, over all its threads.
         unlisted: folders, and ends of shards, that could not be listed; they are failures, and nothing is pruned then.
+        noted: indexed recordings that are out of the ordinary (`notes`), such as "2 packets damaged".
         unanswered: recordings that are no longer listed, but whose store did not say that they are gone; they stay.
         left_alone: what the sources hold beside their items, by kind: files of other kinds by suffix, symbolic links,
             items that an earlier source lists too.
@@ -75,6 +76,7 @@ class IndexResult:
     stages: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     unlisted: int = 0
     unanswered: int = 0
+    noted: int = 0
     left_alone: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -93,6 +95,8 @@ def index(
     ignore: Sequence[str] = (),
     follow_symlinks: bool = False,
     audio_member: str | None = None,
+    sniff: bool = False,
+    track: int | None = None,
     timeout_s: float = DEFAULT_TIMEOUT_S,
     workers: int = 0,
     decode_backend: DecodeBackend = "threads",
@@ -125,6 +129,8 @@ def index(
         ignore: Patterns of files and folders to leave out.
         follow_symlinks: Follow symbolic links in folders.
         audio_member: What the names of recordings in shards end in, such as "mix.wav"; None: each key has one.
+        sniff: Take files in folders whose suffix is not known for recordings if their content looks like one.
+        track: Number of the audio track, from 1, of recordings with several; None: the one flagged as default.
         timeout_s: Longest time in seconds for decoding one file.
         workers: Number of decoding threads; 0: as many as the encoder needs.
         decode_backend: "processes" gives each thread a process, so that a crash of a decoder costs one file only.
@@ -148,7 +154,7 @@ def index(
     """
     started_at = time.monotonic()
     sources = [sources] if isinstance(sources, Source) else list(sources)
-    selection = Selection(text_column, tuple(ignore), follow_symlinks, audio_member)
+    selection = Selection(text_column, tuple(ignore), follow_symlinks, audio_member, sniff, track)
     resolved = resolve_sources(sources, selection)
     survey = survey or survey_sources(resolved, selection)
     selection.left_alone.clear()  # of the survey
@@ -203,6 +209,7 @@ def index(
         stages=timers.seconds(),
         unlisted=listing.unlisted,
         unanswered=pruned.unanswered if prune else 0,
+        noted=writer.noted,
         left_alone=dict(selection.left_alone.most_common()),
     )
 

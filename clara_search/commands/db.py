@@ -39,14 +39,16 @@ for command in (delete, relocate, optimize, purge):
 @db_option
 @click.option("--table", help="Only this table.")
 @click.option("--failures", is_flag=True, help="List the sources that could not be indexed, with the reason.")
+@click.option("--notes", is_flag=True, help="List the recordings that are out of the ordinary, such as damaged ones.")
 @json_option
 @limit_option
-def info(db: str, table: str | None, failures: bool, as_json: bool) -> None:
+def info(db: str, table: str | None, failures: bool, notes: bool, as_json: bool) -> None:
     """Show the tables of a database: rows, windows, and the model that built them."""
     from clara_search.store.database import Database
 
     database = Database(db)
-    list_failures = import_module(_LEDGER).failures
+    ledger = import_module(_LEDGER)
+    list_failures, list_notes = ledger.failures, ledger.notes
     tables = [database.table(name) for name in table_names(database, table)]
     if failures:
         failed = [{"table": item.name, **failure} for item in tables for failure in list_failures(database, item.name)]
@@ -56,7 +58,22 @@ def info(db: str, table: str | None, failures: bool, as_json: bool) -> None:
             for failure in failed:
                 echo_line(f"{failure['uri']}: {name_options(failure['reason'])}")
         return
-    described = [{**describe(item), "failures": len(list_failures(database, item.name))} for item in tables]
+    if notes:
+        noted = [{"table": item.name, **note} for item in tables for note in list_notes(database, item.name)]
+        if as_json:
+            print_json(noted)
+        else:
+            for note in noted:
+                echo_line(f"{note['uri']}: {'; '.join(note['notes'])}")
+        return
+    described = [
+        {
+            **describe(item),
+            "failures": len(list_failures(database, item.name)),
+            "notes": len(list_notes(database, item.name)),
+        }
+        for item in tables
+    ]
     if as_json:
         print_json(described)
         return

@@ -29,6 +29,8 @@ class Selection:
         ignore: patterns of files and folders to leave out, matched with the name and with the path in its source.
         follow_symlinks: whether to follow symbolic links in folders.
         audio_member: what the names of recordings in shards end in, such as "mix.wav"; None: each key has one.
+        sniff: whether files in folders whose suffix is not known are recordings if their content looks like one.
+        track: number of the audio track, from 1, of recordings with several; None: the one flagged as default.
         left_alone: counts what sources hold beside their items, by kind: a suffix, or `LINKS`.
     """
 
@@ -36,6 +38,8 @@ class Selection:
     ignore: tuple[str, ...] = ()
     follow_symlinks: bool = False
     audio_member: str | None = None
+    sniff: bool = False
+    track: int | None = None
     left_alone: Counter[str] = field(default_factory=Counter, compare=False)
 
     def is_ignored(self, path: str) -> bool:

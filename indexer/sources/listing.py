@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clara_search.errors import ClaraError, SourceError, first_line
@@ -107,7 +107,9 @@ def list_items(sources: Sequence[Source] | ResolvedSources, selection: Selection
             yield source
             continue
         try:
-            yield from find_reader(source).items(source, selection)
+            for item in find_reader(source).items(source, selection):
+                is_chosen = selection.track is not None and item.kind == "audio"
+                yield replace(item, track=selection.track) if is_chosen else item
         except OSError as error:
             raise SourceError(f"{source}: cannot be read ({error.strerror or first_line(error)})") from error
 

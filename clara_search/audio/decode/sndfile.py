@@ -13,10 +13,11 @@ from clara_search.audio.decode.source import AudioSource
 _BLOCK_SAMPLES = 1 << 17
 _NAMED_CHANNELS = 2
 _CODED = frozenset({"FLAC", "OGG", "MPEG"})
+_LEFT_TO_OTHERS = ("ALAC", "MPEG")
 
 
-class Unlabelled(Exception):
-    """A file of several channels, whose names libsndfile does not tell."""
+class LeftToOthers(Exception):
+    """A file of several channels, whose names libsndfile does not tell, or of a codec that it ends early."""
 
 
 class EndsElsewhere(Exception):
@@ -33,15 +34,15 @@ def read_sndfile(source: AudioSource, facts: Facts, is_last_resort: bool = False
 
     Raises:
         LibsndfileError: It cannot be decoded.
-        Unlabelled: It has more than two channels.
+        LeftToOthers: It has more than two channels, or is coded.
         EndsElsewhere: Its header states too small a length, by which libsndfile goes.
     """
     data = find_data(source)
     if data is not None and data.overrides and data.fmt and not is_last_resort:
         raise EndsElsewhere
     with source.open() as content, soundfile.SoundFile(content) as file:
-        if file.channels > _NAMED_CHANNELS and not is_last_resort:
-            raise Unlabelled
+        if (file.channels > _NAMED_CHANNELS or file.subtype.startswith(_LEFT_TO_OTHERS)) and not is_last_resort:
+            raise LeftToOthers
         rate, decoded = file.samplerate, 0
         facts.is_lossy = file.format in _CODED
         # Not a file's round number of samples: streams of unknown length state 2 ** 63 - 1.

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from clara_search.audio.decode import AUDIO_SUFFIXES
+from clara_search.audio.decode import AUDIO_SUFFIXES, looks_like_audio
+from clara_search.audio.decode.formats import SNIFF_BYTES, SNIFFED_SUFFIXES
 from clara_search.errors import ClaraError, SourceError, first_line
 from clara_search.files.gate import RefusedUri, admit_entry
 from clara_search.files.listing import NO_SUFFIX, FolderEntry, clear_listing_cache, list_folder
-from clara_search.files.paths import FileStat, is_url, join
+from clara_search.files.paths import FileStat, is_url, join, open_binary
+from clara_search.files.regular import open_regular
 from indexer.sources.base import LINKS, Selection, SourceReader
 from indexer.sources.item import Item, Survey
 
@@ -20,7 +22,7 @@ _MAX_FAILURES = 32
 class RecordingReader(SourceReader):
     """Single recordings."""
 
-    suffixes = AUDIO_SUFFIXES
+    suffixes = AUDIO_SUFFIXES | SNIFFED_SUFFIXES
 
     def survey(self, path: str, selection: Selection) -> Survey:
         """Count the recording, also at a URL."""
@@ -50,8 +52,8 @@ class FolderReader(SourceReader):
 def list_recordings(folder: str, selection: Selection) -> Iterator[Item]:
     """Yield the recordings in a folder or below a URL, sorted, the files of a folder before those of its subfolders.
 
-    Hidden files are left out, and symbolic links unless `selection` follows them. A subfolder that cannot be listed is
-    an item with a problem.
+    Hidden files are left out, and symbolic links unless `selection` follows them. Links and files of other kinds are
+    counted in `selection.left_alone`. A subfolder that cannot be listed is an item with a problem.
 
     Raises:
         SourceError: a URL cannot be listed, or holds no recordings.
@@ -88,7 +90,10 @@ def list_recordings(folder: str, selection: Selection) -> Iterator[Item]:
                 selection.left_alone[LINKS] += 1
                 continue
             suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 - very many
-            if not (entry.is_folder or suffix in AUDIO_SUFFIXES):
+            is_recording = suffix in AUDIO_SUFFIXES
+            if not (is_recording or entry.is_folder) and (selection.sniff or suffix in SNIFFED_SUFFIXES):
+                is_recording = _looks_like_audio(entry.path)
+            if not (entry.is_folder or is_recording):
                 selection.left_alone[suffix or NO_SUFFIX] += 1
                 continue
             try:
@@ -140,6 +145,15 @@ def unnamed_item(source: str, entry: FolderEntry) -> Item:
     """Return the item that stands for what is below an `entry` without a name."""
     problem = "keys with an empty part ('//') cannot be listed: rename them, or name them one by one"
     return Item(source, "audio", entry.path, problem=problem, hides_more=True)
+
+
+def _looks_like_audio(path: str) -> bool:
+    """Tell whether the content of a file is that of a recording; not of one that cannot be read."""
+    try:
+        with open_binary(path) if is_url(path) else open_regular(path) as file:
+            return looks_like_audio(file.read(SNIFF_BYTES))
+    except (OSError, ClaraError):
+        return False
 
 
 def _enter(folder: str, entered: set[tuple[int, int]]) -> bool:
