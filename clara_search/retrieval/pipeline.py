@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from clara_search.errors import DatabaseError
 from clara_search.retrieval.hits import Hit, Hits, build_hits
 from clara_search.retrieval.options.base import RankedFilter
 from clara_search.retrieval.options.registry import SearchFilters
@@ -72,7 +73,18 @@ class _Found(NamedTuple):
 def _hits_of(
     searcher: Searcher, queries: Sequence[Query], wanted: int, exact: bool, filters: SearchFilters
 ) -> list[_Found]:
-    """Return the `wanted` best hits of each query in one table."""
+    """Return the `wanted` best hits of each query in one table; once more where its version was deleted meanwhile."""
+    try:
+        return _hits_of_newest(searcher, queries, wanted, exact, filters)
+    except DatabaseError:
+        if not searcher.forget_old_version():
+            raise
+    return _hits_of_newest(searcher, queries, wanted, exact, filters)
+
+
+def _hits_of_newest(
+    searcher: Searcher, queries: Sequence[Query], wanted: int, exact: bool, filters: SearchFilters
+) -> list[_Found]:
     snapshot, ranked = rank(searcher, queries, wanted, exact, filters)
     results = []
     for query, rows in zip(queries, ranked, strict=True):

@@ -108,6 +108,14 @@ class Searcher:
                 self._snapshot = Snapshot.read(self.table, has_vectors)
             return self._snapshot
 
+    def forget_old_version(self) -> bool:
+        """Drop what is in memory if the table has a newer version, and return whether it has."""
+        with self._lock:
+            if self._snapshot is not None and self._snapshot.state == self.table.state:
+                return False
+            self._snapshot = None
+            return True
+
     def _coverage_of(self, index: ann.AnnIndex, snapshot: Snapshot) -> ann.Coverage:
         with self._lock:
             if self._coverage is None or self._coverage[0] is not index or self._coverage[1] is not snapshot:
