@@ -54,7 +54,9 @@ def answer(
     if len(searchers) > 1:
         for searcher, results in zip(searchers, found, strict=True):
             for answered in results:
-                answered.hits[:] = [replace(hit, **searcher.names) for hit in answered.hits]
+                answered.hits[:] = [
+                    replace(hit, db=searcher.names[0], table=searcher.names[1]) for hit in answered.hits
+                ]
     answers = []
     for query, *parts in zip(queries, *found, strict=True):
         notes = [*query.warnings, *([NOTHING_MATCHES] if all(part.nothing_matches for part in parts) else [])]

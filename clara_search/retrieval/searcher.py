@@ -42,9 +42,9 @@ class Searcher:
         self._coverage: tuple[ann.AnnIndex, Snapshot, ann.Coverage] | None = None
 
     @property
-    def names(self) -> dict[str, str]:
-        """Database and table, as the fields of hits."""
-        return {"db": self.table.connection.location, "table": self.table.name}
+    def names(self) -> tuple[str, str]:
+        """The location of the database, and the name of the table."""
+        return self.table.connection.location, self.table.name
 
     def search(
         self,

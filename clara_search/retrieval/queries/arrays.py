@@ -20,7 +20,7 @@ Audio = str | Path | bytes | Waveform | tuple[Any, int] | Mapping[str, Any]
 _UNIT_TOLERANCE = 1e-6
 
 
-def to_array(values: object, what: str) -> npt.NDArray[np.float32]:
+def to_array(values: Any, what: str) -> npt.NDArray[np.float32]:
     """Return an array, a tensor of any device, or a list of numbers as float32.
 
     Args:
@@ -70,7 +70,7 @@ def to_unit_vectors(values: object, dim: int) -> Embeddings:
         return vectors  # keeps its bits
     if not norms.all():
         raise QueryError(f"query vector {int(np.flatnonzero(norms == 0)[0])} is zero: it has no direction")
-    return (vectors / norms[:, np.newaxis]).astype(np.float32)
+    return np.asarray(vectors / norms[:, np.newaxis], dtype=np.float32)
 
 
 def to_waveform(samples: object) -> Waveform:

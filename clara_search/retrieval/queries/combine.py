@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -84,9 +85,13 @@ class QueryMaker:
         if texts is not None:
             columns.append(_each(texts, str, lambda text: text_query(self.encoder(), text, language)))
         if recordings is not None:
-            to_query = lambda audio: audio_query(self.encoder(), self.info, audio, sample_rate)  # noqa: E731
-            is_several = isinstance(recordings, list) and not all(isinstance(x, (int, float)) for x in recordings)
-            columns.append(list(map(to_query, recordings)) if is_several else to_query(recordings))
+            # A list of numbers is a waveform.
+            is_several = isinstance(recordings, list) and not (
+                recordings and all(isinstance(x, (int, float)) for x in recordings)
+            )
+            given = cast("list[Audio]", recordings if is_several else [recordings])
+            found = [audio_query(self.encoder(), self.info, audio, sample_rate) for audio in given]
+            columns.append(found if is_several else found[0])
         if ids is not None:
             columns.append(_each(ids, str, self.by_id))
         if vector is not None:
