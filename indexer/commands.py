@@ -15,7 +15,7 @@ import click
 
 from clara_search.commands.common import device_option, precision_option, print_json
 from clara_search.commands.logs import log_options
-from clara_search.commands.options import limit_option, name_options, network_options
+from clara_search.commands.options import limit_option, name_options, network_options, parse_pairs
 from clara_search.commands.output import echo_line
 
 if TYPE_CHECKING:
@@ -41,7 +41,15 @@ _log = logging.getLogger(__name__)
 @click.option("--compile", "compile_model", is_flag=True, help="Compile the model first: minutes, for large corpora.")
 @click.option("--window", "window_s", type=float, metavar="SECONDS", help="Length of a window.  [default: 10]")
 @click.option("--hop", "hop_s", type=float, metavar="SECONDS", help="From one window to the next.  [default: 5]")
-@click.option("--text-column", metavar="NAME", help="Column of a manifest that holds the text.  [default: text]")
+@click.option("--path-column", metavar="NAME", help="Column of a manifest that names or holds the recordings.")
+@click.option("--text-column", metavar="NAME", help="Column of a manifest that holds the texts.")
+@click.option(
+    "--column", "columns", multiple=True, metavar="NEW=OLD", help="Rename a column of a manifest; repeatable."
+)
+@click.option(
+    "--column-type", "column_types", multiple=True, metavar="NAME=TYPE", help="Type of a column, such as text."
+)
+@click.option("--encoding", metavar="NAME", help="Encoding of a CSV, TSV or JSON manifest.  [default: UTF-8 or UTF-16]")
 @click.option(
     "--audio-member", metavar="EXT", help='Recordings in shards whose keys have several, like "mix.wav" or "wav".'
 )
@@ -104,7 +112,11 @@ def index(
     compile_model: bool,
     window_s: float | None,
     hop_s: float | None,
+    path_column: str | None,
     text_column: str | None,
+    columns: tuple[str, ...],
+    column_types: tuple[str, ...],
+    encoding: str | None,
     audio_member: str | None,
     ignore: tuple[str, ...],
     follow_symlinks: bool,
@@ -126,10 +138,10 @@ def index(
     """Embed recordings and texts into a database, or bring it up to date.
 
     A SOURCE is a folder, a recording, a text file (each line a text), a WebDataset shard (.tar), a folder of Hugging
-    Face's datasets, or a manifest: a CSV, TSV, JSON-lines, Parquet or Arrow file with a column "path", "url" or "text",
-    and any further columns to filter by; or a pattern or URL of these. Unchanged items are left alone. A file that
-    cannot be used is skipped and listed. Ctrl-C or SIGTERM finishes the current batch, a second one stops at once; the
-    same command continues, however it ended.
+    Face's datasets, or a manifest: a CSV, TSV, JSON, Parquet or Arrow file with a column such as "path", "file_name" or
+    "text", and any further columns to filter by; or a pattern or URL of these. Unchanged items are left alone. A file
+    that cannot be used is skipped and listed. Ctrl-C or SIGTERM finishes the current batch, a second one stops at once;
+    the same command continues, however it ended.
 
     \b
     clara-search index recordings/ --db DIR
@@ -146,6 +158,7 @@ def index(
     from indexer.runtime.allocator import limit_allocator
 
     limit_allocator()
+    from clara_search.datasets.manifests import ManifestColumns
     from clara_search.models.registry import load_encoder
     from clara_search.store.database import Database
     from clara_search.store.keyed_table import DEFAULT_RETAIN_DAYS
@@ -158,6 +171,7 @@ def index(
     from indexer.runtime.timeline import draw_timeline, require_matplotlib
     from indexer.runtime.timers import StageTimers
     from indexer.sources.base import Selection
+    from indexer.sources.columns import parse_types
     from indexer.sources.listing import survey_sources
     from indexer.write.table import table_model
 
@@ -167,7 +181,13 @@ def index(
     if not inputs:
         click.echo("No failed items to try again.")
         return
-    survey = survey_sources(inputs, Selection(text_column, ignore, follow_symlinks, audio_member, sniff))
+    new_names, types = (
+        parse_pairs("--column", "NEW=OLD", columns),
+        parse_pairs("--column-type", "NAME=TYPE", column_types),
+    )
+    manifest_columns = ManifestColumns(path_column, text_column, new_names, encoding)
+    selection = Selection(manifest_columns, parse_types(types), ignore, follow_symlinks, audio_member, sniff)
+    survey = survey_sources(inputs, selection)
     model_to_load = model or table_model(Database(db, create=True), table)
     encoder = load_encoder(model_to_load, device, precision, compile_model)
     database = Database(db, create=True)  # after the model: if that cannot be loaded, no folder is left
@@ -193,7 +213,11 @@ def index(
             hop_s=hop_s,
             prune=prune,
             retry_failed=retry_failed,
+            path_column=path_column,
             text_column=text_column,
+            columns=new_names,
+            column_types=types,
+            encoding=encoding,
             ignore=ignore,
             follow_symlinks=follow_symlinks,
             audio_member=audio_member,

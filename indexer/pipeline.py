@@ -7,10 +7,11 @@ import time
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
 
+from clara_search.datasets.manifests import ManifestColumns
 from clara_search.errors import SourceError
 from clara_search.files.network import access
 from clara_search.models.base import Encoder
@@ -27,6 +28,7 @@ from indexer.ray_executor import Ray
 from indexer.runtime.pools import prefetch_iter
 from indexer.runtime.timers import StageTimers
 from indexer.sources.base import REPEATED, Selection
+from indexer.sources.columns import parse_types
 from indexer.sources.item import Item, Survey, in_memory_bytes
 from indexer.sources.listing import Source, list_items, resolve_sources, survey_sources
 from indexer.write.compaction import compact_if_worthwhile
@@ -91,7 +93,11 @@ def index(
     hop_s: float | None = None,
     prune: bool = False,
     retry_failed: bool = False,
+    path_column: str | None = None,
     text_column: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    column_types: Mapping[str, str] | None = None,
+    encoding: str | None = None,
     ignore: Sequence[str] = (),
     follow_symlinks: bool = False,
     audio_member: str | None = None,
@@ -115,7 +121,7 @@ def index(
     indexed under another name already takes over its vectors.
 
     Args:
-        sources: Paths, patterns, URLs and `Recording`s.
+        sources: Paths, patterns, URLs, `Recording`s, and tables in memory: pandas data frames, Arrow tables and others.
         database: The database, its folder or its URL; it is created if it is missing.
         encoder: An encoder, or the name or folder of a model; None: the table's model, or the bundled one.
         table: Name of the table.
@@ -125,7 +131,11 @@ def index(
         prune: Remove rows of items that are gone from the sources, unless a source could not be listed completely.
             A file in a folder or store is gone if it is missing when asked for by name.
         retry_failed: Try failed items again whose files are unchanged.
-        text_column: Column of manifests and shards that holds the text; None: "text".
+        path_column: Column of manifests that names or holds the recordings; None: recognise it; "": all rows are texts.
+        text_column: Column of manifests and shards that holds the texts; None: recognise it.
+        columns: New names of columns of manifests, each with the old one, such as `{"text": "phrase"}`.
+        column_types: Types of further columns by name, such as "text", "int" or "date"; None: those of the values.
+        encoding: Encoding of CSV, TSV and JSON manifests; None: UTF-8 or UTF-16.
         ignore: Patterns of files and folders to leave out.
         follow_symlinks: Follow symbolic links in folders.
         audio_member: What the names of recordings in shards end in, such as "mix.wav"; None: each key has one.
@@ -154,17 +164,20 @@ def index(
     """
     started_at = time.monotonic()
     sources = [sources] if isinstance(sources, Source) else list(sources)
-    selection = Selection(text_column, tuple(ignore), follow_symlinks, audio_member, sniff, track)
+    manifest_columns = ManifestColumns(path_column, text_column, columns or {}, encoding)
+    types = parse_types(column_types or {})
+    selection = Selection(manifest_columns, types, tuple(ignore), follow_symlinks, audio_member, sniff, track)
     resolved = resolve_sources(sources, selection)
     survey = survey or survey_sources(resolved, selection)
     selection.left_alone.clear()  # of the survey
+    selection = replace(selection, manifests=survey.manifests)
     scope = PruneScope(resolved)
     if survey.items == 0 and not prune:
         raise SourceError(f"{scope}: no recordings found")
     database = database if isinstance(database, Database) else Database(database, create=True)
     access.trust(database.location)
     encoder = resolve_encoder(encoder, database, table, device)
-    corpus = open_or_create_table(database, table, encoder, window_s, hop_s, survey.columns, relative_to)
+    corpus, stored = open_or_create_table(database, table, encoder, window_s, hop_s, survey.columns, relative_to)
     ledger, orphans = open_ledger(database, corpus, retry_failed)
     # What the runs before have left: now its versions may be old enough.
     compact_if_worthwhile(corpus, ledger, "before", retain_days)
@@ -172,7 +185,7 @@ def index(
     listing = Listing()
     windows = corpus.info.window_s, corpus.info.hop_s
     config = DecodeConfig(encoder.sample_rate, timeout_s, workers, decode_backend, access.state(), *windows)
-    writer = Writer(corpus, ledger, survey.columns, orphans, prune, progress, retain_days, timers.write)
+    writer = Writer(corpus, ledger, stored, orphans, prune, progress, retain_days, timers.write)
     try:
         items = prefetch_iter(
             _deduplicate(list_items(resolved, selection), listing, selection.left_alone),

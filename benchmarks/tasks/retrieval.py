@@ -30,7 +30,7 @@ def retrieval(data: str, model: str, split: str, where: tuple[str, ...], out: Pa
     """Score retrieval of recordings by texts, and the reverse.
 
     Prints recall@1, @5 and @10 and mAP@10. Texts that differ only in case and punctuation are one query, and all
-    recordings of it are its positives.
+    recordings that have it are its positives; of a recording with several captions each is a query.
     """
     encoder = load_encoder(model)
     examples, audio, failures = embed_examples(encoder, select(data, split, where))

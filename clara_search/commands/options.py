@@ -18,16 +18,21 @@ OPTIONS = {
     "allow_private": "--allow-private",
     "allow_protocol": "--allow-protocol",
     "audio_member": "--audio-member",
+    "column_types": "--column-type",
+    "columns": "--column",
     "data": "--data",
     "device": "--device",
+    "encoding": "--encoding",
     "fetch": "--fetch",
     "init": "--init",
     "limit": "--limit",
     "model": "--model",
     "overrides": "--set",
+    "path_column": "--path-column",
     "relative_to": "--relative-to",
     "repair": "--repair",
     "table": "--table",
+    "text_column": "--text-column",
     "trust": "--trust",
 }
 """Errors of the library name arguments in backticks, such as `model`; a command prints --model instead."""
@@ -102,3 +107,14 @@ def network_options(command: Command) -> Command:
     for option in reversed(_NETWORK_OPTIONS):
         command = option(command)
     return command
+
+
+def parse_pairs(option: str, form: str, texts: tuple[str, ...]) -> dict[str, str]:
+    """Return the names and values of an option that is given as NAME=VALUE."""
+    pairs = dict[str, str]()
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not name or not equals or not value:
+            raise click.BadParameter(f"expected {form}, got {text!r}", param_hint=option)
+        pairs[name] = value
+    return pairs

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clara_search.audio.segments import format_segment
 from clara_search.datasets.example import METADATA_FIELDS, Example
+from clara_search.datasets.manifests import DEFAULT_COLUMNS, Manifest, ManifestColumns, ManifestRow
 from clara_search.datasets.metadata import SPLIT_NAMES, parse_text
-from clara_search.datasets.readers import RECORDING_COLUMNS, read_source
-from clara_search.datasets.recordings import locate_recording, locate_segment
+from clara_search.datasets.readers import read_source
+from clara_search.datasets.recordings import locate_row
 from clara_search.errors import ClaraError, ConfigError, FormatError, SourceError
 from clara_search.files.paths import suffix_of
 from clara_search.files.patterns import expand_pattern
 from clara_search.files.shards import ByteRange
-from clara_search.files.tables import MANIFEST_SUFFIXES, OnError, Row, raise_error, read_table
+from clara_search.files.tables import MANIFEST_SUFFIXES, OnError, raise_error
 
 SEPARATOR = ","
 """Between the labels of a cell that holds several."""
@@ -80,12 +80,15 @@ class Clip:
         return tuple(part for part in (str(part).strip() for part in parts) if part)
 
 
-def read_clips(pattern: str | Path, report: OnError = raise_error) -> list[Clip]:
+def read_clips(
+    pattern: str | Path, report: OnError = raise_error, columns: ManifestColumns = DEFAULT_COLUMNS
+) -> list[Clip]:
     """Return the clips of every source that `pattern` names.
 
     Args:
-        pattern: Path, glob, range or URL of manifests with a column `path` or `url`, shards and folders.
+        pattern: Path, glob, range or URL of manifests of recordings, shards and folders.
         report: Called with the error of each row that cannot be used; raises by default.
+        columns: What the columns of manifests are, where that is not to be recognised.
 
     Raises:
         SourceError: No source matches, one cannot be read, or they hold no usable recording.
@@ -101,7 +104,7 @@ def read_clips(pattern: str | Path, report: OnError = raise_error) -> list[Clip]
 
     for path in expand_pattern(pattern):
         if suffix_of(path) in MANIFEST_SUFFIXES:
-            clips += _manifest_clips(path, collect)
+            clips += _manifest_clips(path, collect, columns)
         else:
             for example in read_source(path, collect):
                 try:
@@ -126,26 +129,30 @@ def count_labels(labels: Iterable[str]) -> dict[str, int]:
     return dict(sorted(Counter(labels).items()))
 
 
-def _manifest_clips(path: str, report: OnError) -> Iterator[Clip]:
-    for row in read_table(path, report, (RECORDING_COLUMNS,)):
+def _manifest_clips(path: str, report: OnError, columns: ManifestColumns) -> Iterator[Clip]:
+    manifest = Manifest(path, columns)
+    manifest.require("recordings")
+    for row in manifest.rows(report):
         try:
             yield _clip_of_row(path, row)
         except FormatError as error:
             report(error)
 
 
-def _clip_of_row(path: str, row: Row) -> Clip:
+def _clip_of_row(path: str, row: ManifestRow) -> Clip:
     where = f"{path}, line {row.line}"
     if row.content is not None:
         raise FormatError(f"{where} holds its recording itself: make shards of the manifest first")
-    columns = {str(name): value for name, value in row.values.items() if name and value not in (None, "", [])}
+    key, audio = locate_row(path, row, where)
+    assert isinstance(audio, (str, Path))  # no content
+    text = row.texts[0] if len(row.texts) == 1 else list(row.texts)
+    values = {"path": row.path, **row.columns, "text": text, "language": row.language}
+    columns = {str(name): value for name, value in values.items() if value not in (None, "", [])}
     for name, value in columns.items():
         if isinstance(value, str):
             parse_text(value, f"{where}: {name}")
-    start_s, end_s = locate_segment(row.values, where)
-    name, audio = locate_recording(path, row.values, where)
     audio = audio.absolute() if isinstance(audio, Path) else audio
-    return Clip(name + format_segment(start_s, end_s), audio, columns, start_s, end_s)
+    return Clip(key, audio, columns, row.start_s, row.end_s)
 
 
 def _clip_of_example(path: str, example: Example) -> Clip:

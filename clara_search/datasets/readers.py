@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from clara_search.audio.decode import AUDIO_SUFFIXES
-from clara_search.audio.segments import format_segment
 from clara_search.datasets.example import Example
+from clara_search.datasets.manifests import DEFAULT_COLUMNS, Manifest, ManifestColumns
 from clara_search.datasets.metadata import parse_metadata
-from clara_search.datasets.recordings import locate_recording, locate_segment
+from clara_search.datasets.recordings import locate_row
 from clara_search.datasets.shards import read_shard_examples
 from clara_search.errors import ClaraError, FormatError, SourceError
 from clara_search.files.json_reader import parse_json
@@ -22,28 +22,30 @@ from clara_search.files.paths import Unreachable, is_url, suffix_of
 from clara_search.files.patterns import expand_pattern
 from clara_search.files.regular import read_regular
 from clara_search.files.shards import ByteRange, is_shard
-from clara_search.files.tables import AUDIO_COLUMN, MANIFEST_SUFFIXES, OnError, raise_error, read_table
-
-RECORDING_COLUMNS = ("path", "url", AUDIO_COLUMN)
-"""Columns of a manifest that name or hold a recording; a row has one of them."""
+from clara_search.files.tables import MANIFEST_SUFFIXES, OnError, raise_error
 
 
-def read_examples(pattern: str | Path, report: OnError = raise_error) -> Iterator[Example]:
+def read_examples(
+    pattern: str | Path, report: OnError = raise_error, columns: ManifestColumns = DEFAULT_COLUMNS
+) -> Iterator[Example]:
     """Yield the examples of every source that `pattern` names, in order of name.
 
     Args:
         pattern: Path, glob, range or URL of shards, manifests and folders.
         report: Called with the error of each example, or rest of a shard, that cannot be used; raises by default.
+        columns: What the columns of manifests are, where that is not to be recognised.
 
     Raises:
         SourceError: No source matches, one is of an unknown kind, or one cannot be read.
         FormatError: A manifest is broken as a whole.
     """
     for path in expand_pattern(pattern):
-        yield from read_source(path, report)
+        yield from read_source(path, report, columns)
 
 
-def read_source(path: str, report: OnError = raise_error) -> Iterator[Example]:
+def read_source(
+    path: str, report: OnError = raise_error, columns: ManifestColumns = DEFAULT_COLUMNS
+) -> Iterator[Example]:
     """Yield the examples of one shard, manifest or folder. Raises as `read_examples` does."""
     suffix = suffix_of(path)
     if not is_url(path) and Path(path).is_dir():
@@ -51,7 +53,7 @@ def read_source(path: str, report: OnError = raise_error) -> Iterator[Example]:
     elif is_shard(path):
         yield from read_shard(path, report)
     elif suffix in MANIFEST_SUFFIXES:
-        yield from read_manifest(path, report)
+        yield from read_manifest(path, report, columns)
     else:
         raise SourceError(f"{path}: expected a .tar shard, a {', '.join(MANIFEST_SUFFIXES)} manifest or a folder")
 
@@ -92,31 +94,32 @@ def read_shard(path: str | Path, report: OnError = raise_error, audio_member: st
         yield Example(key=example.key, audio=audio.content or b"", stored=stored, **metadata)
 
 
-def read_manifest(path: str | Path, report: OnError = raise_error) -> Iterator[Example]:
-    """Yield the examples of a manifest: a table with a column `path` or `url`, relative to it, and a column `text`.
+def read_manifest(
+    path: str | Path, report: OnError = raise_error, columns: ManifestColumns = DEFAULT_COLUMNS
+) -> Iterator[Example]:
+    """Yield the examples of a manifest: a table of recordings and their texts, as `Manifest` reads it.
 
-    Columns `start_s` and `end_s` bound segments in seconds; further columns may be any of `METADATA_FIELDS`. Parquet
+    Rows of one recording with several texts are one example. Further columns may be any of `METADATA_FIELDS`. Parquet
     and Arrow files may hold the recordings themselves. A broken row is reported.
 
     Raises:
-        FormatError: The table is broken as a whole, or has no such columns.
+        FormatError: The table is broken as a whole, or has no recordings or no texts.
+        ConfigError: Several columns could name the recordings.
         SourceError: It cannot be read; `Unreachable` where it is a URL.
     """
-    for row in read_table(str(path), report, (RECORDING_COLUMNS, ("text",))):
+    manifest = Manifest(str(path), columns)
+    manifest.require("recordings", "texts")
+    for row in manifest.rows(report):
         where = f"{path}, line {row.line}"
-        audio: Path | str | bytes
         try:
-            metadata = parse_metadata(row.values, where)
-            start_s, end_s = locate_segment(row.values, where)
-            if row.content is None:
-                name, audio = locate_recording(str(path), row.values, where)
-            else:
-                name, audio = f"{path}#L{row.line}", row.content.read()
+            key, audio = locate_row(str(path), row, where)
+            values = {**row.columns, "text": list(row.texts), "language": row.language}
+            metadata = parse_metadata(values, where)
         except FormatError as error:
             report(error)
         else:
-            key = name + format_segment(start_s, end_s)
-            yield Example(key=key, audio=audio, start_s=start_s, end_s=end_s, **metadata)
+            content = audio.read() if not isinstance(audio, (str, Path)) else audio
+            yield Example(key=key, audio=content, start_s=row.start_s, end_s=row.end_s, **metadata)
 
 
 def read_folder(folder: Path, report: OnError = raise_error) -> Iterator[Example]:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from clara_search.audio.decode import load_audio
-from clara_search.audio.segments import format_segment, parse_segment
+from clara_search.audio.segments import format_segment
 from clara_search.audio.waveform import Waveform
+from clara_search.datasets.manifests import ManifestRow
 from clara_search.datasets.metadata import parse_text
 from clara_search.errors import FormatError
 from clara_search.files.gate import ForeignUri, RefusedUri, admit
 from clara_search.files.paths import NamedBytes, is_url, read_bytes
-from clara_search.files.shards import ByteRange
+from clara_search.files.shards import ByteRange, BytesSource
+from clara_search.files.spelling import existing_spelling
 
 
 class Recording(Protocol):
@@ -33,34 +34,31 @@ class Recording(Protocol):
         """End of the segment in seconds, None for the end of the recording."""
 
 
-def locate_recording(manifest: str, row: Mapping[str, Any], where: str) -> tuple[str, Path | str]:
-    """Return the name of a row's recording in its column `path` or `url`, and the path or URL to open it by.
+def locate_row(manifest: str, row: ManifestRow, where: str) -> tuple[str, Path | str | BytesSource]:
+    """Return the name of a row's recording with its segment, and what to open: a path, a URL, or the recording itself.
 
     Args:
-        manifest: Path or URL of the manifest, which `path` and `url` may be relative to.
-        row: The row's values by column.
+        manifest: Path or URL of the manifest, which the name may be relative to.
+        row: The row.
         where: File and line, for errors.
 
     Raises:
-        FormatError: There is neither, one is no text, or the gate refuses it: whoever has a manifest at a URL must not
-            name the files of this machine.
+        FormatError: The row cannot be used, names no recording, or the gate refuses the name: whoever has a manifest at
+            a URL must not name the files of this machine.
     """
-    name = parse_text(row.get("path"), f"{where}: path") or parse_text(row.get("url"), f"{where}: url")
-    if not name:
+    if row.problem is not None:
+        raise FormatError(f"{where}: {row.problem}")
+    segment = format_segment(row.start_s, row.end_s)
+    if row.content is not None:
+        return f"{manifest}#L{row.line}" + (f"/{row.path}" if row.path else "") + segment, row.content
+    if row.path is None:
         raise FormatError(f"{where} has no path")
+    parse_text(row.path, f"{where}: path")
     try:
-        admitted = admit(ForeignUri(name, manifest))
+        admitted = existing_spelling(admit(ForeignUri(row.path, manifest)))
     except RefusedUri as error:
         raise FormatError(f"{where}: {error}") from error
-    return name, admitted if is_url(admitted) else Path(manifest).parent / name
-
-
-def locate_segment(row: Mapping[str, Any], where: str) -> tuple[float | None, float | None]:
-    """Return `start_s` and `end_s` of a row in seconds. Raises FormatError, which begins with `where`, for no times."""
-    try:
-        return parse_segment(row.get("start_s"), row.get("end_s"))
-    except ValueError as error:
-        raise FormatError(f"{where}: {error}") from error
+    return row.path + segment, admitted if is_url(admitted) else Path(admitted)
 
 
 def read_recording(audio: Path | str | bytes | ByteRange) -> bytes:

@@ -12,7 +12,8 @@ A name out of data is a `ForeignUri`, which nothing opens; `admit` returns the `
 
 - URLs of `PROTOCOLS`, without `::`;
 - `tar://KEY::SHARD`, which `clara_search.files.paths` reads itself, where SHARD is admitted;
-- paths: absolute, or relative to the file that names them, but no path of this machine where that file was fetched.
+- paths: absolute, below the home folder ("~/"), or relative to the file that names them, but no path of this machine
+  where that file was fetched.
 
 Which hosts are reached, and with which credentials, `clara_search.files.network.access` decides when a URL is opened;
 how much is read, `clara_search.files.limits`.
@@ -104,7 +105,9 @@ def _admit_file(name: str, base: str | None) -> str:
         return _below_url(name, base)
     if base is None and not os.path.isabs(name):  # noqa: PTH117 - of very many
         raise RefusedUri(f"{_shown(name)} is relative to nothing: a path has to be absolute here")
-    return os.path.normpath(name if base is None else Path(base).parent / name)
+    if name.startswith("~/"):
+        name = os.path.expanduser(name)  # noqa: PTH111 - of very many
+    return os.path.normpath(name if base is None else os.path.join(os.path.dirname(base), name))  # noqa: PTH118, PTH120
 
 
 def _admitted_url(url: str) -> str:

@@ -81,6 +81,32 @@ def score_retrieval(
     return _scores_of_ranks(ranks, len(gallery), ks, num_resamples, seed)
 
 
+def score_relevant(
+    queries: FloatArray,
+    gallery: FloatArray,
+    relevant: Sequence[Sequence[int]],
+    ks: Sequence[int] = (1, 5, 10),
+    num_resamples: int = 1000,
+    seed: int = 0,
+) -> RetrievalScores:
+    """Score the ranking of a gallery by its cosine with each query, where relevance is any relation between the two.
+
+    A clip with five captions is relevant to five queries, and a caption that several clips have to none but these.
+
+    Args:
+        queries: Unit vectors, shape (q, d).
+        gallery: Unit vectors, shape (n, d).
+        relevant: For each query the indices of its positives in the gallery.
+        ks: Cut-offs of recall.
+        num_resamples: Bootstrap resamples of the queries; 0 for intervals without width.
+        seed: Seed of the resamples.
+
+    Raises:
+        ValueError: Shapes disagree, there are no queries, a vector is not finite, or a query has no positive.
+    """
+    return _scores_of_ranks(relevant_ranks(queries, gallery, relevant), len(gallery), ks, num_resamples, seed)
+
+
 def self_retrieval(
     vectors: FloatArray,
     groups: npt.ArrayLike,
@@ -148,6 +174,22 @@ def positive_ranks(
     query_labels, gallery_labels = np.asarray(query_groups), np.asarray(gallery_groups)
     if len(queries) != len(query_labels) or len(gallery) != len(gallery_labels):
         raise ValueError("groups have another length than vectors")
+    members = {label: np.flatnonzero(gallery_labels == label) for label in np.unique(query_labels).tolist()}
+    for label, indices in members.items():
+        if not len(indices):
+            raise ValueError(f"no item of the gallery is a positive of group {label!r}")
+    return relevant_ranks(queries, gallery, [members[label] for label in query_labels.tolist()])
+
+
+def relevant_ranks(
+    queries: FloatArray, gallery: FloatArray, relevant: Sequence[Sequence[int] | npt.NDArray[np.int64]]
+) -> list[npt.NDArray[np.int64]]:
+    """Return for each query the ranks of its positives, as `positive_ranks` does.
+
+    Arguments are those of `score_relevant`, and so are the errors.
+    """
+    if len(queries) != len(relevant):
+        raise ValueError("relevance has another length than queries")
     if not len(queries):
         raise ValueError("no queries to rank")
     if not (np.isfinite(queries).all() and np.isfinite(gallery).all()):
@@ -155,10 +197,11 @@ def positive_ranks(
     ranks = []
     for start in range(0, len(queries), _BLOCK_QUERIES):
         similarities = queries[start : start + _BLOCK_QUERIES] @ gallery.T
-        for row, label in zip(similarities, query_labels[start : start + _BLOCK_QUERIES], strict=True):
-            is_positive = gallery_labels == label
+        for row, indices in zip(similarities, relevant[start : start + _BLOCK_QUERIES], strict=True):
+            is_positive = np.zeros(len(gallery), dtype=bool)
+            is_positive[np.asarray(indices, dtype=np.int64)] = True
             if not is_positive.any():
-                raise ValueError(f"no item of the gallery is a positive of group {label!r}")
+                raise ValueError("a query has no positive in the gallery")
             positives = np.sort(row[is_positive])[::-1]
             negatives = np.sort(row[~is_positive])
             before = len(negatives) - np.searchsorted(negatives, positives - row.dtype.type(TIE_TOLERANCE), side="left")

@@ -61,7 +61,7 @@ class KeyedTable:
                 "verify --repair` rolls it back to its last whole version"
             ) from error
         # A store has what it acknowledged: nothing to sync.
-        self._sync = FolderSync(folder, connection.path / f".{name}.synced") if folder else _nothing
+        self._sync = FolderSync(folder, connection.path / f".{name}.synced") if folder else lambda: None
 
     @property
     def version(self) -> int:
@@ -275,6 +275,10 @@ class KeyedTable:
         if missing:
             self._commit(lambda: self._lance.add_columns(missing))
 
+    def alter(self, change: Callable[[Any], Any]) -> None:
+        """Commit a change of the columns, which is given LanceDB's table. Raises DatabaseError if that fails."""
+        self._commit(lambda: change(self._lance))
+
     def _commit(self, write: Callable[[], Any]) -> None:
         """Run `write`, again after a conflict with a writer outside the lock; then sync it to the disk."""
         for attempt in range(_COMMIT_ATTEMPTS):
@@ -289,7 +293,3 @@ class KeyedTable:
             self._sync()
         except OSError as error:
             raise DatabaseError(f"table '{self.name}' cannot be synced to the disk ({error.strerror})") from error
-
-
-def _nothing() -> None:
-    pass

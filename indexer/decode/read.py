@@ -227,6 +227,8 @@ def _decode(pending: dict[str, LoadedItem], content: bytes | Path, windows: Deco
 
 def failure_reason(error: Exception, uri: str) -> str:
     """Return the message of an error on one line, without the name of the recording and without credentials."""
+    if isinstance(error, FileNotFoundError) and is_url(uri):  # fsspec's own error says no more than the URL
+        return "its server says that there is no such file"
     if isinstance(error, OSError):
         return redact(error.strerror or str(error))
     if isinstance(error, ClaraError):

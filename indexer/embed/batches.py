@@ -41,7 +41,7 @@ class EmbeddedItem:
 
     Attributes:
         loaded: the item as it was loaded.
-        windows: its windows (None for a text).
+        windows: its windows, then None for each caption; None for a text.
         vectors: shape (windows, dim).
         reason: why it failed.
     """
@@ -89,7 +89,7 @@ class _Owner:
         """Return the item once all of its vectors are there."""
         if self.loaded is None or self.num_missing:
             return None
-        windows = self.loaded.windows or (None,)
+        windows = (*self.loaded.windows, *(None for _ in self.vectors[len(self.loaded.windows) :]))
         vectors = np.stack([vector for vector in self.vectors if vector is not None])
         reason = self.reason
         if reason is None and not np.isfinite(vectors).all():
@@ -113,7 +113,7 @@ def embed_items(loaded: Iterable[Loaded], encoder: Encoder, timer: StageTimer | 
     queue = EncodeQueue(calls, timer or StageTimer())
     first, longest = (audio_s * encoder.sample_rate for audio_s in _BATCH_AUDIO_S)
     clips = _Batcher[Waveform](encoder.encode_audio, encoder.dim, _BATCH_WINDOWS, first, longest)
-    texts: dict[str | None, _Batcher[str]] = {}
+    texts = _TextBatchers(encoder)
     owners: dict[str, _Owner] = {}
     try:
         for item in loaded:
@@ -123,22 +123,17 @@ def embed_items(loaded: Iterable[Loaded], encoder: Encoder, timer: StageTimer | 
             elif item.state != "fresh":
                 owners.pop(item.item.key, None)  # a recording that failed after its first windows
                 yield EmbeddedItem(item, reason=item.reason)
-            elif item.vectors is not None:
+            elif item.vectors is not None and not _lacks_captions(item):
                 yield EmbeddedItem(item, item.windows, item.vectors)
-            elif item.item.kind == "text":
-                language = item.item.language
-                if language not in texts:
-                    encode = _text_encoder(encoder, language)
-                    texts[language] = _Batcher(encode, encoder.dim, _BATCH_TEXTS, _BATCH_CHARACTERS)
-                owner = _Owner(loaded=item)
-                queue.submit(texts[language].add(owner, owner.add(), item.item.text or ""))
             else:
-                owner = owners.pop(item.item.key)
+                owner = owners.pop(item.item.key, None) or _Owner(list(() if item.vectors is None else item.vectors))
                 owner.loaded = item
+                for text in _texts(item.item):
+                    queue.submit(texts.of(item.item.language).add(owner, owner.add(), text))
                 if (embedded := owner.embedded()) is not None:
                     yield embedded
             yield from queue.completed(calls)
-        batchers: list[_Batcher[Waveform] | _Batcher[str]] = [clips, *texts.values()]
+        batchers: list[_Batcher[Waveform] | _Batcher[str]] = [clips, *texts]
         for batcher in batchers:
             for batch in batcher.flush():
                 queue.submit(batch)
@@ -146,6 +141,16 @@ def embed_items(loaded: Iterable[Loaded], encoder: Encoder, timer: StageTimer | 
         yield from queue.completed(0)
     finally:
         queue.close()
+
+
+def _lacks_captions(loaded: LoadedItem) -> bool:
+    """Tell whether vectors are there for the windows of a recording, but not for its captions."""
+    return bool(loaded.item.captions) and None not in loaded.windows
+
+
+def _texts(item: Item) -> tuple[str, ...]:
+    """Return the texts of an item that have rows of their own."""
+    return item.captions or ((item.text or "",) if item.kind == "text" else ())
 
 
 _Encoded = list[tuple[_Owner, int, npt.NDArray[np.float32]]]
@@ -262,6 +267,24 @@ class _Batcher(Generic[EncoderInput]):
         """Let later batches be smaller than one of `size`, which did not fit into memory."""
         self._max_size = max(1, size // 2)
         self._longest = self._max_length
+
+
+class _TextBatchers:
+    """The batchers of texts, one a language."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self._batchers: dict[str | None, _Batcher[str]] = {}
+
+    def __iter__(self) -> Iterator[_Batcher[str]]:
+        return iter(self._batchers.values())
+
+    def of(self, language: str | None) -> _Batcher[str]:
+        """Return the batcher of a language."""
+        if language not in self._batchers:
+            encode = _text_encoder(self._encoder, language)
+            self._batchers[language] = _Batcher(encode, self._encoder.dim, _BATCH_TEXTS, _BATCH_CHARACTERS)
+        return self._batchers[language]
 
 
 def _text_encoder(encoder: Encoder, language: str | None) -> Callable[[Sequence[str]], Embeddings]:

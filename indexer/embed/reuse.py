@@ -21,6 +21,7 @@ from clara_search.store.table import Table
 from indexer.decode.read import DecodeWindows, Loaded, LoadedItem, reload_item
 from indexer.ledger.entry import LedgerEntry
 from indexer.ledger.ledger import Ledger
+from indexer.sources.item import Item
 
 _LOOKUP_BATCH = 64
 _TEXT_LOOKUP_BATCH = 1000
@@ -92,18 +93,22 @@ class _Duplicates:
         origin = self._origin(item, donors)
         if item.item.kind == "text":
             # A text is not read from a file: only one that was moved has something to take over.
-            if origin is None or rows[origin.row_ids[0]]["language"] != item.item.language:
+            if origin is None or not _same_texts(item.item, [rows[id_] for id_ in origin.row_ids]):
                 yield replace(item, state="fresh")
                 return
         elif not donors:  # another segment, or the rows are gone
             yield from reload_item(item, self._windows)
             return
         donor = origin or donors[-1]
-        taken = [rows[id_] for id_ in donor.row_ids]
+        # Captions are a recording's own, unless it was moved and has no others.
+        all_rows = list(zip(donor.windows, donor.row_ids, strict=True))
+        with_captions = origin is not None and not (item.item.kind == "audio" and item.item.captions)
+        kept_rows = all_rows if with_captions else [(window, id_) for window, id_ in all_rows if window is not None]
+        taken = [rows[id_] for _, id_ in kept_rows]
         reused = replace(
             item,
             state="fresh",
-            windows=donor.windows,
+            windows=tuple(window for window, _ in kept_rows),
             vectors=np.stack([row["vector"] for row in taken]),
             is_reused=True,
             notes=donor.notes,
@@ -140,6 +145,11 @@ class _Duplicates:
             except (FileNotFoundError, NotADirectoryError):
                 self._folders[folder] = folder.parent != folder and self._has_entries(folder.parent)
         return self._folders[folder]
+
+
+def _same_texts(item: Item, rows: Sequence[Mapping[str, Any]]) -> bool:
+    texts = item.captions or (item.text,)
+    return [(text, item.language) for text in texts] == [(row["text"], row["language"]) for row in rows]
 
 
 def _file_of(entry: LedgerEntry) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from clara_search.audio.windows import Window, window_spans
@@ -23,6 +23,7 @@ class LedgerRecord:
         start_s: start of its first window in seconds.
         end_s: end of its last window in seconds.
         notes: what is out of the ordinary about a recording.
+        captions: number of rows that it has for its texts, if it has several.
     """
 
     item: Item
@@ -32,6 +33,7 @@ class LedgerRecord:
     start_s: float | None = None
     end_s: float | None = None
     notes: tuple[str, ...] = ()
+    captions: int = 0
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class LedgerEntry:
         kind: "audio" or "text".
         uri: name of the recording or text.
         file: the recording, or the file that lists the text.
-        windows: windows of its rows in the corpus table (None for a text).
+        windows: windows of its rows in the corpus table (None for a text or caption).
         notes: what is out of the ordinary about a recording.
         stored_uri: `uri` as the table stores it; "": as it is.
     """
@@ -73,5 +75,24 @@ def segment_windows(start_s: float, end_s: float, info: TableInfo) -> Iterator[W
 
 
 def row_ids(uri: str, spans: Iterable[Window | None]) -> list[str]:
-    """Return the ids of the rows of `uri` for these windows (None: of a text)."""
-    return [row_id(uri, *(span or (None, None))) for span in spans]
+    """Return the ids of the rows of `uri` for these windows (None: of a text, or of a caption behind all windows)."""
+    ids, audio, texts = list[str](), list[Window](), 0
+    for span in spans:
+        if span is not None:
+            audio.append(span)
+            ids.append(row_id(uri, *span))
+            continue
+        texts += 1
+        extent = (audio[0].start_s, audio[-1].end_s) if audio else (None, None)
+        ids.append(row_id(uri if texts == 1 and not audio else uri + caption_suffix(texts), *extent))
+    return ids
+
+
+def caption_suffix(number: int) -> str:
+    """Return what stands behind the uri in the id of a recording's caption of this number, from 1."""
+    return f"#caption={number}"
+
+
+def count_texts(windows: Sequence[Window | None]) -> int:
+    """Return how many rows an item has for its texts, 0 if it is one text."""
+    return 0 if len(windows) == 1 else sum(window is None for window in windows)

@@ -26,9 +26,9 @@ from indexer.sources.item import Item
 
 _COLUMNS = (
     *("key", "uri", "source", "kind", "status", "reason"),
-    *("content_hash", "signature", "stamp", "start_s", "end_s", "at", "notes", "decoder"),
+    *("content_hash", "signature", "stamp", "start_s", "end_s", "at", "notes", "decoder", "captions"),
 )
-_ENTRY_COLUMNS = ("key", "uri", "source", "status", "kind", "start_s", "end_s", "notes")
+_ENTRY_COLUMNS = ("key", "uri", "source", "status", "kind", "start_s", "end_s", "notes", "captions")
 
 DECODER_VERSION = 2
 """Version of the decoder and of the cutting into windows. What an older one read is read again, and embedded again
@@ -206,21 +206,23 @@ class Ledger:
 
     def _count_windows(self, row: dict[str, Any]) -> int:
         """Return the number of windows of an entry. Raises DatabaseError for times that no recording has."""
-        start_s, end_s = row["start_s"] or 0.0, row["end_s"]
+        start_s, end_s, captions = row["start_s"] or 0.0, row["end_s"], row.get("captions") or 0
         if end_s is None:
-            return int(row["kind"] == "text" and row["status"] == "done")
+            return captions or int(row["kind"] == "text" and row["status"] == "done")
         where = f"ledger of table '{self._table}': {row['uri']}"
         if not 0 <= start_s <= end_s:
             raise DatabaseError(f"{where}: ends at {end_s:g} s and starts at {start_s:g} s")
         AUDIO_SECONDS.check(end_s - start_s, where, DatabaseError)
-        count = count_windows(end_s - start_s, self._info.window_s, self._info.hop_s)
+        count = count_windows(end_s - start_s, self._info.window_s, self._info.hop_s) + captions
         WINDOWS.check(count, where, DatabaseError)
         return count
 
     def _windows(self, row: dict[str, Any]) -> tuple[Window | None, ...]:
-        if self._count_windows(row) and row["end_s"] is not None:
-            return tuple(segment_windows(row["start_s"], row["end_s"], self._info))
-        return (None,) if row["kind"] == "text" and row["status"] == "done" else ()
+        count = self._count_windows(row)
+        if row["end_s"] is None:
+            return (None,) * count
+        captions = (None,) * (row.get("captions") or 0)
+        return (*segment_windows(row["start_s"], row["end_s"], self._info), *captions)
 
 
 def file_stamp(item: Item, stat: FileStat) -> str:
@@ -249,6 +251,7 @@ def _row(record: LedgerRecord, at: datetime) -> dict[str, Any]:
         "at": at,
         "notes": NOTES_SEPARATOR.join(record.notes) or None,
         "decoder": DECODER_VERSION if item.kind == "audio" else None,
+        "captions": record.captions or None,
     }
 
 
@@ -256,8 +259,8 @@ def _schema() -> Any:
     import pyarrow as pa
 
     seconds = {"start_s": pa.float64(), "end_s": pa.float64()}
-    types = {**seconds, "at": pa.timestamp("us", tz="UTC"), "decoder": pa.int32()}
-    nullable = {"reason", "content_hash", "start_s", "end_s", "notes", "decoder"}
+    types = {**seconds, "at": pa.timestamp("us", tz="UTC"), "decoder": pa.int32(), "captions": pa.int32()}
+    nullable = {"reason", "content_hash", "start_s", "end_s", "notes", "decoder", "captions"}
     return pa.schema([pa.field(name, types.get(name, pa.string()), nullable=name in nullable) for name in _COLUMNS])
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import ClassVar
 
+from clara_search.datasets.manifests import DEFAULT_COLUMNS, Manifest, ManifestColumns
 from clara_search.files.paths import is_url, suffix_of
-from indexer.sources.columns import ColumnType, value_type, wider_type
+from indexer.sources.columns import ColumnType, value_type, widen
 from indexer.sources.item import Item, Survey
 
 LINKS = "symbolic links"
@@ -25,22 +26,26 @@ class Selection:
     """Options for listing sources.
 
     Attributes:
-        text_column: the column of manifests and shards that holds the text; None: "text".
+        columns: what the columns of manifests and shards are, where that is not to be recognised.
+        column_types: types of further columns, by their name in a table.
         ignore: patterns of files and folders to leave out, matched with the name and with the path in its source.
         follow_symlinks: whether to follow symbolic links in folders.
         audio_member: what the names of recordings in shards end in, such as "mix.wav"; None: each key has one.
         sniff: whether files in folders whose suffix is not known are recordings if their content looks like one.
         track: number of the audio track, from 1, of recordings with several; None: the one flagged as default.
         left_alone: counts what sources hold beside their items, by kind: a suffix, or `LINKS`.
+        manifests: manifests that were surveyed, by path or name; others are surveyed before they are listed.
     """
 
-    text_column: str | None = None
+    columns: ManifestColumns = DEFAULT_COLUMNS
+    column_types: Mapping[str, ColumnType] = field(default_factory=dict)
     ignore: tuple[str, ...] = ()
     follow_symlinks: bool = False
     audio_member: str | None = None
     sniff: bool = False
     track: int | None = None
     left_alone: Counter[str] = field(default_factory=Counter, compare=False)
+    manifests: Mapping[str, Manifest] = field(default_factory=dict)
 
     def is_ignored(self, path: str) -> bool:
         """Tell whether to leave out `path`, relative to its source."""
@@ -79,7 +84,7 @@ class SourceReader(ABC):
         for item in self.items(path, selection):
             count += 1
             for name, value in item.columns.items():
-                types[name] = wider_type(types.get(name), value_type(value))
+                widen(types, name, value_type(value))
         return Survey(count, types)
 
     @abstractmethod

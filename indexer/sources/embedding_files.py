@@ -22,7 +22,8 @@ from clara_search.files.redact import without_credentials
 from clara_search.models.base import Embeddings
 from clara_search.store.schema import CORE_COLUMNS
 from clara_search.store.table import row_id
-from indexer.sources.columns import ITEM_COLUMNS, RESERVED_COLUMNS, plain_value, to_unicode
+from indexer.sources.columns import CAPTIONS_COLUMN, table_name
+from indexer.sources.values import plain_value
 
 EXPORT_MARK = b"clara.fingerprint"
 """In the metadata of Parquet files that `export_embeddings` wrote: the encoder of their table."""
@@ -227,7 +228,7 @@ def _foreign_rows(batch: _Batch) -> dict[str, pa.Array]:
         if name == "kind" and batch.values("kind") != kinds:
             _add_further(columns, "source_kind", name, batch)
         elif name not in own:
-            _add_further(columns, table_name(name), name, batch)
+            _add_further(columns, name if name == CAPTIONS_COLUMN else table_name(name), name, batch)
     return columns
 
 
@@ -253,13 +254,6 @@ def _add_further(columns: dict[str, pa.Array], stored: str, name: str, batch: _B
     if stored != name and batch.where(0).endswith("row 0"):
         _log.warning("%s: the column %r is kept as %r", batch.file, name, stored)
     columns[stored] = array
-
-
-def table_name(name: str) -> str:
-    """Return a source's name of a column as a table can have it, and filters can spell it."""
-    clean = to_unicode(name).replace(".", "_").replace("`", "_")
-    is_taken = clean.lower() in {*RESERVED_COLUMNS, *ITEM_COLUMNS, ""} - {"url"}
-    return f"source_{clean.lstrip('_')}" if is_taken or clean.startswith("_") else clean
 
 
 def _stored(array: pa.Array) -> pa.Array | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,11 +16,12 @@ import numpy.typing as npt
 from clara_search.audio.decode import AudioSource, stream_audio
 from clara_search.audio.resample import resample
 from clara_search.audio.segments import format_segment
+from clara_search.datasets.manifests import Manifest
 from clara_search.errors import AudioError
 from clara_search.files.paths import FileStat, NamedBytes, is_url
 from clara_search.files.redact import redact, without_credentials
 from clara_search.files.shards import BytesSource
-from indexer.sources.columns import ColumnType
+from indexer.sources.columns import CAPTIONS_COLUMN, ColumnType, widen
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Item:
         language: code of the text's language.
         start_s: start of the segment in seconds (None: 0).
         end_s: end of the segment in seconds (None: the end of the recording).
-        columns: values of further columns.
+        columns: values of further columns; `captions` are all texts of an item that has several.
         problem: why the item cannot be used, if its listing already shows that.
         hides_more: whether the item stands for a folder, or the rest of a shard, that could not be listed.
         content: the bytes, if they are not a file at `uri`; they are current as long as the file `source` is.
@@ -129,6 +130,12 @@ class Item:
         """The segment as a fragment of a URL; empty for a whole recording or a text."""
         return "" if self.kind == "text" else format_segment(self.start_s, self.end_s)
 
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """The texts of an item with several, which each have a row of their own; empty for other items."""
+        captions = self.columns.get(CAPTIONS_COLUMN)
+        return tuple(captions) if isinstance(captions, list) else ()
+
     @cached_property
     def details(self) -> str:
         """All that a row is made of except the content, as JSON."""
@@ -144,10 +151,29 @@ class Item:
 
 @dataclass(frozen=True)
 class Survey:
-    """Number of items (None: unknown before the end) and types of the further columns."""
+    """What a source holds.
+
+    Attributes:
+        items: number of items; None: unknown before the end.
+        columns: types of the further columns.
+        manifests: the manifests among the sources by path or name, surveyed.
+    """
 
     items: int | None
     columns: Mapping[str, ColumnType]
+    manifests: Mapping[str, Manifest] = field(default_factory=dict)
+
+
+def merge_surveys(surveys: Iterable[Survey]) -> Survey:
+    """Return the survey of several sources together."""
+    count: int | None = 0
+    columns, manifests = dict[str, ColumnType](), dict[str, Manifest]()
+    for survey in surveys:
+        count = None if count is None or survey.items is None else count + survey.items
+        manifests.update(survey.manifests)
+        for name, kind in survey.columns.items():
+            widen(columns, name, kind)
+    return Survey(count, columns, manifests)
 
 
 def in_memory_bytes(item: Item) -> int:

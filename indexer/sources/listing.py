@@ -6,20 +6,24 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from clara_search.datasets.manifests import Manifest
 from clara_search.errors import ClaraError, SourceError, first_line
 from clara_search.files.gate import ForeignUri, admit
 from clara_search.files.network.access import trust
 from clara_search.files.paths import normalize_path
 from clara_search.files.patterns import expand_ranges
 from indexer.sources.base import Selection
-from indexer.sources.columns import ColumnType, column_types, wider_type
-from indexer.sources.item import Item, Survey
-from indexer.sources.memory import Recording
+from indexer.sources.columns import column_types
+from indexer.sources.formats.manifest import manifest_items, survey_manifest
+from indexer.sources.item import Item, Survey, merge_surveys
+from indexer.sources.memory import MemoryTable, Recording, TableLike
 from indexer.sources.pattern import Pattern
 from indexer.sources.registry import find_reader
 
-Source = str | Path | Recording | ForeignUri
+Source = str | Path | Recording | TableLike | ForeignUri
 """A `ForeignUri` is a source that was read from data, such as the ledger of a database."""
+
+Member = str | Item | MemoryTable
 
 DEFAULT_SELECTION = Selection()
 
@@ -29,11 +33,12 @@ class ResolvedSources:
     """Sources with their patterns expanded.
 
     Attributes:
-        members: absolute paths and URLs; items for recordings in memory, and for folders that could not be listed.
+        members: absolute paths and URLs; tables in memory; items for recordings in memory, and for folders that could
+            not be listed.
         patterns: the patterns among the sources.
     """
 
-    members: tuple[str | Item, ...]
+    members: tuple[Member, ...]
     patterns: tuple[Pattern, ...] = ()
 
 
@@ -50,19 +55,21 @@ def resolve_sources(
     """
     if isinstance(sources, ResolvedSources):
         return sources
-    members, patterns = list[str | Item](), list[Pattern]()
+    members, patterns = list[Member](), list[Pattern]()
     for source in sources:
         if isinstance(source, ForeignUri):
             members.append(_admit_source(source, selection))
         elif isinstance(source, Recording):
             members.append(source.to_item())
+        elif isinstance(source, TableLike):
+            members.append(MemoryTable.of(source, sum(isinstance(member, MemoryTable) for member in members) + 1))
         else:
             trust(source)
             _resolve_typed(source, members, patterns)
     return ResolvedSources(tuple(members), tuple(patterns))
 
 
-def _resolve_typed(source: str | Path, members: list[str | Item], patterns: list[Pattern]) -> None:
+def _resolve_typed(source: str | Path, members: list[Member], patterns: list[Pattern]) -> None:
     """Add the paths and URLs that a user's `source` names to `members`, and its patterns to `patterns`."""
     if Path(source).exists():
         members.append(normalize_path(source))
@@ -82,17 +89,15 @@ def survey_sources(sources: Sequence[Source] | ResolvedSources, selection: Selec
         SourceError: a source is missing or cannot be read.
         FormatError: a source is broken; the message has file and line.
     """
-    count: int | None = 0
-    columns = dict[str, ColumnType]()
-    for source in resolve_sources(sources, selection).members:
-        if isinstance(source, Item):
-            surveyed = Survey(1, column_types([source.columns]))
-        else:
-            surveyed = find_reader(source).survey(source, selection)
-        count = None if count is None or surveyed.items is None else count + surveyed.items
-        for name, kind in surveyed.columns.items():
-            columns[name] = wider_type(columns.get(name), kind)
-    return Survey(count, columns)
+    return merge_surveys(_survey(member, selection) for member in resolve_sources(sources, selection).members)
+
+
+def _survey(member: Member, selection: Selection) -> Survey:
+    if isinstance(member, Item):
+        return Survey(1, column_types([member.columns]))
+    if isinstance(member, MemoryTable):
+        return survey_manifest(member.name, member.table, selection)
+    return find_reader(member).survey(member, selection)
 
 
 def list_items(sources: Sequence[Source] | ResolvedSources, selection: Selection = DEFAULT_SELECTION) -> Iterator[Item]:
@@ -105,6 +110,10 @@ def list_items(sources: Sequence[Source] | ResolvedSources, selection: Selection
     for source in resolve_sources(sources, selection).members:
         if isinstance(source, Item):
             yield source
+            continue
+        if isinstance(source, MemoryTable):
+            manifest = selection.manifests.get(source.name) or Manifest(source.table, selection.columns, source.name)
+            yield from manifest_items("", manifest, selection)
             continue
         try:
             for item in find_reader(source).items(source, selection):

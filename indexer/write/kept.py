@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 
 from clara_search.store.table import row_id
 from indexer.embed.batches import EmbeddedItem
+from indexer.ledger.entry import caption_suffix
+
+_MOST_CAPTIONS = 1000
 
 
 def with_kept_values(rows: pa.Table, embedded: Sequence[EmbeddedItem], schema: pa.Schema) -> pa.Table:
     """Return rows that, where they have no value, have that of the row that they take the place of."""
-    kept = [values for item in embedded for values in (item.loaded.kept or [{}] * len(item.windows))]
+    kept = list[Mapping[str, Any]]()
+    for item in embedded:
+        kept += [*item.loaded.kept, *({} for _ in item.windows[len(item.loaded.kept) :])]
     for name in sorted(set().union(*kept)):
         own = rows[name].to_pylist() if name in rows.schema.names else [None] * rows.num_rows
         values = [old.get(name) if value is None else value for value, old in zip(own, kept, strict=True)]
@@ -24,7 +30,11 @@ def with_kept_values(rows: pa.Table, embedded: Sequence[EmbeddedItem], schema: p
 
 def renamed_id(id_: str, uri: str, name: str, span: tuple[float | None, float | None]) -> str:
     """Return the id of a row of `uri` for another name; the times of a text, of its segment, are not in it."""
-    return row_id(name, *(span if id_ == row_id(uri, *span) else (None, None)))
+    for suffix in ("", *map(caption_suffix, range(1, _MOST_CAPTIONS))):
+        for times in (span, (None, None)):
+            if id_ == row_id(uri + suffix, *times):
+                return row_id(name + suffix, *times)
+    return row_id(name, None, None)
 
 
 def renamed_rows(rows: pa.Table, rename: Callable[[str], str]) -> pa.Table:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from clara_search.audio.windows import DEFAULT_HOP_S, DEFAULT_WINDOW_S
-from clara_search.errors import ConfigError, DatabaseError, FormatError
+from clara_search.errors import ConfigError, DatabaseError
 from clara_search.models.base import Encoder
 from clara_search.models.recorded import RecordedModel
 from clara_search.models.registry import DEFAULT_MODEL, load_encoder
@@ -18,8 +18,8 @@ from clara_search.store.names import relative_folder
 from clara_search.store.schema import TableInfo
 from clara_search.store.table import Table
 from indexer.ledger.failures import ledger_name
-from indexer.sources.columns import ColumnType
-from indexer.write.writer import arrow_columns
+from indexer.sources.columns import ColumnType, stored_type
+from indexer.write.widening import widen_columns
 
 
 def table_model(database: Database, table: str) -> str | RecordedModel:
@@ -44,8 +44,10 @@ def open_or_create_table(
     hop_s: float | None,
     columns: Mapping[str, ColumnType],
     relative_to: str | Path | None = None,
-) -> Table:
-    """Return the table `name` for rows of `encoder`, created if it is missing.
+) -> tuple[Table, dict[str, ColumnType]]:
+    """Return the table `name` for rows of `encoder`, created if it is missing, and the types of its `columns` now.
+
+    A column of the table that is too narrow for the values of a source becomes wider, with a line: int, float, text.
 
     Args:
         database: the database.
@@ -59,7 +61,6 @@ def open_or_create_table(
     Raises:
         EncoderMismatch: another encoder built the table.
         DatabaseError: the table has other windows.
-        FormatError: a column does not fit the table's.
         ConfigError: window or hop is out of bounds.
     """
     folder = None if relative_to is None else relative_folder(database.location, database.is_remote, relative_to)
@@ -74,15 +75,15 @@ def open_or_create_table(
                     f"table '{name}' has names {known}, not relative to {folder!r} (from the database): index into "
                     "another table, or leave `relative_to` out"
                 )
-            _check_columns(table, columns)
-            return table
+            return table, widen_columns(table, columns)
         window_s = DEFAULT_WINDOW_S if window_s is None else window_s
         hop_s = min(DEFAULT_HOP_S, window_s) if hop_s is None else hop_s
         if not 0 < hop_s <= window_s:
             raise ConfigError(f"need 0 < hop <= window, got window {window_s} s and hop {hop_s} s")
         database.drop_table(ledger_name(name))  # of an earlier table of that name
         info = replace(TableInfo.of(encoder, window_s, hop_s), relative_to=folder or "")
-        return database.create_table(name, info, [pa.field(*column) for column in arrow_columns(columns).items()])
+        stored = {column: stored_type(kind) for column, kind in columns.items()}
+        return database.create_table(name, info, [pa.field(*column) for column in stored.items()]), stored
 
 
 def _check_windows(table: Table, window_s: float | None, hop_s: float | None) -> None:
@@ -94,13 +95,3 @@ def _check_windows(table: Table, window_s: float | None, hop_s: float | None) ->
             f"table '{table.name}' has windows of {info.window_s:g} s every {info.hop_s:g} s, not of {window_s:g} s "
             f"every {hop_s:g} s: leave window and hop out, or index into another table"
         )
-
-
-def _check_columns(table: Table, columns: Mapping[str, ColumnType]) -> None:
-    for name, source_type in arrow_columns(columns).items():
-        if name not in table.schema.names:
-            continue
-        table_type = table.schema.field(name).type
-        is_widened = (source_type, table_type) == (pa.int64(), pa.float64())
-        if table_type not in (source_type, pa.string()) and not is_widened:
-            raise FormatError(f"column '{name}' holds {source_type} now, but {table_type} in table '{table.name}'")

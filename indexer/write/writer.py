@@ -6,7 +6,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -18,15 +18,17 @@ from clara_search.files.paths import is_missing
 from clara_search.store.keyed_table import DEFAULT_RETAIN_DAYS
 from clara_search.store.table import Table
 from indexer.embed.batches import EmbeddedItem
-from indexer.ledger.entry import LedgerEntry, LedgerRecord, row_ids
+from indexer.ledger.entry import LedgerEntry, LedgerRecord, count_texts, row_ids
 from indexer.ledger.ledger import Ledger
 from indexer.ledger.reconcile import Orphans
 from indexer.runtime.allocator import release_memory
 from indexer.runtime.timers import StageTimer
-from indexer.sources.columns import ColumnType, convert_value, value_type, wider_type
-from indexer.sources.item import Item
+from indexer.sources.columns import ColumnType, value_type, widen
+from indexer.sources.item import Item, content_hash
+from indexer.sources.values import convert_value
 from indexer.write.compaction import compact_if_worthwhile
 from indexer.write.kept import renamed_rows, with_kept_values
+from indexer.write.widening import widen_columns
 
 ItemStatus = Literal["indexed", "unchanged", "failed"]
 Progress = Callable[[Item, ItemStatus], None]
@@ -44,20 +46,7 @@ _COMMITS_BETWEEN_LOOKS = 16
 _RELEASE_MEMORY_AFTER_S = 30.0
 """Memory that is returned to the system has to be requested again."""
 
-_ARROW_TYPES: dict[ColumnType, pa.DataType] = {
-    "bool": pa.bool_(),
-    "int": pa.int64(),
-    "float": pa.float64(),
-    "text": pa.string(),
-}
 _log = logging.getLogger(__name__)
-
-_KINDS = {arrow: kind for kind, arrow in _ARROW_TYPES.items()}
-
-
-def arrow_columns(columns: Mapping[str, ColumnType]) -> dict[str, pa.DataType]:
-    """Return the types that the further columns of a source have in a table."""
-    return {name: _ARROW_TYPES[kind] for name, kind in columns.items()}
 
 
 class Writer:
@@ -187,26 +176,25 @@ class Writer:
             self._settle(item)
 
     def _columns_of(self, done: Sequence[EmbeddedItem]) -> Mapping[str, ColumnType]:
-        """Return the types of all further columns of `done`; items whose values do not fit the table's types fail.
+        """Return the types of all further columns of `done`, for which the table is made wide enough.
 
-        A column that the survey did not see has the type of the table, or else of its first values.
+        Items whose values fit no type that a column can have fail.
         """
         columns = dict(self._columns)
-        new = {name: value for item in done for name, value in item.item.columns.items() if name not in columns}
-        if not new:
-            return columns
-        existing = {field.name: _KINDS.get(field.type, "text") for field in self._table.schema}
+        new = dict[str, ColumnType]()
         for item in done:
             for name, value in item.item.columns.items():
-                if name in existing:
-                    columns[name] = existing[name]
-                elif name not in self._columns:
-                    columns[name] = wider_type(columns.get(name), value_type(value))
+                if name not in self._columns:
+                    widen(new, name, value_type(value))
+        if new:  # of a source that was not surveyed
+            self._columns = columns | widen_columns(self._table, new)
         for item in done:
-            for name in new.keys() & item.item.columns.keys():
-                if not _fits(item.item.columns[name], columns[name]):
-                    item.reason = f"column '{name}' holds {item.item.columns[name]!r}, but {columns[name]} in the table"
-        return columns
+            for name, value in item.item.columns.items():
+                try:
+                    convert_value(value, self._columns.get(name, pa.string()))
+                except (ValueError, OverflowError) as error:
+                    item.reason = f"column '{name}': {error}"
+        return self._columns
 
     def _settle(self, embedded: EmbeddedItem) -> None:
         status = _status(embedded)
@@ -239,26 +227,18 @@ class Writer:
         return out_of_reach and not (self._prune and _is_known_missing(embedded.item.file))
 
     def _record(self, embedded: EmbeddedItem, entry: LedgerEntry | None) -> LedgerRecord:
-        start_s, end_s = _extent(embedded.windows) if _status(embedded) == "indexed" else (None, None)
         loaded, notes = embedded.loaded, embedded.loaded.notes
+        windows = embedded.windows if _status(embedded) == "indexed" else ()
         if entry is not None and self._keeps_rows(embedded):
-            start_s, end_s = _extent(entry.windows)
-            notes = entry.notes
-        return LedgerRecord(loaded.item, loaded.content_hash, loaded.stamp, embedded.reason, start_s, end_s, notes)
+            windows, notes = entry.windows, entry.notes
+        times, captions = _extent(windows), count_texts(windows)
+        return LedgerRecord(loaded.item, loaded.content_hash, loaded.stamp, embedded.reason, *times, notes, captions)
 
 
 def _is_known_missing(file: str) -> bool:
     try:
         return is_missing(file)
     except (OSError, ValueError, ClaraError):  # ValueError: a NUL in the name
-        return False
-
-
-def _fits(value: Any, kind: ColumnType) -> bool:
-    """Tell whether a value can be stored in a column without loss."""
-    try:
-        return kind == "text" or bool(convert_value(value, kind) == value)
-    except (KeyError, TypeError, ValueError):
         return False
 
 
@@ -270,8 +250,8 @@ def _status(embedded: EmbeddedItem) -> ItemStatus:
 
 def _extent(windows: Sequence[Window | None]) -> tuple[float | None, float | None]:
     """Return start of the first and end of the last window in seconds; None for a text."""
-    first, last = (windows[0], windows[-1]) if windows else (None, None)
-    return (first.start_s if first else None), (last.end_s if last else None)
+    audio = [window for window in windows if window is not None]
+    return (audio[0].start_s, audio[-1].end_s) if audio else (None, None)
 
 
 def _row_ids(embedded: EmbeddedItem) -> list[str]:
@@ -280,20 +260,36 @@ def _row_ids(embedded: EmbeddedItem) -> list[str]:
 
 def _rows(embedded: Sequence[EmbeddedItem], columns: Mapping[str, ColumnType], dim: int) -> pa.Table:
     """Return the rows of a corpus table: one for each window or text."""
-    items = [item.item for item in embedded for _ in item.windows]
-    windows = [window for item in embedded for window in item.windows]
-    rows: dict[str, Any] = {
+    rows = [row for item in embedded for row in _rows_of(item)]
+    fields = {"start_s": pa.float64(), "end_s": pa.float64()}
+    table: dict[str, Any] = {
         "id": [id_ for item in embedded for id_ in _row_ids(item)],
-        "kind": [item.kind for item in items],
-        "uri": [item.uri for item in items],
-        "start_s": pa.array([w.start_s if w else i.start_s for w, i in zip(windows, items, strict=True)], pa.float64()),
-        "end_s": pa.array([w.end_s if w else i.end_s for w, i in zip(windows, items, strict=True)], pa.float64()),
-        "text": pa.array([item.text for item in items], pa.string()),
-        "language": pa.array([item.language for item in items], pa.string()),
-        "content_hash": [item.loaded.content_hash for item in embedded for _ in item.windows],
+        **{
+            name: pa.array([row[name] for row in rows], fields.get(name, pa.string()))
+            for name in ("kind", "uri", "start_s", "end_s", "text", "language", "content_hash")
+        },
         "vector": pa.FixedSizeListArray.from_arrays(np.concatenate([item.vectors for item in embedded]).ravel(), dim),
     }
+    items = [item.item for item in embedded for _ in item.windows]
     for name, kind in columns.items():
-        values = [item.columns.get(name) for item in items]
-        rows[name] = pa.array([None if v is None else convert_value(v, kind) for v in values], _ARROW_TYPES[kind])
-    return pa.table(rows)
+        table[name] = pa.array([convert_value(item.columns.get(name), kind) for item in items], kind)
+    return pa.table(table)
+
+
+def _rows_of(embedded: EmbeddedItem) -> Iterator[dict[str, Any]]:
+    """Yield the rows of an item without id, vector and further columns: its windows, then its captions."""
+    item, (start_s, end_s) = embedded.item, _extent(embedded.windows)
+    row = {"kind": item.kind, "uri": item.uri, "text": item.text, "language": item.language}
+    row["content_hash"] = embedded.loaded.content_hash
+    captions = iter(item.captions)
+    for window in embedded.windows:
+        if window is not None:
+            yield {**row, "start_s": window.start_s, "end_s": window.end_s}
+        elif item.captions:
+            text = next(captions)
+            caption = {"kind": "text", "text": text, "content_hash": content_hash(text.encode())}
+            yield {**row, **caption, "start_s": start_s, "end_s": end_s}
+        elif item.kind == "audio":  # a caption that was moved with its recording, and has its text from there
+            yield {**row, "kind": "text", "text": None, "start_s": start_s, "end_s": end_s}
+        else:
+            yield {**row, "start_s": item.start_s, "end_s": item.end_s}

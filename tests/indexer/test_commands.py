@@ -69,7 +69,7 @@ def test_the_windows_and_the_table_are_as_asked(recordings: Path, tmp_path: Path
     ("arguments", "exit_code", "message"),
     [
         (["nowhere"], 1, "nowhere: no such file or folder"),
-        (["broken.csv"], 1, "broken.csv: has neither a 'path' nor a 'text' column"),
+        (["broken.csv"], 1, "broken.csv: has no column that names recordings or holds texts (it has code)"),
         (["recordings", "--model", "other"], 1, "built by tone"),
         (["recordings", "--window", "7"], 1, "windows of 10 s every 5 s"),
         (["recordings", "--window", "-1"], 2, "must be above 0"),
@@ -86,7 +86,7 @@ def test_a_mistake_is_one_clear_line(
     message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "broken.csv").write_text("file\na.wav\n")
+    (tmp_path / "broken.csv").write_text("code\n7\n")
     assert run("recordings", "--db", "db").exit_code == 0
     result = run(*arguments, "--db", "db")
     assert result.exit_code == exit_code

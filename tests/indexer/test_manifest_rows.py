@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clara_search.errors import FormatError
 from clara_search.store.database import Database
 from indexer.ledger.failures import failures
 from indexer.pipeline import IndexResult, index
@@ -64,17 +63,6 @@ def test_a_corrected_manifest_updates_the_row(recordings: Path, database: Databa
     assert database.table().count("speaker = 'Bea'") == 1
 
 
-def test_a_column_that_fits_no_longer_is_named_before_any_work(
-    recordings: Path, database: Database, encoder: ToneEncoder
-) -> None:
-    manifest = recordings / "clips.csv"
-    manifest.write_text("path,age\nlow.wav,31\n")
-    index([manifest], database, encoder)
-    manifest.write_text("path,age\nmiddle.flac,old\n")
-    with pytest.raises(FormatError, match="column 'age' holds string now, but int64 in table 'corpus'"):
-        index([manifest], database, encoder)
-
-
 def test_segments_of_one_recording_are_items_of_their_own(
     tmp_path: Path, database: Database, encoder: ToneEncoder
 ) -> None:
@@ -91,9 +79,9 @@ def test_segments_of_one_recording_are_items_of_their_own(
 def test_a_recording_listed_twice_is_kept_once(recordings: Path, database: Database, encoder: ToneEncoder) -> None:
     assert counts(index([recordings, recordings / "low.wav"], database, encoder)) == (3, 0, 0, 0, 3)
     manifest = recordings / "clips.csv"
-    manifest.write_text("path,text\nlow.wav,first\nlow.wav,second\n")
+    manifest.write_text("path,label\nlow.wav,first\nlow.wav,second\n")
     assert counts(index([manifest], database, encoder, table="twice")) == (1, 0, 1, 0, 1)
-    assert database.table("twice").scan(["text"]).to_pylist() == [{"text": "first"}]
+    assert database.table("twice").scan(["label"]).to_pylist() == [{"label": "first"}]
     assert "listed before" in failures(database, "twice")[0]["reason"]
 
 

@@ -70,13 +70,22 @@ def test_the_examples_of_a_shard_become_rows_with_what_stands_beside_them(
     items = survey_sources([train])
     assert (items.items, dict(items.columns)) == (
         4,
-        {"json_kind": "text", "duration_s": "float", "json_start_s": "int", "speaker": "text"},
+        {
+            "source_kind": pa.string(),
+            "duration_s": pa.float64(),
+            "source_start_s": pa.int64(),
+            "speaker": pa.string(),
+            "captions": pa.list_(pa.string()),
+        },
     )
     summary = index([train], database, encoder)
-    assert (summary.indexed, summary.rows) == (4, 4)
-    rows = {row["uri"]: row for row in database.table().scan(database.table().schema.names).to_pylist()}
+    assert (summary.indexed, summary.rows) == (4, 6)
+    rows = database.table().scan(database.table().schema.names)
+    captions = [row["text"] for row in rows.to_pylist() if row["kind"] == "text"]
+    assert captions == ["a low tone", "a hum"]
+    rows = {row["uri"]: row for row in rows.to_pylist() if row["kind"] == "audio"}
     low = rows[f"tar://a/low.flac::{train}"]
-    assert (low["text"], low["language"], low["json_kind"], low["end_s"]) == ("a low tone", "en", "sound", 1.0)
+    assert (low["text"], low["language"], low["source_kind"], low["end_s"]) == ("a low tone", "en", "sound", 1.0)
     np.testing.assert_allclose(low["vector"], band_energies(tone(200)), atol=0.01)
     assert rows[f"tar://words.flac::{train}"]["text"] == "nur Worte"
     with fsspec.open(f"tar://a/low.flac::{train}") as file:
@@ -94,7 +103,7 @@ def test_an_unchanged_shard_is_not_read_and_a_changed_one_only_where_it_changed(
     shard(train, {"a/low.flac": flac(300), "alone.flac": flac(1000)})
     again = ToneEncoder()
     summary = index([train], database, again, prune=True)
-    assert (summary.indexed, summary.unchanged, summary.removed, summary.rows) == (1, 1, 2, 2)
+    assert (summary.indexed, summary.unchanged, summary.removed, summary.rows) == (1, 1, 4, 2)
     assert again.clips_encoded == 1
 
 
@@ -108,14 +117,16 @@ def test_what_is_cut_off_a_shard_is_listed_and_the_rest_is_indexed(
     assert "not a readable tar shard" in failures(database)[0]["reason"]
 
 
-def test_a_value_that_does_not_fit_its_column_costs_one_item(database: Database, encoder: ToneEncoder) -> None:
+def test_a_column_is_widened_for_values_of_a_source_that_was_not_surveyed(
+    database: Database, encoder: ToneEncoder
+) -> None:
     takes = [Recording(f"take/{n}", tone(440), 16_000, columns={"n": n}) for n in range(3)]
     index(takes, database, encoder)
     later = [Recording("take/a", tone(440), 16_000, columns={"n": 1.5}), Recording("take/b", tone(440), 16_000)]
     unsurveyed = Survey(None, {})
-    assert index(later, database, encoder, survey=unsurveyed).failed == 1
-    assert failures(database)[0]["reason"] == "column 'n' holds 1.5, but int in the table"
-    assert database.table().count() == 4
+    assert index(later, database, encoder, survey=unsurveyed).failed == 0
+    table = database.table()
+    assert (table.schema.field("n").type, table.count(), table.count("n = 1.5")) == (pa.float64(), 5, 1)
 
 
 def arrow(path: Path, stream: bool, rows: list[dict[str, Any]]) -> Path:
@@ -146,7 +157,7 @@ def test_recordings_inside_arrow_and_parquet_files_become_rows(
     items = database.table().scan(["uri", "text", "kind", "label"]).to_pylist()
     assert sorted((row["uri"], row["text"], row["kind"], row["label"]) for row in items) == [
         (str(tmp_path / "beside.wav"), "beside", "audio", 4),
-        (f"{path}#L1", "low", "audio", 3),
+        (f"{path}#L1/low.flac", "low", "audio", 3),
         (f"{path}#L3", "words alone", "text", 5),
     ]
     assert index([path], database, encoder).unchanged == 3
@@ -256,18 +267,21 @@ def test_a_bucket_gives_the_rows_and_vectors_of_the_same_folder(
     bucket.pipe("sounds/rows.csv", b"path,url,text\nin/low.wav,,relative\n,s3://sounds/in/high/high.ogg,absolute\n")
     sources = ["s3://sounds/in", "s3://sounds/train.tar"]
     summary = index(sources, tmp_path / "remote", encoder)
-    assert (summary.indexed, summary.failed, summary.rows) == (7, 0, 7)
+    assert (summary.indexed, summary.failed, summary.rows) == (7, 0, 9)
     index([recordings, train], tmp_path / "local", encoder)
 
     def items(database: Path, root: str, tar: str) -> dict[str, list[float]]:
-        rows = Database(database).table().scan(["uri", "vector"]).to_pylist()
-        return {row["uri"].replace(root, "").replace(tar, ""): row["vector"] for row in rows}
+        rows = Database(database).table().scan(["uri", "kind", "text", "vector"]).to_pylist()
+        return {
+            f"{row['uri'].replace(root, '').replace(tar, '')} {row['kind']} {row['text']}": row["vector"]
+            for row in rows
+        }
 
     remote = items(tmp_path / "remote", "s3://sounds/in", "s3://sounds/train.tar")
     assert remote == items(tmp_path / "local", str(recordings), str(train))
     table = Database(tmp_path / "remote").table()
     assert table.count("speaker = 'Bea' AND text = 'a high tone'") == 1
-    assert table.count("duration_s = 1.0 AND json_kind = 'sound'") == 1
+    assert table.count("duration_s = 1.0 AND source_kind = 'sound' AND kind = 'audio'") == 1
     again = ToneEncoder()
     assert index(sources, tmp_path / "remote", again).unchanged == 7
     assert again.clips_encoded == 0

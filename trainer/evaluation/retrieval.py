@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from clara_search.datasets.example import Example
-from clara_search.metrics.retrieval import RetrievalScores, score_retrieval
+from clara_search.metrics.retrieval import RetrievalScores, score_relevant
 from clara_search.models.base import Embeddings, Encoder
 from clara_search.text.normalize import normalize_text
 
@@ -22,7 +22,8 @@ def score_pairs(encoder: Encoder, examples: Sequence[Example], audio: Embeddings
     """Score the retrieval of recordings and their texts, overall and by kind.
 
     A kind is scored twice: in a gallery of its own ("sound"), and as queries to the gallery of all ("sound in all").
-    Texts that are equal once normalised are one query, and all recordings of it are its positives.
+    Each different text, once normalised, is one query, and all recordings that have it are its positives; a recording
+    with several captions has all of them as its positives.
 
     Args:
         encoder: gives the vectors of the texts.
@@ -32,34 +33,72 @@ def score_pairs(encoder: Encoder, examples: Sequence[Example], audio: Embeddings
     Returns:
         The scores of "all", and, of several kinds, of each kind.
     """
-    keys = [normalize_text(example.text) for example in examples]
-    first_rows = {key: row for row, key in reversed(list(enumerate(keys)))}
-    unique = sorted(first_rows)
-    described = [examples[first_rows[key]] for key in unique]
-    texts = embed_texts(encoder, [e.text for e in described], [e.text_language for e in described])
-    group_of = {key: group for group, key in enumerate(unique)}
-    text_groups = np.arange(len(unique))
-    audio_groups = np.array([group_of[key] for key in keys])
-    kinds = np.array([example.kind for example in examples])
+    captions = Captioned.of(examples)
+    texts = embed_texts(encoder, captions.texts, captions.languages)
+    kinds = [example.kind for example in examples]
 
-    def both_directions(queries: npt.NDArray[np.bool_], gallery: npt.NDArray[np.bool_]) -> dict[str, RetrievalScores]:
-        query_texts, gallery_texts = (np.isin(text_groups, audio_groups[clips]) for clips in (queries, gallery))
+    def both_directions(queries: Sequence[int], gallery: Sequence[int]) -> dict[str, RetrievalScores]:
+        query_texts, gallery_texts = captions.texts_of(queries), captions.texts_of(gallery)
+        to_audio = captions.recordings_of(query_texts, gallery)
+        to_text = captions.positions_of(queries, gallery_texts)
         return {
-            "text_to_audio": score_retrieval(
-                texts[query_texts], audio[gallery], text_groups[query_texts], audio_groups[gallery], KS
-            ),
-            "audio_to_text": score_retrieval(
-                audio[queries], texts[gallery_texts], audio_groups[queries], text_groups[gallery_texts], KS
-            ),
+            "text_to_audio": score_relevant(texts[query_texts], audio[list(gallery)], to_audio, KS),
+            "audio_to_text": score_relevant(audio[list(queries)], texts[gallery_texts], to_text, KS),
         }
 
-    everything = np.ones(len(examples), dtype=bool)
+    everything = range(len(examples))
     scores = {"all": both_directions(everything, everything)}
-    present = sorted(set(kinds.tolist()))
+    present = sorted(set(kinds))
     for kind in present if len(present) > 1 else []:
-        scores[kind] = both_directions(kinds == kind, kinds == kind)
-        scores[f"{kind} in all"] = both_directions(kinds == kind, everything)
+        of_kind = [number for number in everything if kinds[number] == kind]
+        scores[kind] = both_directions(of_kind, of_kind)
+        scores[f"{kind} in all"] = both_directions(of_kind, everything)
     return scores
+
+
+@dataclass(frozen=True)
+class Captioned:
+    """Which recordings have which texts; texts that are equal once normalised are one.
+
+    Attributes:
+        texts: the different texts.
+        languages: their languages.
+        captions: for each recording the numbers of its texts, in ascending order.
+    """
+
+    texts: list[str]
+    languages: list[str]
+    captions: list[list[int]]
+
+    @classmethod
+    def of(cls, examples: Sequence[Example]) -> Captioned:
+        """Return the texts of `examples`: of each its text and its alternatives."""
+        written: dict[str, tuple[str, str]] = {}
+        keys = [[normalize_text(text) for text in (x.text, *x.alternatives)] for x in examples]
+        for example, own in zip(examples, keys, strict=True):
+            for key, text in zip(own, (example.text, *example.alternatives), strict=True):
+                written.setdefault(key, (text, example.text_language))
+        number_of = {key: number for number, key in enumerate(sorted(written))}
+        ordered = [written[key] for key in number_of]
+        captions = [sorted({number_of[key] for key in own}) for own in keys]
+        return cls([text for text, _ in ordered], [language for _, language in ordered], captions)
+
+    def texts_of(self, recordings: Sequence[int]) -> list[int]:
+        """Return the numbers of the texts that any of `recordings` has."""
+        return sorted({text for recording in recordings for text in self.captions[recording]})
+
+    def recordings_of(self, texts: Sequence[int], gallery: Sequence[int]) -> list[list[int]]:
+        """Return for each of `texts` the positions in `gallery` of the recordings that have it."""
+        having: dict[int, list[int]] = {}
+        for position, recording in enumerate(gallery):
+            for text in self.captions[recording]:
+                having.setdefault(text, []).append(position)
+        return [having[text] for text in texts]
+
+    def positions_of(self, recordings: Sequence[int], gallery: Sequence[int]) -> list[list[int]]:
+        """Return for each of `recordings` the positions in `gallery`, numbers of texts, of its texts."""
+        position_of = {text: position for position, text in enumerate(gallery)}
+        return [[position_of[text] for text in self.captions[recording]] for recording in recordings]
 
 
 def embed_texts(encoder: Encoder, texts: Sequence[str], languages: Sequence[str]) -> Embeddings:

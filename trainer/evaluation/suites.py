@@ -13,13 +13,14 @@ from clara_search.audio.mel import MelConfig, log_mel_statistics
 from clara_search.classification.prompts import class_embeddings
 from clara_search.datasets.example import Example
 from clara_search.metrics.accuracy import Accuracy, accuracy
-from clara_search.metrics.retrieval import RetrievalScores, score_retrieval, self_retrieval
+from clara_search.metrics.retrieval import RetrievalScores, score_relevant, score_retrieval, self_retrieval
 from clara_search.models.base import Embeddings, Encoder
 from clara_search.text.normalize import normalize_text
 from trainer.config.evaluation import ClassSuite, EvaluationConfig, TranslationSuite
 from trainer.config.recipe import bundled_file
 from trainer.data.captions import Translations
 from trainer.data.corpus import Corpus
+from trainer.evaluation.retrieval import Captioned
 
 GALLERY = 1000
 """Utterances in the gallery of `retrieval_1000`; of more, a fixed random sample is taken."""
@@ -148,10 +149,9 @@ def _retrieval_1000(encoder: Encoder, speech: EmbeddedCorpus) -> RetrievalScores
         return None
     rows = np.random.default_rng(0).permutation(transcribed)[:GALLERY]
     gallery = speech.subset(rows.tolist())
-    groups = np.array([normalize_text(example.text) for example in gallery.examples])
-    _, first_rows = np.unique(groups, return_index=True)
-    texts = encoder.encode_text([gallery.examples[row].text for row in first_rows])
-    return score_retrieval(texts, gallery.vectors, groups[first_rows], groups)
+    captions = Captioned.of(gallery.examples)
+    relevant = captions.recordings_of(range(len(captions.texts)), range(len(gallery.examples)))
+    return score_relevant(encoder.encode_text(captions.texts), gallery.vectors, relevant)
 
 
 def _classes(

@@ -1,102 +1,144 @@
-"""Manifests: CSV, TSV, JSON lines, Parquet and Arrow files with a `path`, `url` or `text` column and further ones.
-
-Parquet and Arrow files may hold the recordings themselves, in a column `audio` as Hugging Face's `datasets` writes it.
-"""
+"""Manifests: CSV, TSV, JSON, Parquet and Arrow files, and tables in memory: recordings, texts and further columns."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
-from clara_search.errors import ConfigError, FormatError
-from clara_search.files.paths import FileStat, stat_file, suffix_of
-from clara_search.files.tables import AUDIO_COLUMN, MANIFEST_SUFFIXES, Row, read_table
+from clara_search.datasets.manifests import Manifest
+from clara_search.datasets.manifests.columns import Layout
+from clara_search.errors import ClaraError, FormatError
+from clara_search.files.paths import FileStat, stat_file
+from clara_search.files.tables import DELIMITED_SUFFIXES, MANIFEST_SUFFIXES, Block, TableSource
 from indexer.sources.base import Selection, SourceReader
 from indexer.sources.columns import (
-    ITEM_COLUMNS,
-    RESERVED_COLUMNS,
+    CAPTIONS,
+    CAPTIONS_COLUMN,
+    TEXT,
     ColumnType,
-    plain_value,
-    to_unicode,
+    arrow_type,
+    cell_type,
+    table_name,
     value_type,
-    wider_type,
+    widen,
 )
 from indexer.sources.item import Item, Survey
-from indexer.sources.row import row_item
-
-_WHOLE_NUMBER = re.compile(r"-?(0|[1-9]\d{0,17})")
-_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?")
+from indexer.sources.row import manifest_item
+from indexer.sources.values import plain_value
 
 
 class ManifestReader(SourceReader):
-    """CSV, TSV, JSON lines, Parquet and Arrow files with a column `path`, `url`, `audio` or `text`."""
+    """Tables with a column that names or holds recordings, or one of texts."""
 
     suffixes = frozenset(MANIFEST_SUFFIXES)
 
     def survey(self, path: str, selection: Selection) -> Survey:
         """Read the manifest to its end: count its rows and type its further columns.
 
-        In CSV and TSV, where all is text, a column of plain numbers counts as numbers; "007" is none.
-
         Raises:
-            FormatError: it is broken, has no rows, or has none of the columns that an item needs.
-            ConfigError: it has no column `selection.text_column`.
+            FormatError: it is broken as a whole, has no rows, or has none of the columns that an item needs.
+            ConfigError: it lacks a column that `selection` names, or two could name the recordings.
         """
-        text_column = selection.text_column
-        type_of_cell = _csv_value_type if _is_csv(path) else value_type
-        count, types = 0, dict[str, ColumnType]()
-        names = set[str]()
-        for row in _rows(path):
-            count += 1
-            if not names.issuperset(row.values):
-                names |= row.values.keys()
-                _check_names(path, row, text_column)
-            names |= {AUDIO_COLUMN} if row.content is not None else set()
-            for name, value in row.values.items():
-                if value is not None and name not in ITEM_COLUMNS and name != text_column:
-                    types[name] = wider_type(types.get(name), type_of_cell(value))
-        if count == 0:
-            raise FormatError(f"{path}: holds no rows")
-        listed = ", ".join(sorted(names))
-        if text_column is not None and text_column not in names:
-            raise ConfigError(f"{path}: has no column '{text_column}' (it has {listed})")
-        if not names & {"path", "url", AUDIO_COLUMN, text_column or "text"}:
-            message = f"has neither a 'path' nor a 'text' column (it has {listed}): rename one, or name the text column"
-            raise FormatError(f"{path}: {message}")
-        return Survey(count, types)
+        return survey_manifest(path, path, selection)
 
     def items(self, path: str, selection: Selection) -> Iterator[Item]:
-        """Yield an item per row: audio if it has a path or URL (relative to the manifest) or a recording, else text."""
-        stat: FileStat | None = None
-        for row in _rows(path):
-            if row.content is not None and stat is None:
-                stat = stat_file(path)
-            yield row_item(path, row, selection.text_column or "text", stat)
+        """Yield an item per row: audio if it names or holds a recording, else text.
+
+        Rows of one recording with several texts are one item; a broken line is an item with a problem.
+        """
+        manifest = selection.manifests.get(path) or Manifest(path, selection.columns)
+        return manifest_items(path, manifest, selection)
 
 
-def _check_names(path: str, row: Row, text_column: str | None) -> None:
-    for name in row.values:
-        column = f"{path}, line {row.line}: column '{name}'"
-        if name in RESERVED_COLUMNS and name != text_column:
-            raise FormatError(f"{column} has a name that the table uses itself: rename it")
-        if not name or name.startswith("_") or "." in name or "`" in name:
-            raise FormatError(f"{column} cannot be a column of a table: rename it, without a leading '_', '.' and '`'")
-    if text_column not in (None, "text") and "text" in row.values:
-        raise ConfigError(f"{path}: has a column 'text' beside the text column '{text_column}': rename or drop it")
+def survey_manifest(name: str, source: TableSource, selection: Selection) -> Survey:
+    """Return the survey of a table, by its path or URL, or in memory. Raises as `ManifestReader.survey` does."""
+    manifest = Manifest(source, selection.columns, name)
+    types = _FurtherTypes(manifest, selection, is_text=name.lower().endswith(DELIMITED_SUFFIXES))
+    manifest.survey(_ignore, types.add)
+    manifest.require_rows()
+    return Survey(manifest.count, types.found(), {name: manifest})
 
 
-def _csv_value_type(cell: str) -> ColumnType:
-    if _WHOLE_NUMBER.fullmatch(cell):
-        return "int"
-    return "float" if _NUMBER.fullmatch(cell) else "text"
+def manifest_items(file: str, manifest: Manifest, selection: Selection) -> Iterator[Item]:
+    """Yield the items of a manifest.
+
+    Args:
+        file: its path or URL; "" for a table in memory.
+        manifest: the manifest, which is surveyed if that was not done.
+        selection: types that the user gave further columns.
+    """
+    problems = list[ClaraError]()
+    stat: FileStat | None = None
+    for row in manifest.rows(problems.append):
+        yield from _broken_lines(file, manifest.name, problems)
+        if row.content is not None and stat is None:
+            stat = stat_file(file) if file else FileStat(0, "")
+        yield manifest_item(file, row, stat, selection.column_types)
+    yield from _broken_lines(file, manifest.name, problems)
 
 
-def _is_csv(path: str) -> bool:
-    return suffix_of(path) in (".csv", ".tsv")
+def _broken_lines(file: str, name: str, problems: list[ClaraError]) -> Iterator[Item]:
+    """Yield an item with a problem for each error, and forget them."""
+    for error in problems:
+        line, _, reason = str(error).removeprefix(f"{name}, line ").removeprefix(f"{name}, element ").partition(": ")
+        number = int(line) if line.isdecimal() else 0
+        yield Item(file, "text", f"{file}#L{number}", number, problem=reason or str(error))
+    problems.clear()
 
 
-def _rows(path: str) -> Iterator[Row]:
-    """Yield the rows of a manifest, with values as a table can hold them."""
-    for row in read_table(path):
-        values = {to_unicode(name): plain_value(value) for name, value in row.values.items()}
-        yield Row(row.line, values, row.content)
+class _FurtherTypes:
+    """The types of the further columns of a manifest, block by block."""
+
+    def __init__(self, manifest: Manifest, selection: Selection, is_text: bool) -> None:
+        self._manifest = manifest
+        self._given = selection.column_types
+        self._is_text = is_text
+        self._types = dict[str, ColumnType]()
+        self._names = dict[str, str]()
+
+    def add(self, block: Block, layout: Layout) -> None:
+        """Take in the values of a block. Raises FormatError if two columns would have one name in a table."""
+        for position, column in layout.further:
+            stored = table_name(column)
+            if self._names.setdefault(stored, column) != column:
+                raise FormatError(
+                    f"{self._manifest.name}: the columns '{self._names[stored]}' and '{column}' would both be "
+                    f"'{stored}': rename one with `columns`"
+                )
+            if stored != column:
+                self._manifest.naming.tell(f"the column '{column}' is kept as '{stored}'")
+            if block.types is not None:
+                widen(self._types, stored, arrow_type(block.types[position]))
+            elif self._types.get(stored) != TEXT:
+                self._add_values(stored, [row[position] for row in block.rows if row[position] is not None])
+
+    def found(self) -> dict[str, ColumnType]:
+        """Return the types by name in a table."""
+        captions = {CAPTIONS_COLUMN: CAPTIONS} if self._manifest.has_captions else {}
+        given = {name: kind for name, kind in self._given.items() if name in self._names}
+        return {**self._types, **captions, **given}
+
+    def _add_values(self, column: str, values: list[object]) -> None:
+        if not self._is_text:
+            for value in values:
+                widen(self._types, column, value_type(plain_value(value)))
+            return
+        cells = {str(value) for value in values}
+        for cell in cells:
+            widen(self._types, column, cell_type(cell))
+        if self._types.get(column) == TEXT and column not in self._given and all(map(_is_number, cells)):
+            example = max(cells, key=lambda cell: (cell_type(cell) == TEXT, len(cell), cell))
+            self._manifest.naming.tell(
+                f"the column '{column}' is kept as text: numbers would not keep {example!r} as it is (`column_types`)"
+            )
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _ignore(error: ClaraError) -> None:
+    pass

@@ -11,9 +11,8 @@ from clara_search.files.json_reader import read_json
 from clara_search.files.paths import is_url, suffix_of
 from clara_search.files.tables import COLUMNAR_SUFFIXES
 from indexer.sources.base import Selection, SourceReader
-from indexer.sources.columns import ColumnType, wider_type
 from indexer.sources.formats.manifest import ManifestReader
-from indexer.sources.item import Item, Survey
+from indexer.sources.item import Item, Survey, merge_surveys
 
 _STATE, _SPLITS = "state.json", "dataset_dict.json"
 
@@ -29,13 +28,8 @@ class SavedDatasetReader(SourceReader):
 
     def survey(self, path: str, selection: Selection) -> Survey:
         """Count and type the rows of all Arrow files."""
-        count, types = 0, dict[str, ColumnType]()
-        for file in self.listed_files(path):
-            surveyed = self._manifests.survey(file, selection)
-            count += surveyed.items or 0
-            for name, kind in surveyed.columns.items():
-                types[name] = wider_type(types.get(name), kind)
-        return Survey(count, types)
+        surveys = [self._manifests.survey(file, selection) for file in self.listed_files(path)]
+        return merge_surveys(surveys)
 
     def items(self, path: str, selection: Selection) -> Iterator[Item]:
         """Yield the rows of all Arrow files."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from clara_search.datasets.shards import Recordings, ShardExample, read_shard_examples
@@ -11,7 +11,7 @@ from clara_search.files.paths import FileStat, is_url, stat_file
 from clara_search.files.shards import SHARD_SUFFIXES, ByteRange, BytesSource, Member, is_shard
 from clara_search.files.tables import Row
 from indexer.sources.base import Selection, SourceReader
-from indexer.sources.columns import RESERVED_COLUMNS, ColumnType, plain_value, to_unicode, value_type, wider_type
+from indexer.sources.columns import ColumnType, value_type, widen
 from indexer.sources.item import InMemoryBytes, Item, Survey
 from indexer.sources.row import row_item
 
@@ -37,7 +37,7 @@ class ShardReader(SourceReader):
         for item in self._items(path, selection, "none"):
             count += 1
             for name, value in item.columns.items():
-                types[name] = wider_type(types.get(name), value_type(value))
+                widen(types, name, value_type(value))
         return Survey(count, types)
 
     def items(self, path: str, selection: Selection) -> Iterator[Item]:
@@ -53,21 +53,19 @@ class ShardReader(SourceReader):
         try:
             examples = read_shard_examples(path, selection.audio_member, recordings, selection.left_alone)
             for number, example in enumerate(examples, start=1):
-                yield _item(path, number, example, stat, selection.text_column or "text")
+                yield _item(path, number, example, stat, selection)
         except ClaraError as error:
             problem = str(error).removeprefix(f"{path}: ")
             yield Item(path, "text", f"{path}#L{number + 1}", number + 1, problem=problem, hides_more=True)
 
 
-def _item(path: str, number: int, example: ShardExample, stat: FileStat, text_column: str) -> Item:
+def _item(path: str, number: int, example: ShardExample, stat: FileStat, selection: Selection) -> Item:
     if example.problem is not None:
         uri = f"{path}#L{number}"
         return Item(path, "text", uri, number, problem=example.problem, hides_more=example.hides_more)
-    values = {_column(name): plain_value(value) for name, value in _captioned(example.values).items()}
-    if text_column != "text" and "text" in values:
-        values["json_text"] = values.pop("text")
     content = None if example.audio is None else _content(path, example.audio)
-    return row_item(path, Row(number, values, content, f"tar://{example.name}::{path}"), text_column, stat)
+    row = Row(number, _own_names(example.values), content, f"tar://{example.name}::{path}")
+    return row_item(path, row, selection.columns, stat, selection.column_types)
 
 
 def _content(path: str, audio: Member) -> BytesSource | InMemoryBytes:
@@ -76,15 +74,10 @@ def _content(path: str, audio: Member) -> BytesSource | InMemoryBytes:
     return ByteRange(path, audio.offset, audio.size)
 
 
-def _captioned(values: Any) -> dict[str, Any]:
-    """Return the values of an example with one text: the first of several captions."""
-    if isinstance(values.get("text"), list):
-        return {**values, "text": next((text for text in values["text"] if isinstance(text, str)), None)}
-    return dict(values)
+def _own_names(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of an example, where names of recordings and segments are the source's own.
 
-
-def _column(name: str) -> str:
-    """Return a key from JSON as a column name; names with a meaning of their own get the prefix "json_"."""
-    name = to_unicode(name).replace(".", "_").replace("`", "_")
-    taken = {*RESERVED_COLUMNS, "start_s", "end_s", "path", "url", ""}  # the recording is whole, and in the shard
-    return f"json_{name}" if name in taken or name.startswith("_") else name
+    The recording is in the shard, wherever it came from, and whole, whatever it was cut from.
+    """
+    taken = ("path", "url", "start_s", "end_s")
+    return {f"source_{name}" if name in taken else name: value for name, value in values.items()}

@@ -89,10 +89,10 @@ def test_clips_have_every_column_and_numbers_as_text(tmp_path: Path) -> None:
         (tmp_path / "a.wav", "sad", "1", "valid"),
         (tmp_path / "b.wav", None, "2.0", None),
     ]
-    assert "line 4 has no path" in str(problems[0])
+    assert "line 4: has neither a path nor a text" in str(problems[0])
     (tmp_path / "m.jsonl").write_text('{"path": "a.wav", "labels": ["x", "y"], "fold": 3.0, "text": ["one", "two"]}\n')
     (clip,) = read_clips(tmp_path / "m.jsonl")
     assert (clip.values("labels"), clip.value("fold"), clip.text) == (("x", "y"), "3", "one")
     (tmp_path / "n.csv").write_text("file,label\na,b\n")
-    with pytest.raises(FormatError, match="no column path"):
+    with pytest.raises(FormatError, match=r"no column that names recordings .*it has file, label"):
         read_clips(tmp_path / "n.csv")

@@ -46,8 +46,9 @@ ALLOWED = {
         "files.network.copies.open_cached_copy",
         "files.paths.open_source",
     },
-    "clara_search/files/tables.py": {"files.paths.open_source"},  # sources
-    "clara_search/datasets/recordings.py": {"files.paths.read_bytes"},  # `locate_recording` or Corpus admitted it
+    "clara_search/files/tables/columnar.py": {"files.paths.open_source"},  # sources
+    "clara_search/files/tables/lines.py": {"files.paths.open_source"},  # sources
+    "clara_search/datasets/recordings.py": {"files.paths.read_bytes"},  # `locate_row` or Corpus admitted it
     "clara_search/store/verify.py": {"files.paths.read_bytes", "files.paths.stat_file"},  # admitted a few lines above
     "clara_search/retrieval/output/playback.py": {
         "files.paths.open_binary",

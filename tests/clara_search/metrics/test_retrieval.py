@@ -153,3 +153,17 @@ def test_accuracy_with_wilson_interval():
     assert wilson_interval(10, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)
     with pytest.raises(ValueError, match="no labels"):
         accuracy([], [], n_classes=2)
+
+
+def test_relevance_is_a_relation_between_queries_and_gallery():
+    clips = np.eye(30, 40, dtype=np.float32)
+    captions = np.repeat(clips, 5, axis=0)
+    to_audio = metrics.score_relevant(captions, clips, [[number // 5] for number in range(150)])
+    assert (to_audio.recall[1], to_audio.n_queries, to_audio.median_rank) == (1.0, 150, 1.0)
+    to_text = metrics.score_relevant(clips, captions, [range(5 * n, 5 * n + 5) for n in range(30)])
+    assert (to_text.recall[1], to_text.map10) == (1.0, 1.0)
+    shared = metrics.score_relevant(clips[:1], clips, [[0, 7]], num_resamples=0)
+    ranks = metrics.relevant_ranks(clips[:1], clips, [[0, 7]])
+    assert (shared.recall[1], ranks[0].tolist()) == (1.0, [1, 30])
+    with pytest.raises(ValueError, match="no positive"):
+        metrics.score_relevant(clips[:1], clips, [[]])
