@@ -95,9 +95,10 @@ class Calibration:
         """
         if not len(cosines):
             return np.zeros(0)
-        features = describe(cosines[None], agreements[None], self.null_mean, self.null_spread)[0]
-        plain = features[:, :2] * [1, -1] @ [self.plain.height, self.plain.gap] + self.plain.bias
-        texts = features * [1, -1, 1] @ [self.texts.height, self.texts.gap, self.texts.text] + self.texts.bias
+        heights = (cosines - self.null_mean) / self.null_spread
+        gaps = np.nanmax(heights) - heights
+        plain = self.plain.height * heights - self.plain.gap * gaps + self.plain.bias
+        texts = self.texts.height * heights - self.texts.gap * gaps + self.texts.text * agreements + self.texts.bias
         return sigmoid(np.where(np.isnan(agreements), plain, texts))
 
 

@@ -53,6 +53,27 @@ def test_many_queries_in_blocks_find_what_each_finds_alone(database, monkeypatch
         assert_same_hits(together, [(hit.score, hit.id) for hit in single])
 
 
+@pytest.mark.parametrize("cores", [1, 2, 4, 7])
+def test_a_query_finds_the_same_on_any_number_of_cores(database, monkeypatch, cores):
+    vectors = unit_vectors(997)
+    index = Index(table_of(database, vectors))
+    monkeypatch.setattr(exact, "_SIZE_PER_THREAD", 160)  # ten rows
+    monkeypatch.setattr(exact, "_cores", lambda: cores)
+    query = unit_vectors(1, seed=1)
+    ids = [f"{number:06d}" for number in range(997)]
+    assert_same_hits(index.search_vectors(query, 10)[0], slow_search(query[0], vectors, ids, 10))
+
+
+@pytest.mark.parametrize("n", [1, 63, 64, 65, 700, 5000])
+@pytest.mark.parametrize("k", [1, 3, 70])
+@pytest.mark.parametrize("levels", [None, 3, 1])
+def test_the_best_scores_are_those_of_a_sort(n, k, levels):
+    generator = np.random.default_rng(n + k)
+    scores = (generator.normal(size=n) if levels is None else generator.integers(0, levels, n)).astype(np.float32)
+    least = np.sort(scores)[::-1][min(k, n) - 1]
+    assert exact.best_scores(scores, k).tolist() == np.flatnonzero(scores >= least - exact.TIE).tolist()
+
+
 def test_equal_scores_stand_in_order_of_id(database):
     vectors = np.repeat(unit_vectors(1), 30, axis=0)
     ids = [f"{number * 7 % 30:06d}" for number in range(30)]
