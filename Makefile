@@ -3,6 +3,7 @@
 #   make demo                 search, classify and score a small real corpus (AUDIO=folder: your own recordings)
 #   make test                 lint, types and all tests, as the continuous integration runs them
 #   make test-fast            lint and the quick tests, for while you work
+#   make test-lowest          the quick tests with the oldest versions that pyproject.toml allows, but for torch
 #   make coverage             all tests, with the coverage of each module
 #   make lint                 lint and types only
 #   make docs                 the documentation, strictly, into build/site
@@ -22,7 +23,7 @@ PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check 
 DEFINITION := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast coverage lint docs bench clean
+.PHONY: help demo test test-fast test-lowest coverage lint docs bench clean
 
 help:
 	@sed -n 's/^#   make/make/p' Makefile
@@ -36,6 +37,9 @@ test: lint
 test-fast: .venv/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest -n 2 -m "not slow" -q $(PYTEST_ARGS)
+
+test-lowest: .venv-lowest/stamp
+	.venv-lowest/bin/python -m pytest -n 2 -m "not slow" -q tests/clara_search tests/indexer $(PYTEST_ARGS)
 
 coverage: .venv/dev.stamp
 	$(BIN)/python -m pytest -n 2 --cov --cov-report=term-missing:skip-covered $(PYTEST_ARGS)
@@ -69,6 +73,18 @@ $(BIN)/python:
 	@$(PIP) --editable '.[dev]'
 	@touch .venv/demo.stamp $@
 
+# torch stays at the tested version: older ones are other gigabytes, and no interface that we use has changed since.
+.venv-lowest/stamp: $(DEFINITION) | $(BIN)/python
+	@echo "Installing the oldest versions that pyproject.toml allows into .venv-lowest"
+	@$(PYTHON) -m venv .venv-lowest
+	@.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) uv
+	@grep '^torch==' constraints.txt > .venv-lowest/torch.txt
+	@.venv-lowest/bin/uv pip install --quiet --python .venv-lowest --resolution lowest-direct \
+		--override .venv-lowest/torch.txt --editable '.[clap,pandas,s3]'
+	@.venv-lowest/bin/uv pip install --quiet --python .venv-lowest --override .venv-lowest/torch.txt \
+		hypothesis librosa 'moto[server]' pytest pytest-timeout pytest-xdist
+	@touch $@
+
 clean:
-	rm -rf .venv demo-data build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	rm -rf .venv .venv-lowest demo-data build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
