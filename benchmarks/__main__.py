@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from clara_search.commands.lazy_group import LazyGroup
+from clara_search.commands.options import limit_option
 
 
 class Benchmarks(LazyGroup):
@@ -27,6 +28,7 @@ class Benchmarks(LazyGroup):
         "extraction": "benchmarks.tasks.extraction:extraction",
         "training": "benchmarks.tasks.training:training",
     }
+    options = (limit_option,)
 
 
 @click.group(cls=Benchmarks)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from clara_search.cpu import core_count
 from clara_search.errors import ClaraError, ConfigError, EncoderMismatch, MissingDependency, first_line
+from clara_search.files.limits import set_limits
 from clara_search.files.network.access import restore
 from clara_search.models.base import Encoder
 from indexer.decode.prefetch import DecodeConfig, prefetch_items, read_jobs
@@ -231,6 +232,7 @@ def _decode(batch: pa.Table, known: Any, config: DecodeConfig) -> Iterator[pa.Ta
     import ray
 
     restore(config.access)
+    set_limits(config.limits)
     items = [item for group in batch["items"].to_pylist() for item in pickle.loads(group)]
     # Rows go their own ways: the windows of a recording travel with it.
     windows: dict[str, list[Loaded]] = {}

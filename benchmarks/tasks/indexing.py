@@ -26,10 +26,10 @@ from clara_search.store.database import Database
 @data_option
 @model_option
 @where_option
-@click.option("--limit", type=click.IntRange(min=1), default=512, show_default=True, help="Clips.")
+@click.option("--clips", type=click.IntRange(min=1), default=512, show_default=True, help="Number of clips.")
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="Timings of each, in turn.")
 @out_option
-def indexing(data: str, model: str, where: tuple[str, ...], limit: int, rounds: int, out: Path | None) -> None:
+def indexing(data: str, model: str, where: tuple[str, ...], clips: int, rounds: int, out: Path | None) -> None:
     """Time indexing, and the encoder alone on the same batches.
 
     Prints the medians and their ratio.
@@ -39,7 +39,7 @@ def indexing(data: str, model: str, where: tuple[str, ...], limit: int, rounds: 
     encoder = load_encoder(model)
     indexing_s, encoding_s = [], []
     with tempfile.TemporaryDirectory() as folder:
-        manifest = write_manifest(islice(select(data, "all", where), limit), Path(folder))
+        manifest = write_manifest(islice(select(data, "all", where), clips), Path(folder))
         # A round that is not timed warms the caches and records the batches.
         recorder = BatchRecorder(encoder)
         summary = index([manifest], Database(Path(folder) / "warm", create=True), recorder)

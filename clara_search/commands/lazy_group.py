@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, ClassVar
 
@@ -24,6 +24,9 @@ class LazyGroup(click.Group):
     homes: ClassVar[Mapping[str, str]] = {}
     """For each command "module:attribute", in the order of `--help`."""
 
+    options: ClassVar[Sequence[Callable[[click.Command], click.Command]]] = ()
+    """Decorators that add an option to each command which lacks it."""
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of the commands."""
         return list(self.homes)
@@ -35,6 +38,10 @@ class LazyGroup(click.Group):
         module, attribute = self.homes[cmd_name].split(":")
         command = getattr(import_module(module), attribute)
         assert isinstance(command, click.Command)
+        if not getattr(command, "has_group_options", False):
+            for add in self.options:
+                add(command)
+            command.has_group_options = True  # type: ignore[attr-defined]
         return command
 
     def main(self, *args: Any, **options: Any) -> Any:

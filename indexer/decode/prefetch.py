@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import groupby
 
 from clara_search.audio.windows import DEFAULT_HOP_S, DEFAULT_WINDOW_S
 from clara_search.errors import ClaraError
+from clara_search.files.limits import changed_limits
 from clara_search.files.network.access import GUARDED, AccessState
 from clara_search.files.paths import FileStat, stat_file
 from indexer.decode.processes import DecodeBackend, DecodeProcesses
@@ -34,6 +35,7 @@ class DecodeConfig:
         access: hosts and buckets that other machines may reach as this one does.
         window_s: length of a window in seconds.
         hop_s: seconds from one window to the next.
+        limits: limits that are raised here, for other machines.
     """
 
     sample_rate: int
@@ -43,6 +45,7 @@ class DecodeConfig:
     access: AccessState = GUARDED
     window_s: float = DEFAULT_WINDOW_S
     hop_s: float = DEFAULT_HOP_S
+    limits: Mapping[str, int] = field(default_factory=changed_limits)
 
     @property
     def windows(self) -> DecodeWindows:

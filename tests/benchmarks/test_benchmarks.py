@@ -117,7 +117,7 @@ def test_labels_are_by_default_those_of_the_data():
 
 
 def test_indexing_is_compared_with_the_encoder_on_the_same_windows(tmp_path, manifest, encoder):
-    arguments = ("indexing", "--data", manifest, "--limit", 8, "--rounds", 1)
+    arguments = ("indexing", "--data", manifest, "--clips", 8, "--rounds", 1)
     table, result = run(tmp_path, *arguments)
     assert result["clips"] == 8
     assert result["windows"] == 8

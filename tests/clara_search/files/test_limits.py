@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 
 import click
 import pytest
@@ -101,3 +102,10 @@ def test_the_option_sets_limits_for_one_command() -> None:
     assert run(show, []).output == f"86400 {48 * MIB}\n"
     refused = run(show, ["--limit", "audio_secs=5"])
     assert (refused.exit_code, "did you mean 'audio_seconds'" in refused.output) == (2, True)
+
+
+@pytest.mark.parametrize("program", ["trainer", "benchmarks"])
+def test_every_command_of_the_checkout_can_raise_limits(program: str) -> None:
+    group = import_module(f"{program}.__main__").main
+    commands = [group.get_command(click.Context(group), name) for name in group.homes]
+    assert all([option.name for option in command.params].count("limit") == 1 for command in commands)
