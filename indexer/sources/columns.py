@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 from pyarrow import types
@@ -15,7 +15,7 @@ from pyarrow import types
 from clara_search.errors import ConfigError
 from indexer.sources.values import MISSING_CELLS, to_unicode
 
-ColumnType = pa.DataType
+ColumnType: TypeAlias = pa.DataType
 """Type of a further column."""
 
 CAPTIONS_COLUMN = "captions"
@@ -131,9 +131,11 @@ def value_type(value: Any) -> ColumnType | None:
         for item in value:
             element = wider_type(element, TEXT if isinstance(item, str) else value_type(item))
         return pa.list_(pa.null() if element is None else element) if not types.is_nested(element or TEXT) else TEXT
-    for python_type, kind in ((datetime, None), (date, DATE), (time, TIME), (timedelta, DURATION)):
+    if isinstance(value, datetime):
+        return TIMESTAMP if value.tzinfo is None else TIMESTAMP_UTC
+    for python_type, kind in ((date, DATE), (time, TIME), (timedelta, DURATION)):
         if isinstance(value, python_type):
-            return kind or (TIMESTAMP if value.tzinfo is None else TIMESTAMP_UTC)
+            return kind
     if isinstance(value, Decimal):
         return pa.scalar(value).type
     return TEXT

@@ -65,7 +65,9 @@ def pretrain_text_command(settings: Recipe, out: Path, pronunciations: Path, ste
     np.random.default_rng(settings.seed).shuffle(texts)
     if settings.data.sources:
         rate, cache = settings.model.mel.sample_rate, out.parent / "cache"
-        corpus = load_corpus(settings.data.sources, rate, cache, settings.data.cache_decoded)
+        corpus = load_corpus(
+            settings.data.sources, rate, cache, settings.data.cache_decoded, settings.data.manifest_columns
+        )
         splits = split_corpus(corpus, settings.data, load_evaluation(settings.evaluation).digits)
         train = [corpus.examples[index] for index in splits.train]
         spoken_texts = transcripts(train)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from clara_search.config import Between, check_bounds
+from clara_search.datasets.manifests import ManifestColumns
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,10 @@ class DataConfig:
         weights: how often an epoch samples a recording, by its source or its kind ("sound" = 2.5: two or three times).
         cache_decoded: whether all recordings are decoded once, to 16 bits on disk; otherwise at each use.
         workers: data loading processes beside each training process.
+        path_column: the column of manifests that names or holds the recordings; "": recognise it.
+        text_column: the column of manifests that holds the texts; "": recognise it.
+        columns: columns of manifests to rename, their old names by their new ones.
+        encoding: encoding of CSV, TSV and JSON manifests; "": UTF-8 or UTF-16.
     """
 
     sources: tuple[str, ...] = ()
@@ -29,9 +34,18 @@ class DataConfig:
     weights: Annotated[dict[str, float], Between(0, 1000)] = field(default_factory=dict)
     cache_decoded: bool = True
     workers: Annotated[int, Between(0, 1024)] = 0
+    path_column: str = ""
+    text_column: str = ""
+    columns: dict[str, str] = field(default_factory=dict)
+    encoding: str = ""
 
     def __post_init__(self) -> None:
         check_bounds(self)
+
+    @property
+    def manifest_columns(self) -> ManifestColumns:
+        """What the columns of manifests are."""
+        return ManifestColumns(self.path_column or None, self.text_column or None, self.columns, self.encoding or None)
 
 
 @dataclass(frozen=True)

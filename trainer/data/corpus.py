@@ -26,9 +26,10 @@ from tqdm import tqdm
 from clara_search.audio.decode import AUDIO_SUFFIXES, load_audio
 from clara_search.audio.waveform import Waveform
 from clara_search.datasets.example import Example
+from clara_search.datasets.manifests import DEFAULT_COLUMNS, ManifestColumns
 from clara_search.datasets.readers import read_source
 from clara_search.datasets.recordings import decode_recording, hash_recording, load_recording, read_recording
-from clara_search.errors import AudioError, FormatError, SourceError
+from clara_search.errors import AudioError, ClaraError, FormatError, SourceError
 from clara_search.files.atomic import atomic_path, atomic_write_text, make_folder
 from clara_search.files.gate import ForeignUri, admit
 from clara_search.files.json_reader import parse_object
@@ -112,7 +113,13 @@ class Corpus:
             raise _unreadable(example, error) from error
 
 
-def load_corpus(patterns: Sequence[str], sample_rate: int, cache: Path, cache_decoded: bool = True) -> Corpus:
+def load_corpus(
+    patterns: Sequence[str],
+    sample_rate: int,
+    cache: Path,
+    cache_decoded: bool = True,
+    columns: ManifestColumns = DEFAULT_COLUMNS,
+) -> Corpus:
     """List the recordings of sources in the cache, or reuse the list that is there.
 
     Unreadable recordings are left out, and listed in the folder with the reason. The list is made again when the
@@ -123,31 +130,32 @@ def load_corpus(patterns: Sequence[str], sample_rate: int, cache: Path, cache_de
         sample_rate: of the waveforms, in Hz.
         cache: folder of all lists.
         cache_decoded: whether waveforms are decoded once, to a file in the cache.
+        columns: what the columns of manifests are, where that is not to be recognised.
 
     Raises:
         SourceError: nothing can be read, or a URL cannot be reached.
     """
     sources = _expand(patterns)
-    folder = make_folder(cache / _cache_key(sources, sample_rate, cache_decoded))
+    folder = make_folder(cache / _cache_key(sources, sample_rate, cache_decoded, columns))
     with FileLock(folder / "lock"):
-        signed_urls = {} if cache_decoded else _signed_urls(sources)
+        signed_urls = {} if cache_decoded else _signed_urls(sources, columns)
         try:
             return Corpus(folder, sample_rate, sources, signed_urls)
         except FileNotFoundError:
             pass
         except (OSError, ValueError, KeyError, TypeError, AttributeError, FormatError) as error:
             log.warning("%s is damaged (%s) and is made again", folder, error)
-        _write_list(folder, sources, sample_rate, cache_decoded)
+        _write_list(folder, sources, sample_rate, cache_decoded, columns)
         return Corpus(folder, sample_rate, sources, signed_urls)
 
 
-def _signed_urls(sources: Sequence[str]) -> dict[str, str]:
+def _signed_urls(sources: Sequence[str], columns: ManifestColumns) -> dict[str, str]:
     """Return the URLs with credentials in manifests, by those without: credentials are not written to the cache."""
     urls = [
         url
         for source in sources
         if suffix_of(source) in MANIFEST_SUFFIXES
-        for example in read_source(source, lambda _: None)
+        for example in read_source(source, lambda _: None, columns)
         if is_url(url := str(example.audio))
     ]
     return {public: url for url in urls if (public := without_credentials(url)) != url}
@@ -164,10 +172,10 @@ def _expand(patterns: Sequence[str]) -> list[str]:
     return list(sources.values())
 
 
-def _cache_key(sources: Sequence[str], sample_rate: int, decode: bool) -> str:
+def _cache_key(sources: Sequence[str], sample_rate: int, decode: bool, columns: ManifestColumns) -> str:
     """Return a name that changes with the settings and with size or time of any file that the list depends on."""
-    digest = hashlib.sha256(repr((sample_rate, decode, "4")).encode())
-    for path in (path for source in sources for path in (source, *_files_of(source))):
+    digest = hashlib.sha256(repr((sample_rate, decode, columns, "5")).encode())
+    for path in (path for source in sources for path in (source, *_files_of(source, columns))):
         state: tuple[int | str, ...] = ()
         if "://" not in path and not os.path.isdir(path):  # noqa: PTH112 - paths are strings, and thousands
             with suppress(OSError):  # a missing file may appear later
@@ -176,7 +184,7 @@ def _cache_key(sources: Sequence[str], sample_rate: int, decode: bool) -> str:
     return digest.hexdigest()[:16]
 
 
-def _files_of(source: str) -> Iterator[str]:
+def _files_of(source: str, columns: ManifestColumns) -> Iterator[str]:
     """Yield the files that the list of a folder or a manifest depends on."""
     if "://" in source:
         return
@@ -186,7 +194,7 @@ def _files_of(source: str) -> Iterator[str]:
             stems = {stem for stem, suffix in map(os.path.splitext, names) if suffix.lower() in AUDIO_SUFFIXES}
             yield from (f"{folder}/{name}" for name in sorted(names) if os.path.splitext(name)[0] in stems)  # noqa: PTH122
     elif suffix_of(source) in MANIFEST_SUFFIXES:
-        yield from (str(x.audio) for x in read_source(source, lambda _: None) if isinstance(x.audio, Path))
+        yield from (str(x.audio) for x in read_source(source, lambda _: None, columns) if isinstance(x.audio, Path))
 
 
 class _Decoded(NamedTuple):
@@ -194,7 +202,7 @@ class _Decoded(NamedTuple):
     content_hash: str
 
 
-def _write_list(folder: Path, sources: Sequence[str], sample_rate: int, decode: bool) -> None:
+def _write_list(folder: Path, sources: Sequence[str], sample_rate: int, decode: bool, columns: ManifestColumns) -> None:
     """Write the list of `sources`, whole or not at all. Raises SourceError if there is nothing to list."""
     problems: list[str] = []
     count = 0
@@ -211,7 +219,10 @@ def _write_list(folder: Path, sources: Sequence[str], sample_rate: int, decode: 
         except AudioError as error:
             return example, error
 
-    examples = (x for source in sources for x in read_source(source, lambda error: problems.append(str(error))))
+    def report(error: ClaraError) -> None:
+        problems.append(str(error))
+
+    examples = (x for source in sources for x in read_source(source, report, columns))
     with (
         atomic_path(folder / _EXAMPLES) as listed,
         listed.open("w", encoding="utf-8") as rows,

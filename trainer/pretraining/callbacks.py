@@ -191,6 +191,9 @@ def zero_shot_callbacks(recipe: Recipe, tokenizer: Tokenizer, cache: Path) -> li
     names = [Path(source).stem for source in sources]
     if repeated := [name for name in names if names.count(name) > 1]:
         raise ConfigError(f"run.zero_shot: two sources are called {repeated[0]!r}, and so would their scores be")
-    corpora = [load_corpus([source], recipe.model.mel.sample_rate, cache) for source in sources]
+    corpora = [
+        load_corpus([source], recipe.model.mel.sample_rate, cache, columns=recipe.data.manifest_columns)
+        for source in sources
+    ]
     max_audio_s = recipe.data.max_audio_s
     return [ZeroShot(name, corpus, tokenizer, max_audio_s) for name, corpus in zip(names, corpora, strict=True)]

@@ -77,7 +77,9 @@ def set_up(recipe: Recipe, run: Path, dry_run: bool = False) -> RunSetup:
         raise ConfigError("nothing to train on: name shards or manifests with `data`, or as data.sources")
     recipe = resolve_recipe(recipe)
     cache = make_folder(run.parent / "cache")
-    corpus = load_corpus(recipe.data.sources, recipe.model.mel.sample_rate, cache, recipe.data.cache_decoded)
+    data = recipe.data
+    rate = recipe.model.mel.sample_rate
+    corpus = load_corpus(data.sources, rate, cache, data.cache_decoded, data.manifest_columns)
     with corpus.locked():  # the first of several processes does it, the others find it done
         tokenizer_path = None if dry_run else run / "tokenizer.json"
         if tokenizer_path is not None:

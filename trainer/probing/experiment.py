@@ -17,6 +17,7 @@ from torch import Tensor
 from clara_search.audio.windows import DEFAULT_HOP_S, DEFAULT_WINDOW_S
 from clara_search.classification.head import MIN_HOP_S, Head, HeadConfig
 from clara_search.datasets.labelled import Clip, check_column, read_clips
+from clara_search.datasets.manifests import ManifestColumns
 from clara_search.errors import ClaraError, SourceError
 from clara_search.models.recorded import RecordedModel
 from clara_search.models.registry import DEFAULT_MODEL
@@ -52,6 +53,9 @@ class ProbeConfig:
         hop_s: seconds from the start of a window to that of the next.
         loggers: trackers beside the folder's own log: "tensorboard", "mlflow", "wandb".
         tracking_uri: of the MLflow server or file store; "" for the run's folder.
+        path_column: the column of manifests that names or holds the recordings; "": recognise it.
+        text_column: the column of manifests that holds the texts; "": recognise it.
+        columns: columns of manifests to rename, their old names by their new ones.
     """
 
     data: str
@@ -69,6 +73,9 @@ class ProbeConfig:
     hop_s: float = DEFAULT_HOP_S
     loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
     tracking_uri: str = ""
+    path_column: str = ""
+    text_column: str = ""
+    columns: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.labels or len(set(self.labels)) < len(self.labels):
@@ -149,7 +156,8 @@ def load_labelled_set(config: ProbeConfig, model: EncoderSpec, cache: Path) -> L
         ConfigError: a column has too few labels.
     """
     problems: list[ClaraError] = []
-    clips = read_clips(config.data, problems.append)
+    columns = ManifestColumns(config.path_column or None, config.text_column or None, config.columns)
+    clips = read_clips(config.data, problems.append, columns)
     for problem in problems[:_MAX_LOGGED_PROBLEMS]:
         log.warning("left out: %s", problem)
     if len(problems) > _MAX_LOGGED_PROBLEMS:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Literal
 
 from clara_search.datasets.manifests.captions import Recurrences, gather_texts, merge_captions
 from clara_search.datasets.manifests.columns import DEFAULT_COLUMNS, Layout, ManifestColumns
+from clara_search.datasets.manifests.names import looks_like_audio_name
 from clara_search.datasets.manifests.naming import Naming
 from clara_search.datasets.manifests.rows import ManifestRow, parse_row
 from clara_search.errors import ClaraError, FormatError
@@ -44,7 +46,7 @@ class Manifest:
         self.has_captions = False
         self._source = source
         self._columns = columns
-        self.naming = Naming(self.name, columns, _log.warning)
+        self.naming = Naming(self.name, columns, _say_once)
         self._first_error: ClaraError | None = None
         self._scattered: dict[tuple[str, float | None, float | None], tuple[str, ...]] | None = None
 
@@ -128,6 +130,11 @@ class Manifest:
     def _check(self, texts: int) -> None:
         self.naming.check_named()
         listed = ", ".join(self.naming.names) or "none"
+        if header := next(filter(looks_like_audio_name, self.naming.names), None):
+            raise FormatError(
+                f"{self.name}: has no line with the names of its columns: its first line has {header!r}, a recording. "
+                "Write one before it, such as path,text"
+            )
         if not self.naming.has_recordings and not self.naming.has_texts:
             if self.naming.names:
                 raise FormatError(
@@ -147,6 +154,12 @@ class Manifest:
         self.naming.tell(
             f"rows of one recording differ in the column '{column}': the value of the first one is kept with all texts"
         )
+
+
+@lru_cache(1000)
+def _say_once(line: str) -> None:
+    """Log a line; a manifest that is read several times says it once."""
+    _log.warning("%s", line)
 
 
 def _ignore(error: ClaraError) -> None:

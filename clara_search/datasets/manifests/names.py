@@ -41,12 +41,15 @@ NAMELESS = re.compile(r"(unnamed: \d+|__index_level_\d+__|)", re.IGNORECASE)
 """Columns without a name, as pandas reads and writes its index, and as a comma at the end of the header makes them."""
 
 _SAMPLE = 64
+_LONGEST_NAME = 4096
 
 
 def looks_like_audio_name(value: str) -> bool:
     """Tell whether a text is the name of an audio file by its suffix."""
+    if len(value) > _LONGEST_NAME or "\n" in value:
+        return False
     try:
-        return suffix_of(value) in AUDIO_SUFFIXES and "\n" not in value
+        return suffix_of(value) in AUDIO_SUFFIXES
     except ValueError:  # no URL
         return False
 

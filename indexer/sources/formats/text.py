@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from clara_search.datasets.manifests.names import looks_like_audio_name
 from clara_search.errors import FormatError
 from clara_search.files.tables import read_lines
 from indexer.sources.base import Selection, SourceReader
@@ -16,8 +17,17 @@ class TextReader(SourceReader):
     suffixes = frozenset({".txt"})
 
     def survey(self, path: str, selection: Selection) -> Survey:
-        """Count the lines that are not blank, also of a URL."""
-        return Survey(sum(1 for _ in self.items(path, selection)), {})
+        """Count the lines that are not blank, also of a URL. Raises FormatError if all of them name recordings."""
+        count, names = 0, 0
+        for item in self.items(path, selection):
+            count += 1
+            names += looks_like_audio_name(item.text or "")
+        if names == count:
+            raise FormatError(
+                f"{path}: each line is the name of a recording, and none a text: write 'path' into a first line and "
+                "name the file .csv"
+            )
+        return Survey(count, {})
 
     def items(self, path: str, selection: Selection) -> Iterator[Item]:
         """Yield the lines that are not blank. Raises FormatError if there are none."""

@@ -127,6 +127,9 @@ def test_a_column_of_several_types_is_as_wide_as_its_widest_value(tmp_path: Path
         ("m.jsonl", '{"code": 7}\n', "no column that names recordings or holds texts"),
         ("m.parquet", b"PAR1 it is not", "not a readable Parquet file"),
         ("m.txt", " \n\n", "holds no text"),
+        ("m.txt", "a.wav\nin/b c.flac\n", "each line is the name of a recording, and none a text"),
+        ("m.csv", "a.wav,dog\nb.wav,cat\n", "no line with the names of its columns: its first line has 'a.wav'"),
+        ("m.csv", "a.wav|dog\nb.wav|cat\n", "no line with the names of its columns: its first line has 'a.wav'"),
         ("m.docx", "what", "neither a folder, nor a recording"),
     ],
 )

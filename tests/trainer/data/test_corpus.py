@@ -17,11 +17,12 @@ import pytest
 import soundfile
 
 from clara_search.audio.decode import load_audio
-from clara_search.errors import SourceError
+from clara_search.errors import ConfigError, SourceError
 from clara_search.files.network.access import trust
 from tests.helpers import write_tone
 from tests.trainer.conftest import write_clips
 from tests.trainer.pretraining.test_run import RATE
+from trainer.config.sections import DataConfig
 from trainer.data.corpus import Corpus, load_corpus
 
 
@@ -209,3 +210,18 @@ def test_sources_without_recordings_are_not_cached(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"no recording can be read; .*empty: none found"):
         load_corpus([str(tmp_path / "empty")], RATE, tmp_path)
     assert not list(tmp_path.glob("*/examples.jsonl*"))
+
+
+def test_a_recipe_names_the_columns_of_its_manifests_and_captions_are_alternatives(tmp_path: Path) -> None:
+    folder = write_clips(tmp_path / "clips", 2)
+    rows = "00.wav;the first\n01.wav;another\n00.wav;again the first\n01.wav;another\nbroken\n"
+    (folder / "m.csv").write_text("take;phrase\n" + rows)
+    data = DataConfig(path_column="take", columns={"caption": "phrase"})
+    corpus = load_corpus([str(folder / "m.csv")], RATE, tmp_path, columns=data.manifest_columns)
+    assert [(x.key, x.text, x.alternatives) for x in corpus.examples] == [
+        ("00.wav", "the first", ("again the first",)),
+        ("01.wav", "another", ()),
+    ]
+    assert "line 6: 1 cells, but 2 columns" in (corpus.folder / "left-out.txt").read_text()
+    with pytest.raises(ConfigError, match="no column 'text', as `text_column` says"):
+        load_corpus([str(folder / "m.csv")], RATE, tmp_path, columns=DataConfig(text_column="text").manifest_columns)
