@@ -22,9 +22,11 @@ from indexer.ledger.digest_map import DigestMap, digest
 from indexer.ledger.entry import LedgerRecord, row_ids, segment_windows
 from indexer.ledger.failures import LEDGER_KEY, ledger_name, stored_ledger
 from indexer.ledger.reconcile import open_ledger
+from indexer.sources.columns import ColumnType, arrow_type
 from indexer.sources.embedding_files import EmbeddingFiles, read_entries
 from indexer.sources.item import Item
 from indexer.write.table import resolve_encoder
+from indexer.write.widening import widen_columns
 
 _LEDGER_FOLDER = "ledger"
 
@@ -132,6 +134,7 @@ def import_embeddings(
     written, scattered = 0, set[str]()
     for rows in _all_rows(files, encoder.dim):
         with database.commit_lock(table):
+            widen_columns(corpus, _further_types(rows.schema))
             corpus.upsert(rows)
             if not entries:
                 records, incomplete = _records(rows.drop_columns(["vector"]), corpus)
@@ -182,6 +185,11 @@ def _table_info(files: Sequence[EmbeddingFiles], encoder: Encoder, window_s: flo
 def _all_rows(files: Sequence[EmbeddingFiles], dim: int) -> Iterator[pa.Table]:
     for file in files:
         yield from file.batches(dim)
+
+
+def _further_types(schema: pa.Schema) -> dict[str, ColumnType]:
+    types = {field.name: arrow_type(field.type) for field in schema if field.name not in CORE_COLUMNS}
+    return {name: kind for name, kind in types.items() if kind is not None}
 
 
 def _check_rows(files: Sequence[EmbeddingFiles], dim: int) -> None:

@@ -152,10 +152,16 @@ def test_columns_of_all_types_are_kept_and_come_back_from_an_export_as_they_were
 def test_rows_of_all_kinds_of_sources_come_back_from_an_export_as_they_were(
     tmp_path: Path, recordings: Path, database: Database, encoder: ToneEncoder
 ) -> None:
-    """Windows, segments, texts, a transcript, recordings in memory; nothing of them is embedded again."""
+    """Windows, segments, captions, texts, recordings in memory; nothing of them is embedded again."""
     write_tone(recordings / "long.wav", duration_s=22)
     (recordings / "m.csv").write_text("path,text,start_s,end_s,take\nlow.wav,one,0,0.5,1\n,words,,,2\n")
-    sources = [recordings / "m.csv", recordings, Recording("call/1", tone(440), 16_000, text="a tone")]
+    (recordings / "captions.csv").write_text("path,text\nmiddle.flac,a tone\nmiddle.flac,a beep\n")
+    sources = [
+        recordings / "m.csv",
+        recordings / "captions.csv",
+        recordings,
+        Recording("call/1", tone(440), 16_000, text="a tone"),
+    ]
     indexer.index(sources, database, encoder, window_s=4, hop_s=2)
     count = database.table().count()
     assert export_embeddings(database, tmp_path / "out") == count
@@ -275,6 +281,15 @@ def test_vectors_of_any_length_become_unit_vectors(tmp_path: Path, encoder: Tone
     files = exported(tmp_path, scale * np.eye(2, DIM), path=["a.wav", "b.wav"])
     import_embeddings(*files, tmp_path / "db", encoder)
     assert sorted(row["vector"].index(1.0) for row in all_rows(tmp_path / "db")) == [0, 1]
+
+
+def test_a_column_becomes_as_wide_as_later_metadata_need_it(tmp_path: Path, encoder: ToneEncoder) -> None:
+    for number, years in enumerate(([1999], [1999.5], ["unknown"])):
+        (tmp_path / str(number)).mkdir()
+        files = exported(tmp_path / str(number), path=["a.wav"], year=years)
+        assert import_embeddings(*files, tmp_path / "db", encoder) == 1
+    rows = {Path(row["uri"]).parent.name: row["year"] for row in all_rows(tmp_path / "db")}
+    assert rows == {"0": "1999.0", "1": "1999.5", "2": "unknown"}
 
 
 def test_windows_that_are_far_apart_in_the_files_are_one_recording(tmp_path: Path, encoder: ToneEncoder) -> None:

@@ -54,6 +54,8 @@ def old(tmp_path: Path) -> Path:
     write_tone(folder / "in" / "b.wav", 500)
     (folder / "broken.wav").write_text("no sound")
     (folder / "m.csv").write_text("path,text,take,start_s,end_s\nin/b.wav,tone,1,0,0.5\n,words,2,,\n")
+    (folder / "captions.csv").write_text("path,text\nin/e.wav,one\nin/e.wav,two\n")
+    write_tone(folder / "in" / "e.wav", 1100)
     (folder / "t.txt").write_text("a line\n")
     with tarfile.open(folder / "s.tar", "w") as archive:
         archive.add(write_tone(tmp_path / "c.wav", 700), "c.wav")
@@ -65,7 +67,14 @@ def old(tmp_path: Path) -> Path:
 
 
 def sources(folder: Path) -> list[Path]:
-    return [folder, folder / "m.csv", folder / "t.txt", folder / "s.tar", folder.parent / "older"]
+    return [
+        folder / "captions.csv",
+        folder,
+        folder / "m.csv",
+        folder / "t.txt",
+        folder / "s.tar",
+        folder.parent / "older",
+    ]
 
 
 def names(database: Database, root: Path) -> list[tuple[Any, ...]]:
@@ -84,15 +93,15 @@ def test_what_was_relocated_is_as_if_indexed_there(tmp_path: Path, old: Path, da
     before = database.table().count()
     shutil.copytree(old, tmp_path / "new")
     index(sources(tmp_path / "new"), tmp_path / "fresh", ToneEncoder())
-    assert relocate_rows(database, old, tmp_path / "new", dry_run=True).rows == 7
+    assert relocate_rows(database, old, tmp_path / "new", dry_run=True).rows == 10
     result = relocate_rows(database, old, tmp_path / "new")
-    assert (result.rows, result.items, result.present) == (7, 7, 0)
+    assert (result.rows, result.items, result.present) == (10, 8, 0)
     shutil.rmtree(old)
-    assert database.table().count() == before == 8
+    assert database.table().count() == before == 11
     assert names(database, tmp_path / "new") == names(Database(tmp_path / "fresh"), tmp_path / "new")
     again = ToneEncoder()
     summary = index(sources(tmp_path / "new"), database, again, prune=True)
-    assert (summary.indexed, summary.unchanged, summary.failed, summary.removed) == (0, 7, 1, 0)
+    assert (summary.indexed, summary.unchanged, summary.failed, summary.removed) == (0, 8, 1, 0)
     assert again.clips_encoded == again.texts_encoded == 0
     with pytest.raises(DatabaseError, match="nothing in table 'corpus' has a name below it"):
         relocate_rows(database, old, tmp_path / "new")
@@ -140,11 +149,11 @@ def test_a_folder_that_was_indexed_under_both_names_has_one_set_of_rows(
     index([old], database, ToneEncoder())
     shutil.copytree(old, tmp_path / "new")
     index([tmp_path / "new"], database, ToneEncoder())
-    assert database.table().count() == 6
+    assert database.table().count() == 8
     result = relocate_rows(database, old, tmp_path / "new")
-    assert (result.rows, result.present) == (3, 3)
-    assert database.table().count() == 3
-    assert index([tmp_path / "new"], database, ToneEncoder()).unchanged == 2
+    assert (result.rows, result.present) == (4, 4)
+    assert database.table().count() == 4
+    assert index([tmp_path / "new"], database, ToneEncoder()).unchanged == 3
 
 
 @pytest.mark.parametrize(
@@ -191,9 +200,9 @@ def test_a_path_is_not_relocated_into_itself(old: str, new: str, database: Datab
     ("where", "rows", "items", "indexed"),
     [
         ("uri LIKE '%b.wav'", 2, 2, 2),
-        ("kind = 'text'", 2, 2, 2),
+        ("kind = 'text'", 4, 3, 3),
         ("start_s > 1", 1, 1, 1),
-        ("true", 8, 7, 7),
+        ("true", 11, 8, 8),
         ("uri = 'none'", 0, 0, 0),
     ],
 )
@@ -206,8 +215,8 @@ def test_what_was_deleted_is_no_longer_known_as_done(
     assert names(database, old) == before
     result = delete_rows(database, where)
     assert result == planned
-    assert (result.rows, result.items, result.remaining) == (rows, items, 8 - rows)
-    assert database.table().count() == 8 - rows
+    assert (result.rows, result.items, result.remaining) == (rows, items, 11 - rows)
+    assert database.table().count() == 11 - rows
     assert index(sources(old), database, ToneEncoder()).indexed == indexed
     assert names(database, old) == before
 
@@ -224,7 +233,7 @@ def test_a_deletion_that_is_killed_is_consistent(
     except Killed:
         assert number < 2
     kill_at(None)
-    assert delete_rows(database, "kind = 'audio'").remaining == 2
+    assert delete_rows(database, "kind = 'audio'").remaining == 4
     index(sources(old), database, ToneEncoder())
     assert names(database, old) == before
 
@@ -233,21 +242,21 @@ def test_a_filter_that_cannot_be_read_whole_deletes_nothing(old: Path, database:
     index(sources(old), database, ToneEncoder())
     with pytest.raises(QueryError):
         delete_rows(database, "kind = 'audio' AN start_s > 1")
-    assert database.table().count() == 8
+    assert database.table().count() == 11
 
 
 def change(database: Path, old: Path, new: Path) -> None:
     with suppress(DatabaseError):  # the other one was first
         relocate_rows(database, old, new)
     delete_rows(database, "kind = 'text'")
-    index(sources(new)[:2], database, ToneEncoder())
+    index(sources(new)[:3], database, ToneEncoder())
 
 
 @pytest.mark.slow
 def test_two_processes_that_change_a_table_at_once_leave_it_as_one_would(
     tmp_path: Path, old: Path, database: Database
 ) -> None:
-    index(sources(old)[:2], database, ToneEncoder())
+    index(sources(old)[:3], database, ToneEncoder())
     old.rename(tmp_path / "new")
     context = multiprocessing.get_context("spawn")
     both = [context.Process(target=change, args=(database.path, old, tmp_path / "new")) for _ in range(2)]
@@ -256,6 +265,6 @@ def test_two_processes_that_change_a_table_at_once_leave_it_as_one_would(
     for process in both:
         process.join()
     assert [process.exitcode for process in both] == [0, 0]
-    index(sources(tmp_path / "new")[:2], tmp_path / "fresh", ToneEncoder())
-    index(sources(tmp_path / "new")[:2], database, ToneEncoder())
+    index(sources(tmp_path / "new")[:3], tmp_path / "fresh", ToneEncoder())
+    index(sources(tmp_path / "new")[:3], database, ToneEncoder())
     assert names(database, tmp_path / "new") == names(Database(tmp_path / "fresh"), tmp_path / "new")
