@@ -37,6 +37,8 @@ _TYPED_STRINGS = {"DATE", "TIME", "TIMESTAMP", "INTERVAL", "X"}
 _COMPARISONS = {"=", "<", ">", "<=", ">=", "<>", "!="}
 _MAX_OPERATORS = 200  # in an expression without AND and OR: the engine's stack overflows at some hundreds
 _MAX_PREFIXES = 100
+_EXACT_DIGITS = 15  # of a decimal that a float tells from all others
+_UNITS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _DAMAGE = re.compile(r"\bIO\b|[Nn]ot found: |No such file|[Cc]orrupt")
 _SHOWN = 200
 
@@ -130,10 +132,16 @@ def _check(where: str, tokens: Sequence[_Token]) -> None:
 
 
 def _with_dates(tokens: Sequence[_Token], schema: pa.Schema) -> Iterator[str]:
-    """Yield the texts of tokens; strings compared with a column of dates or times become literals of that type."""
+    """Yield the texts of tokens; strings compared with a column of dates or times become literals of that type.
+
+    Columns of types that LanceDB compares with no literal are converted: decimals are numbers, durations seconds, and
+    times of a day texts.
+    """
     import pyarrow as pa
 
-    types = {field.name.lower(): field.type for field in schema if pa.types.is_temporal(field.type)}
+    types = {field.name.lower(): field.type for field in schema if pa.types.is_date(field.type)}
+    types |= {field.name.lower(): field.type for field in schema if pa.types.is_timestamp(field.type)}
+    converted = {field.name.lower(): _conversion(field.type) for field in schema}
     places = [number for number, token in enumerate(tokens) if token.kind != "space"]
     keywords: dict[int, str] = {}
     for place, number in enumerate(places):
@@ -143,7 +151,21 @@ def _with_dates(tokens: Sequence[_Token], schema: pa.Schema) -> Iterator[str]:
                 is_day = pa.types.is_date(column) and len(text) <= len("'2024-12-31'")
                 keywords[places[compared]] = "date " if is_day else "timestamp "
     for number, token in enumerate(tokens):
-        yield keywords.get(number, "") + token.text
+        conversion = converted.get(_unquoted(token.text).lower()) if token.kind == "name" else None
+        yield keywords.get(number, "") + (conversion.format(token.text) if conversion else token.text)
+
+
+def _conversion(kind: pa.DataType) -> str | None:
+    """Return how a filter reads a column of a type that LanceDB compares with no literal; None for other types."""
+    import pyarrow as pa
+
+    if pa.types.is_decimal(kind) and kind.precision <= _EXACT_DIGITS:
+        return "cast({} as double)"
+    if pa.types.is_time(kind):
+        return "cast({} as string)"
+    if pa.types.is_duration(kind):
+        return f"(cast({{}} as double) / {_UNITS[kind.unit]})"
+    return None
 
 
 def _compared_strings(tokens: Sequence[_Token], column: int) -> Iterator[int]:

@@ -133,6 +133,15 @@ def test_other_native_types_are_kept_and_bytes_left_out(
         "nested": '{"a": [1]}',
     }
     assert not {"blob", "nothing"} & set(table.schema.names)
+    queries = [
+        "price > 12.4 AND price = 12.5",
+        "price IN (3, 12.5)",
+        "dur > 60",
+        "at < '11:00'",
+        "zoned >= '2024-01-05'",
+    ]
+    for query in queries:
+        assert (table.count(query), table.count(f"NOT ({query})")) == (1, 0), query
     assert "the column 'blob' holds bytes that are no audio, and is left out" in caplog.text
 
 
