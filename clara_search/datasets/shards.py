@@ -150,7 +150,8 @@ def _choose(key: str, members: Members, wanted: str | None) -> Iterator[ShardExa
     if wanted is None and len(audio) > 1:
         raise ValueError(
             f"has {len(audio)} recordings ({listed}), since a key ends at the first dot of a name: name the one to use "
-            f"by `audio_member`, such as {audio[0][1:]!r}, or what all of them end in, such as {_kind(audio[0])!r}"
+            f"by `audio_member`, such as {audio[0][1:]!r}, or what all of them end in, such as {_kind(audio[0])!r}, or "
+            "give keys no dots"
         )
     for suffix in chosen:
         before = suffix[: -len(wanted) - 1] if wanted is not None else ""
