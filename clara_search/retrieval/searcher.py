@@ -102,7 +102,7 @@ class Searcher:
     def snapshot(self) -> Snapshot:
         """Return the newest version of the table, read again only after a commit."""
         with self._lock:
-            if self._snapshot is None or self._snapshot.state != self.table.state:
+            if self._snapshot is None or not self.table.is_at(self._snapshot.state):
                 has_vectors = self._snapshot is not None and self._snapshot.has_vectors
                 self._snapshot = None  # two versions need not fit into the memory
                 self._snapshot = Snapshot.read(self.table, has_vectors)
@@ -111,7 +111,7 @@ class Searcher:
     def forget_old_version(self) -> bool:
         """Drop what is in memory if the table has a newer version, and return whether it has."""
         with self._lock:
-            if self._snapshot is not None and self._snapshot.state == self.table.state:
+            if self._snapshot is not None and self.table.is_at(self._snapshot.state):
                 return False
             self._snapshot = None
             return True

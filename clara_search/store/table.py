@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -79,12 +81,36 @@ class Table(KeyedTable):
     def state(self) -> tuple[int, ...]:
         """A token of the newest version that also changes when the table is dropped and made anew under its name."""
         version = self.version
-        folder = self.connection.path / f"{self.name}.lance" / "_versions"
+        return (version, *self._version_files(version))
+
+    def is_at(self, state: tuple[int, ...]) -> bool:
+        """Return whether the table is in a state that `state` gave.
+
+        On this machine its files tell, in microseconds: versions are numbered without gaps, and each commit writes the
+        manifest of its version and a hint. LanceDB takes a tenth of a millisecond, more on a busy machine.
+        """
+        version, files = state[0], state[1:]
+        if not files:
+            return self.state == state
+        return self._version_files(version) == files and not os.path.exists(self._manifest(version + 1))  # noqa: PTH110
+
+    def _version_files(self, version: int) -> tuple[int, ...]:
+        """Return what changes of the files of a version; nothing in an object store, or if they cannot be examined."""
+        if self.connection.is_remote:
+            return ()
         try:
-            status = (folder / f"{_LAST_VERSION - version:020}.manifest").stat()
-        except OSError:  # in an object store, of another layout, or deleted meanwhile
-            return (version,)
-        return (version, status.st_ino, status.st_mtime_ns)
+            manifest = os.stat(self._manifest(version))  # noqa: PTH116 - once a query
+            hint = os.stat(f"{self._versions}/latest_version_hint.json")  # noqa: PTH116
+        except OSError:  # of another layout, or deleted meanwhile
+            return ()
+        return manifest.st_ino, manifest.st_mtime_ns, hint.st_ino, hint.st_mtime_ns
+
+    def _manifest(self, version: int) -> str:
+        return f"{self._versions}/{_LAST_VERSION - version:020}.manifest"
+
+    @cached_property
+    def _versions(self) -> str:
+        return str(self.connection.path / f"{self.name}.lance" / "_versions")
 
     def pin(self) -> Table:
         """Open the newest version of the table, and stay with it whatever is committed.

@@ -138,15 +138,15 @@ def test_equal_rows_stand_in_order_of_id_as_in_exact_search(database):
 
 def test_an_open_index_notices_that_it_was_built_rebuilt_and_dropped(table):
     index = Index(Database(table.connection.path).table())
-    assert index._searcher.ann_index() is None
+    assert index._searchers[0].ann_index() is None
     ann.build(table, "flat")
-    assert index._searcher.ann_index().meta.backend == "flat"
+    assert index._searchers[0].ann_index().meta.backend == "flat"
     ann.build(table, "ivf")
-    assert index._searcher.ann_index().meta.backend == "ivf"
+    assert index._searchers[0].ann_index().meta.backend == "ivf"
     files = {path.name for path in (table.connection.path / "_ann" / "corpus").iterdir()}
-    assert files == {"meta.json", *index._searcher.ann_index().meta.checksums}
+    assert files == {"meta.json", *index._searchers[0].ann_index().meta.checksums}
     assert ann.drop(table)
-    assert index._searcher.ann_index() is None
+    assert index._searchers[0].ann_index() is None
     assert not ann.drop(table)
     assert ann.status(table) is None
 
