@@ -25,6 +25,8 @@ class Benchmarks(LazyGroup):
         "operations": "benchmarks.tasks.operations:operations",
         "scale": "benchmarks.tasks.scale:scale",
         "search": "benchmarks.tasks.search_latency:search",
+        "answering": "benchmarks.tasks.answers.answering:answering",
+        "localisation": "benchmarks.tasks.answers.localisation:localisation",
         "extraction": "benchmarks.tasks.extraction:extraction",
         "training": "benchmarks.tasks.training:training",
     }

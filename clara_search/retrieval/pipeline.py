@@ -90,9 +90,10 @@ def _hits_of_newest(
     snapshot, ranked = rank(searcher, queries, wanted, exact, filters)
     results = []
     for query, rows in zip(queries, ranked, strict=True):
-        hits = build_hits(snapshot, rows.take(slice(0, wanted)))
-        if searcher.judge is not None:
-            hits = searcher.judge(query, snapshot, hits)
+        best = rows.take(slice(0, wanted))
+        if searcher.judge is not None and len(best):
+            best = searcher.judge(query, snapshot, best)
+        hits = build_hits(snapshot, best)
         nothing_matches = bool(hits) and all(hit.is_significant is False for hit in hits)
         for hit_filter in filters.hits:
             hits = hit_filter.apply(hits)

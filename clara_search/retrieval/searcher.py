@@ -11,7 +11,6 @@ import numpy.typing as npt
 from clara_search.models.base import Embeddings
 from clara_search.retrieval.ann import index as ann
 from clara_search.retrieval.exact import RowPositions, top_k
-from clara_search.retrieval.hits import Hit
 from clara_search.retrieval.options.base import RowFilter
 from clara_search.retrieval.query import Query
 from clara_search.retrieval.ranked import RankedRows
@@ -30,12 +29,12 @@ class Searcher:
 
     Attributes:
         table: The table.
-        judge: Gives the hits of a query their probabilities; None: they have none.
+        judge: Gives the best rows of a query their probabilities; None: they have none.
     """
 
     def __init__(self, table: Table):
         self.table = table
-        self.judge: Callable[[Query, Snapshot, Sequence[Hit]], list[Hit]] | None = None
+        self.judge: Callable[[Query, Snapshot, RankedRows], RankedRows] | None = None
         self._lock = RLock()
         self._snapshot: Snapshot | None = None
         self._ann: tuple[bytes | None, ann.AnnIndex | None] = (None, None)

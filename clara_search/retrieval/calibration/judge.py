@@ -12,10 +12,11 @@ import numpy as np
 from clara_search.models.base import Encoder
 from clara_search.retrieval.calibration import files
 from clara_search.retrieval.calibration.agreement import text_agreement
+from clara_search.retrieval.calibration.logistic import Floats
 from clara_search.retrieval.calibration.model import DEFAULTS, Calibration, fit
 from clara_search.retrieval.calibration.trials import audio_trials, text_trials
-from clara_search.retrieval.hits import Hit
 from clara_search.retrieval.query import Query
+from clara_search.retrieval.ranked import RankedRows
 from clara_search.retrieval.searcher import Searcher
 from clara_search.retrieval.snapshot import Snapshot
 
@@ -44,32 +45,32 @@ class Judge:
         self._failed: set[str] = set()
         self._lock = RLock()
 
-    def judge(self, query: Query, snapshot: Snapshot, hits: Sequence[Hit]) -> list[Hit]:
-        """Return the hits of a query with `probability` and `is_significant`, where they are known.
+    def judge(self, query: Query, snapshot: Snapshot, rows: RankedRows) -> RankedRows:
+        """Return the rows of a query with the fields `probability` and `is_significant`, where they are known.
 
         Args:
             query: The query.
             snapshot: The table.
-            hits: Its best hits.
+            rows: Its best rows.
 
         Returns:
-            The hits, in the same order.
+            The rows, in the same order.
         """
-        judged = list(hits)
-        for kind in {hit.kind for hit in hits}:
+        facts = snapshot.columns.select(["kind", "text"]).take(rows.positions)
+        kinds = facts["kind"].to_pylist()
+        agreements = _agreements(query, facts["text"].to_pylist())
+        probabilities: list[float | None] = [None] * len(rows)
+        significant: list[bool | None] = [None] * len(rows)
+        for kind in set(kinds):
             calibration = self.calibration(snapshot, f"{query.modality}-{kind}")
             if calibration is None:
                 continue
-            numbers = [number for number, hit in enumerate(hits) if hit.kind == kind]
-            cosines = np.array([hits[number].score for number in numbers])
-            agreements = np.array([_agreement(query, hits[number]) for number in numbers])
-            probabilities = calibration.probabilities(cosines, agreements)
-            for number, probability in zip(numbers, probabilities.tolist(), strict=True):
-                is_significant = probability >= calibration.threshold
-                judged[number] = replace(
-                    hits[number], probability=round(probability, _DECIMALS), is_significant=is_significant
-                )
-        return judged
+            numbers = [number for number, other in enumerate(kinds) if other == kind]
+            found = calibration.probabilities(rows.scores[numbers], agreements[numbers])
+            for number, probability in zip(numbers, found.tolist(), strict=True):
+                probabilities[number] = round(probability, _DECIMALS)
+                significant[number] = probability >= calibration.threshold
+        return rows.with_fields(probability=probabilities, is_significant=significant)
 
     def calibration(self, snapshot: Snapshot, direction: str) -> Calibration | None:
         """Return the calibration of a direction, fitted now unless there is one for a table of about this size.
@@ -112,7 +113,7 @@ class Judge:
         return fit(direction, background, matched) if len(background.cosines) >= _FEWEST_QUERIES else None
 
 
-def _agreement(query: Query, hit: Hit) -> float:
-    """Return how much a text and the text of a hit agree; NaN where one is missing."""
+def _agreements(query: Query, texts: Sequence[str | None]) -> Floats:
+    """Return how much a text and the text of each row agree, shape (n,); NaN where one is missing."""
     is_typed = query.modality == "text" and not query.exclude  # else the label is the id of a row
-    return text_agreement(query.label, hit.text) if is_typed and hit.text else float("nan")
+    return np.array([text_agreement(query.label, text) if is_typed and text else np.nan for text in texts])
