@@ -226,4 +226,4 @@ def test_a_broken_source_of_a_ledger_is_listed_and_the_others_are_tried_again(
     assert result.exit_code == 0, result.output
     assert "1 indexed" in result.stdout
     reasons = {one["uri"]: one["reason"] for one in failures(database)}
-    assert "has neither a 'path' nor a 'text' column" in reasons[f"{tmp_path / 'm.csv'}#L0"]
+    assert "has no column that names recordings or holds texts" in reasons[f"{tmp_path / 'm.csv'}#L0"]
