@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 
-from clara_search.audio.decode import load_audio
+from clara_search.audio.decode import decode_audio
 from clara_search.audio.windows import DEFAULT_HOP_S, DEFAULT_WINDOW_S, Window
 from clara_search.classification.calibration import softmax
 from clara_search.errors import EncoderMismatch, QueryError
@@ -236,6 +236,7 @@ def classify_file(
         QueryError: The classifier needs a transcript, and `text` is missing.
     """
     uri = str(Path(path).resolve())
-    waveform = load_audio(path, encoder.sample_rate)
-    for window, vector in zip(*embed_windows(encoder, waveform, window_s, hop_s), strict=True):
-        yield classifier.predict(uri, window, vector, text)
+    decoded = decode_audio(path, encoder.sample_rate)
+    for window, vector in zip(*embed_windows(encoder, decoded.waveform, window_s, hop_s), strict=True):
+        shown = Window(decoded.start_s + window.start_s, decoded.start_s + window.end_s)
+        yield classifier.predict(uri, shown, vector, text)

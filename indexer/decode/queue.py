@@ -11,7 +11,7 @@ from threading import Condition, Lock
 
 from clara_search.files.paths import FileStat
 from indexer.decode.processes import DecodeProcesses
-from indexer.decode.read import Loaded, LoadedItem, LoadedWindow
+from indexer.decode.read import Loaded, LoadedItem, LoadedWindow, bytes_to_read
 from indexer.ledger.ledger import file_stamp
 from indexer.runtime.pools import AdaptivePool, Job, WorkerThreads
 from indexer.sources.item import Item
@@ -73,8 +73,8 @@ class _ReadingEntry:
         self._readers = readers
         self._queued = queued
         self._ready: list[Loaded] = []
-        self._num_bytes = stat.size  # as large as its file until it is read
-        queued.add(stat.size)
+        self._num_bytes = bytes_to_read(items[0], stat)
+        queued.add(self._num_bytes)
         self._change = Condition()
         self._is_closed = False
         self._blocked_s = 0.0

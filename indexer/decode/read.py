@@ -134,6 +134,12 @@ def reload_item(loaded: LoadedItem, windows: DecodeWindows) -> Iterator[Loaded]:
         yield LoadedItem(loaded.item, "failed", loaded.content_hash, reason=failure_reason(error, loaded.item.uri))
 
 
+def bytes_to_read(item: Item, stat: FileStat) -> int:
+    """Return how many bytes of a recording are in memory while it is decoded."""
+    is_file = item.content is None and not is_url(item.url)
+    return min(stat.size, MEMORY_BYTES) if is_file else stat.size
+
+
 def _read_content(item: Item) -> tuple[bytes | Path, str]:
     """Return the content of a recording, a file that is large as its path, and the hash of the content."""
     if item.content is None and not is_url(item.url) and os.stat(item.url).st_size > MEMORY_BYTES:  # noqa: PTH116

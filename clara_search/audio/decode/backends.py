@@ -105,11 +105,9 @@ def _read_part(source: AudioSource, notes: Notes, track: int | None) -> Iterator
                 skipped = round((attempts.done_s - at_s) * block.rate)
                 at_s += length_s
                 if skipped <= 0:
-                    yield (
-                        block if not facts.is_lossy else _Lossy(block.samples, block.rate, block.layout, block.start_s)
-                    )
+                    yield replace(block, is_lossy=facts.is_lossy)
                 elif skipped < block.samples.shape[1]:
-                    yield Block(block.samples[:, skipped:], block.rate, block.layout)
+                    yield Block(block.samples[:, skipped:], block.rate, block.layout, is_lossy=facts.is_lossy)
             attempts.was_opened = True
         except (AudioError, MemoryError):
             raise
@@ -123,10 +121,6 @@ def _read_part(source: AudioSource, notes: Notes, track: int | None) -> Iterator
         if facts.is_cut and at_s:
             break
     _conclude(source, attempts, notes)
-
-
-class _Lossy(Block):
-    """A block whose samples a codec computed."""
 
 
 def _is_short(facts: Facts, decoded_s: float) -> bool:

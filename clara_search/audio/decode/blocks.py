@@ -47,12 +47,14 @@ class Block:
         rate: Samples a second.
         layout: Names of the channels as FFmpeg has them, such as "FL"; empty if the file does not name them.
         start_s: Where a player shows the first sample, in seconds; None: right after the block before.
+        is_lossy: Whether a lossy codec computed the samples: then those that are not finite are the decoder's fault.
     """
 
     samples: npt.NDArray[np.float32]
     rate: int
     layout: tuple[str, ...] = ()
     start_s: float | None = None
+    is_lossy: bool = False
 
 
 @dataclass

@@ -82,7 +82,9 @@ def read_ffmpeg(source: AudioSource, facts: Facts, track: int | None = None) -> 
             origin = (container.start_time or 0) / 1e6 if is_arbitrary else 0.0
             clock = _Clock(origin, _MAX_CLOCK_GAP_S if is_arbitrary else _MAX_GAP_S)
         decoded = 0.0
-        for block in _Gatherer(facts, clock).blocks(_unrepeated(_packets(container, stream, facts), source), stream):
+        for block in _Gatherer(source.name, facts, clock).blocks(
+            _unrepeated(_packets(container, stream, facts), source)
+        ):
             decoded += block.samples.shape[1] / block.rate
             yield block
         if data is not None:
@@ -178,20 +180,21 @@ class _Clock:
 class _Gatherer:
     """Joins decoded frames, which are short, to blocks."""
 
-    def __init__(self, facts: Facts, clock: _Clock | None):
+    def __init__(self, name: str, facts: Facts, clock: _Clock | None):
+        self._name = name
         self._facts = facts
         self._clock = clock
-        self._kind: tuple[int, str, str] | None = None
+        self._kind: tuple[int, int] | None = None
         self._layout: tuple[str, ...] = ()
         self._start_s: float | None = None
         self._fifo: Any = None
 
-    def blocks(self, packets: Iterator[Packet[Any]], stream: Track) -> Iterator[Block]:
+    def blocks(self, packets: Iterator[Packet[Any]]) -> Iterator[Block]:
+        """Yield the blocks of a track's `packets`."""
         import av
 
-        facts = self._facts
+        facts, longest = self._facts, 0
         for packet in packets:
-            duration_s = float((packet.duration or 0) * (packet.time_base or 0))
             try:
                 frames = packet.decode()
             except av.error.EOFError:
@@ -201,46 +204,54 @@ class _Gatherer:
                     raise
                 if bytes(memoryview(packet)[:3]) not in _TAGS:
                     facts.damaged += 1
+                    duration_s = float((packet.duration or 0) * (packet.time_base or 0))
                     facts.lost_s += duration_s if self._kind is not None else 0.0
                 continue
-            facts.longest_packet_s = max(facts.longest_packet_s, duration_s)
             for frame in frames:
+                longest = max(longest, frame.samples)
                 yield from self._add(cast("AudioFrame", frame))
         yield from self._drain()
+        facts.longest_packet_s = longest / self._kind[0] if self._kind else 0.0
 
     def _add(self, frame: AudioFrame) -> Iterator[Block]:
+        """Yield what `frame` completes. Few steps, for frames are short: a recording of an hour has 180,000."""
         facts = self._facts
-        kind = (frame.sample_rate, frame.layout.name, frame.format.name)
-        if kind != self._kind:
+        if facts.lost_s and self._kind is not None:
             yield from self._drain()
-            self._kind = kind
-            AUDIO_CHANNELS.check(frame.layout.nb_channels, "its audio track", AudioError)
-            self._layout = _channel_names(frame)
-        if facts.lost_s:
-            yield from self._drain()
-            yield self._silence(facts.lost_s, frame)
+            yield self._silence(facts.lost_s)
             facts.lost_s = 0.0
-        if frame.is_corrupt:
-            facts.damaged += 1
+        facts.damaged += frame.is_corrupt
         if self._clock is not None:
             start_s = self._clock.start_of(frame)
             if start_s is not None:
                 yield from self._drain()
                 self._start_s = start_s
         frame.pts = None  # or the queue refuses frames that do not join
-        if self._fifo is None:
-            import av
-
-            self._fifo = av.AudioFifo()
-        self._fifo.write(frame)
+        try:
+            if self._fifo is None:
+                raise ValueError
+            self._fifo.write(frame)
+        except ValueError:  # of another rate, format or layout
+            yield from self._drain()
+            self._begin(frame)
         if self._fifo.samples >= _BLOCK_SAMPLES:
             yield from self._drain(is_end=False)
 
-    def _silence(self, seconds: float, frame: AudioFrame) -> Block:
+    def _begin(self, frame: AudioFrame) -> None:
+        import av
+
+        AUDIO_CHANNELS.check(frame.layout.nb_channels, self._name, AudioError)
+        self._kind = (frame.sample_rate, frame.layout.nb_channels)
+        self._layout = _channel_names(frame)
+        self._fifo = av.AudioFifo()
+        self._fifo.write(frame)
+
+    def _silence(self, seconds: float) -> Block:
         if self._clock is not None:
             self._clock.skip(seconds)
-        samples = np.zeros((frame.layout.nb_channels, round(seconds * frame.sample_rate)), np.float32)
-        return Block(samples, frame.sample_rate, self._layout)
+        assert self._kind is not None
+        rate, channels = self._kind
+        return Block(np.zeros((channels, round(seconds * rate)), np.float32), rate, self._layout)
 
     def _drain(self, is_end: bool = True) -> Iterator[Block]:
         if self._fifo is not None and self._fifo.samples:

@@ -87,7 +87,7 @@ class AudioStream:
             elif block.start_s is not None:
                 yield from resampler.feed_silence(self._gap(block.start_s))
             self._count(block.samples.shape[1] / block.rate)
-            yield from resampler.feed(self._finite(self._mixer.mix(block), type(block) is not Block))
+            yield from resampler.feed(self._finite(self._mixer.mix(block), block.is_lossy))
         if resampler is not None:
             yield from resampler.flush()
 

@@ -6,11 +6,17 @@ import numpy as np
 import pytest
 
 from clara_search.audio.windows import Window
-from clara_search.classification.classifier import Classifier, HeadClassifier, ZeroShotClassifier
+from clara_search.classification.classifier import (
+    Classifier,
+    HeadClassifier,
+    ZeroShotClassifier,
+    classify_file,
+)
 from clara_search.classification.head import Head, HeadConfig
 from clara_search.errors import ConfigError, EncoderMismatch, QueryError
 from clara_search.models.recorded import RecordedModel
 from clara_search.retrieval.index import Index
+from tests.clara_search.audio.decode.files import contained, melody
 from tests.helpers import DIM, ToneEncoder
 from tests.tables import table_of, unit_vectors
 
@@ -46,6 +52,14 @@ def test_a_temperature_gives_probabilities_and_a_threshold_withholds_labels():
     assert classifier.with_threshold(0.7).predict("x.wav", WINDOW, VECTOR).label == "b"
     with pytest.raises(QueryError, match="cosines are no probabilities"):
         ZeroShotClassifier(["a", "b", "c"], CLASSES).with_threshold(0.5)
+
+
+def test_windows_of_a_film_are_classified_at_the_times_that_a_player_shows(tmp_path, encoder):
+    film = tmp_path / "film.mkv"
+    film.write_bytes(contained(melody(3.0, 16_000), "matroska", "flac", 16_000, offset_s=7.0))
+    classifier = ZeroShotClassifier(["a", "b", "c"], CLASSES)
+    windows = [(one.start_s, one.end_s) for one in classify_file(film, encoder, classifier, 2.0, 1.0)]
+    np.testing.assert_allclose(windows, [(7.0, 9.0), (8.0, 10.0)], atol=0.02)
 
 
 def head(inputs="audio", fingerprint="", dim=DIM):

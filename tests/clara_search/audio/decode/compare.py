@@ -26,7 +26,9 @@ def agreement(decoded: Samples, expected: Samples) -> tuple[float, float]:
     products = _FINER * np.fft.irfft(spectrum, _FINER * size)  # delays are no whole samples
     lags = np.arange(-_FINER * RATE // 10, _FINER * RATE // 10 + 1)
     best = int(lags[np.argmax(products[lags])])
-    norm = np.linalg.norm(decoded[:length]) * np.linalg.norm(expected[:length])
+    shift = round(best / _FINER)
+    first, second = decoded[max(0, shift) : length], expected[max(0, -shift) : length]
+    norm = np.linalg.norm(first[: len(second)]) * np.linalg.norm(second[: len(first)])
     return float(products[best] / norm), best / _FINER / RATE
 
 

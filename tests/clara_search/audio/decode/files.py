@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
+from clara_search.audio.decode.formats import mpeg_frame_bytes
+
 Samples = npt.NDArray[np.float32]
 
 
@@ -125,8 +127,6 @@ def without_xing(mp3: bytes) -> bytes:
     """An MP3 file without its tag and its header of lengths."""
     at = 10 + sum((byte & 127) << shift for byte, shift in zip(mp3[6:10], (21, 14, 7, 0), strict=True))
     content = mp3[at:] if mp3[:3] == b"ID3" else mp3
-    from clara_search.audio.decode.formats import mpeg_frame_bytes
-
     assert b"Xing" in content[:64] or b"Info" in content[:64]
     return content[mpeg_frame_bytes(content[:4]) :]
 

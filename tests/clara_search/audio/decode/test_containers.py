@@ -53,7 +53,7 @@ class Recording(NamedTuple):
         if self.container in KINDS:
             return encoded(np.stack([samples] * self.channels, 1), self.container, self.rate, self.codec)
         planar, layout = np.stack([samples] * self.channels), LAYOUTS[self.channels]
-        bit_rate = 64_000 * self.channels
+        bit_rate = 128_000 * self.channels
         return contained(planar, self.container, self.codec, self.rate, layout, self.offset_s, bit_rate=bit_rate)
 
 
