@@ -144,7 +144,7 @@ def _write_coded(path: Path, samples: Waveform, fmt: Format) -> None:
 
     layout = "mono" if fmt.channels == 1 else "stereo"
     with av.open(str(path), "w", format=fmt.kind[0]) as container:
-        stream = container.add_stream(fmt.kind[1], rate=fmt.rate, layout=layout)
+        stream: Any = container.add_stream(fmt.kind[1], rate=fmt.rate, layout=layout)
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples.T), format="fltp", layout=layout)
         frame.sample_rate = fmt.rate
         for part in av.AudioResampler(stream.codec_context.format, layout, fmt.rate).resample(frame):

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from clara_search.errors import ConfigError, FormatError
+from clara_search.errors import ClaraError, ConfigError, FormatError
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
@@ -58,7 +58,7 @@ class Limit:
         if not found <= self.value:  # nor NaN
             raise error(self.message(f"{found:,.6g}" if isinstance(found, float) else f"{found:,}", where))
 
-    def exceeded(self, where: object, error: type[Exception] = FormatError) -> Exception:
+    def exceeded(self, where: object, error: type[ClaraError] = FormatError) -> ClaraError:
         """Return the error of an input with more than the limit, of which no more was read."""
         return error(self.message(f"more than {self.value:,}", where))
 

@@ -124,7 +124,7 @@ class _Scores:
         self._snapshot = snapshot
         self._query = query
         self._allowed = rows.allowed
-        self._known = dict(zip(rows.positions.tolist(), rows.scores.tolist(), strict=True))
+        self._known: dict[int, float] = dict(zip(rows.positions.tolist(), rows.scores.tolist(), strict=True))
         if not snapshot.has_vectors:
             self._read(self._neighbours(rows.positions))
 

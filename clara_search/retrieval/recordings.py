@@ -90,7 +90,7 @@ class Recordings:
 
 def mean_vector(vectors: Embeddings) -> Embeddings:
     """Return the mean of vectors (n, dim), shape (dim,), which has no unit length; zeros for none."""
-    return vectors.mean(axis=0) if len(vectors) else np.zeros(vectors.shape[1], np.float32)  # type: ignore[no-any-return]
+    return vectors.mean(axis=0) if len(vectors) else np.zeros(vectors.shape[1], np.float32)
 
 
 def _floats(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:

@@ -61,7 +61,9 @@ class KeyedTable:
                 "verify --repair` rolls it back to its last whole version"
             ) from error
         # A store has what it acknowledged: nothing to sync.
-        self._sync = FolderSync(folder, connection.path / f".{name}.synced") if folder else lambda: None
+        self._sync: Callable[[], None] = (
+            FolderSync(folder, connection.path / f".{name}.synced") if folder else lambda: None
+        )
 
     @property
     def version(self) -> int:

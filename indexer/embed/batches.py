@@ -126,7 +126,8 @@ def embed_items(loaded: Iterable[Loaded], encoder: Encoder, timer: StageTimer | 
             elif item.vectors is not None and not _lacks_captions(item):
                 yield EmbeddedItem(item, item.windows, item.vectors)
             else:
-                owner = owners.pop(item.item.key, None) or _Owner(list(() if item.vectors is None else item.vectors))
+                present = list(() if item.vectors is None else item.vectors)
+                owner = owners.pop(item.item.key) if item.item.key in owners else _Owner(present)
                 owner.loaded = item
                 for text in _texts(item.item):
                     queue.submit(texts.of(item.item.language).add(owner, owner.add(), text))

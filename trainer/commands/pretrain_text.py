@@ -11,6 +11,7 @@ import torch
 
 from clara_search.errors import ConfigError
 from clara_search.models.clara.checkpoint import save_model
+from clara_search.models.clara.text_phones import phone_indices
 from clara_search.models.clara.towers import Clara
 from trainer.commands.common import recipe_options
 from trainer.config.evaluation import load_evaluation
@@ -19,7 +20,6 @@ from trainer.data.captions import Captions
 from trainer.data.corpus import load_corpus
 from trainer.data.dataset import load_translations
 from trainer.data.splits import split_corpus
-from trainer.phones.g2p import phone_indices
 from trainer.phones.pronunciations import load_pronunciations
 from trainer.pretraining.init import init_weights, load_tokenizer
 from trainer.pretraining.text_pretraining import (

@@ -171,7 +171,7 @@ def equalize(log_mel: torch.Tensor, largest_db: float, rng: np.random.Generator)
     Its loudest band and frame stays at the reference level.
     """
     bands = np.linspace(0.0, np.pi, log_mel.shape[1])
-    curve = sum(rng.uniform(-1.0, 1.0) * np.cos(order * bands) for order in (1, 2, 3))
+    curve = sum((rng.uniform(-1.0, 1.0) * np.cos(order * bands) for order in (1, 2, 3)), np.zeros_like(bands))
     filtered = log_mel + torch.from_numpy((curve * largest_db / 2.0 / 40.0).astype(np.float32))
     filtered = filtered - (filtered.max() - log_mel.max())
     return filtered.clamp_min(SILENCE)

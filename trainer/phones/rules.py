@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -190,7 +190,7 @@ def _whole_words(vocabulary: Sequence[str], voice: str, seed: int) -> dict[str, 
     return {word: phones for word, phones in words.items() if phones}
 
 
-def _features(vocabulary: Sequence[str], frequencies: Sequence[float]) -> dict[str, float]:
+def _features(vocabulary: Sequence[str], frequencies: Iterable[float]) -> dict[str, float]:
     """Return the log-probabilities of the most frequent trigrams and words that are sampled by `frequencies`."""
     counts: dict[str, float] = defaultdict(float)
     for word, frequency in zip(vocabulary, frequencies, strict=True):

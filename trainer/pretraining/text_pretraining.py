@@ -17,12 +17,13 @@ from clara_search.datasets.example import Example
 from clara_search.errors import ConfigError
 from clara_search.models.clara.checkpoint import load_model
 from clara_search.models.clara.phone_head import BLANK, PhoneHead, known_phone_bigrams
+from clara_search.models.clara.text_phones import phone_indices
 from clara_search.models.clara.towers import Clara
 from clara_search.models.registry import find_model
 from clara_search.text.tokenizer import Tokenizer
 from trainer.data.captions import Captions
 from trainer.phones.alignment import phone_slots
-from trainer.phones.g2p import is_transcript, phone_indices, words_to_phones
+from trainer.phones.g2p import is_transcript, words_to_phones
 from trainer.phones.pronunciations import Pronunciation
 
 log = logging.getLogger(__name__)

@@ -177,7 +177,7 @@ class PhoneBatches(IterableDataset[PhoneBatch]):
 
     def _synthetic(self, rng: np.random.Generator) -> PhoneBatch:
         assert self.speech is not None
-        rows, longest = [], 0.0
+        rows, longest = list[tuple[Tensor, Sequence[int], Tensor]](), 0.0
         while True:
             waveform, phones = self.speech.sample(rng)
             longest = max(longest, len(waveform) / self.corpus.sample_rate)

@@ -25,7 +25,7 @@ from clara_search.models.clara.towers import Clara
 from clara_search.models.folder import read_card
 from clara_search.models.registry import find_model
 from clara_search.text.normalize import normalize_text
-from clara_search.text.pronunciation import Pronouncer
+from clara_search.text.pronunciation import LanguageRules, Pronouncer
 from trainer.config.evaluation import bundled_digits
 from trainer.config.sections import DataConfig
 from trainer.data.corpus import Corpus, load_corpus
@@ -117,7 +117,7 @@ def fit_speech(source: str, patterns: Sequence[str], settings: SpeechFitting, ou
 
 
 def _learn_rules(settings: SpeechFitting, out: Path) -> Pronouncer:
-    rules = {}
+    rules = dict[str, LanguageRules]()
     for language in settings.languages:
         path = make_folder(out / "languages") / f"{language}.json"
         if not path.is_file():

@@ -8,10 +8,11 @@ import numpy as np
 
 from clara_search.audio.resample import resample
 from clara_search.audio.waveform import Waveform
+from clara_search.models.clara.text_phones import phone_indices
 from trainer.config.evaluation import bundled_digits
 from trainer.data.synthesis import ACCENTS, SAMPLE_RATE, VARIANTS, trim_silence
 from trainer.phones.espeak import speak
-from trainer.phones.g2p import phone_indices, text_to_phones
+from trainer.phones.g2p import text_to_phones
 from trainer.phones.pronunciations import word_lists
 
 LANGUAGE_WEIGHTS: Mapping[str, float] = {

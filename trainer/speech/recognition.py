@@ -119,7 +119,7 @@ def fit_phones(
         distance = (pooled - batch.pooled).square().sum(dim=1).mean() / scale
         loss = ctc + _INNER_WEIGHT * inner_ctc + _POOLED_WEIGHT * distance
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         _average_gradients(trained)
         norm = nn.utils.clip_grad_norm_(trained, 1.0)
         if torch.isfinite(norm):
@@ -169,5 +169,5 @@ def _average_gradients(parameters: Sequence[nn.Parameter]) -> None:
     gradients = [p.grad for p in parameters if p.grad is not None]
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     dist.all_reduce(flat)
-    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+    for gradient, part in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
         gradient.copy_(part.view_as(gradient) / world)

@@ -134,7 +134,7 @@ def _surrounding(name: str, corpus: Corpus, samples: int, rate: int, rng: np.ran
         spectrum = np.fft.rfft(rng.normal(size=samples))
         spectrum /= np.sqrt(np.maximum(np.arange(len(spectrum)), 1))
         pink = np.fft.irfft(spectrum, samples)
-        return (0.02 * pink / pink.std()).astype(np.float32)
+        return np.asarray(0.02 * pink / pink.std(), np.float32)
     speech = [r for r in corpus.recordings if r.category == "speech" and len(r.text) > 40]
     parts: list[Waveform] = []
     while sum(map(len, parts)) < samples:

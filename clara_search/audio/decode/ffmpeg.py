@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -207,9 +207,9 @@ class _Gatherer:
                     duration_s = float((packet.duration or 0) * (packet.time_base or 0))
                     facts.lost_s += duration_s if self._kind is not None else 0.0
                 continue
-            for frame in frames:
+            for frame in cast("Sequence[AudioFrame]", frames):
                 longest = max(longest, frame.samples)
-                yield from self._add(cast("AudioFrame", frame))
+                yield from self._add(frame)
         yield from self._drain()
         facts.longest_packet_s = longest / self._kind[0] if self._kind else 0.0
 

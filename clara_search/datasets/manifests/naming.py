@@ -213,7 +213,7 @@ class Naming:
         start, end, duration = position_of.get("start_s"), position_of.get("end_s"), None
         if start is not None or end is not None or not self.has_recordings:
             return start, end, None
-        times = {squash(name): name for name, values in reversed(samples.items()) if are_times(values)}
+        times = {squash(name): name for name, values in reversed([*samples.items()]) if are_times(values)}
         start_name = next((times[name] for name in START_NAMES if name in times), None)
         end_name = next((times[name] for name in END_NAMES if name in times), None)
         duration_name = next((times[name] for name in DURATION_NAMES if name in times), None)

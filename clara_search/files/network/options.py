@@ -30,7 +30,7 @@ def storage_options(url: str) -> dict[str, Any]:
 
         client = client_of(typed, access.state().private, HTTP_SECONDS.value)
         # Explicitly nothing: fsspec's own configuration files may hold credentials.
-        nothing = {} if typed else {"client_kwargs": {}, "headers": {}, "auth": None, "cookies": None}
+        nothing: dict[str, Any] = {} if typed else {"client_kwargs": {}, "headers": {}, "auth": None, "cookies": None}
         return {"get_client": client, **nothing}
     if typed:
         return {}

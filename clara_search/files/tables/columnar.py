@@ -73,8 +73,8 @@ def _batches(path: str, stack: ExitStack) -> Iterator[pa.RecordBatch]:
 
 def _rows_a_batch(metadata: Any) -> int:
     """Return the number of rows that are read at once: few of recordings, many of numbers."""
-    size = sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
-    return max(1, min(ROWS_A_BLOCK, _BYTES_A_BATCH * max(1, metadata.num_rows) // max(1, size)))
+    size = sum(int(metadata.row_group(number).total_byte_size) for number in range(metadata.num_row_groups))
+    return max(1, min(ROWS_A_BLOCK, _BYTES_A_BATCH * max(1, int(metadata.num_rows)) // max(1, size)))
 
 
 def _blocks(batches: Iterator[pa.RecordBatch], where: str) -> Iterator[Block]:

@@ -94,7 +94,7 @@ def _detect(head: bytes) -> str | None:
     return None
 
 
-def _read_utf8(file: io.BufferedReader, path: str) -> Iterator[Line]:
+def _read_utf8(file: BinaryIO, path: str) -> Iterator[Line]:
     longest = ROW_BYTES.value
     number = 0
     while raw := file.readline(longest + 1):
@@ -111,7 +111,7 @@ def _read_utf8(file: io.BufferedReader, path: str) -> Iterator[Line]:
             yield Line(number, raw.decode("utf-8", "replace"), _not_utf8(raw, f"{path}, line {number}", error))
 
 
-def _skip_line(file: io.BufferedReader, longest: int) -> None:
+def _skip_line(file: BinaryIO, longest: int) -> None:
     while (rest := file.readline(longest)) and not rest.endswith(b"\n"):
         pass
 
@@ -124,7 +124,7 @@ def _not_utf8(raw: bytes, where: str, error: UnicodeDecodeError) -> FormatError:
     return FormatError(f"{where}: not UTF-8 ({error.reason}){hint}: name the `encoding`, or save the file as UTF-8")
 
 
-def _read_encoded(file: io.BufferedReader, path: str, encoding: str) -> Iterator[Line]:
+def _read_encoded(file: io.BufferedReader[_Raw], path: str, encoding: str) -> Iterator[Line]:
     try:
         text = io.TextIOWrapper(file, encoding, errors="replace", newline="\n")
     except LookupError as error:

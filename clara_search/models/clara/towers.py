@@ -5,6 +5,8 @@ Masks are boolean, false for padding.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -81,14 +83,15 @@ class AudioTower(nn.Module):
 
     def _transform(self, frames: Tensor, mask: Tensor | None) -> Tensor:
         """Pass frames through the frame layers, a convolution before each if there are any."""
-        if self.frame_layers is None:
+        layers: Any = self.frame_layers
+        if layers is None:
             return frames
         padding = None if mask is None else ~mask
         if not self.frame_convolutions:
-            return self.frame_layers(frames, src_key_padding_mask=padding)  # type: ignore[no-any-return]
-        for convolution, layer in zip(self.frame_convolutions, self.frame_layers.layers, strict=True):
+            return layers(frames, src_key_padding_mask=padding)  # type: ignore[no-any-return]
+        for convolution, layer in zip(self.frame_convolutions, layers.layers, strict=True):
             frames = layer(convolution(frames, mask), src_key_padding_mask=padding)
-        return self.frame_layers.norm(frames)  # type: ignore[no-any-return]
+        return layers.norm(frames)  # type: ignore[no-any-return]
 
     def pool(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
         """Pool the frames of `encode_frames`, shape (batch, frames, width), with their mask -> (batch, hidden)."""

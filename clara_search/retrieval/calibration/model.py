@@ -182,5 +182,5 @@ def _fit_weights(
         return prior
     strength = np.array([_FIXED, _FIXED, _PRIOR_STRENGTH, _PRIOR_STRENGTH] if with_text else [_PRIOR_STRENGTH] * 3)
     height, gap, *text, bias = fit_logistic(x, y, prior.as_array(with_text), strength).tolist()
-    bounded = [min(value, 100.0) for value in (height, gap, text[0] if text else 0.0)]
-    return Weights(*bounded, bias=min(max(bias, -50.0), 0.0))
+    height, gap, agreement = (min(value, 100.0) for value in (height, gap, text[0] if text else 0.0))
+    return Weights(height, gap, agreement, bias=min(max(bias, -50.0), 0.0))

@@ -97,7 +97,8 @@ def audio_trials(searcher: Searcher, snapshot: Snapshot, kind: str) -> tuple[Tri
         return bool(texts[own]) and texts[own] == texts[row]
 
     found = _ask(searcher, snapshot, snapshot.vectors_at(sample), None, kind, is_match)
-    found = Trials(*(part[~np.isnan(found.cosines[:, 0])] for part in found))
+    kept = ~np.isnan(found.cosines[:, 0])
+    found = Trials._make(part[kept] for part in found)
     return _without_matches(found), found
 
 
