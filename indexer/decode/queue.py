@@ -103,8 +103,9 @@ class _ReadingEntry:
     def take(self) -> list[Loaded]:
         """Return what is ready; the thread goes on."""
         with self._change:
-            if loaded := self._ready:
-                self._ready = []
+            # Also of an empty list: the thread goes on to fill the one that it has.
+            loaded, self._ready = self._ready, []
+            if loaded:
                 self._count(-self._num_bytes)
                 self._change.notify()
         return loaded
