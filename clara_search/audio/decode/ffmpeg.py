@@ -100,6 +100,9 @@ def _declared_s(source: AudioSource, stream: Track, formats: set[str]) -> float 
     return float(stream.duration * stream.time_base) if is_exact else None  # type: ignore[operator]
 
 
+_DTYPES = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}
+
+
 class NoTrack(Exception):
     """A file without an audio track that can be decoded."""
 
@@ -269,8 +272,15 @@ def _channel_names(frame: AudioFrame) -> tuple[str, ...]:
 
 
 def _samples(frame: AudioFrame) -> npt.NDArray[np.float32]:
-    """Return the samples of a frame, shape (channels, samples)."""
-    array = frame.to_ndarray()
-    if not frame.format.is_planar:
-        array = array.reshape(-1, frame.layout.nb_channels).T
-    return to_float(array)
+    """Return the samples of a frame, shape (channels, samples).
+
+    PyAV's own `to_ndarray` and `planes` read on behind the last of eight and more channels until they meet a zero.
+    """
+    from av.audio import plane
+
+    plane_of: Any = plane.AudioPlane  # its annotations lack the arguments
+    channels, kind = frame.layout.nb_channels, np.dtype(_DTYPES[frame.format.name.removesuffix("p")])
+    if frame.format.is_planar:
+        planes = [np.frombuffer(plane_of(frame, number), kind, frame.samples) for number in range(channels)]
+        return to_float(np.stack(planes))
+    return to_float(np.frombuffer(plane_of(frame, 0), kind, frame.samples * channels).reshape(-1, channels).T)

@@ -93,8 +93,8 @@ def _write(
             size = stream.codec_context.frame_size or 1024
             for first, piece, late_s in pieces:
                 for start in range(0, piece.shape[1], size):
-                    part = np.ascontiguousarray(piece[:, start : start + size])
-                    frame = av.AudioFrame.from_ndarray(part, format="fltp", layout=layout)
+                    part = piece[:, start : start + size].T.reshape(1, -1)
+                    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(part), format="flt", layout=layout)
                     frame.sample_rate, frame.time_base = rate, Fraction(1, rate)
                     frame.pts = first + start + round(late_s * rate)
                     for ready in resampler.resample(frame):
