@@ -24,6 +24,11 @@ _MARK = b"LANC"
 _READER_FLAGS, _WRITER_FLAGS, _BASE_PATHS = 9, 10, 18
 _USES_BASE_PATHS = 1 << 4
 _FIXED = {1: 8, 5: 4}
+_GROUPS = (3, 4)
+
+
+class _HasGroupError(Exception):
+    """A protocol buffer has a group, whose fields are not followed."""
 
 
 def check_versions(folder: Path) -> None:
@@ -46,6 +51,26 @@ def check_versions(folder: Path) -> None:
             )
 
 
+def check_newest(folder: Path) -> None:
+    """Check that the newest version of the table in `folder` is whole: LanceDB panics where it is not.
+
+    Raises:
+        ValueError: It is cut short, or its numbers lead out of it.
+    """
+    # Lance counts down in file names: the newest version comes first.
+    newest = min((folder / _FOLDER).glob(f"[0-9]*{_SUFFIX}"), default=None)
+    if newest is None:
+        return
+    content = read_regular(newest, VERSION_BYTES, DatabaseError)
+    if len(content) >= _TAIL.size:
+        position, *_ = _TAIL.unpack_from(content, len(content) - _TAIL.size)
+        if 0 <= position <= len(content) - _TAIL.size - 4:
+            (length,) = struct.unpack_from("<I", content, position)
+            if position + 4 + length <= len(content) - _TAIL.size:
+                return
+    raise ValueError(f"its newest version, {newest.name}, is damaged")
+
+
 @lru_cache(maxsize=4096)
 def _names_base_paths(path: str, size: int, written_ns: int) -> bool:
     """Tell whether a version names files elsewhere; False for one that is broken, which LanceDB says itself."""
@@ -60,6 +85,8 @@ def _names_base_paths(path: str, size: int, written_ns: int) -> bool:
         )
     except FileNotFoundError:
         return False
+    except _HasGroupError:
+        return True
     except (struct.error, IndexError):
         return False
     except OSError as error:
@@ -75,9 +102,11 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int]]:
         if kind in _FIXED:
             at += _FIXED[kind]
         else:
-            value, at = _varint(message, at)
+            value, at = (0, at) if kind in _GROUPS else _varint(message, at)
             if kind == 2:
                 at += value
+            elif kind in _GROUPS:  # nothing here writes them, and LanceDB reads on behind them
+                raise _HasGroupError
             elif kind != 0:
                 raise IndexError(kind)
         yield key >> 3, value
