@@ -8,6 +8,7 @@ from functools import partial
 
 from clara_search.audio.decode.blocks import Block, Facts
 from clara_search.audio.decode.ffmpeg import NoTrack, read_ffmpeg
+from clara_search.audio.decode.formats import SNIFF_BYTES, is_raw_gsm
 from clara_search.audio.decode.headers import find_data, split_ogg
 from clara_search.audio.decode.notes import Notes
 from clara_search.audio.decode.pcm import read_pcm
@@ -90,6 +91,8 @@ def _backends(source: AudioSource, track: int | None) -> dict[str, Backend]:
         return {"libsndfile": last, "ffmpeg": ffmpeg}
     if magic in _PCM_MAGIC:
         return {"pcm": read_pcm, "libsndfile": read_sndfile, "ffmpeg": ffmpeg, "last resort": last}
+    if source.name.lower().endswith(".gsm") and is_raw_gsm(source.read(0, SNIFF_BYTES)):
+        return {"ffmpeg": partial(ffmpeg, demuxer="gsm")}
     return {"ffmpeg": ffmpeg, "libsndfile": last}
 
 

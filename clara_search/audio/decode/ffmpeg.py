@@ -48,13 +48,16 @@ _TAGS = (b"ID3", b"TAG", b"APE", b"LYR")
 """Beginnings of tags, which a demuxer passes on as packets if they are between joined files."""
 
 
-def read_ffmpeg(source: AudioSource, facts: Facts, track: int | None = None) -> Iterator[Block]:
+def read_ffmpeg(
+    source: AudioSource, facts: Facts, track: int | None = None, demuxer: str | None = None
+) -> Iterator[Block]:
     """Yield the blocks of an audio track; what is damaged, or is not there, is silence.
 
     Args:
         source: The file.
         facts: Gets what the container states.
         track: Number of the audio track, from 1; None: the one that the file flags as its default, or the first.
+        demuxer: FFmpeg's name of the format, of one that the content does not tell; None: as the content tells.
 
     Raises:
         NoTrack: There is no audio track.
@@ -69,7 +72,9 @@ def read_ffmpeg(source: AudioSource, facts: Facts, track: int | None = None) -> 
         options["ignore_length"] = "1"
     with (
         source.open() as file,
-        av.open(file, mode="r", options=options, metadata_errors="ignore", buffer_size=_IO_BYTES) as container,
+        av.open(
+            file, mode="r", format=demuxer, options=options, metadata_errors="ignore", buffer_size=_IO_BYTES
+        ) as container,
     ):
         stream = _choose_track(container, track, facts, source.name)
         formats = set(container.format.name.split(","))

@@ -8,7 +8,7 @@ PCM_SUFFIXES = frozenset(
 CODED_SUFFIXES = frozenset(
     (
         ".flac .ogg .oga .opus .spx .mp3 .mp2 .mp1 .mpa .mpga .m4a .m4b .m4r .aac .adts .ac3 .eac3 .ec3 .dts .dtshd "
-        ".amr .awb .wma .ape .tta .wv .mpc .tak .dsf .ra .mka .weba .shn"
+        ".amr .awb .gsm .wma .ape .tta .wv .mpc .tak .dsf .ra .mka .weba .shn"
     ).split()
 )
 FILM_SUFFIXES = frozenset(
@@ -25,7 +25,7 @@ SNIFF_BYTES = 2048
 """As many bytes of a file are looked at."""
 
 FFMPEG_FORMATS = (
-    "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,dtshd,eac3,flac,flv,matroska,mov,mp3,mpc,mpc8,mpeg,mpegts,"
+    "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,dtshd,eac3,flac,flv,gsm,matroska,mov,mp3,mpc,mpc8,mpeg,mpegts,"
     "mxf,nut,ogg,rm,shn,tak,truehd,tta,voc,w64,wav,webm,wv"
 )
 """Demuxers that read the file they are given and nothing else: no lists of other files, no descriptions of streams."""
@@ -38,7 +38,7 @@ LOSSLESS_CODECS = ("pcm_", "flac", "alac", "wavpack", "tta", "ape", "tak", "shor
 
 UNTIMED_FORMATS = frozenset(
     (
-        "wav w64 aiff au caf voc mp3 aac ac3 eac3 amr amrnb amrwb ape tta wv dts dtshd mpc mpc8 tak truehd dsf shn"
+        "wav w64 aiff au caf voc mp3 aac ac3 eac3 amr amrnb amrwb ape tta wv dts dtshd mpc mpc8 tak truehd dsf shn gsm"
     ).split()
 )
 """Demuxers of bare streams, whose times are counted or estimated."""
@@ -82,6 +82,14 @@ _MAGIC: tuple[tuple[int, bytes], ...] = (
 
 _RIFF_FORMS = frozenset({b"WAVE", b"AVI ", b"AIFF", b"AIFC", b"8SVX", b"16SV"})
 _TS_PACKET = 188
+
+
+_GSM_FRAME = 33
+
+
+def is_raw_gsm(head: bytes) -> bool:
+    """Tell whether a file starts with two frames of GSM 06.10, which nothing else than its suffix announces."""
+    return len(head) > _GSM_FRAME and head[0] >> 4 == head[_GSM_FRAME] >> 4 == 0xD
 
 
 def looks_like_audio(head: bytes) -> bool:

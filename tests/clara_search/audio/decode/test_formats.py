@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
+from pathlib import Path
+
 import numpy as np
 import pytest
+import soundfile
 
 from clara_search.audio.decode import AUDIO_SUFFIXES, load_audio, looks_like_audio
 from clara_search.audio.decode.formats import SNIFF_BYTES
-from tests.clara_search.audio.decode.compare import RATE, assert_same, expected_at
+from clara_search.errors import AudioError
+from tests.clara_search.audio.decode.compare import RATE, agreement, assert_same, expected_at
 from tests.clara_search.audio.decode.files import contained, encoded, melody
 
 CONTAINERS = [
@@ -58,6 +63,19 @@ def test_every_format_of_libsndfile_is_decoded(suffix: str, kind: str) -> None:
     assert_same(load_audio(content, RATE), expected_at(samples, 16_000))
     assert suffix in AUDIO_SUFFIXES
     assert looks_like_audio(content[:SNIFF_BYTES]) or suffix in SNIFFED
+
+
+def test_raw_gsm_is_known_by_its_suffix_and_its_frames(tmp_path: Path) -> None:
+    samples = melody(2.0, 8000)
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, 8000, "GSM610", format="RAW")
+    (tmp_path / "a.gsm").write_bytes(buffer.getvalue())
+    decoded = load_audio(tmp_path / "a.gsm", RATE)
+    assert abs(len(decoded) / RATE - 2.0) < 0.05
+    assert agreement(decoded, expected_at(samples, 8000))[0] > 0.9
+    (tmp_path / "b.gsm").write_bytes(b"no sound at all" * 99)
+    with pytest.raises(AudioError, match="not a recording"):
+        load_audio(tmp_path / "b.gsm", RATE)
 
 
 @pytest.mark.parametrize(
