@@ -194,6 +194,7 @@ class _Gatherer:
         self._clock = clock
         self._kind: tuple[int, int] | None = None
         self._layout: tuple[str, ...] = ()
+        self._layout_name = ""
         self._start_s: float | None = None
         self._fifo: Any = None
 
@@ -236,10 +237,10 @@ class _Gatherer:
                 self._start_s = start_s
         frame.pts = None  # or the queue refuses frames that do not join
         try:
-            if self._fifo is None:
+            if self._fifo is None or frame.layout.name != self._layout_name:  # the queue would read what is not there
                 raise ValueError
             self._fifo.write(frame)
-        except ValueError:  # of another rate, format or layout
+        except ValueError:  # of another rate or format
             yield from self._drain()
             self._begin(frame)
         if self._fifo.samples >= _BLOCK_SAMPLES:
@@ -250,7 +251,7 @@ class _Gatherer:
 
         AUDIO_CHANNELS.check(frame.layout.nb_channels, self._name, AudioError)
         self._kind = (frame.sample_rate, frame.layout.nb_channels)
-        self._layout = _channel_names(frame)
+        self._layout, self._layout_name = _channel_names(frame), frame.layout.name
         self._fifo = av.AudioFifo()
         self._fifo.write(frame)
 

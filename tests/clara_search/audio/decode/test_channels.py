@@ -31,3 +31,17 @@ def test_all_channels_and_nothing_else_are_heard(container: str, codec: str, lay
     expected = channels.mean(axis=0)[12_000:24_000]
     assert abs(len(heard) - RATE) <= 2048
     assert np.sqrt(np.mean(heard[12_000:24_000] ** 2)) == pytest.approx(np.sqrt(np.mean(expected**2)), rel=0.1)
+
+
+@pytest.mark.parametrize("layouts", [("7.1", "mono"), ("mono", "7.1"), ("stereo", "5.1")])
+def test_channels_may_change_within_a_recording(layouts: tuple[str, str]) -> None:
+    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE)
+    counts = {"mono": 1, "stereo": 2, "5.1": 6, "7.1": 8}
+    parts = [np.tile(tone, (counts[layout], 1)).astype(np.float32) for layout in layouts]
+    content = b"".join(
+        contained(part, "adts", "aac", RATE, layout) for part, layout in zip(parts, layouts, strict=True)
+    )
+    heard = load_audio(content, RATE)
+    assert abs(len(heard) - 2 * RATE) <= 4096
+    for half in (heard[12_000:36_000], heard[RATE + 12_000 : RATE + 36_000]):
+        assert np.sqrt(np.mean(half**2)) == pytest.approx(0.5 / np.sqrt(2), rel=0.05)
