@@ -22,12 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from clara_search.classification.classifier import (
-        Classification,
-        Classifier,
-        HeadClassifier,
-        ZeroShotClassifier,
-    )
+    from clara_search.classification.base import Classification, Classifier
+    from clara_search.classification.classifier import HeadClassifier, ZeroShotClassifier
+    from clara_search.classification.labels import read_labels
+    from clara_search.classification.neighbours import NeighbourClassifier
     from clara_search.files.limits import limits
     from clara_search.models.base import Encoder
     from clara_search.models.registry import load_encoder
@@ -57,6 +55,7 @@ __all__ = [
     "Hits",
     "Index",
     "MissingDependency",
+    "NeighbourClassifier",
     "OutputError",
     "QueryError",
     "SourceError",
@@ -68,25 +67,28 @@ __all__ = [
     "limits",
     "load_encoder",
     "open",
+    "read_labels",
 ]
 
 __getattr__, __dir__ = lazy_attributes(
     __name__,
     __all__,
     {
-        "Classification": "clara_search.classification.classifier",
-        "Classifier": "clara_search.classification.classifier",
+        "Classification": "clara_search.classification.base",
+        "Classifier": "clara_search.classification.base",
         "Database": "clara_search.store.database",
         "Encoder": "clara_search.models.base",
         "HeadClassifier": "clara_search.classification.classifier",
         "Hit": "clara_search.retrieval.hits",
         "Hits": "clara_search.retrieval.hits",
         "Index": "clara_search.retrieval.index",
+        "NeighbourClassifier": "clara_search.classification.neighbours",
         "Table": "clara_search.store.table",
         "ZeroShotClassifier": "clara_search.classification.classifier",
         "index": "indexer.pipeline",
         "limits": "clara_search.files.limits",
         "load_encoder": "clara_search.models.registry",
         "open": "clara_search.retrieval.index",
+        "read_labels": "clara_search.classification.labels",
     },
 )

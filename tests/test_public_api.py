@@ -29,6 +29,7 @@ PUBLIC_NAMES = {
         "Hits",
         "Index",
         "MissingDependency",
+        "NeighbourClassifier",
         "OutputError",
         "QueryError",
         "SourceError",
@@ -40,6 +41,7 @@ PUBLIC_NAMES = {
         "limits",
         "load_encoder",
         "open",
+        "read_labels",
     ],
     "indexer": ["IndexResult", "Ray", "Recording", "export_embeddings", "import_embeddings", "index"],
 }

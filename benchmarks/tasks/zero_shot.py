@@ -9,8 +9,8 @@ import click
 
 from benchmarks.examples import data_option, embed_examples, model_option, select, where_option
 from benchmarks.report import markdown, out_option, publish
+from clara_search.classification.labels import read_labels
 from clara_search.classification.prompts import class_embeddings
-from clara_search.commands.classify import read_labels
 from clara_search.errors import QueryError
 from clara_search.metrics.accuracy import accuracy
 from clara_search.models.registry import load_encoder

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from clara_search.audio.windows import DEFAULT_HOP_S, DEFAULT_WINDOW_S
+from clara_search.classification.base import Classifier
 from clara_search.classification.calibration import Calibration, calibrate
-from clara_search.classification.classifier import Classifier
 from clara_search.datasets.labelled import Clip, check_column, count_labels
 from clara_search.datasets.recordings import load_recording
 from clara_search.errors import AudioError, QueryError, SourceError
@@ -33,8 +33,10 @@ def calibrate_classifier(classifier: Classifier, encoder: Encoder, clips: Sequen
 
     Raises:
         ConfigError: No clip has such a column.
-        QueryError: No clip is left.
+        QueryError: No clip is left, or any number of labels may be right: a temperature is for one.
     """
+    if classifier.is_multi_label:
+        raise QueryError("a temperature is for classifiers that choose one label, and this one gives several")
     check_column(clips, column, "the recordings to calibrate on")
     candidates = [clip for clip in clips if clip.split == "valid"] or [clip for clip in clips if clip.split != "test"]
     numbers = {label: number for number, label in enumerate(classifier.labels)}

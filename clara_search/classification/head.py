@@ -22,7 +22,7 @@ Kind = Literal["linear", "mlp", "knn"]
 MIN_HOP_S = 1e-3
 """Seconds; a shorter hop makes too many windows."""
 
-_NEIGHBOUR_SCALE = 1 / 0.07
+NEIGHBOUR_SCALE = 1 / 0.07
 """Votes of neighbours are weighted by exp(cosine / 0.07)."""
 _MIN_PROBABILITY = 1e-6
 _MOST_TASKS, _MOST_LAYERS = 100, 32
@@ -130,7 +130,7 @@ class Neighbours(nn.Module):
         """Map vectors, shape (n, width), to the logits of each task, shape (n, labels): those of the votes."""
         cosines = F.normalize(vectors, dim=-1) @ F.normalize(self.vectors, dim=-1).T
         nearest = cosines.topk(max(1, min(int(self.count), len(self.vectors))), dim=-1)
-        weights = (nearest.values * _NEIGHBOUR_SCALE).softmax(dim=-1)
+        weights = (nearest.values * NEIGHBOUR_SCALE).softmax(dim=-1)
         logits = []
         for task in range(self.tasks):
             targets: Tensor = getattr(self, f"targets_{task}")

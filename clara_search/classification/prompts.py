@@ -32,6 +32,8 @@ def class_embeddings(
         QueryError: No labels, an empty or a repeated one, no templates, or a template without {}.
     """
     check_labels(labels)
+    if isinstance(templates, str):
+        raise QueryError(f"templates are a list of texts, got the one text {templates!r}")
     if not templates:
         raise QueryError("no templates to put the labels into")
     for template in templates:
@@ -49,8 +51,12 @@ def check_labels(labels: Sequence[str]) -> None:
         labels: The labels.
 
     Raises:
-        QueryError: There are none, or one is empty or given twice.
+        QueryError: There are none, they are one text, or one is no text, empty or given twice.
     """
+    if isinstance(labels, str):
+        raise QueryError(f"labels are a list of texts, got the one text {labels!r}")
+    if not all(isinstance(label, str) for label in labels):
+        raise QueryError("a label is not a text")
     if not labels:
         raise QueryError("no labels to choose from")
     if not all(label.strip() for label in labels):

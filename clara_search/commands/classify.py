@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
-from pathlib import Path
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
 from clara_search.commands.common import (
+    Align,
     device_option,
     json_option,
     precision_option,
@@ -20,37 +23,48 @@ from clara_search.commands.common import (
 )
 from clara_search.commands.options import limit_option, name_options, network_options
 from clara_search.commands.output import echo_line
-from clara_search.errors import AudioError, FormatError, SourceError
+from clara_search.errors import AudioError
 from clara_search.files.redact import redact
-from clara_search.retrieval.output.text import format_span, short_name
+from clara_search.retrieval.output.text import format_probability, format_span, short_name
 
 if TYPE_CHECKING:
-    from clara_search.classification.classifier import Classification, HeadClassifier, ZeroShotClassifier
-    from clara_search.classification.head import Head
+    from clara_search.classification.base import Classification, Classifier
     from clara_search.models.base import Encoder
     from clara_search.models.recorded import RecordedModel
+    from clara_search.retrieval.index import Index
 
 UNSURE = "(unsure)"
 """Shown in tables for a window without a probable label; JSON has null."""
+
+_MOST_COUNTS = 10
 
 
 @click.command()
 @click.argument("files", nargs=-1, metavar="[FILE]...")
 @click.option("--db", metavar="DIR", help="Classify the recordings of a database, instead of files.")
 @click.option("--table", default="corpus", show_default=True, help="Table within the database.")
-@click.option("--labels", metavar="A,B,...|FILE", help="The labels, or a file with one a line.")
+@click.option("--labels", metavar="A,B,...|FILE", help="The labels, or a file with one a line, or a CSV file of them.")
 @click.option(
     "--template", "templates", multiple=True, help='Sentence with {} for the label; can be repeated.  [default: "{}"]'
 )
 @click.option("--language", help='Language of the labels, such as "en", for models that know languages.')
 @click.option("--head", "head_folder", metavar="DIR", help="A head of `python -m trainer probe`, instead of labels.")
 @click.option("--task", help="Which of the head's label sets to use.  [default: the first]")
+@click.option("--knn", metavar="COLUMN", help="Labels of the nearest rows that have one in this column.")
+@click.option("-k", "neighbours", type=click.IntRange(1), metavar="N", help="Number of such rows.  [default: 10]")
+@click.option("--knn-db", metavar="DIR", help="Their database.  [default: that of --db]")
+@click.option("--knn-table", metavar="NAME", help="Their table.  [default: that of --table]")
+@click.option("--multi-label", is_flag=True, help="Let any number of labels be right, each of probability 0.5 or more.")
 @click.option(
     "--text", "texts", multiple=True, help="Transcript of a FILE, for heads that need one; one for each FILE."
 )
 @click.option("--calibrate", metavar="MANIFEST", help="Fit probabilities to its labelled recordings, split valid.")
-@click.option("--label-column", default="label", show_default=True, help="Column of that manifest with the labels.")
+@click.option(
+    "--label-column", metavar="NAME", help="Column with the labels, of that manifest or of the file.  [default: label]"
+)
 @click.option("--min-probability", type=click.FloatRange(0, 1), metavar="P", help="Give no label below it.")
+@click.option("--write", "column", metavar="COLUMN", help="Write labels into the table, and their probabilities.")
+@click.option("--dry-run", is_flag=True, help="With --write: only count.")
 @click.option("--model", help="Name, folder or hub id of the model.")
 @precision_option
 @device_option
@@ -69,10 +83,17 @@ def classify(
     language: str | None,
     head_folder: str | None,
     task: str | None,
+    knn: str | None,
+    neighbours: int | None,
+    knn_db: str | None,
+    knn_table: str | None,
+    multi_label: bool,
     texts: tuple[str, ...],
     calibrate: str | None,
-    label_column: str,
+    label_column: str | None,
     min_probability: float | None,
+    column: str | None,
+    dry_run: bool,
     model: str | None,
     precision: str,
     device: str | None,
@@ -81,72 +102,149 @@ def classify(
     hop_s: float | None,
     as_json: bool,
 ) -> None:
-    """Classify each window of recordings by the nearest of some labels, or with a head that was trained on them.
+    """Classify each window of recordings by the nearest of some labels, with a head that was trained on them, or by the
+    nearest rows of a table that have labels.
 
-    A score is a cosine; with --calibrate, and with --head, a probability. Several templates are averaged as vectors.
+    A score is a cosine; with --calibrate, --head, --knn and --multi-label, a probability. Several templates are
+    averaged as vectors.
 
     \b
     clara-search classify *.wav --labels dog,rain,engine --template "the sound of a {}"
     clara-search classify --db DIR --head runs/probe-emotion/head --min-probability 0.5
-    """  # noqa: D301 - click wants the \b itself
+    clara-search classify --db DIR --knn species --write guess
+    """  # noqa: D205, D301 - click wants the \b itself
+    is_prompted = head_folder is None and knn is None
     check_usage(
         {
             "Give either FILE... or --db DIR.": bool(files) == (db is not None),
             "--where needs --db.": where is not None and db is None,
-            "Give either --labels or --head.": (labels is None) == (head_folder is None),
-            "--template and --language are for --labels.": head_folder is not None and bool(templates or language),
+            "Give either --labels or --head or --knn.": sum(x is not None for x in (labels, head_folder, knn)) != 1,
+            "--template and --language are for --labels.": not is_prompted and bool(templates or language),
             "--task is for --head.": task is not None and head_folder is None,
+            "-k, --knn-db and --knn-table are for --knn.": knn is None and bool(neighbours or knn_db or knn_table),
+            "--knn needs the labelled rows: --db or --knn-db.": knn is not None and not (db or knn_db),
+            "--calibrate is for --labels and --head.": calibrate is not None and knn is not None,
             f"Give one --text for each FILE: there are {len(texts)} for {len(files)}.": 0 < len(texts) != len(files),
             "--min-probability takes a probability.": min_probability is not None and math.isnan(min_probability),
-            "--min-probability needs probabilities: --calibrate or --head.": (
-                min_probability is not None and calibrate is None and head_folder is None
+            "--min-probability needs probabilities: --calibrate, --head, --knn or --db.": (
+                min_probability is not None and calibrate is None and is_prompted and db is None
             ),
+            "--multi-label needs probabilities that are independent: --db without --calibrate, --head or --knn.": (
+                multi_label and (calibrate is not None or (is_prompted and db is None))
+            ),
+            "--write needs --db.": column is not None and db is None,
+            "--dry-run is for --write.": dry_run and column is None,
         }
     )
-    from clara_search.classification.classifier import classify_file
-    from clara_search.classification.head_files import load_head, load_head_encoder
+    from clara_search.commands.classifiers import ClassifierMaker, ClassifierOptions
     from clara_search.models.registry import DEFAULT_MODEL, load_encoder
     from clara_search.retrieval.index import open as open_index
 
-    head = None if head_folder is None else load_head(Path(head_folder))
-    source: str | RecordedModel | None = model
-    if head is not None and head_folder is not None:
-        source = model or load_head_encoder(Path(head_folder), head)
-    window_s, hop_s = choose_windows(head, window_s, hop_s)
-    names = None if labels is None else read_labels(labels)
-    index = None if db is None else open_index(db, table=table, model=source, precision=precision, device=device)
-    if index is None:
-        encoder = load_encoder(source or DEFAULT_MODEL, precision=precision, device=device)
-    else:
-        encoder = index.encoder
-    make_classifier: Callable[[float | None], ZeroShotClassifier | HeadClassifier]
-    if head is not None:
-        make_classifier = partial(make_head_classifier, head, encoder, task)
-    else:
-        assert names is not None  # it is one or the other
-        make_classifier = partial(make_zero_shot, encoder, names, templates, language)
-    classifier = make_classifier(None)
-    if calibrate is not None:
-        classifier = make_classifier(fit_on_manifest(classifier, encoder, calibrate, label_column))
-    if min_probability is not None:
-        classifier = classifier.with_threshold(min_probability)
-    if index is not None:
-        print_classifications(index.classify_with(classifier, where=where), as_json)
+    def open_table(db: str, table: str, model: str | RecordedModel | None) -> Index:
+        return open_index(db, table=table, model=model, precision=precision, device=device)
+
+    def load(model: str | RecordedModel | None) -> Encoder:
+        return load_encoder(model or DEFAULT_MODEL, precision=precision, device=device)
+
+    options = ClassifierOptions(
+        labels=labels,
+        label_column=label_column,
+        templates=templates,
+        language=language,
+        head_folder=head_folder,
+        task=task,
+        knn=knn,
+        neighbours=neighbours,
+        knn_db=knn_db,
+        knn_table=knn_table,
+        multi_label=multi_label,
+        calibrate=calibrate,
+        min_probability=min_probability,
+    )
+    maker = ClassifierMaker(options, model, open_table, load, db, table)
+    windows = maker.choose_windows(window_s, hop_s)
+    classifier = maker.make(needs_match=column is not None)
+    index = maker.index
+    if index is not None and column is not None:
+        write_labels(index, classifier, column, where, dry_run, as_json)
         return
-    failed = []
-
-    def classify_files() -> Iterator[Classification]:
-        for number, file in enumerate(files):
-            text = texts[number] if texts else None
-            try:
-                yield from classify_file(file, encoder, classifier, window_s, hop_s, text)
-            except AudioError as error:
-                failed.append(file)
-                echo_line(f"Error: {name_options(redact(str(error)))}", err=True)
-
-    print_classifications(classify_files(), as_json)
+    failed = list[str]()
+    total = len(files) if index is None else index.count_recorded(where)
+    with progress_bar(total, "file" if index is None else "row", as_json) as update:
+        if index is None:
+            found = classify_files(files, texts, maker.encoder, classifier, windows, failed, update)
+        else:
+            found = counted(index.classify_with(classifier, where=where), update)
+        print_classifications(found, classifier, as_json)
     if failed:
         raise click.exceptions.Exit(1)
+
+
+def classify_files(
+    files: tuple[str, ...],
+    texts: tuple[str, ...],
+    encoder: Encoder,
+    classifier: Classifier,
+    windows: tuple[float, float],
+    failed: list[str],
+    update: Callable[[int], object],
+) -> Iterator[Classification]:
+    """Yield the classifications of files; one that cannot be used is named on stderr and added to `failed`."""
+    from clara_search.classification.classifier import classify_file
+
+    for number, file in enumerate(files):
+        text = texts[number] if texts else None
+        try:
+            yield from classify_file(file, encoder, classifier, *windows, text)
+        except AudioError as error:
+            failed.append(file)
+            echo_line(f"Error: {name_options(redact(str(error)))}", err=True)
+        update(1)
+
+
+def write_labels(
+    index: Index, classifier: Classifier, column: str, where: str | None, dry_run: bool, as_json: bool
+) -> None:
+    """Write labels into a table, and print how many rows have which."""
+    from clara_search.retrieval.ann import index as ann
+
+    with progress_bar(index.count_recorded(where), "row", as_json) as update:
+        written = index.write_labels(classifier, column, where=where, dry_run=dry_run, progress=update)
+    if as_json:
+        print_json([asdict(written)])
+    else:
+        counts = [f"{label} {count:,}" for label, count in written.labels.items()]
+        if len(counts) > _MOST_COUNTS:
+            counts[_MOST_COUNTS:] = [f"{len(counts) - _MOST_COUNTS:,} further labels"]
+        done = "would be labelled" if dry_run else "labelled"
+        rows, table = written.rows - written.changed, index.table.name
+        echo_line(f"{rows:,} rows of table '{table}' {done} in '{column}': {', '.join(counts) or 'no label'}")
+    if written.unlabelled:
+        echo_line(f"{written.unlabelled:,} rows have no label, as none is probable enough.", err=True)
+    if written.changed:
+        echo_line(f"{written.changed:,} rows were indexed again or deleted meanwhile: run this again.", err=True)
+    if not dry_run and written.rows and ann.version_token(index.table) is not None:
+        command = f"clara-search ann build --db {shlex.quote(index.table.connection.location)}"
+        echo_line(f"The ANN index covers the rows as they were: {command} --table {index.table.name}", err=True)
+
+
+@contextmanager
+def progress_bar(total: int, unit: str, as_json: bool) -> Iterator[Callable[[int], object]]:
+    """Yield a function that counts what is done, with a bar where a terminal shows it and nothing else."""
+    if not sys.stderr.isatty() or (as_json and sys.stdout.isatty()):
+        yield lambda count: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=total, unit=unit, file=sys.stderr, leave=False) as bar:
+        yield bar.update
+
+
+def counted(items: Iterable[Classification], update: Callable[[int], object]) -> Iterator[Classification]:
+    """Yield classifications, and count each."""
+    for item in items:
+        yield item
+        update(1)
 
 
 def check_usage(rules: Mapping[str, bool]) -> None:
@@ -156,80 +254,29 @@ def check_usage(rules: Mapping[str, bool]) -> None:
             raise click.UsageError(message)
 
 
-def choose_windows(head: Head | None, window_s: float | None, hop_s: float | None) -> tuple[float, float]:
-    """Return the length and the hop of windows in seconds: as given, or the head's, or the defaults."""
-    from clara_search.audio.windows import DEFAULT_HOP_S, DEFAULT_WINDOW_S
+def print_classifications(found: Iterable[Classification], classifier: Classifier, as_json: bool) -> None:
+    """Print JSON lines or a table, and how many windows cannot be classified at all."""
+    unknown = 0
 
-    default_window_s, default_hop_s = DEFAULT_WINDOW_S, DEFAULT_HOP_S
-    if head is not None:
-        default_window_s, default_hop_s = head.config.window_s, head.config.hop_s
-    window_s = default_window_s if window_s is None else window_s
-    hop_s = min(default_hop_s, window_s) if hop_s is None else hop_s
-    if not 0 < hop_s <= window_s:
-        raise click.UsageError("--hop must be above 0 and no longer than --window.")
-    return window_s, hop_s
+    def checked() -> Iterator[Classification]:
+        nonlocal unknown
+        for item in found:
+            unknown += math.isnan(item.score)
+            yield item
 
-
-def make_zero_shot(
-    encoder: Encoder, labels: list[str], templates: tuple[str, ...], language: str | None, temperature: float | None
-) -> ZeroShotClassifier:
-    """Return the classifier of --labels."""
-    from clara_search.classification.classifier import ZeroShotClassifier
-    from clara_search.classification.prompts import DEFAULT_TEMPLATES, class_embeddings
-
-    classes = class_embeddings(encoder, labels, templates or DEFAULT_TEMPLATES, language)
-    return ZeroShotClassifier(labels, classes, temperature)
-
-
-def make_head_classifier(head: Head, encoder: Encoder, task: str | None, temperature: float | None) -> HeadClassifier:
-    """Return the classifier of --head."""
-    from clara_search.classification.classifier import HeadClassifier
-
-    return HeadClassifier(head, encoder, task, temperature or 1.0)
-
-
-def fit_on_manifest(
-    classifier: ZeroShotClassifier | HeadClassifier, encoder: Encoder, manifest: str, column: str
-) -> float:
-    """Return the temperature fitted on the labelled recordings of `manifest`, and print its effect on stderr."""
-    from clara_search.classification.calibrate_classifier import calibrate_classifier
-    from clara_search.datasets.labelled import read_clips
-
-    fitted = calibrate_classifier(classifier, encoder, read_clips(manifest), column)
-    click.echo(
-        f"Calibrated on {fitted.num_examples} recordings: temperature {fitted.temperature:.4g}, log loss "
-        f"{fitted.log_loss:.3f} (uniform guessing: {fitted.uniform_log_loss:.3f}), accuracy {fitted.accuracy:.3f}, "
-        f"calibration error {fitted.calibration_error:.3f}",
-        err=True,
-    )
-    return fitted.temperature
-
-
-def read_labels(labels: str) -> list[str]:
-    """Return the labels of a comma-separated list, or the lines of the file that `labels` names."""
-    path = Path(labels)
-    try:
-        text = path.read_text(encoding="utf-8") if path.is_file() else None
-    except UnicodeDecodeError as error:
-        raise FormatError(f"{path}: not UTF-8 ({error.reason})") from error
-    except OSError:  # too long for a name, or not ours to read
-        text = None
-    if text is not None:
-        return [line.strip() for line in text.splitlines() if line.strip()]
-    if path.suffix == ".txt":
-        raise SourceError(f"{path}: no such file that can be read")
-    return [label.strip() for label in labels.split(",")]
-
-
-def print_classifications(classifications: Iterator[Classification], as_json: bool) -> None:
-    """Print JSON lines or a table."""
     if as_json:
-        print_json(classification.as_dict() for classification in classifications)
-        return
-    print_table(
-        {"file": "left", "time": "left", "label": "fill", "score": "right"},
-        (
-            (short_name(item.uri), format_span(item.start_s, item.end_s), item.label or UNSURE, f"{item.score:.3f}")
-            for item in classifications
-        ),
-    )
+        print_json(item.as_dict() for item in checked())
+    else:
+        columns: dict[str, Align] = {"file": "left", "time": "left", "label": "fill", "score": "right"}
+        rows, has_match = [], False
+        for item in checked():
+            label = item.label if item.labels is None else ", ".join(item.labels)
+            row = (short_name(item.uri), format_span(item.start_s, item.end_s), label or UNSURE, f"{item.score:.3f}")
+            has_match |= item.probability is not None and not classifier.has_probabilities
+            rows.append((*row, format_probability(item.probability)))
+        if has_match:
+            columns["match"] = "right"
+        print_table(columns, (row[: len(columns)] for row in rows))
+    if unknown:
+        why = "their vectors are not finite, or no labelled row is of another recording"
+        echo_line(f"{unknown:,} windows have no label: {why}.", err=True)

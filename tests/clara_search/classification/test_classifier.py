@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from clara_search.audio.windows import Window
-from clara_search.classification.classifier import (
-    Classifier,
-    HeadClassifier,
-    ZeroShotClassifier,
-    classify_file,
-)
+from clara_search.classification.base import Classifier, Recorded
+from clara_search.classification.classifier import HeadClassifier, ZeroShotClassifier, classify_file
 from clara_search.classification.head import Head, HeadConfig
 from clara_search.errors import ConfigError, EncoderMismatch, QueryError
 from clara_search.models.recorded import RecordedModel
@@ -114,3 +111,54 @@ def test_an_index_is_classified_with_a_classifier_of_another_package(database):
     vectors = unit_vectors(30)
     prediction = list(Index(table_of(database, vectors)).classify_with(Halves()))
     assert [item.label for item in prediction] == ["plus" if vector[0] >= 0 else "minus" for vector in vectors]
+
+
+def test_the_best_cosine_has_a_label_however_low_it_is():
+    prediction = ZeroShotClassifier(["a", "b"], CLASSES[:2]).predict("x.wav", WINDOW, -VECTOR)
+    assert (prediction.label, prediction.score) == ("a", -0.6)
+
+
+def test_of_many_labels_the_best_has_a_label_however_equal_their_probabilities_are():
+    generator = np.random.default_rng(0)
+    classes = generator.normal(size=(1000, DIM))
+    classes = (classes / np.linalg.norm(classes, axis=1, keepdims=True)).astype(np.float32)
+    labels = [f"{{label}}, {number}" for number in range(1000)]
+    for temperature in (None, 0.01, 30.0):
+        prediction = ZeroShotClassifier(labels, classes, temperature).predict("x.wav", WINDOW, VECTOR)
+        assert prediction.label == labels[int((classes @ VECTOR).argmax())]
+
+
+def test_a_vector_that_is_not_finite_has_no_label():
+    classifier = ZeroShotClassifier(["a", "b", "c"], CLASSES)
+    broken, whole = classifier.predict_all([Recorded("x.wav", WINDOW)] * 2, np.stack([VECTOR * np.nan, VECTOR]))
+    assert (broken.label, whole.label) == (None, "b")
+    assert np.isnan(broken.score)
+
+
+def test_several_labels_need_independent_probabilities():
+    def match(cosines):
+        return np.clip(cosines, 0, 1)
+
+    several = ZeroShotClassifier(["a", "b", "c"], CLASSES, match=match, is_multi_label=True)
+    prediction = several.predict("x.wav", WINDOW, VECTOR)
+    assert (prediction.labels, prediction.label, prediction.probability) == (("b", "a"), "b", 0.8)
+    assert several.with_threshold(0.9).predict("x.wav", WINDOW, VECTOR).as_dict()["labels"] == ()
+    one = ZeroShotClassifier(["a", "b", "c"], CLASSES, match=match).with_threshold(0.9)
+    unsure = one.predict("x.wav", WINDOW, VECTOR)
+    assert (unsure.label, unsure.score, unsure.probability, unsure.labels) == (None, 0.8, 0.8, None)
+    with pytest.raises(QueryError, match="independent"):
+        ZeroShotClassifier(["a"], CLASSES[:1], is_multi_label=True)
+    for threshold in (1.5, -0.1, float("nan")):
+        with pytest.raises(QueryError, match="from 0 to 1"):
+            one.with_threshold(threshold)
+
+
+def test_a_head_of_several_labels_gives_those_above_a_half(encoder):
+    config = HeadConfig("linear", "audio", {"t": ("a", "b", "c")}, DIM, RecordedModel("tone", ""), multi_label=True)
+    model = Head(config).eval()
+    with torch.no_grad():
+        model.parts[0].outputs[0].weight.zero_()
+        model.parts[0].outputs[0].bias.copy_(torch.tensor([1.0, -1.0, 2.0]))
+    prediction = HeadClassifier(model, encoder).predict("x.wav", WINDOW, VECTOR)
+    assert prediction.labels == ("c", "a")
+    assert prediction.scores == {"a": 0.731059, "b": 0.268941, "c": 0.880797}

@@ -1,0 +1,1 @@
+"""Labels of the rows of tables: those that they have, and those that a classifier gives them."""
