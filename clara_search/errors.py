@@ -1,8 +1,20 @@
 """The exceptions of clara-search. Everything it raises on purpose is a `ClaraError`; this module imports nothing."""
 
+LONGEST_MESSAGE = 2000
+"""Characters of the message of an error; of a longer one, which quotes what somebody wrote, the middle is left out."""
+
 
 class ClaraError(Exception):
     """Base of all errors that a caller can act on. Its message is one line: problem, input, remedy."""
+
+    def __str__(self) -> str:
+        """Return the message, whatever it quotes, on one line of at most `LONGEST_MESSAGE` characters."""
+        message = super().__str__()
+        if "\n" in message or "\r" in message:
+            message = message.strip().replace("\n", "\\n").replace("\r", "\\r")
+        if len(message) > LONGEST_MESSAGE:
+            message = f"{message[: LONGEST_MESSAGE * 3 // 4]} ... {message[-LONGEST_MESSAGE // 5 :]}"
+        return message
 
 
 class AudioError(ClaraError):
