@@ -15,7 +15,7 @@ from typing import Any
 from clara_search.errors import DatabaseError
 from clara_search.files import confined
 from clara_search.files.paths import is_url, normalize_path
-from clara_search.store.lance_errors import lance_reason
+from clara_search.store.lance_errors import is_lance_error, lance_reason
 from clara_search.store.versions import check_versions
 
 _ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT")
@@ -145,7 +145,9 @@ class Connection:
         """Raise LanceDB's errors about the store as DatabaseError."""
         try:
             yield
-        except (ValueError, RuntimeError, OSError) as error:
+        except BaseException as error:  # a panic is one
+            if not is_lance_error(error):
+                raise
             raise DatabaseError(f"{self.location}: cannot be reached ({lance_reason(error)[:300]})") from error
 
 

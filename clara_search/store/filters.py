@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from clara_search.errors import DatabaseError, QueryError
-from clara_search.store.lance_errors import is_lance_error, lance_reason
+from clara_search.store.lance_errors import is_lance_error, lance_reason, translate_read_errors
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -63,16 +63,21 @@ def filtering(lance: Any, where: str | None) -> Iterator[str | None]:
         QueryError: The filter is not one whole expression over the table's columns that is true or false.
         DatabaseError: The table's files are damaged.
     """
-    prepared = None if where is None else prepare_filter(where, lance.schema)
+    prepared = None if where is None else prepare_filter(where, _schema(lance))
     try:
         yield prepared
-    except Exception as error:
+    except BaseException as error:  # a panic is one
         if not is_lance_error(error):
             raise
         reason = lance_reason(error)
         if where is None or (_DAMAGE.search(reason) and _is_filter(where, lance)):
             raise DatabaseError(f"the table cannot be read, its files are damaged: {reason}") from error
         raise _refusal(where, _explain(reason, where, lance)) from error
+
+
+def _schema(lance: Any) -> pa.Schema:
+    with translate_read_errors():
+        return lance.schema
 
 
 def prepare_filter(where: str, schema: pa.Schema) -> str:
@@ -202,7 +207,7 @@ def _explain(reason: str, where: str, lance: Any) -> str:
     if match := re.search(r"parser error: (.*?)\)?$", reason):
         return match[1]
     if match := re.search(r"No field named (\S+?)\.(?:\s|$)|Column (.+) does not exist", reason):
-        return _unknown_column(_unquoted(match[1] or match[2]), where, lance.schema)
+        return _unknown_column(_unquoted(match[1] or match[2]), where, _schema(lance))
     if match := re.search(r"literal \w+\((.*)\) and could not convert to literal of type '(.*?)'(?:,|$)", reason):
         return f"{match[1]} does not fit the column, which holds {match[2]}"
     if match := re.search(r"(Cast error: .*?|returns? a non-boolean|does not return a boolean)(?:,|\)|$)", reason):
@@ -222,7 +227,7 @@ def _left_over(where: str, lance: Any) -> str:
 
 def _is_filter(where: str, lance: Any) -> bool:
     try:
-        lance.search().where(prepare_filter(where, lance.schema)).explain_plan()
+        lance.search().where(prepare_filter(where, _schema(lance))).explain_plan()
     except Exception as error:
         if not isinstance(error, QueryError) and not is_lance_error(error):
             raise

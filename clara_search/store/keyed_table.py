@@ -20,7 +20,8 @@ from clara_search.store.compaction import FULL_FRAGMENT_ROWS, NEVER, Layout, Mom
 from clara_search.store.filters import filtering, sql_string
 from clara_search.store.fitting import fit_rows, last_of_each
 from clara_search.store.fsync import FolderSync
-from clara_search.store.lance_errors import lance_reason, translate_read_errors
+from clara_search.store.lance_errors import is_lance_error, lance_reason, translate_read_errors
+from clara_search.store.versions import check_newest
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -53,13 +54,11 @@ class KeyedTable:
         self.name = name
         self.key = key
         folder = connection.table_folder(name)
-        try:
+        remedy = "`clara-search db verify --repair` rolls it back to its last whole version"
+        with translate_read_errors(f"{connection.location}: table '{name}' cannot be opened ({{}}): {remedy}"):
+            if folder is not None:
+                check_newest(folder)
             self._lance = connection.lance.open_table(name)
-        except (ValueError, RuntimeError, OSError) as error:
-            raise DatabaseError(
-                f"{connection.location}: table '{name}' cannot be opened ({lance_reason(error)}): `clara-search db "
-                "verify --repair` rolls it back to its last whole version"
-            ) from error
         # A store has what it acknowledged: nothing to sync.
         self._sync: Callable[[], None] = (
             FolderSync(folder, connection.path / f".{name}.synced") if folder else lambda: None
@@ -68,12 +67,14 @@ class KeyedTable:
     @property
     def version(self) -> int:
         """The newest Lance version; it grows with every commit."""
-        return int(self._lance.version)
+        with translate_read_errors():
+            return int(self._lance.version)
 
     @property
     def schema(self) -> pa.Schema:
         """The Arrow schema, with the further columns."""
-        return self._lance.schema
+        with translate_read_errors():
+            return self._lance.schema
 
     def count(self, where: str | None = None) -> int:
         """Count rows.
@@ -287,7 +288,9 @@ class KeyedTable:
             try:
                 write()
                 break
-            except (RuntimeError, OSError, ValueError) as error:
+            except BaseException as error:  # a panic is one
+                if not is_lance_error(error):
+                    raise
                 if "conflict" not in str(error).lower() or attempt == _COMMIT_ATTEMPTS - 1:
                     raise DatabaseError(f"table '{self.name}' cannot be written ({lance_reason(error)})") from error
                 time.sleep(_FIRST_RETRY_S * 2**attempt)

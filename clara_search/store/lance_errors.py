@@ -10,19 +10,28 @@ from clara_search.errors import DatabaseError
 
 
 @contextmanager
-def translate_read_errors() -> Iterator[None]:
-    """Raise LanceDB's errors on reading as DatabaseError."""
+def translate_read_errors(message: str = "the table cannot be read, its files are damaged: {}") -> Iterator[None]:
+    """Raise LanceDB's errors on reading as DatabaseError.
+
+    Args:
+        message: The message, with "{}" for the reason.
+    """
     try:
         yield
-    except Exception as error:
+    except BaseException as error:  # a panic is one
         if not is_lance_error(error):
             raise
-        raise DatabaseError(f"the table cannot be read, its files are damaged: {lance_reason(error)}") from error
+        raise DatabaseError(message.replace("{}", lance_reason(error))) from error
 
 
-def is_lance_error(error: Exception) -> bool:
-    """Return whether an exception is one of those that LanceDB raises; it panics where it has not been finished."""
-    return isinstance(error, (ValueError, RuntimeError)) or type(error).__name__ == "RustPanic"
+def is_lance_error(error: BaseException) -> bool:
+    """Return whether an exception is one of those that LanceDB raises, for files that are damaged or cannot be read."""
+    return isinstance(error, (ValueError, RuntimeError, OSError)) or is_panic(error)
+
+
+def is_panic(error: BaseException) -> bool:
+    """Return whether an exception is a panic of Rust: LanceDB believes what files say of themselves."""
+    return type(error).__name__ in ("RustPanic", "PanicException")
 
 
 def lance_reason(error: BaseException) -> str:
@@ -30,6 +39,8 @@ def lance_reason(error: BaseException) -> str:
 
     Of an error of the operating system, only that system's message.
     """
+    if is_panic(error):
+        return "LanceDB cannot make sense of them"
     first = " ".join(str(error).split("This issue was likely")[0].split())
     if system := re.search(r'Os \{ code: \d+, kind: \w+, message: "([^"]+)"', first):
         return system[1]

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from array import array
 
 _MIN_SLOTS = 1024
+
+
+_HEX = re.compile(r"[0-9a-f]+")
 
 
 def hex_digest(text: str) -> str:
@@ -19,8 +23,13 @@ def digest(text: str) -> int:
 
 
 def short_digest(hex_digits: str) -> int:
-    """Return the first 64 bits of hex digits as a number; 0 only if there are none."""
-    return int(hex_digits[:16], 16) or 1 if hex_digits else 0
+    """Return the first 64 bits of hex digits as a number; 0 only if there are none.
+
+    Text that is no hex digits, out of a damaged ledger, gets a number that no digest has but by chance.
+    """
+    if not hex_digits:
+        return 0
+    return int(hex_digits[:16], 16) or 1 if _HEX.fullmatch(hex_digits[:16]) else digest(hex_digits)
 
 
 class DigestMap:
