@@ -183,6 +183,9 @@ def _check_templates(parts: Sequence[Any]) -> None:
         ids = [token for piece in pieces for token in piece.get("ids", ())]
         if len(pieces) + len(ids) > 10 * _MOST_PARTS:
             raise ValueError("it adds many tokens to each text")
+        named = {piece["SpecialToken"]["id"] for piece in pieces if "SpecialToken" in piece}
+        if not named <= part.get("special_tokens", {}).keys():
+            raise ValueError("its template has a token that is none of its special tokens")
 
 
 def _check_lengths(values: Mapping[str, Any]) -> None:

@@ -29,10 +29,10 @@ def read_columnar(path: str) -> Iterator[Block]:
 
     try:
         with ExitStack() as stack:
-            yield from _blocks(_batches(path, stack), path)
-    except pa.ArrowException as error:
+            yield from _blocks(map(_checked, _batches(path, stack)), path)
+    except (pa.ArrowException, UnicodeDecodeError) as error:
         kind = "Parquet" if suffix_of(path) == ".parquet" else "Arrow"
-        raise FormatError(f"{path}: not a readable {kind} file ({error})") from error
+        raise FormatError(f"{path}: not a readable {kind} file ({' '.join(str(error).split())})") from error
     except OSError as error:
         raise unreadable(path, error) from error
 
@@ -69,6 +69,12 @@ def _batches(path: str, stack: ExitStack) -> Iterator[pa.RecordBatch]:
         yield batch
     if is_empty:
         yield pa.RecordBatch.from_pylist([], schema=schema)
+
+
+def _checked(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return a batch of a file whose values can be read: pyarrow itself believes whatever offsets a file gives."""
+    batch.validate(full=True)
+    return batch
 
 
 def _rows_a_batch(metadata: Any) -> int:
@@ -111,7 +117,10 @@ def _values(column: pa.Array) -> list[Any]:
         column = column.cast(pa.duration("us"), safe=False)
     elif types.is_time64(kind) and kind.unit == "ns":
         column = column.cast(pa.time64("us"), safe=False)
-    return column.to_pylist()  # type: ignore[no-any-return]
+    try:
+        return column.to_pylist()  # type: ignore[no-any-return]
+    except (OverflowError, ValueError):  # Python's dates end in the year 9999
+        return column.cast(pa.string()).to_pylist()  # type: ignore[no-any-return]
 
 
 def is_binary(kind: pa.DataType) -> bool:

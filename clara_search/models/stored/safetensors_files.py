@@ -64,7 +64,12 @@ def read_header(path: Path) -> Mapping[str, Declared]:
 
 def _parse_entry(path: Path, name: str, entry: object) -> Declared:
     dtype, shape = (entry.get("dtype"), entry.get("shape")) if isinstance(entry, dict) else (None, None)
-    if dtype not in _BITS or not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape):
+    if (
+        not isinstance(dtype, str)
+        or dtype not in _BITS
+        or not isinstance(shape, list)
+        or not all(type(n) is int and n >= 0 for n in shape)
+    ):
         raise FormatError(f"{path}: its header is broken: {name[:80]!r} has no type and shape that are known")
     return Declared(dtype, tuple(shape))
 
