@@ -100,14 +100,14 @@ def pipe(tmp: Path) -> Path:
     return manifest('{"path": "a.wav"}')(tmp)
 
 
-def base_paths(database: Path) -> None:
-    """Let the version of a table name the root folder as a base path."""
+def base_paths(database: Path, before: bytes = b"") -> None:
+    """Let the version of a table name the root folder as a base path, behind other fields."""
     (path,) = (database / "corpus.lance" / "_versions").glob("*.manifest")
     content = path.read_bytes()
     position = struct.unpack_from("<q", content, len(content) - 16)[0]
     (length,) = struct.unpack_from("<I", content, position)
     added = b"\x92\x01\x05\x18\x01\x22\x01/"  # field 18: a message whose path, field 4, is "/"
-    message = content[position + 4 : position + 4 + length] + added
+    message = before + content[position + 4 : position + 4 + length] + added
     path.write_bytes(content[:position] + struct.pack("<I", len(message)) + message + content[position + 4 + length :])
 
 
@@ -198,6 +198,9 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "vectors of a negative length": by_table("metadata say -1 numbers", dim=-1),
     "vectors of another length": by_table("metadata say 1000000 numbers", dim=1_000_000),
     "a table of other folders": by_table("read files outside of its folder", base_paths),
+    "a table of other folders behind a group": by_table(
+        "read files outside of its folder", lambda path: base_paths(path, b"\xcb\x06\xcc\x06")
+    ),
     "a device in a manifest": by_index(
         "/dev/zero: .*is no file", manifest('{"path": "/dev/zero"}', '{"path": "/dev/urandom"}')
     ),
