@@ -28,6 +28,7 @@ class Benchmarks(LazyGroup):
         "answering": "benchmarks.tasks.answers.answering:answering",
         "localisation": "benchmarks.tasks.answers.localisation:localisation",
         "extraction": "benchmarks.tasks.extraction:extraction",
+        "fuzz": "benchmarks.fuzzing.command:fuzz",
         "training": "benchmarks.tasks.training:training",
     }
     options = (limit_option,)

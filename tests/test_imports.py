@@ -60,6 +60,7 @@ FLOORS = {
     ],
     "benchmarks": [
         {"examples", "hardware", "report", "stand_ins", "demo"},
+        {"fuzzing"},
         {"tasks"},
         {"__main__"},
     ],
