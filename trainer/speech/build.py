@@ -43,6 +43,9 @@ MAX_AUDIO_S, MIN_AUDIO_S = 10.0, 0.1
 FRAME_KERNEL, SLOTS_PER_FRAME = 5, 3
 """Convolutions and slots that a model without them gets."""
 
+TOKEN_SHARE = 0.2
+"""Factor of what a text tower adds to the phones of a text once they are known by rules: more of it hides them."""
+
 
 @dataclass(frozen=True)
 class SpeechFitting:
@@ -110,6 +113,10 @@ def fit_speech(source: str, patterns: Sequence[str], settings: SpeechFitting, ou
     if rank_and_world()[0] > 0:
         return out / "model"
     _fit_projection(model, corpus, indices, phones, settings, out)
+    if not (folder / PRONUNCIATION_FILE).is_file():  # texts were known by their tokens, and are by their phones now
+        with torch.no_grad():
+            for parameter in model.text_projection.parameters():
+                parameter.mul_(TOKEN_SHARE)
     save_model(out / "model", model, tokenizer, read_card(folder))
     copy_optional_files(folder, out / "model")
     pronouncer.save(out / "model" / PRONUNCIATION_FILE)
