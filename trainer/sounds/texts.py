@@ -32,7 +32,7 @@ VOCABULARIES: Mapping[str, int] = {
     "pl": 4_000,
     "tr": 2_000,
 }
-"""The most frequent words of each language (of `wordfreq`) whose tokens are kept."""
+"""The most frequent words of each language (of `wordfreq`) whose tokens are included."""
 
 _SPECIAL = ("<unk>", "<s>", "</s>")
 _LONGEST = 256  # tokens
@@ -74,7 +74,7 @@ def choose_pieces(
     Args:
         pieces: All tokens with their log-probabilities.
         charsmap: The map that normalizes characters, in the format of SentencePiece.
-        texts: Texts whose tokens and characters are kept, beside those of the words of `VOCABULARIES`.
+        texts: Texts whose tokens and characters are included, beside those of the words of `VOCABULARIES`.
         frequent: Returns the most frequent words of a language.
     """
     whole = make_tokenizer(pieces, charsmap)

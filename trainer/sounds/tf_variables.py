@@ -92,7 +92,7 @@ def read_message(message: bytes) -> Message:
 
 def _bytes(value: int | bytes) -> bytes:
     if isinstance(value, int):
-        raise ValueError("a number in place of a message")
+        raise ValueError("a number where a message belongs")
     return value
 
 
