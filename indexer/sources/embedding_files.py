@@ -66,6 +66,7 @@ class EmbeddingFiles:
         read = _exported_rows if EXPORT_MARK in (schema.metadata or {}) else _foreign_rows
         start = 0
         for batch in rows.iter_batches(_BATCH_ROWS):
+            _check_values(batch, self.metadata)
             vectors = to_unit_norm(matrix[start : start + batch.num_rows], f"{self.matrix}, row {start}")
             columns = read(_Batch(batch, self.metadata, start))
             columns["vector"] = pa.FixedSizeListArray.from_arrays(vectors.ravel(), dim)
@@ -89,15 +90,25 @@ class EmbeddingFiles:
     def _open(self) -> tuple[npt.NDArray[Any], parquet.ParquetFile]:
         try:
             return np.load(self.matrix, mmap_mode="r", allow_pickle=False), parquet.ParquetFile(self.metadata)
-        except (OSError, ValueError, EOFError, pa.ArrowException) as error:
+        except Exception as error:  # numpy raises nearly anything for a broken header
             raise FormatError(f"{self.matrix} or {self.metadata}: cannot be read ({error})") from error
 
 
 def read_entries(path: Path) -> pa.Table:
     """Return the entries of a ledger that was exported. Raises FormatError if they cannot be read."""
     try:
-        return parquet.read_table(path)
-    except (OSError, pa.ArrowException) as error:
+        entries = parquet.read_table(path)
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
+        raise FormatError(f"{path}: cannot be read ({error})") from error
+    _check_values(entries, path)
+    return entries
+
+
+def _check_values(rows: pa.RecordBatch | pa.Table, path: Path) -> None:
+    """Check texts and offsets, which pyarrow itself believes. Raises FormatError."""
+    try:
+        rows.validate(full=True)
+    except pa.ArrowInvalid as error:
         raise FormatError(f"{path}: cannot be read ({error})") from error
 
 
