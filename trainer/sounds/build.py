@@ -138,7 +138,7 @@ def assemble(wheels: Path, table: Translations, names: Sequence[str]) -> Parts:
     wanted = [*class_names, *(name for pair in translated for name in pair), *names]
     token_ids = texts.choose_pieces(published.pieces, published.charsmap, wanted, top_n_list)
     log.info(
-        "%d of %d tokens selected, %d anchors", len(token_ids), len(published.pieces), len(class_names) + len(translated)
+        "%d of %d tokens chosen, %d anchors", len(token_ids), len(published.pieces), len(class_names) + len(translated)
     )
     head = SoundHead(SoundConfig(len(token_ids), len(class_names) + len(translated))).eval()
     packed, scale, offset = pack(published.table[token_ids])
