@@ -208,7 +208,7 @@ class Classifier(Protocol):
         elif probability is not None and threshold is not None and probability < threshold:
             label = None
         score = math.nan if best is None else _rounded(scores[best])
-        by_label = dict(zip(self.labels, map(_rounded, scores), strict=True))
+        by_label = dict(zip(self.labels, scores.round(SCORE_DECIMALS).tolist(), strict=True))
         return Classification(window.uri, *window.window, label, score, by_label, probability, labels)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from clara_search.files.tables import MANIFEST_SUFFIXES, read_blocks, read_lines
 LABEL_COLUMNS = ("label", "labels", "class", "category", "display_name", "name")
 """Columns of a file that hold its labels, unless one is named: the first of these that is there."""
 
-_TEXT_SUFFIXES = (".txt", ".text", ".lst")
+_FILE_NAME = re.compile(r"\S+\.[A-Za-z]{2,8}")
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ def read_labels(labels: str, column: str | None = None) -> list[str]:
 
 
 def _looks_like_path(label: str) -> bool:
-    return "/" in label or "\\" in label or suffix_of(label) in (*_TEXT_SUFFIXES, *MANIFEST_SUFFIXES)
+    return "/" in label or "\\" in label or _FILE_NAME.fullmatch(label) is not None
 
 
 def _split(labels: str) -> list[str]:

@@ -16,7 +16,7 @@ from clara_search.errors import QueryError
 from clara_search.retrieval.exact import RowPositions
 from clara_search.retrieval.labels.examples import read_examples
 from clara_search.retrieval.labels.match import match_probabilities
-from clara_search.retrieval.labels.writing import LabelColumns, WrittenLabels
+from clara_search.retrieval.labels.writing import LabelColumns, RowLabels, WrittenLabels
 from clara_search.retrieval.opened import OpenTables
 from clara_search.retrieval.options.registry import make_filters
 from clara_search.retrieval.queries.arrays import Audio
@@ -25,6 +25,7 @@ from clara_search.retrieval.searcher import Searcher
 from clara_search.retrieval.snapshot import Snapshot
 
 _ROWS_PER_BATCH = 1024
+_SCORES_PER_BATCH = 1 << 18
 _ROWS_PER_COMMIT = 8192
 
 
@@ -155,9 +156,8 @@ class Classifying(OpenTables):
             yield from classifier.predict_all([Recorded(uri, window) for window in windows], vectors)
             return
         for _, snapshot, positions in self._audio_rows(where):
-            for start in range(0, len(positions), _ROWS_PER_BATCH):
-                batch = positions[start : start + _ROWS_PER_BATCH]
-                yield from classifier.predict_all(_windows(snapshot, batch), snapshot.vectors_at(batch))
+            for _, items in _classified(classifier, snapshot, positions):
+                yield from items
 
     def count_recorded(self, where: str | None = None) -> int:
         """Count the audio rows, which `classify_with` classifies.
@@ -208,15 +208,14 @@ class Classifying(OpenTables):
         for searcher, snapshot, positions in self._audio_rows(where):
             for start in range(0, len(positions), _ROWS_PER_COMMIT):
                 batch = positions[start : start + _ROWS_PER_COMMIT]
-                windows = _windows(snapshot, batch)
-                items = classifier.predict_all(windows, snapshot.vectors_at(batch))
-                count = len(items)
+                labels = dict[str, RowLabels]()
+                for ids, items in _classified(classifier, snapshot, batch):
+                    labels.update(zip(ids, map(RowLabels.of, items), strict=True))
+                count = len(labels)
                 if not dry_run:
-                    ids = [window.id or "" for window in windows]
                     contents = snapshot.columns["content_hash"].take(batch).to_pylist()
-                    by_id = dict(zip(ids, items, strict=True))
-                    count = columns[searcher.table].write(dict(zip(ids, contents, strict=True)), by_id)
-                written.add(items, count)
+                    count = columns[searcher.table].write(dict(zip(labels, contents, strict=True)), labels)
+                written.add(labels.values(), count)
                 if progress is not None:
                     progress(len(batch))
         return written
@@ -231,6 +230,13 @@ class Classifying(OpenTables):
             yield searcher, snapshot, np.empty(0, np.int64) if positions is None else positions
 
 
-def _windows(snapshot: Snapshot, positions: RowPositions) -> list[Recorded]:
-    rows = snapshot.rows(positions)
-    return [Recorded(row["uri"], Window(row["start_s"], row["end_s"]), row["text"], row["id"]) for row in rows]
+def _classified(
+    classifier: Classifier, snapshot: Snapshot, positions: RowPositions
+) -> Iterator[tuple[list[str], list[Classification]]]:
+    """Yield the ids and the classifications of rows, of as many at once as the memory of their scores allows."""
+    step = max(1, min(_ROWS_PER_BATCH, _SCORES_PER_BATCH // max(1, len(classifier.labels))))
+    for start in range(0, len(positions), step):
+        batch = positions[start : start + step]
+        rows = snapshot.rows(batch)
+        windows = [Recorded(row["uri"], Window(row["start_s"], row["end_s"]), row["text"], row["id"]) for row in rows]
+        yield [row["id"] for row in rows], classifier.predict_all(windows, snapshot.vectors_at(batch))

@@ -9,9 +9,9 @@ again.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,25 @@ _TAKEN = frozenset((*CORE_COLUMNS, *Hit.__dataclass_fields__, "path", "captions"
 _LONGEST_NAME = 200
 
 
+class RowLabels(NamedTuple):
+    """What a row gets.
+
+    Attributes:
+        labels: Its labels; one or none where a row has no more than one.
+        probabilities: The probability of each; of one label also where it is too low to be given, or not known.
+    """
+
+    labels: tuple[str, ...]
+    probabilities: tuple[float | None, ...]
+
+    @classmethod
+    def of(cls, item: Classification) -> Self:
+        """Return what the row of a classification gets."""
+        if item.labels is not None:
+            return cls(item.labels, tuple(item.scores[label] for label in item.labels))
+        return cls(() if item.label is None else (item.label,), (item.probability,))
+
+
 @dataclass
 class WrittenLabels:
     """Counts of rows that were labelled, or would be.
@@ -52,14 +71,13 @@ class WrittenLabels:
     unlabelled: int = 0
     changed: int = 0
 
-    def add(self, items: Sequence[Classification], written: int) -> None:
-        """Count the classifications of a batch, of which so many were written."""
-        self.rows += len(items)
-        self.changed += len(items) - written
-        given = [item.labels if item.labels is not None else (item.label,) if item.label else () for item in items]
-        self.unlabelled += sum(not labels for labels in given)
+    def add(self, rows: Collection[RowLabels], written: int) -> None:
+        """Count the labels of a batch of rows, of which so many were written."""
+        self.rows += len(rows)
+        self.changed += len(rows) - written
+        self.unlabelled += sum(not row.labels for row in rows)
         counts = Counter(self.labels)
-        counts.update(label for labels in given for label in labels)
+        counts.update(label for row in rows for label in row.labels)
         self.labels = dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
 
 
@@ -95,12 +113,12 @@ class LabelColumns:
                 "another one"
             )
 
-    def write(self, expected: Mapping[str, str], items: Mapping[str, Classification]) -> int:
+    def write(self, expected: Mapping[str, str], labels: Mapping[str, RowLabels]) -> int:
         """Write the labels of rows in one commit, and return how many rows there were.
 
         Args:
             expected: The content hash that each row had when it was classified, by id.
-            items: The classifications, by id.
+            labels: The labels, by id.
 
         Raises:
             DatabaseError: The table cannot be written.
@@ -118,7 +136,7 @@ class LabelColumns:
             rows = rows.filter(pa.array(_is_finite(rows["vector"], table.info.dim)))
             if not rows.num_rows:
                 return count
-            found = [items[id_] for id_ in rows["id"].to_pylist()]
+            found = [labels[id_] for id_ in rows["id"].to_pylist()]
             for f, values in zip(self._fields, self._values(found), strict=True):
                 rows = rows.set_column(rows.schema.get_field_index(f.name), f, pa.array(values, f.type))
             fitted = fit_rows(rows, table.schema, table.name)
@@ -137,11 +155,10 @@ class LabelColumns:
                 batches.append(batch.filter(pa.array([expected[id_] == content for id_, content in pairs])))
         return pa.Table.from_batches([batch.select(self._table.schema.names) for batch in batches])
 
-    def _values(self, items: Sequence[Classification]) -> tuple[list[Any], list[Any]]:
-        if not self._is_multi_label:
-            return [item.label for item in items], [item.probability for item in items]
-        labels = [list(item.labels or ()) for item in items]
-        return labels, [[item.scores[label] for label in given] for given, item in zip(labels, items, strict=True)]
+    def _values(self, rows: Sequence[RowLabels]) -> tuple[list[Any], list[Any]]:
+        if self._is_multi_label:
+            return [row.labels for row in rows], [row.probabilities for row in rows]
+        return [row.labels[0] if row.labels else None for row in rows], [row.probabilities[0] for row in rows]
 
 
 def _is_finite(vectors: pa.ChunkedArray, dim: int) -> npt.NDArray[np.bool_]:

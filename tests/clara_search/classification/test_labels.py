@@ -20,6 +20,8 @@ from clara_search.errors import FormatError, SourceError
         ("dog", ["dog"]),
         ("a,,b", ["a", "", "b"]),
         ("e.g.", ["e.g."]),
+        ("St. Bernard", ["St. Bernard"]),
+        ("version 1.2", ["version 1.2"]),
         (",".join(f"n{i}" for i in range(1000)), [f"n{i}" for i in range(1000)]),
     ],
 )
@@ -27,7 +29,7 @@ def test_typed_labels_are_separated_by_commas(typed, labels):
     assert read_labels(typed) == labels
 
 
-@pytest.mark.parametrize("name", ["labels.txt", "labels.csv", "LABELS.TSV", "some/labels", "labels.parquet", "a\\b"])
+@pytest.mark.parametrize("name", ["labels.txt", "labels.csv", "LABELS.TSV", "some/labels", "labels.tx", "a\\b"])
 def test_a_single_label_that_looks_like_a_path_is_a_mistyped_one(name):
     with pytest.raises(SourceError, match="no such file"):
         read_labels(name)
