@@ -52,8 +52,15 @@ def _arrow_files(folder: Path) -> list[str]:
             folders = [child_of(folder, split) for split in splits]
             if not all((split / _STATE).is_file() for split in folders):
                 raise FormatError(f"{folder}: one of the splits {', '.join(splits)} is missing")
-            return [file for split in folders for file in _arrow_files(split)]
-        entries = read_json(folder / _STATE)["_data_files"]
-        return [str(child_of(folder, entry["filename"])) for entry in entries]
+            if len(set(folders)) < len(folders):
+                raise FormatError(f"{folder}: one of the splits {', '.join(splits)} is listed twice")
+            return [file for split in folders for file in _files_of(split)]
+        return _files_of(folder)
     except (OSError, KeyError, TypeError, RefusedUri) as error:
         raise FormatError(f"{folder}: not a data set that can be read ({error})") from error
+
+
+def _files_of(folder: Path) -> list[str]:
+    """Return the Arrow files of a split, which has no splits of its own. Raises as `read_json` and `child_of` do."""
+    entries = read_json(folder / _STATE)["_data_files"]
+    return [str(child_of(folder, entry["filename"])) for entry in entries]
