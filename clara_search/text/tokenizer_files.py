@@ -204,6 +204,11 @@ def _check_vocabulary(model: Any, added: Any, path: Path) -> None:
         raise ValueError(f"its model is of the kind {str(kind)[:40]!r}")
     vocabulary = model["vocab"]
     TOKENS.check(len(vocabulary) + len(added or ()), path)
+    prefix = model.get("continuing_subword_prefix") or ""
+    if kind == "BPE" and prefix:
+        seconds = (merge.split(" ")[-1] if isinstance(merge, str) else merge[1] for merge in model["merges"])
+        if not all(second.startswith(prefix) for second in seconds):
+            raise ValueError("its merges lack the prefix of its tokens")
     if kind == "Unigram":
         if not all(piece and isinstance(score, int | float) for piece, score in vocabulary):
             raise ValueError("it has a token that is empty")
