@@ -60,8 +60,8 @@ class IndexResult:
         stopped: whether the run was asked to end early.
         stages: seconds that each stage worked and waited, over all its threads.
         unlisted: folders, and ends of shards, that could not be listed; they are failures, and nothing is pruned then.
-        noted: indexed recordings that are out of the ordinary (`notes`), such as "2 packets damaged".
         unanswered: recordings that are no longer listed, but whose store did not say that they are gone; they stay.
+        noted: indexed recordings that are out of the ordinary (`notes`), such as "2 packets damaged".
         left_alone: what the sources hold beside their items, by kind: files of other kinds by suffix, symbolic links,
             items that an earlier source lists too.
     """

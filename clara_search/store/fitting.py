@@ -30,6 +30,14 @@ def fit_rows(rows: pa.Table | pa.RecordBatch, schema: pa.Schema, table: str) -> 
     return pa.Table.from_arrays(columns, schema=schema)
 
 
+def missing_fields(schema: pa.Schema, present: pa.Schema) -> list[pa.Field]:
+    """Return the fields of `schema` that `present` lacks; not those of nulls alone, whose type shows later."""
+    import pyarrow as pa
+
+    names = set(present.names)
+    return [pa.field(f.name, f.type) for f in schema if f.name not in names and not pa.types.is_null(f.type)]
+
+
 def last_of_each(rows: pa.Table, key: str) -> pa.Table:
     """Return the rows without those whose key a later row has."""
     last = {value: index for index, value in enumerate(rows[key].to_pylist())}

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from clara_search.errors import DatabaseError
 from clara_search.store.compaction import FULL_FRAGMENT_ROWS, NEVER, Layout, Moment, read_layout
 from clara_search.store.filters import filtering, sql_string
-from clara_search.store.fitting import fit_rows, last_of_each
+from clara_search.store.fitting import fit_rows, last_of_each, missing_fields
 from clara_search.store.fsync import FolderSync
 from clara_search.store.lance_errors import is_lance_error, lance_reason, translate_read_errors
 from clara_search.store.versions import check_newest
@@ -207,10 +207,8 @@ class KeyedTable:
         """Merge the small files of many commits and drop deleted rows from them. Row ids stay the same.
 
         Args:
-            retain_days: Versions older than this are deleted, with the rows that only they hold; a reader that still
-                uses one then fails.
-            purge: Whether deleted rows must be gone from the disk afterwards, with `retain_days` 0. Without it they
-                stay in files of a million rows of which fewer than a tenth are deleted; this writes such a table anew.
+            retain_days: Versions older than this are deleted; a reader that still uses one then fails.
+            purge: Whether deleted rows must be gone from files of a million rows too, which are then written anew.
 
         Raises:
             DatabaseError: The table cannot be written.
@@ -233,10 +231,10 @@ class KeyedTable:
 
         Args:
             moment: Whether a run is about to write, writes, or has written.
-            retain_days: As `compact` takes it.
+            retain_days: As for `compact`.
 
         Returns:
-            Whether the table was compacted.
+            Whether it was compacted.
 
         Raises:
             DatabaseError: The table cannot be read or written.
@@ -270,16 +268,18 @@ class KeyedTable:
         return query if prepared is None else query.where(prepared)
 
     def _add_missing_columns(self, schema: pa.Schema) -> None:
-        import pyarrow as pa
-
-        present = set(self.schema.names)
-        # A column of nulls alone has no type yet: it is added with its first value.
-        missing = [pa.field(f.name, f.type) for f in schema if f.name not in present and not pa.types.is_null(f.type)]
-        if missing:
+        if missing := missing_fields(schema, self.schema):
             self._commit(lambda: self._lance.add_columns(missing))
 
     def alter(self, change: Callable[[Any], Any]) -> None:
-        """Commit a change of the columns, which is given LanceDB's table. Raises DatabaseError if that fails."""
+        """Commit a change of the columns.
+
+        Args:
+            change: Called with LanceDB's table.
+
+        Raises:
+            DatabaseError: It fails.
+        """
         self._commit(lambda: change(self._lance))
 
     def _commit(self, write: Callable[[], Any]) -> None:

@@ -84,10 +84,16 @@ class Table(KeyedTable):
         return (version, *self._version_files(version))
 
     def is_at(self, state: tuple[int, ...]) -> bool:
-        """Return whether the table is in a state that `state` gave.
+        """Return whether the table is in a state.
 
         On this machine its files tell, in microseconds: versions are numbered without gaps, and each commit writes the
         manifest of its version and a hint. LanceDB takes a tenth of a millisecond, more on a busy machine.
+
+        Args:
+            state: What the property `state` was.
+
+        Returns:
+            Whether nothing was committed since.
         """
         version, files = state[0], state[1:]
         if not files:

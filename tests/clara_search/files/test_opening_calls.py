@@ -59,7 +59,10 @@ ALLOWED = {
     "indexer/sources/formats/manifest.py": {"files.paths.stat_file"},  # a source
     "indexer/decode/read.py": {"files.paths.read_bytes"},  # items, as above
     "indexer/sources/formats/webdataset.py": {"files.paths.stat_file"},  # a source
-    "indexer/sources/formats/folder.py": {"files.listing.list_folder"},  # sources, and folders in them
+    "indexer/sources/formats/folder.py": {  # sources, folders and files in them
+        "files.listing.list_folder",
+        "files.paths.open_binary",
+    },
     "indexer/sources/pattern.py": {"files.listing.list_folder"},  # as above
     "indexer/write/prune.py": {"files.paths.is_missing"},  # in a source, or a source
     "indexer/write/scope.py": {"files.listing.list_folder"},  # sources
@@ -75,6 +78,8 @@ ALLOWED = {
     "trainer/data/shards.py": {"files.paths.stat_file"},  # paths of this machine
     "trainer/embeddings/file_hashes.py": {"files.paths.stat_file"},  # clips: `locate_recording` admitted them
     "trainer/data/teachers.py": {"from_pretrained"},
+    "trainer/speech/build.py": {"torch.load"},  # tensors alone, out of the folder of the run
+    "trainer/speech/recognition.py": {"torch.load"},  # as above
     # Here the hub.
     "clara_search/models/hub.py": {"snapshot_download"},
 }
