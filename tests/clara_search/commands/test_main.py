@@ -77,7 +77,8 @@ def test_examples_in_help_keep_their_lines():
     for command in ("search", "classify", "index"):
         text = run(command, "--help").stdout
         assert "\\b" not in text
-        assert sum(line.strip().startswith(f"clara-search {command} ") for line in text.splitlines()) == 2
+        lines = [line for line in text.splitlines() if line.strip().startswith(f"clara-search {command} ")]
+        assert len(lines) == text.count(f"clara-search {command} ") >= 2
 
 
 def test_every_command_that_loads_a_model_takes_a_device(corpus, recordings, models):

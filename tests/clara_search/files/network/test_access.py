@@ -223,7 +223,7 @@ def test_http_sends_no_ambient_credentials(site: Site, tmp_path: Path, monkeypat
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("/status/404", "No such file"),
+        ("/status/404", "its server says that there is no such file"),
         ("/status/403", "403"),
         ("/status/500", "500"),
         ("/endless", "more than 1,000,000 bytes of a file fetched by HTTP, where at most"),
