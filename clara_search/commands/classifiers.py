@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +71,6 @@ class ClassifierMaker:
         head: The head, if there is one.
         index: The table whose rows are classified, if any.
         examples: The table of the labelled rows, where it is another one.
-        encoder: The encoder.
     """
 
     def __init__(
@@ -100,8 +99,13 @@ class ClassifierMaker:
         examples_db = options.knn_db or db
         if examples_db is not None and (options.knn_db or options.knn_table):
             self.examples = open_index(examples_db, options.knn_table or table, source)
+        self._load = partial(load, source)
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The encoder, loaded at first use: labelled rows that classify other rows need none."""
         opened = self.index or self.examples
-        self.encoder = load(source) if opened is None else opened.encoder
+        return self._load() if opened is None else opened.encoder
 
     def make(self, needs_match: bool) -> Classifier:
         """Return the classifier; with `needs_match` prompts know the probability of a match, where there is one."""

@@ -12,7 +12,7 @@ from clara_search.classification.base import Classification, Classifier, Recorde
 from clara_search.classification.classifier import ZeroShotClassifier
 from clara_search.classification.neighbours import DEFAULT_NEIGHBOURS, NeighbourClassifier
 from clara_search.classification.prompts import DEFAULT_TEMPLATES, class_embeddings
-from clara_search.errors import QueryError
+from clara_search.errors import EncoderMismatch, QueryError
 from clara_search.retrieval.exact import RowPositions
 from clara_search.retrieval.labels.examples import read_examples
 from clara_search.retrieval.labels.match import match_probabilities
@@ -130,7 +130,10 @@ class Classifying(OpenTables):
         """
         tables = self.tables if examples is None else examples.tables
         for table in tables:
-            table.check_encoder(self.encoder)
+            if table.info.fingerprint != self.table.info.fingerprint:
+                raise EncoderMismatch(
+                    f"{table!r} and {self.table!r} were built by different models: their vectors cannot be compared"
+                )
         return NeighbourClassifier(read_examples(tables, column, multi_label), k, multi_label)
 
     def classify_with(

@@ -147,6 +147,12 @@ def test_every_row_has_a_label_with_labels_and_with_labelled_rows(labelled_corpu
     assert_one_line_error(run("classify", "--db", db, "--knn", "start_s", code=1), "'start_s' holds double")
 
 
+def test_labelled_rows_of_the_table_need_no_model(labelled_corpus, models):
+    models.clear()
+    run("classify", "--db", labelled_corpus.path, "--knn", "label", "--write", "guess")
+    assert models == []
+
+
 def test_write_puts_labels_and_probabilities_into_the_table(labelled_corpus):
     db, arguments = labelled_corpus.path, ["--knn", "label", "-k", 5, "--write", "guess"]
     dry = run("classify", "--db", db, *arguments, "--dry-run").stdout
