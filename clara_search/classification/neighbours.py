@@ -106,7 +106,7 @@ class NeighbourClassifier(Classifier):
             for row, number in enumerate(own[start : start + step]):
                 if number >= 0:
                     cosines[row, recordings == number] = -np.inf
-            nearest = np.argpartition(-cosines, k - 1, axis=1)[:, :k]
+            nearest = np.argpartition(cosines, -k, axis=1)[:, -k:]
             found = np.take_along_axis(cosines, nearest, axis=1)
             for row, (examples_of, near) in enumerate(zip(nearest, found, strict=True), start=start):
                 scores[row] = self._votes(examples_of, near)

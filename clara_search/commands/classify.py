@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -168,14 +169,13 @@ def classify(
     if index is not None and column is not None:
         write_labels(index, classifier, column, where, dry_run, as_json)
         return
+    if index is not None:
+        table_rows = partial(index.classify_with, classifier, where=where)
+        print_classifications(lambda update: counted(table_rows(), update), index.count_recorded(where), "row", as_json)
+        return
     failed = list[str]()
-    total = len(files) if index is None else index.count_recorded(where)
-    with progress_bar(total, "file" if index is None else "row", as_json) as update:
-        if index is None:
-            found = classify_files(files, texts, maker.encoder, classifier, windows, failed, update)
-        else:
-            found = counted(index.classify_with(classifier, where=where), update)
-        print_classifications(found, classifier, as_json)
+    arguments = (files, texts, maker.encoder, classifier, windows, failed)
+    print_classifications(partial(classify_files, *arguments), len(files), "file", as_json)
     if failed:
         raise click.exceptions.Exit(1)
 
@@ -254,29 +254,31 @@ def check_usage(rules: Mapping[str, bool]) -> None:
             raise click.UsageError(message)
 
 
-def print_classifications(found: Iterable[Classification], classifier: Classifier, as_json: bool) -> None:
-    """Print JSON lines or a table, and how many windows cannot be classified at all."""
-    unknown = 0
-
-    def checked() -> Iterator[Classification]:
-        nonlocal unknown
-        for item in found:
+def print_classifications(
+    find: Callable[[Callable[[int], object]], Iterable[Classification]], total: int, unit: str, as_json: bool
+) -> None:
+    """Print JSON lines or a table of what `find` yields, which takes the function that counts; with a bar meanwhile."""
+    unknown, rows = 0, list[tuple[str, ...]]()
+    with progress_bar(total, unit, as_json) as update:
+        for item in find(update):
             unknown += math.isnan(item.score)
-            yield item
-
-    if as_json:
-        print_json(item.as_dict() for item in checked())
-    else:
+            if as_json:
+                print_json([item.as_dict()])
+            else:
+                rows.append(table_row(item))
+    if not as_json:  # below the bar, which is gone by now
         columns: dict[str, Align] = {"file": "left", "time": "left", "label": "fill", "score": "right"}
-        rows, has_match = [], False
-        for item in checked():
-            label = item.label if item.labels is None else ", ".join(item.labels)
-            row = (short_name(item.uri), format_span(item.start_s, item.end_s), label or UNSURE, f"{item.score:.3f}")
-            has_match |= item.probability is not None and not classifier.has_probabilities
-            rows.append((*row, format_probability(item.probability)))
-        if has_match:
+        if any(row[-1] for row in rows):
             columns["match"] = "right"
         print_table(columns, (row[: len(columns)] for row in rows))
     if unknown:
         why = "their vectors are not finite, or no labelled row is of another recording"
         echo_line(f"{unknown:,} windows have no label: {why}.", err=True)
+
+
+def table_row(item: Classification) -> tuple[str, ...]:
+    """Return the cells of a classification; the last one is the probability of a match, where scores are cosines."""
+    label = item.label if item.labels is None else ", ".join(item.labels)
+    span, score = format_span(item.start_s, item.end_s), f"{item.score:.3f}"
+    match = "" if item.probability == item.score else format_probability(item.probability)
+    return short_name(item.uri), span, label or UNSURE, score, match

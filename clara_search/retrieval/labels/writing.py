@@ -49,8 +49,8 @@ class RowLabels(NamedTuple):
     def of(cls, item: Classification) -> Self:
         """Return what the row of a classification gets."""
         if item.labels is not None:
-            return cls(item.labels, tuple(item.scores[label] for label in item.labels))
-        return cls(() if item.label is None else (item.label,), (item.probability,))
+            return cls(tuple(map(_stored, item.labels)), tuple(item.scores[label] for label in item.labels))
+        return cls(() if item.label is None else (_stored(item.label),), (item.probability,))
 
 
 @dataclass
@@ -159,6 +159,11 @@ class LabelColumns:
         if self._is_multi_label:
             return [row.labels for row in rows], [row.probabilities for row in rows]
         return [row.labels[0] if row.labels else None for row in rows], [row.probabilities[0] for row in rows]
+
+
+def _stored(label: str) -> str:
+    """Return a label as a table can hold it: half a surrogate pair, out of the JSON of a head, is "?"."""
+    return label.encode("utf-8", "replace").decode()
 
 
 def _is_finite(vectors: pa.ChunkedArray, dim: int) -> npt.NDArray[np.bool_]:

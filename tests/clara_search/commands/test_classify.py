@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from clara_search.audio.decode import load_audio
-from clara_search.commands.classify import UNSURE
+from clara_search.commands.classify import UNSURE, progress_bar
 from clara_search.store.schema import TableInfo
 from indexer.pipeline import index as index_corpus
 from tests.clara_search.commands.runner import assert_one_line_error, json_lines, run
@@ -180,6 +182,23 @@ def test_probabilities_of_a_match_make_thresholds_and_several_labels_possible(la
     assert {len(item["labels"]) for item in several} == {2}
     assert all(item["labels"][0] == max(item["scores"], key=item["scores"].get) for item in several)
     assert "match" in run(*arguments, "--min-probability", 0).stdout.splitlines()[0]
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_terminal_shows_a_bar_unless_lines_for_programs_go_there_too(monkeypatch):
+    shown = []
+    for as_json, is_terminal in ((False, True), (True, True), (True, False), (False, False)):
+        err = Terminal() if is_terminal or as_json else io.StringIO()
+        monkeypatch.setattr(sys, "stderr", err)
+        monkeypatch.setattr(sys, "stdout", Terminal() if is_terminal else io.StringIO())
+        with progress_bar(4, "row", as_json) as update:
+            update(4)
+        shown.append("0/4" in err.getvalue())
+    assert shown == [True, False, True, False]
 
 
 def test_an_empty_table_has_no_classifications(database, encoder):

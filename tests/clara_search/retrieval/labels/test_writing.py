@@ -90,6 +90,14 @@ def test_cosines_have_no_probability_and_a_dry_run_changes_nothing(database):
     assert read(database.table(), "guess_probability") == [[None] * 5]
 
 
+def test_a_label_that_no_file_can_hold_is_written_as_far_as_it_can_be(database):
+    vectors = unit_vectors(5)
+    labels = ["\ud83d{}", "a, 'b' \x1b[31m\x00"]
+    Index(table_of(database, vectors)).write_labels(ZeroShotClassifier(labels, CLASSES), "guess")
+    stored = {"minus": "?{}", "plus": labels[1]}
+    assert read(database.table(), "guess") == [[stored[sign] for sign in signs(vectors)]]
+
+
 def test_several_labels_are_lists_and_examples_again(database):
     vectors = unit_vectors(6)
     examples = table_of(database, vectors, name="known", tags=pa.array([["a"], ["a", "b"], [], None, ["b"], ["a"]]))
