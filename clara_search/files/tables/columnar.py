@@ -2,34 +2,52 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from clara_search.errors import FormatError
-from clara_search.files.limits import BATCH_BYTES
+from clara_search.files.arrow_bodies import open_mapped
+from clara_search.files.limits import BATCH_BYTES, MANIFEST_BYTES, MIB, ROW_BYTES
 from clara_search.files.paths import is_url, open_source, suffix_of, unreadable
-from clara_search.files.tables.rows import ROWS_A_BLOCK, Block, Cell, check_width
+from clara_search.files.tables.parquet_pages import check_pages
+from clara_search.files.tables.rows import ROWS_A_BLOCK, Block, Cell, OnError, check_width, raise_error
+from clara_search.files.tables.sizes import Sizes, value_bytes
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_BYTES_A_BATCH = 16 << 20
-"""A batch of a Parquet file is about this large, if that is more than one row."""
+_BYTES_A_BATCH = 16 * MIB
+"""A batch of a Parquet file, and the values of a block, are about this large, if that is more than one row."""
+
+_ROWS_A_SLICE = 1 << 16
+_COPIED_AT_ONCE = 8 * MIB
 
 
-def read_columnar(path: str) -> Iterator[Block]:
+def read_columnar(path: str, report: OnError = raise_error) -> Iterator[Block]:
     """Yield the rows of a Parquet or Arrow file; a file without rows is one empty block.
 
+    A URL is copied to this machine first: parts of the file are read again and again.
+
+    Args:
+        path: Path or URL.
+        report: Called with the error of each row that is larger than `ROW_BYTES`.
+
     Raises:
-        FormatError: The file is broken.
+        FormatError: The file is broken, or would take more memory than `BATCH_BYTES`.
         SourceError: It cannot be read; `Unreachable` where it is a URL.
     """
     import pyarrow as pa
 
     try:
         with ExitStack() as stack:
-            yield from _blocks(map(_checked, _batches(path, stack)), path)
+            local = _copy(path, stack) if is_url(path) else path
+            file = stack.enter_context(pa.memory_map(local))
+            batches = _parquet_batches if suffix_of(path) == ".parquet" else _arrow_batches
+            yield from _blocks(map(_checked, batches(file, path)), path, report)
     except (pa.ArrowException, UnicodeDecodeError) as error:
         kind = "Parquet" if suffix_of(path) == ".parquet" else "Arrow"
         raise FormatError(f"{path}: not a readable {kind} file ({' '.join(str(error).split())})") from error
@@ -37,38 +55,62 @@ def read_columnar(path: str) -> Iterator[Block]:
         raise unreadable(path, error) from error
 
 
-def read_arrow(table: pa.Table) -> Iterator[Block]:
+def read_arrow(table: pa.Table, report: OnError = raise_error) -> Iterator[Block]:
     """Yield the rows of an Arrow table in memory; a table without rows is one empty block."""
-    import pyarrow as pa
-
-    batches = table.to_batches(max_chunksize=ROWS_A_BLOCK)
-    return _blocks(iter(batches or [pa.RecordBatch.from_pylist([], schema=table.schema)]), "the table")
+    batches = table.to_batches(max_chunksize=_ROWS_A_SLICE)
+    return _blocks(iter(batches or [_empty(table.schema)]), "the table", report)
 
 
-def _batches(path: str, stack: ExitStack) -> Iterator[pa.RecordBatch]:
-    """Yield the record batches of a file; a schema without rows is one empty batch."""
-    import pyarrow as pa
-    from pyarrow import ipc, parquet
+def _copy(url: str, stack: ExitStack) -> str:
+    """Return the path of a copy of a URL, which is gone when the stack ends."""
+    copy = stack.enter_context(tempfile.NamedTemporaryFile(prefix="clara-search-"))  # noqa: SIM115 - the stack closes it
+    size = 0
+    with closing(open_source(url)) as file:
+        while content := file.read(_COPIED_AT_ONCE):
+            size += len(content)
+            MANIFEST_BYTES.check(size, url)
+            copy.write(content)
+    copy.flush()
+    return copy.name
 
-    file = stack.enter_context(open_source(path) if is_url(path) else pa.memory_map(path))
-    if suffix_of(path) == ".parquet":
-        table = parquet.ParquetFile(file)
-        schema, batches = table.schema_arrow, table.iter_batches(_rows_a_batch(table.metadata))
-    elif file.read(6) == b"ARROW1":
-        reader = ipc.open_file(file)
-        schema = reader.schema
-        batches = (reader.get_batch(number) for number in range(reader.num_record_batches))
-    else:
-        file.seek(0)
-        stream = ipc.open_stream(file)
-        schema, batches = stream.schema, stream
-    check_width(schema.names, path)
+
+def _arrow_batches(file: Any, path: str) -> Iterator[pa.RecordBatch]:
+    """Yield the record batches of an Arrow file or stream; a schema without rows is one empty batch."""
+    reader = open_mapped(file, path)
+    check_width(reader.schema.names, path)
     is_empty = True
-    for batch in batches:
+    for batch in reader:
         is_empty = False
         yield batch
     if is_empty:
-        yield pa.RecordBatch.from_pylist([], schema=schema)
+        yield _empty(reader.schema)
+
+
+def _parquet_batches(file: Any, path: str) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a Parquet file in record batches; a schema without rows is one empty batch."""
+    from pyarrow import parquet
+
+    table = parquet.ParquetFile(file)
+    check_width(table.schema_arrow.names, path)
+    file.seek(0)
+    sizes = check_pages(table.metadata, file.read_buffer(), path)
+    file.seek(0)
+    if sizes.repeated:
+        table = parquet.ParquetFile(file, read_dictionary=sizes.repeated)
+    rows = min(_rows_a_batch(table.metadata), max(1, BATCH_BYTES.value // 2 // max(1, sizes.row)))
+    is_empty = True
+    for batch in table.iter_batches(rows):
+        is_empty = False
+        BATCH_BYTES.check(batch.nbytes, path)
+        yield batch
+    if is_empty:
+        yield _empty(table.schema_arrow)
+
+
+def _empty(schema: pa.Schema) -> pa.RecordBatch:
+    import pyarrow as pa
+
+    return pa.RecordBatch.from_pylist([], schema=schema)
 
 
 def _checked(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -83,16 +125,48 @@ def _rows_a_batch(metadata: Any) -> int:
     return max(1, min(ROWS_A_BLOCK, _BYTES_A_BATCH * max(1, int(metadata.num_rows)) // max(1, size)))
 
 
-def _blocks(batches: Iterator[pa.RecordBatch], where: str) -> Iterator[Block]:
+def _blocks(batches: Iterator[pa.RecordBatch], where: str, report: OnError) -> Iterator[Block]:
     first = 1
     for batch in batches:
-        BATCH_BYTES.check(0 if where.endswith((".arrow", ".feather")) else batch.nbytes, where)
-        for start in range(0, max(1, batch.num_rows), ROWS_A_BLOCK):
-            part = batch.slice(start, ROWS_A_BLOCK)
-            columns = [_values(column) for column in part.columns]
-            rows = list(zip(*columns, strict=True)) if columns else [()] * part.num_rows
-            yield Block(tuple(part.schema.names), tuple(part.schema.types), range(first, first + part.num_rows), rows)
+        names, kinds = tuple(batch.schema.names), tuple(batch.schema.types)
+        for start in range(0, max(1, batch.num_rows), _ROWS_A_SLICE):
+            part = batch.slice(start, _ROWS_A_SLICE)
+            for offset, count in _cuts(part, where, first, report):
+                columns = [_values(column) for column in part.slice(offset, count).columns]
+                rows = list(zip(*columns, strict=True)) if columns else [()] * count
+                yield Block(names, kinds, range(first + offset, first + offset + count), rows)
             first += part.num_rows
+
+
+def _cuts(part: pa.RecordBatch, where: str, first: int, report: OnError) -> Iterator[tuple[int, int]]:
+    """Yield the start and number of the rows that are read at once; rows that are too large are reported.
+
+    Args:
+        part: The rows.
+        where: Their file, for errors.
+        first: The number of the first row.
+        report: Called with each error.
+    """
+    sizes: Sizes = 0
+    for column in part.columns:
+        if not (is_binary(column.type) or is_audio_struct(column.type)):  # these are read one by one
+            sizes = sizes + value_bytes(column, where)
+    row_bytes = np.full(part.num_rows, sizes) if isinstance(sizes, int) else sizes
+    large = np.flatnonzero(row_bytes > ROW_BYTES.value)
+    ends = np.cumsum(row_bytes)
+    start = 0
+    for end in (*large.tolist(), part.num_rows):
+        while start < end or not part.num_rows:
+            before = int(ends[start - 1]) if start else 0
+            count = int(np.searchsorted(ends, before + _BYTES_A_BATCH, "right")) - start
+            count = min(max(1, count), ROWS_A_BLOCK, end - start)
+            yield start, count
+            start += count
+            if not part.num_rows:
+                return
+        if end < part.num_rows:
+            report(ROW_BYTES.exceeded(f"{where}, line {first + end}"))
+            start = end + 1
 
 
 def _values(column: pa.Array) -> list[Any]:

@@ -40,10 +40,10 @@ def read_blocks(source: TableSource, report: OnError = raise_error, encoding: st
         SourceError: The file cannot be read; `Unreachable` where it is a URL.
     """
     if not isinstance(source, str):
-        return read_arrow(source)
+        return read_arrow(source, report)
     suffix = suffix_of(source)
     if suffix in COLUMNAR_SUFFIXES:
-        return read_columnar(source)
+        return read_columnar(source, report)
     if suffix in DELIMITED_SUFFIXES:
         return read_delimited(source, suffix, report, encoding)
     return read_json(source, report, encoding)

@@ -19,7 +19,7 @@ import pytest
 
 from clara_search.models.recorded import RecordedModel
 from clara_search.store.schema import TableInfo, corpus_schema
-from tests.clara_search.hostile import files
+from tests.clara_search.hostile import files, tables
 from tests.clara_search.hostile.files import edit, model, write
 from tests.helpers import ROOT, write_tone
 
@@ -224,6 +224,7 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "members of one key": by_index(
         "two members|members of an example", lambda tmp: files.tar_of(tmp / "a.tar", {}, tarfile.REGTYPE, 5000)
     ),
+    **{name: by_index(message, make) for name, (message, make) in tables.CASES.items()},
 }
 
 
