@@ -26,6 +26,7 @@ from clara_search.datasets.manifests.names import (
 from clara_search.errors import ConfigError
 from clara_search.files.tables import Block, Cell
 from clara_search.files.tables.columnar import is_audio_struct, is_binary
+from clara_search.files.tables.samples import Samples
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -133,6 +134,9 @@ class Naming:
 
     def _find_contents(self, samples: Mapping[str, Sequence[Any]], types: Mapping[str, pa.DataType]) -> None:
         """Find the columns that hold recordings, and those that hold other bytes."""
+        decoded = [name for name, values in samples.items() if any(isinstance(value, Samples) for value in values)]
+        self._contents.update(name for name in decoded if self._columns.path in (None, name))
+        self._binary.update(name for name in decoded if name not in self._contents)
         for name, kind in types.items():
             if name in self._contents or not (is_audio_struct(kind) or is_binary(kind)):
                 continue

@@ -15,6 +15,7 @@ from clara_search.files.limits import BATCH_BYTES, MANIFEST_BYTES, MIB, ROW_BYTE
 from clara_search.files.paths import is_url, open_source, suffix_of, unreadable
 from clara_search.files.tables.parquet_pages import check_pages
 from clara_search.files.tables.rows import ROWS_A_BLOCK, Block, Cell, OnError, check_width, raise_error
+from clara_search.files.tables.samples import is_sample_struct, samples_of_scalar
 from clara_search.files.tables.sizes import Sizes, value_bytes
 
 if TYPE_CHECKING:
@@ -210,11 +211,13 @@ def is_binary(kind: pa.DataType) -> bool:
 
 
 def is_audio_struct(kind: pa.DataType) -> bool:
-    """Tell whether a column holds recordings as Hugging Face's `datasets` writes them: structs of bytes and path."""
+    """Tell whether a column holds recordings of Hugging Face's `datasets`: structs of bytes and path, or decoded."""
     from pyarrow import types
 
     if not types.is_struct(kind):
         return False
+    if is_sample_struct(kind):
+        return True
     index = kind.get_field_index("bytes")
     return index >= 0 and (is_binary(kind.field(index).type) or types.is_null(kind.field(index).type))
 
@@ -228,4 +231,6 @@ def _recording(value: Any) -> Cell | str | None:
     if not value.is_valid:
         return None
     path = value["path"].as_py() if "path" in value else None
+    if "bytes" not in value:
+        return samples_of_scalar(value) or path or None
     return _cell(value["bytes"], path or None) or path or None

@@ -12,6 +12,7 @@ from clara_search.files.json_reader import parse_json, parse_object
 from clara_search.files.limits import ROW_BYTES
 from clara_search.files.tables.lines import Line, numbered_lines
 from clara_search.files.tables.rows import ROWS_A_BLOCK, Block, OnError, check_width
+from clara_search.files.tables.samples import samples_of_object
 
 _TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{},]')
 """A string, also one without an end, a bracket, or a comma."""
@@ -40,7 +41,12 @@ def read_json(path: str, report: OnError, encoding: str | None) -> Iterator[Bloc
     for names, group in groupby(objects, key=lambda pair: tuple(map(str, pair[1]))):
         check_width(names, path)
         while chunk := list(islice(group, ROWS_A_BLOCK)):
-            yield Block(names, None, [line for line, _ in chunk], [tuple(values.values()) for _, values in chunk])
+            yield Block(
+                names,
+                None,
+                [line for line, _ in chunk],
+                [tuple(map(samples_of_object, values.values())) for _, values in chunk],
+            )
 
 
 def _is_whole(line: Line) -> bool:
