@@ -12,6 +12,7 @@ from clara_search.datasets.manifests.columns import DEFAULT_COLUMNS, Layout, Man
 from clara_search.datasets.manifests.names import looks_like_audio_name
 from clara_search.datasets.manifests.naming import Naming
 from clara_search.datasets.manifests.rows import ManifestRow, parse_row
+from clara_search.datasets.manifests.stems import Stems
 from clara_search.errors import ClaraError, FormatError
 from clara_search.files.tables import Block, OnError, TableSource, raise_error, read_blocks
 
@@ -46,7 +47,8 @@ class Manifest:
         self.has_captions = False
         self._source = source
         self._columns = columns
-        self.naming = Naming(self.name, columns, _say_once)
+        self._stems = Stems(source)
+        self.naming = Naming(self.name, columns, _say_once, self._stems.are_names)
         self._first_error: ClaraError | None = None
         self._scattered: dict[tuple[str, float | None, float | None], tuple[str, ...]] | None = None
 
@@ -120,12 +122,13 @@ class Manifest:
         yield from merge_captions(rows, self._scattered, self._report_difference) if self.naming.has_texts else rows
 
     def _read(self, report: OnError, visit: Visit | None) -> Iterator[ManifestRow]:
-        for block in read_blocks(self._source, report, self._columns.encoding):
+        header = self._stems.bare_columns()
+        for block in read_blocks(self._source, report, self._columns.encoding, header):
             layout = self.naming.layout(block)
             if visit is not None:
                 visit(block, layout)
             for line, values in zip(block.lines, block.rows, strict=True):
-                yield parse_row(line, values, layout)
+                yield self._stems.resolve(parse_row(line, values, layout))
 
     def _check(self, texts: int) -> None:
         self.naming.check_named()

@@ -23,6 +23,9 @@ MAYBE_PATH_NAMES = (
 )
 """Names of columns that are recordings where their values are names of audio files."""
 
+STEM_NAMES = ("id", "fileid", "clipid", "audioid", "soundid", "utteranceid", "uttid", "key", "ytid")
+"""Names of columns that are recordings where files of their values lie beside the manifest."""
+
 TEXT_NAMES = (
     *("text", "sentence", "caption", "captions", "transcription", "transcript", "transcripts", "rawtext"),
     *("rawtranscription", "normalizedtext", "normalisedtext", "normalizedtranscription", "utterance", "description"),

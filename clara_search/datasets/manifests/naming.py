@@ -16,6 +16,7 @@ from clara_search.datasets.manifests.names import (
     PATH_NAMES,
     SPOKEN_NAMES,
     START_NAMES,
+    STEM_NAMES,
     TEXT_NAMES,
     are_audio_names,
     are_texts,
@@ -42,9 +43,13 @@ class Naming:
         where: The manifest, for messages.
         columns: What the user named.
         say: Called once with each line.
+        are_stems: Tells whether values are names of recordings without their suffix.
     """
 
-    def __init__(self, where: str, columns: ManifestColumns, say: Say) -> None:
+    def __init__(
+        self, where: str, columns: ManifestColumns, say: Say, are_stems: Callable[[Sequence[Any]], bool] | None = None
+    ) -> None:
+        self._are_stems = are_stems
         self._where = where
         self._columns = columns
         self._say = say
@@ -168,6 +173,10 @@ class Naming:
         shown = [name for name, values in samples.items() if are_audio_names(values)]
         candidates = [name for name, short in squashed.items() if short in PATH_NAMES]
         candidates += [name for name in shown if squashed[name] in MAYBE_PATH_NAMES]
+        if not candidates and self._are_stems is not None:
+            named = (*MAYBE_PATH_NAMES, *STEM_NAMES)
+            candidates = [n for n, short in squashed.items() if short in named and self._are_stems(samples[n])]
+            shown += candidates
         if "path" in candidates:
             self._paths = ("path", *(["url"] if "url" in candidates else []))
         elif len(candidates) > 1:

@@ -64,6 +64,8 @@ def parse_row(line: int, values: Sequence[Any], layout: Layout, beside: BytesSou
         texts = _texts(values, layout)
         if language is not None and not isinstance(language, str):
             language = _as_text("language", language)
+        if isinstance(path, int) and not isinstance(path, bool):  # a name without a suffix
+            path = str(path)
         if path is not None and not isinstance(path, str):
             raise ValueError(f"path is no text: {path!r}")
     except ValueError as error:

@@ -21,7 +21,9 @@ _LONGEST_RECORD = 1000
 _NUMBER_OF_CELLS = "{} cells, but {} columns"
 
 
-def read_delimited(path: str, suffix: str, report: OnError, encoding: str | None) -> Iterator[Block]:
+def read_delimited(
+    path: str, suffix: str, report: OnError, encoding: str | None, header: Sequence[str] = ()
+) -> Iterator[Block]:
     """Yield the rows of a CSV or TSV file. Cells have no blanks around them; an empty one is None.
 
     The separator is the suffix's own, or the one of `,`, `;`, tab and `|` that the header has instead. In files with
@@ -32,17 +34,21 @@ def read_delimited(path: str, suffix: str, report: OnError, encoding: str | None
         suffix: ".tsv" for a file that is separated by tabs, else ".csv".
         report: Called with the error of each broken line.
         encoding: As `numbered_lines` takes it.
+        header: The columns of a file that is separated by `|` and has no line with their names.
 
     Raises:
         FormatError: The header is broken, or names a column twice.
         SourceError: The file cannot be read.
     """
-    records = _Records(path, numbered_lines(path, encoding), "\t" if suffix == ".tsv" else ",")
-    header = next((record for record in records if record[1] or record[2]), None)
-    if header is None:
+    records = _Records(path, numbered_lines(path, encoding), "\t" if suffix == ".tsv" else ",", len(header))
+    if header:
+        yield from make_blocks(tuple(header), _rows(records, report))
+        return
+    first = next((record for record in records if record[1] or record[2]), None)
+    if first is None:
         yield Block((), None, [], [])
         return
-    line, cells, error = header
+    line, cells, error = first
     if error is not None:
         raise error
     names = tuple(name.strip() for name in cells)
@@ -68,11 +74,11 @@ _Record = tuple[int, Sequence[str], ClaraError | None]
 class _Records:
     """The records of a file: the header, and after it those with `width` cells; the others with their error."""
 
-    def __init__(self, path: str, lines: Iterator[Line], separator: str) -> None:
-        self.width = 0
+    def __init__(self, path: str, lines: Iterator[Line], separator: str, width: int) -> None:
+        self.width = width
         self._path = path
         self._lines = lines
-        self._separator = separator
+        self._separator = "|" if width else separator
         self._again: deque[Line] = deque()
         """Lines that were read as the rest of a record which turned out to be broken."""
 

@@ -6,7 +6,7 @@ raises.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Union
 
 from clara_search.files.paths import suffix_of
@@ -14,6 +14,7 @@ from clara_search.files.tables.columnar import read_arrow, read_columnar
 from clara_search.files.tables.delimited import read_delimited
 from clara_search.files.tables.json_rows import read_json
 from clara_search.files.tables.rows import Block, OnError, Row, raise_error
+from clara_search.files.tables.scp import read_scp
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,14 +27,22 @@ DELIMITED_SUFFIXES = (".csv", ".tsv")
 MANIFEST_SUFFIXES = (*DELIMITED_SUFFIXES, ".jsonl", ".ndjson", ".json", *COLUMNAR_SUFFIXES)
 """Suffixes of the files that are tables, in lower case."""
 
+SCP_SUFFIX = ".scp"
 
-def read_blocks(source: TableSource, report: OnError = raise_error, encoding: str | None = None) -> Iterator[Block]:
+
+def read_blocks(
+    source: TableSource,
+    report: OnError = raise_error,
+    encoding: str | None = None,
+    header: Sequence[str] = (),
+) -> Iterator[Block]:
     """Yield the rows of a table in blocks with the same columns; a header without rows is an empty block.
 
     Args:
         source: Path or URL of a file with one of `MANIFEST_SUFFIXES`, or an Arrow table.
         report: Called with the error of a line that is broken: no text, no JSON, too many or too few cells.
         encoding: Encoding of a text file; None: UTF-8 or UTF-16, whichever it is.
+        header: Columns of a CSV file that is separated by `|` and does not name them.
 
     Raises:
         FormatError: The table is broken as a whole.
@@ -45,7 +54,9 @@ def read_blocks(source: TableSource, report: OnError = raise_error, encoding: st
     if suffix in COLUMNAR_SUFFIXES:
         return read_columnar(source, report)
     if suffix in DELIMITED_SUFFIXES:
-        return read_delimited(source, suffix, report, encoding)
+        return read_delimited(source, suffix, report, encoding, header)
+    if suffix == SCP_SUFFIX:
+        return read_scp(source, report, encoding)
     return read_json(source, report, encoding)
 
 

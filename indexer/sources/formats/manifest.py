@@ -8,7 +8,7 @@ from clara_search.datasets.manifests import Manifest
 from clara_search.datasets.manifests.columns import Layout
 from clara_search.errors import ClaraError, FormatError
 from clara_search.files.paths import FileStat, stat_file
-from clara_search.files.tables import DELIMITED_SUFFIXES, MANIFEST_SUFFIXES, Block, TableSource
+from clara_search.files.tables import DELIMITED_SUFFIXES, MANIFEST_SUFFIXES, SCP_SUFFIX, Block, TableSource
 from indexer.sources.base import Selection, SourceReader
 from indexer.sources.columns import (
     CAPTIONS,
@@ -29,7 +29,7 @@ from indexer.sources.values import plain_value
 class ManifestReader(SourceReader):
     """Tables with a column that names or holds recordings, or one of texts."""
 
-    suffixes = frozenset(MANIFEST_SUFFIXES)
+    suffixes = frozenset((*MANIFEST_SUFFIXES, SCP_SUFFIX))
 
     def survey(self, path: str, selection: Selection) -> Survey:
         """Read the manifest to its end: count its rows and type its further columns.
