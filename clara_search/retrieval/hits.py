@@ -36,8 +36,8 @@ class Hit:
         language: Language of the text, such as "en".
         extra: The table's further columns.
         probability: Probability that the row is what was asked for; None where it is not known.
-        is_significant: Whether nine of ten queries for what is not there find nothing as probable; None where it is not
-            known.
+        is_significant: Whether some nine of ten queries for what is not there find nothing as probable; None where it
+            is not known.
         best_s: Where in the moment the query is, in seconds; None for a text.
         copies: Number of rows that the hit stands for, itself included; None unless copies were folded.
         db: Database of the row; None where one table was searched.

@@ -20,7 +20,7 @@ from clara_search.retrieval.ranked import RankedRows
 from clara_search.retrieval.searcher import Searcher
 from clara_search.retrieval.snapshot import Snapshot
 
-NOTHING_MATCHES = "nothing here matches: one in ten queries for what is not there finds as much"
+NOTHING_MATCHES = "nothing here matches: queries for what is not there find as much"
 """The note of an answer whose hits are no better than those of a query without a match."""
 
 _MORE = 4

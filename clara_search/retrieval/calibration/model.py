@@ -18,8 +18,12 @@ import numpy.typing as npt
 from clara_search.config import Between, check_bounds
 from clara_search.retrieval.calibration.logistic import Floats, fit_logistic, sigmoid
 
-FALSE_ALARMS = 0.1
-"""The share of queries without a match that may be answered at the default threshold."""
+FALSE_ALARMS = 0.08
+FALSE_ALARMS_BY_TEXT = 0.04
+"""The share of the background's queries that may be answered at the default threshold.
+
+It is lower for rows with texts: what people ask shares more words with captions than the background's queries do.
+"""
 
 _FEWEST_MATCHES = 16
 _PRIOR_STRENGTH = 2.0
@@ -65,7 +69,7 @@ class Calibration:
         null_spread: Their spread, as a standard deviation.
         plain: Weights for hits without a text, or of queries that are no text.
         texts: Weights for hits with a text, of queries that are one.
-        threshold: The probability that one in ten of the queries without a match reaches.
+        threshold: The probability that hardly any of the queries without a match reach.
         num_background: Number of queries without a match.
         num_matched: Number of queries with a known match; 0: the weights are those that every table begins with.
     """
@@ -154,7 +158,8 @@ def fit(direction: str, background: Trials, matched: Trials) -> Calibration:
         float(np.nanmax(unset.probabilities(cosines, agreements)))
         for cosines, agreements in zip(background.cosines, background.agreements, strict=True)
     ]
-    threshold = float(np.quantile(highest, 1 - FALSE_ALARMS))
+    is_by_text = bool(np.isfinite(background.agreements).any())
+    threshold = float(np.quantile(highest, 1 - (FALSE_ALARMS_BY_TEXT if is_by_text else FALSE_ALARMS)))
     return Calibration(middle, spread, plain, texts, threshold, len(best), unset.num_matched)
 
 

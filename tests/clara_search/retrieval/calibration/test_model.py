@@ -1,4 +1,4 @@
-"""Probabilities are right on average, and one in ten queries for what is not there reaches the threshold."""
+"""Probabilities are right on average, and few queries for what is not there reach the threshold."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_probabilities_are_right_on_queries_that_were_not_fitted(texts):
     matches = np.concatenate([new_background.matches.ravel(), new_matched.matches.ravel()])
     assert calibration_error(probabilities, matches) < 0.03
     false_alarms = (found[2].max(axis=1) >= calibration.threshold).mean()
-    assert 0.05 < false_alarms < 0.15
+    assert (0.02 if texts else 0.05) < false_alarms < (0.08 if texts else 0.15)
     assert (found[3].max(axis=1) >= calibration.threshold).mean() > (0.95 if texts else 0.3)
 
 
