@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from clara_search.datasets.example import Example
 from clara_search.text.normalize import normalize_text
 from trainer.config.evaluation import DigitSuite
 from trainer.config.sections import DataConfig
@@ -12,6 +14,28 @@ from trainer.data.corpus import Corpus
 from trainer.data.text_split import text_split
 
 log = logging.getLogger(__name__)
+
+_DECLARED = ("train", "valid", "test")
+
+
+class _SharedTexts:
+    """Texts that belong together because a recording has them both, and what belongs to these."""
+
+    def __init__(self) -> None:
+        self._parents = dict[str, str]()
+
+    def first(self, text: str) -> str:
+        """Return the first, in alphabetical order, of all texts that belong to `text`."""
+        while (parent := self._parents.get(text, text)) != text:
+            self._parents[text] = self._parents.get(parent, parent)  # shortens the way for the next one
+            text = parent
+        return text
+
+    def join(self, texts: Sequence[str]) -> None:
+        """Note that texts belong together."""
+        first = min(map(self.first, texts))
+        for text in texts:
+            self._parents[self.first(text)] = first
 
 
 @dataclass(frozen=True)
@@ -36,9 +60,11 @@ class Splits:
 def split_corpus(corpus: Corpus, config: DataConfig, suite: DigitSuite | None = None) -> Splits:
     """Assign the recordings of a corpus to splits; each split keeps the order of the corpus.
 
-    Splits that a source declares are kept; other sources are split by a hash of the text. A recording is removed from
-    training, with a warning, if its text or its content is in another split, and from validation if either is in the
-    test split. (Sounds with a declared split are compared by content alone: their names are often those of classes.)
+    Splits that a source declares are kept; other sources are split by a hash of the text: recordings that share a
+    caption, directly or through others, are split by the first of all their captions in alphabetical order. A recording
+    is removed from training, with a warning, if one of its texts or its content is in another split, and from
+    validation if either is in the test split. (Sounds with one text and a declared split are compared by content alone:
+    their names are often those of classes.)
 
     Args:
         corpus: all recordings.
@@ -48,8 +74,12 @@ def split_corpus(corpus: Corpus, config: DataConfig, suite: DigitSuite | None = 
     """
     words = frozenset[str]() if suite is None else suite.all_words
     splits: dict[str, list[int]] = {"train": [], "valid": [], "test": [], "new_speaker": [], "digits": []}
+    shared = _SharedTexts()
+    for example in corpus.examples:
+        if example.split not in _DECLARED and example.alternatives:
+            shared.join(sorted(_texts_of(example)))
     for index, example in enumerate(corpus.examples):
-        if example.split in ("train", "valid", "test"):
+        if example.split in _DECLARED:
             splits[example.split].append(index)
         elif suite is not None and normalize_text(example.text) in words and example.source != suite.train_source:
             if example.label and example.label.startswith("digit:"):
@@ -57,9 +87,9 @@ def split_corpus(corpus: Corpus, config: DataConfig, suite: DigitSuite | None = 
         elif example.speaker in config.held_out_speakers:
             splits["new_speaker"].append(index)
         else:
-            splits[text_split(example.text, words)].append(index)
+            splits[text_split(shared.first(normalize_text(example.text)), words)].append(index)
     train_texts, new_speaker = _texts(corpus, splits["train"]), splits["new_speaker"]
-    splits["new_speaker"] = [i for i in new_speaker if normalize_text(corpus.examples[i].text) not in train_texts]
+    splits["new_speaker"] = [i for i in new_speaker if train_texts.isdisjoint(_texts_of(corpus.examples[i]))]
     valid, test = splits["valid"], splits["test"]
     held_out = [index for name, indices in splits.items() if name != "train" for index in indices]
     # The texts of digits are no leak: their words are trained on with synthetic voices.
@@ -72,18 +102,24 @@ def split_corpus(corpus: Corpus, config: DataConfig, suite: DigitSuite | None = 
 
 
 def _texts(corpus: Corpus, indices: list[int]) -> set[str]:
-    return {normalize_text(corpus.examples[index].text) for index in indices}
+    return {text for index in indices for text in _texts_of(corpus.examples[index])}
+
+
+def _texts_of(example: Example) -> set[str]:
+    return {normalize_text(text) for text in (example.text, *example.alternatives)}
 
 
 def _without_leaks(corpus: Corpus, indices: list[int], texts: set[str], held_out: list[int], split: str) -> list[int]:
     """Return `indices` without recordings that have a text of `texts` or the content of a `held_out` recording."""
     hashes = {corpus.hashes[index] for index in held_out}
     examples = corpus.examples
-    same_text = [
-        i
-        for i in indices
-        if normalize_text(examples[i].text) in texts and (examples[i].kind == "speech" or not examples[i].split)
-    ]
+    captions = _texts(corpus, [index for index in held_out if examples[index].alternatives])
+
+    def is_same_text(example: Example) -> bool:
+        own, is_class_name = _texts_of(example), example.kind != "speech" and example.split and not example.alternatives
+        return not own.isdisjoint(captions if is_class_name else texts)
+
+    same_text = [index for index in indices if is_same_text(examples[index])]
     copies = [i for i in indices if corpus.hashes[i] in hashes]
     for leaks, reason in ((same_text, "their texts are held out"), (copies, "they are held out under another name")):
         if leaks:
