@@ -68,13 +68,13 @@ def read_recording(audio: Path | str | bytes | ByteRange) -> bytes:
     return audio.read() if isinstance(audio, ByteRange) else read_bytes(audio)
 
 
-def decode_recording(recording: Recording, content: bytes, sample_rate: int) -> Waveform:
+def decode_recording(recording: Recording, content: bytes, sample_rate: int, name: str) -> Waveform:
     """Return the waveform of `recording`, whose bytes are `content`: mono float32 at `sample_rate` Hz, its segment cut.
 
     Raises:
-        AudioError: It cannot be decoded, or its segment starts behind its end.
+        AudioError: It cannot be decoded, or its segment starts behind its end; the message begins with `name`.
     """
-    return _decode(recording, content, sample_rate)
+    return _decode(recording, NamedBytes(content, name), sample_rate)
 
 
 def load_recording(recording: Recording, sample_rate: int) -> Waveform:

@@ -220,11 +220,11 @@ class KeyedTable:
                 self._rewrite(None)
             elif has_deleted and not is_full and layout.fragments == 1:
                 self._rewrite(1)
+            if purge:  # the newest version may be a deletion, which names what was deleted
+                self._commit(partial(self._lance.delete, "false"))
             # What was joined has to be on the disk before what it was joined from is deleted.
-            self._commit(partial(self._lance.optimize, cleanup_older_than=NEVER))
-            self._commit(
-                partial(self._lance.optimize, cleanup_older_than=layout.age_to_delete(retain_days, time.time()))
-            )
+            for age in (NEVER, layout.age_to_delete(retain_days, time.time())):
+                self._commit(partial(self._lance.optimize, cleanup_older_than=age))
 
     def compact_if_worthwhile(self, moment: Moment, retain_days: float = DEFAULT_RETAIN_DAYS) -> bool:
         """Compact the table if its state asks for it: fragments, deleted rows, old versions.

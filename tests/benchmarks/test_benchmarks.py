@@ -155,7 +155,7 @@ def test_throughput_is_compared_with_a_plain_implementation_of_equal_vectors(tmp
 
 def test_search_latency_is_compared_with_lancedb(tmp_path):
     table, result = run(tmp_path, "search", "--rows", 500, "--dim", 16, "--queries", 10)
-    assert set(result["latency_ms"]) == {"exact search", "LanceDB flat scan"}
+    assert {"exact search", "the same with probabilities", "LanceDB flat scan"} <= set(result["latency_ms"])
     assert all(0 < facts["p50"] <= facts["p95"] for facts in result["latency_ms"].values())
     assert "500 rows of 16" in table
 

@@ -15,6 +15,7 @@ import pytest
 from clara_search.audio.decode import AudioSource, AudioStream, load_audio, stream_audio
 from clara_search.audio.windows import crop, window_spans
 from clara_search.errors import AudioError, ConfigError, DatabaseError, EncoderMismatch, SourceError
+from clara_search.models.recorded import RecordedModel
 from clara_search.store.database import Database
 from indexer.embed import batches as embedding
 from indexer.ledger.failures import failures
@@ -155,14 +156,14 @@ def test_a_file_that_cannot_be_read_for_now_keeps_its_rows(
     recordings: Path, database: Database, encoder: ToneEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index([recordings], database, encoder)
-    read_bytes = Path.read_bytes
+    open_file = os.open
 
-    def refuse(path: Path) -> bytes:
-        if path.name == "low.wav":
+    def refuse(path: str | Path, *arguments: int, **options: int) -> int:
+        if str(path).endswith("low.wav"):
             raise PermissionError(13, "Permission denied", str(path))
-        return read_bytes(path)
+        return open_file(path, *arguments, **options)
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     os.utime(recordings / "low.wav")
     assert counts(index([recordings], database, encoder, prune=True)) == (0, 2, 1, 0, 3)
     assert [failure["reason"] for failure in failures(database)] == ["Permission denied"]
@@ -279,9 +280,9 @@ def test_windows_that_leave_gaps_are_refused(recordings: Path, database: Databas
 
 
 def test_without_an_encoder_the_model_of_the_table_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    loaded: list[str] = []
+    loaded: list[str | RecordedModel] = []
 
-    def load(model: str, device: str | None) -> ToneEncoder:
+    def load(model: str | RecordedModel, device: str | None) -> ToneEncoder:
         loaded.append(model)
         return ToneEncoder()
 
@@ -290,4 +291,4 @@ def test_without_an_encoder_the_model_of_the_table_is_taken(tmp_path: Path, monk
     index([tmp_path / "in"], tmp_path / "db", ToneEncoder())
     assert index([tmp_path / "in"], tmp_path / "db").unchanged == 1
     index([tmp_path / "in"], tmp_path / "db", table="new")
-    assert loaded == [ToneEncoder().name, "clara-small"]
+    assert loaded == [RecordedModel(ToneEncoder().name, ToneEncoder().fingerprint), "clara-small"]

@@ -212,7 +212,7 @@ def _write_list(folder: Path, sources: Sequence[str], sample_rate: int, decode: 
             if not decode and isinstance(example.audio, bytes) and example.stored is None:
                 raise AudioError("its audio is inside the manifest: make shards of the manifest first")
             content = read_recording(example.audio)
-            waveform = decode_recording(example, content, sample_rate)
+            waveform = decode_recording(example, content, sample_rate, example.key)
             return example, _Decoded(waveform, hash_recording(example, content).hex())
         except (OSError, SourceError) as error:
             return example, _unreadable(example, error)
@@ -232,7 +232,7 @@ def _write_list(folder: Path, sources: Sequence[str], sample_rate: int, decode: 
     ):
         for example, decoded in tqdm(bounded_map(pool, read, examples, prefetch=64), desc="recordings", unit=""):
             if isinstance(decoded, AudioError):
-                problems.append(f"{example.key}: {decoded}")
+                problems.append(f"{example.key}: {str(decoded).removeprefix(f'{example.key}: ')}")
                 continue
             if decode:
                 samples.write((np.clip(decoded.waveform, -1.0, 1.0) * 32767.0).astype(np.int16).tobytes())

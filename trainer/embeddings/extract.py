@@ -6,7 +6,6 @@ An accelerator is given one batch at a time, while the next ones are decoded.
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
@@ -34,6 +33,9 @@ from trainer.embeddings.store import EmbeddingStore
 
 BATCH_WINDOWS, BATCH_AUDIO_S = 256, 1280.0
 """Windows and seconds of audio that a thread gathers before it embeds them: the more, the more of like length."""
+
+_CLIP = "the clip"
+"""Name of a recording whose key nobody here knows, in errors of the decoder."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ class Extractor:
             digest = hash_recording(clip, content)
             if digest in self._store:
                 return _Recording(index, digest)
-            waveform = decode_recording(clip, content, rate)
+            waveform = decode_recording(clip, content, rate, _CLIP)
             spans = window_spans(len(waveform) / rate, self._window_s, self._hop_s)
             return _Recording(index, digest, [crop(waveform, span, rate) for span in spans])
         except Exception as error:  # a decoder may fail in any way, and that costs its own file only
@@ -197,6 +199,5 @@ def _mean(vectors: Embeddings) -> Embeddings:
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
         return error.strerror or str(error)
-    # The decoder was given bytes and names them "<123 bytes>"; the clip's key stands before the reason anyway.
-    message = re.sub(r"^<\d+ bytes>: ", "", str(error))
+    message = str(error).removeprefix(f"{_CLIP}: ")  # its key stands before the reason anyway
     return message if isinstance(error, ClaraError) else f"{type(error).__name__}: {message}"

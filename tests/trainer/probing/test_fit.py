@@ -135,7 +135,10 @@ def test_a_broken_head_folder_is_named(tmp_path: Path) -> None:
         ("{", "not JSON"),
         (json.dumps({**json.loads(good), "format_version": 99}), "format version"),
         (json.dumps({**json.loads(good), "kinds": 1}), "unknown key 'kinds'"),
-        (json.dumps({**json.loads(good), "tasks": {"side": ["left"]}}), "the weights of this head"),
+        (
+            json.dumps({**json.loads(good), "tasks": {"side": ["left"]}}),
+            r"parts\.0\.outputs\.0\.bias has shape \(2,\), expected \(1,\)",
+        ),
         (json.dumps({**json.loads(good), "tasks": {}}), "needs a task"),
     ):
         (tmp_path / CONFIG_FILE).write_text(broken)
