@@ -149,7 +149,8 @@ class Table(KeyedTable):
         if encoder.fingerprint != self.info.fingerprint:
             raise EncoderMismatch(
                 f"table '{self.name}' was built by {self.info.model} ({self.info.fingerprint[:8]}...); "
-                f"you opened it with {encoder.name} ({encoder.fingerprint[:8]}...)"
+                f"you opened it with {encoder.name} ({encoder.fingerprint[:8]}...), whose vectors are others: "
+                "index the sources into a new table, or take the model that built this one"
             )
 
     def delete_ids(self, ids: Sequence[str]) -> int:
