@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
@@ -15,12 +16,15 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from clara_search.errors import ClaraError
-from clara_search.metrics.retrieval import score_retrieval
+from clara_search.metrics.retrieval import score_relevant
 from clara_search.models.clara.towers import Clara
 from trainer.config.recipe import Recipe
 from trainer.data.dataset import Batch
 from trainer.losses.auxiliary import AuxiliaryLoss, LossSum, Outputs, mean_of_sums
 from trainer.losses.contrastive import new_contrastive_loss
+from trainer.pretraining.validation import ValidationCaptions
+
+_TEXTS_AT_ONCE = 256
 
 
 class TrainingError(ClaraError):
@@ -60,7 +64,9 @@ class Pretraining(pl.LightningModule):
             module.requires_grad_(False)
         self.total_steps = 0
         """Length of the run; asking Lightning would set up the data before a checkpoint is restored."""
-        self._validated: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._validated: list[tuple[Tensor, Tensor]] = []
+        self._texts: npt.NDArray[np.float32] = np.zeros((0, 0), np.float32)
+        self.validated: ValidationCaptions
 
     def on_train_epoch_start(self) -> None:
         """Switch dropout off in frozen modules."""
@@ -113,20 +119,35 @@ class Pretraining(pl.LightningModule):
         """Keep the logit scales in bounds."""
         self.loss.clamp_logit_scales()
 
+    def on_validation_epoch_start(self) -> None:
+        """Embed all captions; at the end of the epoch averaged weights, if any, are no longer those of the model."""
+        parts = []
+        for start in range(0, len(self.validated.texts), _TEXTS_AT_ONCE):
+            texts = self.validated.texts[start : start + _TEXTS_AT_ONCE]
+            ids, mask = self.validated.encode(texts)
+            parts.append(self.model.embed_tokens(ids.to(self.device), mask.to(self.device)).float().cpu())
+        self._texts = torch.cat(parts).numpy()
+
     def validation_step(self, batch: Batch, _index: int) -> None:
         """Embed a batch, for the ranking at the end of the epoch."""
         audio = self.model.embed_log_mels(batch.log_mels, batch.audio_mask)
-        text = self.model.embed_tokens(batch.ids, batch.text_mask)
-        self._validated.append((audio.float().cpu(), text.float().cpu(), batch.groups.cpu()))
+        self._validated.append((audio.float().cpu(), batch.indices.cpu()))
 
     def on_validation_epoch_end(self) -> None:
-        """Rank the full gallery, over all processes, in both directions, and log recall@k and mAP@10."""
+        """Rank the full gallery, over all processes, in both directions, and log recall@k and mAP@10.
+
+        Each caption of a recording is a query, and a positive of all recordings that have it.
+        """
         local = [torch.cat(parts).numpy() for parts in zip(*self._validated, strict=True)]
         self._validated.clear()
-        audio, text, groups = (np.concatenate(parts) for parts in zip(*_gather_objects(local), strict=True))
-        _, first = np.unique(groups, return_index=True)
-        to_audio = score_retrieval(text[first], audio, groups[first], groups, num_resamples=0)
-        to_text = score_retrieval(audio, text[first], groups, groups[first], num_resamples=0)
+        audio, indices = (np.concatenate(parts) for parts in zip(*_gather_objects(local), strict=True))
+        indices, first = np.unique(indices, return_index=True)  # processes may share a recording
+        audio, recordings = audio[first], [self.validated.position_of[index] for index in indices.tolist()]
+        captions = self.validated.captions
+        numbers = captions.texts_of(recordings)
+        having, own = captions.recordings_of(numbers, recordings), captions.positions_of(recordings, numbers)
+        to_audio = score_relevant(self._texts[numbers], audio, having, num_resamples=0)
+        to_text = score_relevant(audio, self._texts[numbers], own, num_resamples=0)
         for k in (1, 5, 10):
             self.log(f"text_to_audio_recall_at_{k}", to_audio.recall[k], prog_bar=k == 10)
             self.log(f"audio_to_text_recall_at_{k}", to_text.recall[k])

@@ -26,6 +26,7 @@ from trainer.losses.auxiliary import AuxiliaryLoss, LossContext, create_auxiliar
 from trainer.phones.g2p import PhoneTargets
 from trainer.pretraining.init import init_weights, load_or_train_tokenizer, load_tokenizer, resolve_recipe
 from trainer.pretraining.module import Pretraining
+from trainer.pretraining.validation import ValidationCaptions
 from trainer.runtime.folder import check_recipe_unchanged
 
 log = logging.getLogger(__name__)
@@ -91,6 +92,8 @@ def set_up(recipe: Recipe, run: Path, dry_run: bool = False) -> RunSetup:
         phones = PhoneTargets(train, phone_head.phones) if phone_head else None
         auxiliary = create_auxiliary_losses(LossContext(recipe, corpus, train, phones), dry_run)
     module = Pretraining(recipe, auxiliary, [example.key for example in corpus.examples])
+    positions = recipe.model.text.max_positions
+    module.validated = ValidationCaptions(corpus.examples, splits.valid, tokenizer, positions)
     init_weights(module.model, recipe, phones.all() if phones else [])
     if recipe.init.from_:
         module.loss.load_logit_scales(module.model.audio_logit_scale, module.model.text_logit_scale)
