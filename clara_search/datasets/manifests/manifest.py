@@ -15,6 +15,7 @@ from clara_search.datasets.manifests.rows import ManifestRow, parse_row
 from clara_search.datasets.manifests.stems import Stems
 from clara_search.errors import ClaraError, FormatError
 from clara_search.files.tables import Block, OnError, TableSource, raise_error, read_blocks
+from clara_search.text.printable import printable
 
 _log = logging.getLogger(__name__)
 
@@ -162,7 +163,7 @@ class Manifest:
 @lru_cache(1000)
 def _say_once(line: str) -> None:
     """Log a line; a manifest that is read several times says it once."""
-    _log.warning("%s", line)
+    _log.warning("%s", printable(line))
 
 
 def _ignore(error: ClaraError) -> None:
