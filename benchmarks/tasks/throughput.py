@@ -27,8 +27,10 @@ from clara_search.models.clara.checkpoint import load_model, save_model
 from clara_search.models.clara.convert import PRESETS
 from clara_search.models.clara.layers import Attention
 from clara_search.models.clara.sound_head import FILES as SOUND_HEAD_FILES
+from clara_search.models.clara.text_phones import load_pronouncer, pronounced_bigrams
 from clara_search.models.clara.towers import Clara
 from clara_search.models.registry import find_model, load_encoder, model_type
+from clara_search.text.normalize import normalize_text
 from trainer.pretraining.tokenizer import train_tokenizer
 
 PLAIN_BATCH = 16
@@ -57,6 +59,7 @@ class PlainEncoder:
 
     def __init__(self, folder: Path, device: str | None) -> None:
         model, self.tokenizer = load_model(folder)
+        self.pronouncer = load_pronouncer(folder, model.config.phone_head)
         self.model = model.to(choose_device(device))
         for module in self.model.modules():
             if isinstance(module, Attention):
@@ -82,13 +85,17 @@ class PlainEncoder:
         vectors = []
         for start in range(0, len(texts), PLAIN_BATCH):
             part = texts[start : start + PLAIN_BATCH]
-            ids, mask = self.tokenizer.encode(part, [None] * len(part), self.model.config.text.max_positions)
-            vectors.append(
-                self.model.embed_tokens(
-                    torch.from_numpy(ids).to(self.device), torch.from_numpy(mask).to(self.device)
-                ).cpu()
-            )
+            words = part if self.pronouncer is None else [normalize_text(text) for text in part]
+            ids, mask = self.tokenizer.encode(words, [None] * len(part), self.model.config.text.max_positions)
+            inputs = [torch.from_numpy(ids), torch.from_numpy(mask), *self._pronounce(part)]
+            vectors.append(self.model.embed_tokens(*(tensor.to(self.device) for tensor in inputs)).cpu())
         return torch.cat(vectors).numpy()
+
+    def _pronounce(self, texts: Sequence[str]) -> tuple[Tensor, ...]:
+        phone_head = self.model.config.phone_head
+        if self.pronouncer is None or phone_head is None:
+            return ()
+        return pronounced_bigrams(self.pronouncer, phone_head.phones, texts, None)
 
 
 @dataclass(frozen=True)

@@ -181,8 +181,8 @@ PARTS = ["count > 4", "language = 'de'", " AND ", " OR ", "(", ")", " -- ", "/*"
 def test_an_accepted_filter_and_its_negation_share_no_row(table, where):
     try:
         prepared = prepare_filter(where, table.schema)
-        found = table._lance.count_rows(prepared)
-    except (QueryError, ValueError):
+        found = table.count(where)
+    except QueryError:
         return
     assert found + table._lance.count_rows(f"NOT {prepared}") == N
     assert table._lance.count_rows(f"false AND {prepared} AND false") == 0

@@ -155,7 +155,7 @@ def test_a_missing_source_is_named(tmp_path: Path) -> None:
         ({"path": "a.wav", "start_s": "soon"}, "not a time in seconds: 'soon'"),
         ({"path": "a.wav", "start_s": -1}, "not a time in seconds: -1"),
         ({"path": "a.wav", "start_s": 5, "end_s": 5}, "start_s 5.0 is not before end_s 5.0"),
-        ({"path": 7}, "path is no text: 7"),
+        ({"path": True}, "path is no text: True"),
     ],
 )
 def test_a_bad_row_is_an_item_with_a_problem(tmp_path: Path, row: dict[str, object], problem: str) -> None:
