@@ -34,7 +34,7 @@ RECALL_AT = (1, 5, 10)
 
 
 class Query(NamedTuple):
-    """A text to search for, its language, and the source of recordings that it asks for ("": any)."""
+    """A text to search for, its language, and the source that it belongs to ("": any), which need not have it."""
 
     text: str
     language: str
@@ -42,8 +42,11 @@ class Query(NamedTuple):
 
 
 QUERIES = (
+    Query("a dog barks", "en", source="opensfx"),
+    Query("rain", "en", source="opensfx"),
+    Query("a door slams", "en", source="opensfx"),
     Query("explosion", "en", source="opensfx"),
-    Query("a sheep bleats", "en", source="opensfx"),
+    Query("a cow", "en", source="opensfx"),
     Query("ein Schiffshorn", "de", source="opensfx"),
     Query("a jet plane takes off", "en", source="opensfx"),
     Query("please hold while I connect your call", "en", source="asterisk"),
@@ -174,7 +177,10 @@ def search_texts(index: Index, queries: Iterable[Query]) -> None:
     """Print the best hits of each query."""
     for query in queries:
         click.echo(f'\n"{query.text}" ({query.language})')
-        print_hits(index.search(query.text, k=HITS, language=query.language, modality="audio"))
+        hits = index.search(query.text, k=HITS, language=query.language, modality="audio")
+        for note in hits.notes:
+            echo_line(note)
+        print_hits(hits)
 
 
 def audio_query(corpora: Sequence[Corpus]) -> Path:
