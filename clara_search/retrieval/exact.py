@@ -23,7 +23,7 @@ TIE = 2 * 10**-SCORE_DECIMALS
 
 _SCORES_PER_BLOCK = 64
 _SIZE_PER_THREAD = 1 << 23  # numbers: 16,000 rows of 512
-_MAX_THREADS = 4
+MAX_THREADS = 4
 _MAX_SCORES_PER_BLOCK = 1 << 24  # 64 MiB of float32, whatever the number of queries
 _MAX_ROWS_PER_PRODUCT = 4096  # of float64
 
@@ -83,7 +83,7 @@ def _products(query: npt.NDArray[np.float32], vectors: Embeddings) -> npt.NDArra
 
 @cache
 def _cores() -> int:
-    return min(core_count(), _MAX_THREADS)
+    return min(core_count(), MAX_THREADS)
 
 
 def best_scores(scores: npt.NDArray[np.float32], k: int) -> RowPositions:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from clara_search.models.base import Embeddings
 from clara_search.retrieval.ann import index as ann
-from clara_search.retrieval.exact import RowPositions, top_k
+from clara_search.retrieval.exact import RowPositions, rank_rows, top_k
 from clara_search.retrieval.options.base import RowFilter
 from clara_search.retrieval.query import Query
 from clara_search.retrieval.ranked import RankedRows
@@ -71,10 +71,8 @@ class Searcher:
         index = None if exact or allowed is not None else self.ann_index()
         if index is not None:
             ranked = index.search(queries, k, snapshot, self._coverage_of(index, snapshot))
-        elif allowed is not None:
-            ranked = _top_k_of(queries, snapshot, k, allowed)
         else:
-            ranked = top_k(queries, snapshot.vectors, k, snapshot.order)
+            ranked = _top_k(queries, snapshot, k, allowed)
         return [RankedRows(*rows, allowed=allowed) for rows in ranked]
 
     def filter_rows(self, snapshot: Snapshot, row_filters: Sequence[RowFilter]) -> RowPositions | None:
@@ -122,11 +120,15 @@ class Searcher:
             return self._coverage[2]
 
 
-def _top_k_of(
-    queries: Embeddings, snapshot: Snapshot, k: int, allowed: RowPositions
+def _top_k(
+    queries: Embeddings, snapshot: Snapshot, k: int, allowed: RowPositions | None
 ) -> list[tuple[RowPositions, npt.NDArray[np.float64]]]:
-    """Return the nearest of the rows `allowed`; where these are few, their vectors alone are read."""
-    if snapshot.has_vectors or len(allowed) > _FEW_ROWS * len(snapshot):
-        return top_k(queries, snapshot.vectors, k, snapshot.order, allowed)
-    ranked = top_k(queries, snapshot.vectors_at(allowed), k, snapshot.order[allowed])
-    return [(allowed[positions], scores) for positions, scores in ranked]
+    """Return the nearest of all rows, or of the rows `allowed`; where these are few, their vectors alone are read."""
+    if allowed is not None and not snapshot.has_vectors and len(allowed) <= _FEW_ROWS * len(snapshot):
+        ranked = top_k(queries, snapshot.vectors_at(allowed), k, snapshot.order[allowed])
+        return [(allowed[positions], scores) for positions, scores in ranked]
+    if len(queries) == 1 and (quantized := snapshot.quantized()) is not None:
+        positions = quantized.candidates(queries[0], snapshot.vectors, k, allowed)
+        if positions is not None:
+            return [rank_rows(queries[0], snapshot.vectors[positions], positions, k, snapshot.order)]
+    return top_k(queries, snapshot.vectors, k, snapshot.order, allowed)

@@ -14,11 +14,15 @@ import pyarrow.compute as pc
 
 from clara_search.models.base import Embeddings
 from clara_search.retrieval.exact import RowPositions
+from clara_search.retrieval.quantized import QuantizedVectors
 from clara_search.retrieval.recordings import Recordings, mean_vector
 from clara_search.store.table import ROW_ID, Table
 
 UPDATED_AT = "_row_last_updated_at_version"
 """A column of Lance's own, which with ROW_ID names one state of a row."""
+
+_QUANTIZED_SIZE = 1 << 23  # numbers: 16,000 rows of 512; below, a scan takes no time to speak of
+_QUANTIZED_AFTER = 32  # queries: about what quantizing costs
 
 
 class Snapshot:
@@ -41,6 +45,9 @@ class Snapshot:
         self.columns = columns
         self._vectors: Embeddings | None = None
         self._lock = Lock()
+        self._quantized: QuantizedVectors | None = None
+        self._quantizing = Lock()
+        self._queries = 0
 
     @classmethod
     def read(cls, table: Table, vectors: bool) -> Snapshot:
@@ -86,6 +93,24 @@ class Snapshot:
                     vectors[self.positions(row_ids)] = matrix
                 self._vectors = vectors
         return self._vectors
+
+    def quantized(self) -> QuantizedVectors | None:
+        """Return `vectors` in int8; None in a small table, and before the queries are many enough to pay for them.
+
+        Ask once a query.
+        """
+        if (
+            self._quantized is None
+            and self.vectors.size >= _QUANTIZED_SIZE
+            and self._quantizing.acquire(blocking=False)
+        ):
+            try:
+                self._queries += 1
+                if self._quantized is None and self._queries > _QUANTIZED_AFTER:
+                    self._quantized = QuantizedVectors(self.vectors)
+            finally:
+                self._quantizing.release()
+        return self._quantized
 
     def vectors_at(self, positions: RowPositions) -> Embeddings:
         """Return the unit vectors of rows, read from the disk unless all are in memory.
