@@ -13,7 +13,7 @@ from clara_search.classification.classifier import ZeroShotClassifier
 from clara_search.classification.neighbours import DEFAULT_NEIGHBOURS, NeighbourClassifier
 from clara_search.classification.prompts import DEFAULT_TEMPLATES, class_embeddings
 from clara_search.errors import EncoderMismatch, QueryError
-from clara_search.retrieval.exact import RowPositions
+from clara_search.retrieval.exact.scan import RowPositions
 from clara_search.retrieval.labels.examples import read_examples
 from clara_search.retrieval.labels.match import match_probabilities
 from clara_search.retrieval.labels.writing import LabelColumns, RowLabels, WrittenLabels

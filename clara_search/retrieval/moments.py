@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from clara_search.models.base import Embeddings
-from clara_search.retrieval.exact import SCORE_DECIMALS, RowPositions
+from clara_search.retrieval.exact.scan import SCORE_DECIMALS, RowPositions
 from clara_search.retrieval.ranked import RankedRows
 from clara_search.retrieval.snapshot import Snapshot
 

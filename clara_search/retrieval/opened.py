@@ -15,7 +15,7 @@ from clara_search.models.base import Encoder
 from clara_search.models.recorded import RecordedModel
 from clara_search.models.registry import load_encoder
 from clara_search.retrieval.calibration.judge import Judge
-from clara_search.retrieval.exact import RowPositions
+from clara_search.retrieval.exact.scan import RowPositions
 from clara_search.retrieval.hits import Hit, build_hits
 from clara_search.retrieval.queries.arrays import to_unit_vectors
 from clara_search.retrieval.query import Query

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clara_search.retrieval.exact import RowPositions
+from clara_search.retrieval.exact.scan import RowPositions
 
 
 @dataclass(frozen=True, eq=False)

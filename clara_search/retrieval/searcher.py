@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from clara_search.models.base import Embeddings
 from clara_search.retrieval.ann import index as ann
-from clara_search.retrieval.exact import RowPositions, rank_rows, top_k
+from clara_search.retrieval.exact.scan import RowPositions, rank_rows, top_k
 from clara_search.retrieval.options.base import RowFilter
 from clara_search.retrieval.query import Query
 from clara_search.retrieval.ranked import RankedRows

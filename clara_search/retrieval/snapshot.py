@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clara_search.models.base import Embeddings
-from clara_search.retrieval.exact import RowPositions
-from clara_search.retrieval.quantized import QuantizedVectors
+from clara_search.retrieval.exact.quantized import QuantizedVectors
+from clara_search.retrieval.exact.scan import RowPositions
 from clara_search.retrieval.recordings import Recordings, mean_vector
 from clara_search.store.table import ROW_ID, Table
 

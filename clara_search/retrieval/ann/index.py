@@ -35,7 +35,7 @@ from clara_search.retrieval.ann.files import (
     write_files,
 )
 from clara_search.retrieval.ann.registry import AUTO, default_backend, load_backend
-from clara_search.retrieval.exact import TIE, RowPositions, best_scores, cosines, rank_rows
+from clara_search.retrieval.exact.scan import TIE, RowPositions, best_scores, cosines, rank_rows
 from clara_search.retrieval.snapshot import UPDATED_AT, Snapshot
 from clara_search.store.table import ROW_ID, Table
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from clara_search.retrieval.ann.base import AnnBackend
-from clara_search.retrieval.exact import RowPositions, top_k
+from clara_search.retrieval.exact.scan import RowPositions, top_k
 from clara_search.retrieval.snapshot import Snapshot
 
 RECALL_K = 10

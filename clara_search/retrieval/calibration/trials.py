@@ -11,7 +11,7 @@ import numpy as np
 from clara_search.models.base import Embeddings, Encoder
 from clara_search.retrieval.calibration.agreement import text_agreement
 from clara_search.retrieval.calibration.model import Trials
-from clara_search.retrieval.exact import RowPositions
+from clara_search.retrieval.exact.scan import RowPositions
 from clara_search.retrieval.ranked import RankedRows
 from clara_search.retrieval.searcher import Searcher
 from clara_search.retrieval.snapshot import Snapshot

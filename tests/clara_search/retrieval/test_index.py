@@ -12,9 +12,9 @@ import clara_search
 from clara_search.audio.decode import load_audio
 from clara_search.audio.windows import crop, window_spans
 from clara_search.errors import AudioError, DatabaseError, EncoderMismatch, QueryError, UnknownModel
-from clara_search.retrieval import exact
 from clara_search.retrieval.ann import index as ann
 from clara_search.retrieval.ann.registry import BACKENDS
+from clara_search.retrieval.exact import scan as exact
 from clara_search.retrieval.index import Index
 from clara_search.store.database import Database
 from indexer.pipeline import index as index_corpus

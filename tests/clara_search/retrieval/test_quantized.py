@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clara_search.retrieval import snapshot as snapshot_module
-from clara_search.retrieval.exact import rank_rows, top_k
+from clara_search.retrieval.exact.quantized import QuantizedVectors
+from clara_search.retrieval.exact.scan import rank_rows, top_k
 from clara_search.retrieval.index import Index
-from clara_search.retrieval.quantized import QuantizedVectors
 from clara_search.store.database import Database
 from tests.helpers import ToneEncoder
 from tests.tables import INFO, rows, unit_vectors

@@ -17,13 +17,14 @@ import numpy.typing as npt
 from clara_search.cpu import core_count
 from clara_search.models.base import Embeddings
 from clara_search.retrieval.ann.faiss_search import import_faiss, search_faiss
-from clara_search.retrieval.exact import MAX_THREADS, TIE, RowPositions
+from clara_search.retrieval.exact.scan import MAX_THREADS, TIE, RowPositions
 
 _LEVELS = 127
 _ROWS_PER_BLOCK = 8192
 _FIRST_LOOK = 256  # rows; a heap of so many costs nothing beside the scan
 _LAST_LOOK = 4096
 _EPSILON = float(np.finfo(np.float32).eps)
+_TINY = float(np.finfo(np.float32).tiny)
 
 
 class QuantizedVectors:
@@ -67,7 +68,7 @@ class QuantizedVectors:
             subset = np.zeros(len(vectors), dtype=bool)
             subset[allowed] = True
         scaled = query * self._steps
-        step = max(float(np.abs(scaled).max()), np.finfo(np.float32).tiny) / _LEVELS
+        step = float(np.abs(scaled).max(initial=_TINY)) / _LEVELS
         codes = np.rint(scaled / step)
         error = float(np.linalg.norm(scaled)) * self._rest + float(np.linalg.norm(scaled - step * codes)) * self._length
         error += _EPSILON * len(query)
@@ -80,7 +81,7 @@ class QuantizedVectors:
                 return positions
             least = float((vectors[nearest] @ query).min()) - error - TIE
             if len(positions) < look or np.partition(scores, len(scores) - look)[len(scores) - look] < least:
-                return positions[scores >= least]
+                return np.compress(scores >= least, positions)
             look *= 4
         return None
 
@@ -88,7 +89,7 @@ class QuantizedVectors:
         self, query: npt.NDArray[np.float32], count: int, subset: npt.NDArray[np.bool_] | None
     ) -> tuple[npt.NDArray[np.float32], RowPositions]:
         """Return the scanned scores of the `count` best rows of each part, unordered, and their positions."""
-        found: list[tuple[npt.NDArray[np.float32], RowPositions]] = [(np.empty(0), np.empty(0))] * len(self._parts)
+        found: dict[int, tuple[npt.NDArray[np.float32], RowPositions]] = {}
 
         def scan(number: int) -> None:
             part, start = self._parts[number], self._starts[number]
@@ -105,7 +106,8 @@ class QuantizedVectors:
         scan(0)
         for thread in threads:
             thread.join()
-        return np.concatenate([scores for scores, _ in found]), np.concatenate([rows for _, rows in found])
+        scores, positions = zip(*found.values(), strict=True)
+        return np.concatenate(scores), np.concatenate(positions)
 
     def _scannable(self, vectors: Embeddings) -> Any:
         """Return a FAISS index over the codes of `vectors`, and note what rounding left of them."""

@@ -1,0 +1,1 @@
+"""Exact search: every row compared with a query."""
