@@ -13,7 +13,7 @@ import click
 
 from clara_search.commands.output import echo_line, json_line
 from clara_search.retrieval.options.registry import option_class, option_types
-from clara_search.retrieval.output.text import format_probability, format_span, one_line, short_name
+from clara_search.retrieval.output.text import format_found_by, format_probability, format_span, one_line, short_name
 from clara_search.text.printable import printable, printable_lines
 
 if TYPE_CHECKING:
@@ -127,16 +127,21 @@ def print_table(columns: Mapping[str, Align], rows: Iterable[tuple[str, ...]]) -
 
 
 def print_hits(hits: Iterable[Hit]) -> None:
-    """Print hits as a table, best first; with their probabilities, where these are known."""
+    """Print hits as a table, best first; with their probabilities and ranks, where these are known."""
     shown = list(hits)
     columns: dict[str, Align] = {"": "right", "score": "right", "match": "right"}
     rows = [[str(hit.rank), f"{hit.score:.3f}", format_probability(hit.probability)] for hit in shown]
     if all(hit.probability is None for hit in shown):
         del columns["match"]
         rows = [row[:2] for row in rows]
+    if any(hit.relevance is not None for hit in shown):
+        columns["found by"] = "left"
+        for row, hit in zip(rows, shown, strict=True):
+            row.append(format_found_by(hit.vector_rank, hit.text_rank))
     columns |= {"file": "left", "time": "left", "text": "fill"}
     for row, hit in zip(rows, shown, strict=True):
-        row += [short_name(hit.uri), format_span(hit.start_s, hit.end_s, hit.best_s), one_line(hit.text or "")]
+        best_s = hit.best_s if hit.said_s is None else hit.said_s
+        row += [short_name(hit.uri), format_span(hit.start_s, hit.end_s, best_s), one_line(hit.text or "")]
     print_table(columns, map(tuple, rows))
 
 

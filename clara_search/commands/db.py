@@ -140,7 +140,7 @@ def verify_all(
     device: str | None = None,
     model: str | None = None,
 ) -> Iterator[Finding]:
-    """Check a table, its ledger and its ANN index.
+    """Check a table, its ledger, its ANN index and its word index.
 
     Args:
         database: The database.
@@ -157,6 +157,7 @@ def verify_all(
     """
     from clara_search.retrieval.ann.verify import verify_index
     from clara_search.store.verify import verify, verify_files
+    from clara_search.store.words.verify import verify_words
 
     is_readable = True
     for finding in verify(database, name, repair, sample_size, encoder, fetch, device, model):
@@ -168,11 +169,13 @@ def verify_all(
         yield replace(files, table=name, check="ledger")
     if is_readable:
         yield verify_index(database.table(name), repair)
+        yield verify_words(database.table(name), repair)
 
 
 def describe(table: Table) -> dict[str, Any]:
     """Return the facts that `db info` prints."""
     from clara_search.retrieval.ann import index as ann
+    from clara_search.store.words import index as words
 
     return {
         "table": table.name,
@@ -188,4 +191,5 @@ def describe(table: Table) -> dict[str, Any]:
         "version": table.version,
         "columns": [name for name in table.schema.names if name != "vector"],
         "ann": ann.version_token(table) is not None,
+        "words": words.exists(table),
     }

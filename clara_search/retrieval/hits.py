@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+_HYBRID = ("relevance", "vector_rank", "text_rank", "words", "said_s")
 _HIT_COLUMNS = ("id", "kind", "uri", "start_s", "end_s", "text", "language")
 
 
@@ -39,6 +40,11 @@ class Hit:
         is_significant: Whether some nine of ten queries for what is not there find nothing as probable; None where it
             is not known.
         best_s: Where in the moment the query is, in seconds; None for a text.
+        relevance: What hits of a hybrid search are ordered by, 1 for the first of both rankings; else None.
+        vector_rank: Its rank by cosine; None where that is not among the first 1,000, and in other searches.
+        text_rank: Its rank by the words of its text; None where it has none of them, and in other searches.
+        words: The words of the query that its text has; None in other searches.
+        said_s: Second at which most of these words are said, one after the other; None where no transcript tells.
         copies: Number of rows that the hit stands for, itself included; None unless copies were folded.
         db: Database of the row; None where one table was searched.
         table: Table of the row; None where one table was searched.
@@ -57,6 +63,11 @@ class Hit:
     probability: float | None = None
     is_significant: bool | None = None
     best_s: float | None = None
+    relevance: float | None = None
+    vector_rank: int | None = None
+    text_rank: int | None = None
+    words: list[str] | None = None
+    said_s: float | None = None
     copies: int | None = None
     db: str | None = None
     table: str | None = None
@@ -70,6 +81,7 @@ class Hit:
             "start_s",
             "end_s",
             "best_s",
+            *_HYBRID,
             "copies",
             "text",
             "language",
@@ -132,6 +144,8 @@ class Hit:
         names = ["rank", "id", "score", "probability", "is_significant", *_HIT_COLUMNS[1:]]
         names.insert(names.index("end_s") + 1, "best_s")
         core = {name: getattr(self, name) for name in names}
+        if self.relevance is not None:
+            core |= {name: getattr(self, name) for name in _HYBRID}
         for name in ("copies", "db", "table"):
             if (value := getattr(self, name)) is not None:
                 core[name] = value

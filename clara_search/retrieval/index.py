@@ -128,7 +128,9 @@ class Index(Classifying):
             exact: Whether to compare with every row.
             **options: `modality`: only rows of this modality, "audio" or "text". `where`: only rows that pass this SQL
                 filter, such as "language = 'de'". `per_recording`: how many moments of a recording, of neighbouring
-                windows, 1 by default; 0: every window. `distinct`: whether copies are one hit. `diversity`: weight of
+                windows, 1 by default; 0: every window. `distinct`: whether copies are one hit.
+                `hybrid`: rank also by the words of texts. `text_weight`: their weight in it, 0 to 1, 0.5 by default;
+                1: by words alone. `diversity`: weight of
                 differing from the hits above, 0 to 1. `min_probability`: only hits that match with this probability.
 
         Returns:

@@ -13,6 +13,8 @@ import numpy as np
 
 from clara_search.errors import DatabaseError
 from clara_search.retrieval.hits import Hit, Hits, build_hits
+from clara_search.retrieval.hybrid.evidence import add_evidence, has_all_words
+from clara_search.retrieval.hybrid.ranking import HybridRanking, prepared_snapshot
 from clara_search.retrieval.options.base import RankedFilter
 from clara_search.retrieval.options.registry import SearchFilters
 from clara_search.retrieval.query import Query
@@ -50,7 +52,10 @@ def answer(
     if not queries:
         return []
     wanted = offset + k
-    found = [_hits_of(searcher, queries, wanted, exact, filters) for searcher in searchers]
+    hybrid = None
+    if filters.text_weight is not None:
+        hybrid = HybridRanking(searchers, queries, filters.text_weight, filters.rows, exact)
+    found = [_hits_of(searcher, queries, wanted, exact, filters, hybrid) for searcher in searchers]
     if len(searchers) > 1:
         for searcher, results in zip(searchers, found, strict=True):
             for answered in results:
@@ -73,28 +78,41 @@ class _Found(NamedTuple):
 
 
 def _hits_of(
-    searcher: Searcher, queries: Sequence[Query], wanted: int, exact: bool, filters: SearchFilters
+    searcher: Searcher,
+    queries: Sequence[Query],
+    wanted: int,
+    exact: bool,
+    filters: SearchFilters,
+    hybrid: HybridRanking | None,
 ) -> list[_Found]:
     """Return the `wanted` best hits of each query in one table; once more where its version was deleted meanwhile."""
     try:
-        return _hits_of_newest(searcher, queries, wanted, exact, filters)
+        return _hits_of_newest(searcher, queries, wanted, exact, filters, hybrid)
     except DatabaseError:
         if not searcher.forget_old_version():
             raise
-    return _hits_of_newest(searcher, queries, wanted, exact, filters)
+    return _hits_of_newest(searcher, queries, wanted, exact, filters, hybrid)
 
 
 def _hits_of_newest(
-    searcher: Searcher, queries: Sequence[Query], wanted: int, exact: bool, filters: SearchFilters
+    searcher: Searcher,
+    queries: Sequence[Query],
+    wanted: int,
+    exact: bool,
+    filters: SearchFilters,
+    hybrid: HybridRanking | None,
 ) -> list[_Found]:
-    snapshot, ranked = rank(searcher, queries, wanted, exact, filters)
+    snapshot, ranked = rank(searcher, queries, wanted, exact, filters, hybrid)
     results = []
     for query, rows in zip(queries, ranked, strict=True):
         best = rows.take(slice(0, wanted))
         if searcher.judge is not None and len(best):
             best = searcher.judge(query, snapshot, best)
+        if hybrid is not None:
+            best = add_evidence(snapshot, query, best)
         hits = build_hits(snapshot, best)
         nothing_matches = bool(hits) and all(hit.is_significant is False for hit in hits)
+        nothing_matches &= hybrid is None or not has_all_words(query, hits)
         for hit_filter in filters.hits:
             hits = hit_filter.apply(hits)
         results.append(_Found(hits, nothing_matches))
@@ -102,23 +120,33 @@ def _hits_of_newest(
 
 
 def _merge(found: Sequence[list[Hit]]) -> list[Hit]:
-    """Return the hits of several tables by score, equal ones by id, then in the order of the tables."""
+    """Return the hits of several tables by relevance and score, equal ones by id, then in the order of the tables."""
     if len(found) == 1:
         return found[0]
-    return sorted((hit for hits in found for hit in hits), key=lambda hit: (-hit.score, hit.id))
+    return sorted(
+        (hit for hits in found for hit in hits), key=lambda hit: (-(hit.relevance or 0.0), -hit.score, hit.id)
+    )
 
 
 def rank(
-    searcher: Searcher, queries: Sequence[Query], wanted: int, exact: bool, filters: SearchFilters
+    searcher: Searcher,
+    queries: Sequence[Query],
+    wanted: int,
+    exact: bool,
+    filters: SearchFilters,
+    hybrid: HybridRanking | None = None,
 ) -> tuple[Snapshot, list[RankedRows]]:
     """Rank rows, and fold them, until `wanted` are left of each query or there are no more."""
     vectors = np.stack([query.vector for query in queries])
-    snapshot = searcher.snapshot()
+    snapshot = searcher.snapshot() if hybrid is None else prepared_snapshot(searcher)
     allowed = searcher.filter_rows(snapshot, filters.rows)
     depth = max([wanted, *(_depth(option, snapshot, wanted) for option in filters.ranked)])
     depth += max(len(query.exclude) for query in queries)
     while True:
-        ranked = searcher.search(snapshot, vectors, depth, allowed, exact)
+        if hybrid is None:
+            ranked = searcher.search(snapshot, vectors, depth, allowed, exact)
+        else:
+            ranked = hybrid.rank(searcher, snapshot, depth, allowed)
         folded = [_without(snapshot, rows, query.exclude) for query, rows in zip(queries, ranked, strict=True)]
         for option in filters.ranked:
             folded = [option.select(snapshot, *pair) for pair in zip(queries, folded, strict=True)]

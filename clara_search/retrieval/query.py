@@ -18,6 +18,7 @@ class Query:
             that the caller brought.
         label: The text, the name of the recording or the id, to show beside the hits.
         warnings: What is wrong with the query, a line each, such as that its recording is silent.
+        words: The text whose words a hybrid search looks up; "" for a query without one.
         exclude: Ids of rows that are no hits: those that the query was made of.
     """
 
@@ -25,4 +26,5 @@ class Query:
     modality: Literal["text", "audio", "mixed"] | None = None
     label: str = ""
     warnings: tuple[str, ...] = ()
+    words: str = ""
     exclude: frozenset[str] = frozenset()

@@ -17,6 +17,7 @@ from clara_search.retrieval.exact.quantized import QuantizedVectors
 from clara_search.retrieval.exact.scan import RowPositions
 from clara_search.retrieval.recordings import Recordings, mean_vector
 from clara_search.store.table import ROW_ID, Table
+from clara_search.store.words import index as word_index
 
 UPDATED_AT = "_row_last_updated_at_version"
 """A column of Lance's own, which with ROW_ID names one state of a row."""
@@ -147,6 +148,16 @@ class Snapshot:
     def recordings(self) -> Recordings:
         """The windows of each recording."""
         return Recordings(self.columns)
+
+    @property
+    def has_texts(self) -> bool:
+        """Whether a row has a text."""
+        return bool(self.columns["text"].null_count < len(self))
+
+    @cached_property
+    def has_word_index(self) -> bool:
+        """Whether this version of the table has a word index."""
+        return word_index.is_built(self.table)
 
     @cached_property
     def mean_recording(self) -> Embeddings:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 CORE_COLUMNS = ("id", "kind", "uri", "start_s", "end_s", "text", "language", "content_hash", "vector")
 
+SPOKEN_WORDS = "spoken_words"
+"""The column of transcripts: a list of words with `word`, `start_s`, `end_s` and `probability`, by time."""
+
 _METADATA_PREFIX = "clara."
 _LONGEST_NAME = 4096
 _SHORTEST_HOP_S = 1e-3

@@ -9,6 +9,7 @@ from clara_search.retrieval.ann import index as ann
 from clara_search.store.compaction import Moment
 from clara_search.store.database import Database
 from clara_search.store.table import Table
+from clara_search.store.words import index as words
 from indexer.ledger.failures import stored_ledger
 from indexer.ledger.ledger import Ledger
 
@@ -16,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 
 def compact_if_worthwhile(table: Table, ledger: Ledger, moment: Moment, retain_days: float) -> bool:
-    """Compact a table and its ledger, each if its state requires it.
+    """Compact a table and its ledger, each if its state requires it; after a run, the word index takes in its rows.
 
     If that fails, as on a full disk, the tables stay as they were and a warning is logged.
 
@@ -27,6 +28,8 @@ def compact_if_worthwhile(table: Table, ledger: Ledger, moment: Moment, retain_d
         with table.connection.commit_lock(table.name):
             is_compacted = table.compact_if_worthwhile(moment, retain_days)
             is_compacted |= ledger.compact_if_worthwhile(moment, retain_days)
+            if moment == "after":  # compaction extends it too
+                is_compacted |= words.extend(table)
     except DatabaseError as error:
         _log.warning("not compacted: %s", error)
         return False
@@ -52,6 +55,8 @@ def compact_now(database: Database, name: str, retain_days: float, purge: bool =
     """
     table, ledger = database.table(name), stored_ledger(database, name)
     with database.commit_lock(name):
+        if purge and words.exists(table):  # it has the words of deleted rows too
+            words.build(table)
         table.compact(retain_days, purge)
         if ledger is not None:
             ledger.compact(retain_days, purge)

@@ -1,4 +1,4 @@
-"""The protocols of a search option: a filter of rows, a filter of ranked rows, or a filter of hits.
+"""The protocols of a search option: a filter of rows, of ranked rows or of hits, or a part of the ranking.
 
 Files of options import numpy, pyarrow and LanceDB inside functions only: `--help` reads `help` and `metavar`.
 """
@@ -94,3 +94,10 @@ class HitFilter(SearchOption, Protocol):
         Returns:
             Some of them, in the order to show.
         """
+
+
+class RankingOption(SearchOption, Protocol):
+    """An option that makes a search a hybrid one."""
+
+    text_weight: float | None
+    """Weight of words in the ranking, from 0 to 1, where vectors have the rest; None: the option changes nothing."""

@@ -32,8 +32,11 @@ class Diversity:
 
     def select(self, snapshot: Snapshot, query: Query, rows: RankedRows) -> RankedRows:
         """Return the rows, the best of them in another order."""
+        import numpy as np
+
         from clara_search.retrieval.diversity import marginal_relevance
 
         pool = rows.positions[:POOL]
-        chosen = marginal_relevance(snapshot.vectors_at(pool), rows.scores[: len(pool)], self.share)
+        scores = np.asarray(rows.fields.get("relevance", rows.scores))[: len(pool)]
+        chosen = marginal_relevance(snapshot.vectors_at(pool), scores, self.share)
         return rows.take([*chosen, *range(len(pool), len(rows))])

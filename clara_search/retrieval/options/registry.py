@@ -18,6 +18,8 @@ class SearchOptions(TypedDict, total=False):
     per_recording: Annotated[int | None, "clara_search.retrieval.options.per_recording:PerRecording"]
     distinct: Annotated[bool | None, "clara_search.retrieval.options.distinct:Distinct"]
     diversity: Annotated[float | None, "clara_search.retrieval.options.diversity:Diversity"]
+    hybrid: Annotated[bool | None, "clara_search.retrieval.options.hybrid:Hybrid"]
+    text_weight: Annotated[float | None, "clara_search.retrieval.options.text_weight:TextWeight"]
     min_probability: Annotated[float | None, "clara_search.retrieval.options.min_probability:MinProbability"]
 
 
@@ -27,6 +29,8 @@ class SearchFilters(NamedTuple):
     rows: Sequence[RowFilter] = ()
     ranked: Sequence[RankedFilter] = ()
     hits: Sequence[HitFilter] = ()
+    text_weight: float | None = None
+    """Weight of words in the ranking; None: rows are ranked by their vectors alone."""
 
 
 @cache
@@ -62,7 +66,7 @@ def make_filters(options: Mapping[str, Any]) -> SearchFilters:
         options: Values by name; None stands for the option's default, or leaves it out.
 
     Returns:
-        The filters of rows, of ranked rows and of hits, each in the order of `SearchOptions`.
+        The filters of rows, of ranked rows and of hits, each in the order of `SearchOptions`, and the weight of words.
 
     Raises:
         TypeError: There is no option of that name.
@@ -77,9 +81,11 @@ def make_filters(options: Mapping[str, Any]) -> SearchFilters:
         value = getattr(option, "default", None) if value is None else value
         if value is not None:
             given.append(option(value))
+    weights = [option.text_weight for option in given if hasattr(option, "text_weight")]
     # By its method, for an option has one of them; asking for the protocol takes 20 times as long.
     return SearchFilters(
         rows=[cast(RowFilter, option) for option in given if hasattr(option, "mask")],
         ranked=[cast(RankedFilter, option) for option in given if hasattr(option, "select")],
         hits=[cast(HitFilter, option) for option in given if hasattr(option, "apply")],
+        text_weight=next((weight for weight in reversed(weights) if weight is not None), None),
     )

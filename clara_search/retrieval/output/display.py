@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from clara_search.errors import ClaraError
 from clara_search.files.paths import is_remote
 from clara_search.retrieval.output.playback import cut, encode
-from clara_search.retrieval.output.text import format_probability, format_span, one_line, short_name
+from clara_search.retrieval.output.text import format_found_by, format_probability, format_span, one_line, short_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,7 +27,7 @@ _REASON_WIDTH = 120
 
 def format_hits(hits: Sequence[Mapping[str, Any]], notes: Sequence[str] = ()) -> str:
     """Return hits as a table of text, a line each, below their notes."""
-    rows = [["", "score", "match", "file", "time", "text"], *(_cells(hit) for hit in hits)]
+    rows = [_headings(hits), *(_cells(hit) for hit in hits)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([*map(one_line, notes), *(lines if hits else ["no hits"])])
@@ -35,7 +35,7 @@ def format_hits(hits: Sequence[Mapping[str, Any]], notes: Sequence[str] = ()) ->
 
 def hits_html(hits: Sequence[Mapping[str, Any]], notes: Sequence[str] = ()) -> str:
     """Return hits as an HTML table, with players for recordings of this machine."""
-    heading = "".join(f"<th>{name}</th>" for name in ("", "score", "match", "file", "time", "text", "sound"))
+    heading = "".join(f"<th>{name}</th>" for name in (*_headings(hits), "sound"))
     body, players = "", 0
     for hit in hits:
         player = _player(hit) if players < MAX_PLAYERS else ""
@@ -54,6 +54,11 @@ def hits_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     return pa.table({name: pa.array([row.get(name) for row in rows]) for name in names})
 
 
+def _headings(hits: Sequence[Mapping[str, Any]]) -> list[str]:
+    found_by = ["found by"] if hits and "relevance" in hits[0] else []
+    return ["", "score", "match", *found_by, "file", "time", "text"]
+
+
 def _cells(hit: Mapping[str, Any]) -> list[str]:
     text = one_line(hit["text"] or "")
     text = text if len(text) <= _TEXT_WIDTH else f"{text[: _TEXT_WIDTH - 1]}…"
@@ -61,8 +66,9 @@ def _cells(hit: Mapping[str, Any]) -> list[str]:
         str(hit["rank"]),
         f"{hit['score']:.3f}",
         format_probability(hit["probability"]),
+        *([format_found_by(hit["vector_rank"], hit["text_rank"])] if "relevance" in hit else []),
         short_name(hit["uri"]),
-        format_span(hit["start_s"], hit["end_s"], hit["best_s"]),
+        format_span(hit["start_s"], hit["end_s"], hit["best_s"] if hit.get("said_s") is None else hit["said_s"]),
         text,
     ]
 

@@ -51,3 +51,9 @@ def format_probability(probability: float | None) -> str:
     if 0 < probability < 0.01:
         return "<1 %"
     return ">99 %" if 0.99 < probability < 1 else f"{probability:.0%}".replace("%", " %")
+
+
+def format_found_by(vector_rank: int | None, text_rank: int | None) -> str:
+    """Return the ranks of a hit of a hybrid search, as "vector 3, words 1"."""
+    ranks = {"vector": vector_rank, "words": text_rank}
+    return ", ".join(f"{name} {rank}" for name, rank in ranks.items() if rank is not None)

@@ -153,6 +153,7 @@ def combine(queries: Sequence[Query], weights: Sequence[float]) -> Query:
         modalities.pop() if len(modalities) == 1 else "mixed",
         " | ".join(shown),
         tuple(dict.fromkeys(line for query in queries for line in query.warnings)),
+        " ".join(query.words for query, weight in parts if weight > 0 and query.words),
         frozenset().union(*(query.exclude for query in queries)),
     )
 

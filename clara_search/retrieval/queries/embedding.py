@@ -56,7 +56,7 @@ def text_query(encoder: Encoder, text: str, language: str | None = None) -> Quer
     vector = embed_text(encoder, text, language)
     words = len(text.split())
     long = (f"the query has {words} words: models read the first hundred or so",) if words > _MANY_WORDS else ()
-    return Query(vector, "text", text, long)
+    return Query(vector, "text", text, long, words=text)
 
 
 def audio_query(encoder: Encoder, info: TableInfo, audio: Audio, sample_rate: int | None = None) -> Query:

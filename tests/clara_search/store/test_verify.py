@@ -38,7 +38,7 @@ def heads(database: Database, table: str = "corpus") -> list[Path]:
 def test_a_sound_table_passes_every_check(indexed: Database) -> None:
     ann.build(indexed.table())
     findings = findings_of(indexed)
-    assert list(findings) == ["files", "vectors", "ids", "hashes", "encoder", "sample", "ledger", "ann"]
+    assert list(findings) == ["files", "vectors", "ids", "hashes", "encoder", "sample", "ledger", "ann", "words"]
     assert all(finding.ok and not finding.repaired for finding in findings.values())
     assert "4 of 4 rows embedded again" in findings["sample"].detail
 

@@ -101,7 +101,7 @@ def test_a_further_option_is_an_option_of_the_command():
 @pytest.mark.parametrize("name", option_types())
 def test_an_option_filters_rows_or_hits_and_has_a_help_text(name):
     option = option_class(name)
-    assert sum(hasattr(option, point) for point in ("mask", "select", "apply")) == 1
+    assert sum(hasattr(option, point) for point in ("mask", "select", "apply", "text_weight")) == 1
     assert option.help.endswith(".")
 
 
@@ -114,5 +114,6 @@ def test_an_unknown_option_and_a_bad_value_are_refused(index):
 
 def test_an_option_of_none_has_its_default_or_is_left_out():
     filters = make_filters({"modality": None, "where": None, "per_recording": None})
-    assert [type(option).__name__ for group in filters for option in group] == ["PerRecording"]
+    assert [type(option).__name__ for group in filters[:3] for option in group] == ["PerRecording"]
     assert filters.ranked[0].per_recording == 1
+    assert filters.text_weight is None
