@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from clara_search.retrieval.exact import RowPositions, rank_rows
+from clara_search.retrieval.exact.scan import RowPositions, rank_rows
 from clara_search.retrieval.query import Query
 from clara_search.retrieval.ranked import RankedRows
 from clara_search.retrieval.snapshot import Snapshot

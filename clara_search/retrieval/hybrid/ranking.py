@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from clara_search.errors import DatabaseError, QueryError
-from clara_search.retrieval.exact import RowPositions
+from clara_search.retrieval.exact.scan import RowPositions
 from clara_search.retrieval.hybrid.fusion import POOL, Parts, Rivals, Scores, fuse
 from clara_search.retrieval.options.base import RowFilter
 from clara_search.retrieval.query import Query
