@@ -175,7 +175,6 @@ def index(
     if survey.items == 0 and not prune:
         raise SourceError(f"{scope}: no recordings found")
     database = database if isinstance(database, Database) else Database(database, create=True)
-    access.trust(database.location)
     encoder = resolve_encoder(encoder, database, table, device)
     corpus, stored = open_or_create_table(database, table, encoder, window_s, hop_s, survey.columns, relative_to)
     ledger, orphans = open_ledger(database, corpus, retry_failed)

@@ -14,11 +14,15 @@ from typing import Any
 
 from clara_search.errors import DatabaseError
 from clara_search.files import confined
+from clara_search.files.network import access
 from clara_search.files.paths import is_url, normalize_path
 from clara_search.store.lance_errors import is_lance_error, lance_reason
 from clara_search.store.versions import check_versions
 
 _ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT")
+_LIST_OF_TABLES = "__manifest"
+"""A folder like a table's, which nothing here writes, but LanceDB reads its newest version before any table."""
+
 _URL_LIKE = re.compile(r"[a-z][a-z0-9+]+:/")
 _STORE_URL = re.compile(r"(s3|s3\+ddb|gs|az|abfss?|oss)://[^/]")
 """URLs that can hold a database: memory:// ends with the process, http:// cannot be written."""
@@ -48,6 +52,7 @@ class Connection:
         self.location = normalize_path(path)
         if (self.is_remote or _URL_LIKE.match(str(path))) and not _STORE_URL.match(str(path)):
             raise DatabaseError(f"{path}: cannot hold a database; give a folder, or a URL such as s3://bucket/sounds")
+        access.trust(self.location)
         self.path = _local_cache(self.location) if self.is_remote else Path(self.location)
         if not create and not (self.all_names() if self.is_remote else self.path.is_dir()):
             raise DatabaseError(f"{self.location}: no database here; `clara-search index SOURCE --db {path}` makes one")
@@ -67,6 +72,7 @@ class Connection:
         """The LanceDB connection. Every read sees the newest version."""
         import lancedb  # takes seconds
 
+        self._checked(_LIST_OF_TABLES)
         # A self-hosted store without TLS has an http:// endpoint.
         is_plain = self.is_remote and any(os.environ.get(name, "").startswith("http://") for name in _ENDPOINTS)
         options = {"allow_http": "true"} if is_plain else None
@@ -107,13 +113,19 @@ class Connection:
             The folder; None for a database in an object store.
 
         Raises:
-            DatabaseError: The folder is a link or holds one: LanceDB would follow it.
+            DatabaseError: The folder is a link or holds one, which LanceDB would follow; or a version of the table
+                names files elsewhere.
         """
+        return self._checked(f"{name}.lance")
+
+    def _checked(self, folder: str) -> Path | None:
+        """Return a folder of the database after its check; None for one in an object store."""
         if self.is_remote:
+            check_versions(f"{self.location}/{folder}")
             return None
-        folder = confined.check_tree(self.path, self.path / f"{name}.lance")
-        check_versions(folder)
-        return folder
+        checked = confined.check_tree(self.path, self.path / folder)
+        check_versions(checked)
+        return checked
 
     def has(self, name: str) -> bool:
         """Return whether a table exists.

@@ -68,6 +68,7 @@ ALLOWED = {
     "indexer/write/scope.py": {"files.listing.list_folder"},  # sources
     "indexer/write/writer.py": {"files.paths.is_missing"},  # items
     "clara_search/store/connection.py": {"lancedb.connect"},  # the database that was typed
+    "clara_search/store/versions.py": {"files.listing.list_folder", "files.paths.open_binary"},  # as above
     # Here a file of a folder of this machine, and never the network.
     "clara_search/audio/decode/ffmpeg.py": {"av.open"},  # bytes in memory
     "clara_search/models/clap_weights.py": {"from_pretrained"},

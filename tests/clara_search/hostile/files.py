@@ -165,3 +165,20 @@ def wav_header(path: Path, channels: int, rate: int) -> Path:
     body = b"WAVEfmt " + struct.pack("<I", 16) + form + b"data" + struct.pack("<I", 1 << 18) + bytes(1 << 18)
     path.write_bytes(b"RIFF" + struct.pack("<I", len(body)) + body)
     return path
+
+
+def holes(path: Path) -> None:
+    """Write a file of 5 GiB that is all hole."""
+    with path.open("wb") as file:
+        file.truncate(5 << 30)
+
+
+def with_base_path(version: bytes, base: str, before: bytes = b"") -> bytes:
+    """Return a version of a table that names `base` as a base path, behind its own fields and those of `before`."""
+    position = struct.unpack_from("<q", version, len(version) - 16)[0]
+    (length,) = struct.unpack_from("<I", version, position)
+    path = base.encode()
+    # Field 18: a message whose id is 1 and whose path is field 4.
+    added = b"\x92\x01" + bytes([len(path) + 4]) + b"\x18\x01\x22" + bytes([len(path)]) + path
+    message = before + version[position + 4 : position + 4 + length] + added
+    return version[:position] + struct.pack("<I", len(message)) + message + version[position + 4 + length :]

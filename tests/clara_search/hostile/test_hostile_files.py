@@ -103,12 +103,18 @@ def pipe(tmp: Path) -> Path:
 def base_paths(database: Path, before: bytes = b"") -> None:
     """Let the version of a table name the root folder as a base path, behind other fields."""
     (path,) = (database / "corpus.lance" / "_versions").glob("*.manifest")
-    content = path.read_bytes()
-    position = struct.unpack_from("<q", content, len(content) - 16)[0]
-    (length,) = struct.unpack_from("<I", content, position)
-    added = b"\x92\x01\x05\x18\x01\x22\x01/"  # field 18: a message whose path, field 4, is "/"
-    message = before + content[position + 4 : position + 4 + length] + added
-    path.write_bytes(content[:position] + struct.pack("<I", len(message)) + message + content[position + 4 + length :])
+    path.write_bytes(files.with_base_path(path.read_bytes(), "/", before))
+
+
+def list_of_tables(make: Callable[[Path], object]) -> Callable[[Path], object]:
+    """A change of a database: its list of tables, which LanceDB reads first, has a version that a function makes."""
+
+    def change(database: Path) -> None:
+        path = database / "__manifest" / "_versions" / "18446744073709551613.manifest"
+        path.parent.mkdir(parents=True)
+        make(path)
+
+    return change
 
 
 CASES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
@@ -200,6 +206,12 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "a table of other folders": by_table("read files outside of its folder", base_paths),
     "a table of other folders behind a group": by_table(
         "read files outside of its folder", lambda path: base_paths(path, b"\xcb\x06\xcc\x06")
+    ),
+    "a list of tables that is a pipe": by_table("is a pipe, a socket or a device", list_of_tables(os.mkfifo)),
+    "a list of tables that is a link": by_table("is a link", list_of_tables(lambda path: path.symlink_to("/dev/zero"))),
+    "a list of tables of holes": by_table("bytes of a version of a table", list_of_tables(files.holes)),
+    "a list of tables that is none": by_table(
+        "cannot be reached", list_of_tables(lambda path: path.write_bytes(b"no version"))
     ),
     "a device in a manifest": by_index(
         "/dev/zero: .*is no file", manifest('{"path": "/dev/zero"}', '{"path": "/dev/urandom"}')

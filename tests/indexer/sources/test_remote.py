@@ -17,7 +17,9 @@ from clara_search.store.database import Database
 from clara_search.store.verify import verify
 from indexer.ledger.failures import failures
 from indexer.pipeline import index
+from tests.clara_search.hostile.files import with_base_path
 from tests.helpers import ToneEncoder, write_tone
+from tests.stores import FORBIDDEN, Proxy
 
 PLACE = "s3://sounds/databases/one"
 
@@ -79,6 +81,47 @@ def test_a_database_in_an_object_store_is_searched_also_with_an_ann_index(
     hits = clara_search.open(PLACE, encoder=encoder).search(audio=recordings / "07.wav", k=5)
     assert [hit.uri for hit in hits] == [hit.uri for hit in exact]
     assert not [path for path in bucket.find("sounds") if "_ann" in path]
+
+
+@pytest.mark.parametrize("table", ["corpus", "_ledger_corpus"])
+def test_a_table_in_a_store_that_names_files_elsewhere_is_refused(bucket: Any, recordings: Path, table: str) -> None:
+    index([recordings], PLACE, ToneEncoder())
+    Database(PLACE).table()
+    # Not the newest version: `db restore` and others open each of them.
+    first = min(bucket.ls(f"{PLACE}/{table}.lance/_versions"), key=lambda path: bucket.modified(path))
+    bucket.pipe(first, with_base_path(bucket.cat(first), "file:///etc"))
+    with pytest.raises(
+        DatabaseError, match=rf"{table}.lance/_versions/\d+\.manifest: lets the table read files outside"
+    ):
+        index([recordings], PLACE, ToneEncoder())
+    if table == "corpus":
+        result = CliRunner().invoke(main, ["search", "a", "--db", PLACE])
+        assert result.exit_code == 1
+        assert "outside of its folder" in result.output
+
+
+def test_versions_in_a_store_are_checked_anew_when_they_change(bucket: Any, recordings: Path) -> None:
+    index([recordings], PLACE, ToneEncoder())
+    Database(PLACE).table()
+    (newest, *_) = sorted(bucket.ls(f"{PLACE}/corpus.lance/_versions"))
+    content = bucket.cat(newest)
+    changed = with_base_path(content, "s3://others")
+    bucket.pipe(newest, changed)
+    with pytest.raises(DatabaseError, match="outside of its folder"):
+        Database(PLACE).table()
+    bucket.pipe(newest, content)
+    assert Database(PLACE).table().count() == 12
+
+
+def test_versions_whose_store_does_not_answer_are_not_opened(proxy: Proxy, bucket: Any, recordings: Path) -> None:
+    index([recordings], PLACE, ToneEncoder())
+    database = Database(PLACE)
+    proxy.rule = lambda method, path: FORBIDDEN if ".manifest" in path else None
+    with pytest.raises(DatabaseError, match=r"\.manifest: cannot be used"):
+        database.table()
+    proxy.rule = lambda method, path: FORBIDDEN if "_versions" in path else None
+    with pytest.raises(DatabaseError, match=r"corpus\.lance: cannot be used"):
+        database.table()
 
 
 @pytest.mark.slow
