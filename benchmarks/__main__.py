@@ -13,10 +13,11 @@ class Benchmarks(LazyGroup):
 
     homes = {  # noqa: RUF012 - a constant
         "demo": "benchmarks.demo.run:demo",
-        "bundled": "benchmarks.tasks.bundled:bundled",
-        "retrieval": "benchmarks.tasks.retrieval:retrieval",
-        "zero-shot": "benchmarks.tasks.zero_shot:zero_shot",
-        "probe": "benchmarks.tasks.probe:probe",
+        "bundled": "benchmarks.tasks.quality.bundled:bundled",
+        "retrieval": "benchmarks.tasks.quality.retrieval:retrieval",
+        "zero-shot": "benchmarks.tasks.quality.zero_shot:zero_shot",
+        "probe": "benchmarks.tasks.quality.probe:probe",
+        "ranking": "benchmarks.tasks.quality.ranking:ranking",
         "throughput": "benchmarks.tasks.throughput:throughput",
         "formats": "benchmarks.tasks.formats:formats",
         "indexing": "benchmarks.tasks.indexing:indexing",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import click
 import numpy as np
@@ -12,12 +14,13 @@ from tqdm import tqdm
 from clara_search.audio.windows import DEFAULT_HOP_S, DEFAULT_WINDOW_S, crop, window_spans
 from clara_search.datasets.example import METADATA_FIELDS, Example
 from clara_search.datasets.readers import read_examples
-from clara_search.datasets.recordings import load_recording
-from clara_search.errors import AudioError, QueryError
+from clara_search.datasets.recordings import decode_recording, hash_recording, read_recording
+from clara_search.errors import AudioError, QueryError, SourceError
+from clara_search.files.tables import raise_error
 from clara_search.models.base import Embeddings, Encoder
 from clara_search.models.windows import mean_embedding
 from trainer.config.evaluation import bundled_digits
-from trainer.data.text_split import text_split
+from trainer.data.text_split import Split, text_splits, texts_of
 
 data_option = click.option(
     "--data", required=True, metavar="GLOB", help='Shards or a manifest with path and text, such as "DIR/*.tar".'
@@ -28,67 +31,127 @@ model_option = click.option(
 where_option = click.option(
     "--where", multiple=True, metavar="FIELD=VALUE", help="Only these examples, such as language=de; repeatable."
 )
+missing_option = click.option(
+    "--allow-missing",
+    is_flag=True,
+    help="Score the rest where recordings or captions are missing, and mark the result.",
+)
+
+
+def split_option(default: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return the option --split with a default."""
+    return click.option(
+        "--split",
+        type=click.Choice(["test", "valid", "train", "all"]),
+        default=default,
+        show_default=True,
+        help="As the data declares it, else by a hash of the texts as for the bundled model.",
+    )
+
 
 _BATCH_WINDOWS = 32
 
 
-def select(pattern: str, split: str, where: Sequence[str]) -> Iterator[Example]:
+def select(pattern: str, split: str, where: Sequence[str], problems: list[str] | None = None) -> Iterator[Example]:
     """Yield examples.
+
+    Splits that the data declares are kept. Other recordings are split as the bundled model's were, by their texts.
 
     Args:
         pattern: shards or manifests.
-        split: of the bundled model's split by texts: "train", "valid", "test" or "all".
+        split: "test", "valid", "train" or "all".
         where: conditions FIELD=VALUE, all of which an example has to meet.
+        problems: gets a line for each row that cannot be used; None: the first one is an error.
+
+    Raises:
+        ClaraError: as `read_examples` does; a split of another name is an error.
     """
     conditions = dict(_condition(condition) for condition in where)
-    train_texts = bundled_digits().all_words
-    for example in read_examples(pattern):
-        if split not in ("all", text_split(example.text, train_texts)):
+    by_text = iter(_splits_by_text(pattern)) if split != "all" else None
+    report = raise_error if problems is None else lambda error: problems.append(str(error))
+    for example in read_examples(pattern, report):
+        if by_text is not None and split != (example.split or next(by_text)):
             continue
         if all(str(getattr(example, name)) == value for name, value in conditions.items()):
             yield example
 
 
-def embed_examples(encoder: Encoder, examples: Iterable[Example]) -> tuple[list[Example], Embeddings, list[str]]:
+def _splits_by_text(pattern: str) -> list[Split]:
+    """Return the split of each recording for which the data declares none."""
+    captions = [texts_of(example) for example in read_examples(pattern, lambda error: None) if example.split is None]
+    return text_splits(captions, bundled_digits().all_words)
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Recordings with their vectors.
+
+    Attributes:
+        examples: the n recordings that could be decoded.
+        vectors: their unit vectors, shape (n, dim).
+        hashes: of the content of each.
+        failures: the reasons of the others, a line each.
+    """
+
+    examples: list[Example]
+    vectors: Embeddings
+    hashes: list[str]
+    failures: list[str]
+
+
+def embed_examples(encoder: Encoder, examples: Iterable[Example]) -> Embedded:
     """Embed examples as audio queries are embedded: a long one has the mean vector of its windows, of unit norm.
 
     Args:
         encoder: gives the vectors.
         examples: recordings.
 
-    Returns:
-        The n examples that could be decoded, their vectors (n, dim), and the reasons of the others.
-
     Raises:
         QueryError: no example could be decoded.
     """
     decoded: list[Example] = []
+    hashes: list[str] = []
     failures: list[str] = []
     waveforms: list[np.ndarray] = []
     owners: list[int] = []
     vectors: list[Embeddings] = []
     for example in tqdm(examples, desc="embedding", unit="clip", disable=None):
         try:
-            waveform = load_recording(example, encoder.sample_rate)
-        except AudioError as error:
-            failures.append(f"{example.key}: {error}")
+            content = read_recording(example.audio)
+            waveform = decode_recording(example, content, encoder.sample_rate, example.key)
+        except OSError as error:
+            failures.append(f"{example.key}: {error.strerror or error}")
+            continue
+        except (AudioError, SourceError) as error:
+            failures.append(f"{example.key}: {str(error).removeprefix(f'{example.key}: ')}")
             continue
         duration_s = len(waveform) / encoder.sample_rate
         for window in window_spans(duration_s, DEFAULT_WINDOW_S, DEFAULT_HOP_S):
             waveforms.append(crop(waveform, window, encoder.sample_rate))
             owners.append(len(decoded))
         decoded.append(example)
+        hashes.append(hash_recording(example, content).hex())
         if len(waveforms) >= _BATCH_WINDOWS:
             vectors.append(encoder.encode_audio(waveforms))
             waveforms = []
     if waveforms:
         vectors.append(encoder.encode_audio(waveforms))
     if not decoded:
-        raise QueryError("no example can be scored: none was selected or could be decoded")
+        first = f" (the first of {len(failures)} failures: {failures[0]})" if failures else ""
+        raise QueryError(f"no example can be scored: none was selected or could be decoded{first}")
     by_window = np.concatenate(vectors)
     bounds = np.searchsorted(owners, np.arange(len(decoded) + 1))
     means = [mean_embedding(by_window[first:last]) for first, last in pairwise(bounds)]
-    return decoded, np.stack(means), failures
+    return Embedded(decoded, np.stack(means), hashes, failures)
+
+
+def require_complete(failures: Sequence[str], allow_missing: bool) -> None:
+    """Raise SourceError, with their number and the first of them, if there are failures and none are allowed."""
+    if failures and not allow_missing:
+        raise SourceError(
+            f"{len(failures)} recordings or captions are missing or cannot be used, the first: {failures[0]}; "
+            "--allow-missing scores the others, and marks the result"
+        )
 
 
 def _condition(condition: str) -> tuple[str, str]:

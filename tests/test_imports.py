@@ -59,7 +59,7 @@ FLOORS = {
         {"__main__"},
     ],
     "benchmarks": [
-        {"examples", "hardware", "report", "stand_ins", "demo"},
+        {"examples", "hardware", "memory", "report", "stand_ins", "demo"},
         {"fuzzing"},
         {"tasks"},
         {"__main__"},

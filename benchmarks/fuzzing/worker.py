@@ -14,6 +14,8 @@ import traceback
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from benchmarks.memory import memory_mib, reset_peak
+
 MOST_MIB = 600
 MOST_SECONDS = 10.0
 _ADDRESS_SPACE = 3 << 30
@@ -41,17 +43,6 @@ class Outcome:
     mib: int
     seconds: float
     error: str = ""
-
-
-def memory_mib(name: str) -> int:
-    """Return VmRSS or VmHWM of this process in MiB."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(name)) >> 10
-
-
-def reset_peak() -> None:
-    """Let the peak, VmHWM, start anew."""
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def read_case(reader: str, folder: Path) -> Outcome:

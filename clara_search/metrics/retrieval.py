@@ -12,12 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from clara_search.metrics.intervals import FloatArray, Interval, bootstrap_intervals
+from clara_search.metrics.ranking import Ranks, positive_ranks, relevant_ranks
 
-MAP_CUTOFF = 10
-TIE_TOLERANCE = 1e-6
-"""A negative whose cosine is at most this far below a positive's counts as ranked before it: ties count as errors."""
+MAP_CUTOFFS = (10, 16)
+"""Of the mean average precision: 10 is what most papers report, 16 the DCASE challenge of 2025."""
 
-_BLOCK_QUERIES = 256  # memory stays at 256 x gallery, whatever the number of queries
+RULES = (
+    "recall@k: the share of queries with a relevant item among the first k, of several relevant items the best-ranked; "
+    "mAP@k: the mean of (sum of i / r_i over the relevant items at ranks r_1 < r_2 < ... <= k) / min(m, k) with m "
+    "relevant items; ties count against the relevant item; the gallery is whole"
+)
+"""The rules that scores follow, to be written beside them."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,9 @@ class RetrievalScores:
         map10: mAP@10, the mean of `average_precision_at_k` over the queries.
         chance_map10: Its expectation for a random order.
         map10_interval: Its 95 % bootstrap interval.
+        map16: mAP@16.
+        chance_map16: Its expectation for a random order.
+        map16_interval: Its 95 % bootstrap interval.
         median_rank: Median over the queries of the rank of the first positive, from 1.
     """
 
@@ -44,6 +52,9 @@ class RetrievalScores:
     map10: float
     chance_map10: float
     map10_interval: Interval
+    map16: float
+    chance_map16: float
+    map16_interval: Interval
     median_rank: float
 
     def as_dict(self) -> dict[str, Any]:
@@ -78,7 +89,7 @@ def score_retrieval(
         ValueError: Shapes disagree, there are no queries, a vector is not finite, or a query has no positive.
     """
     ranks = positive_ranks(queries, gallery, query_groups, gallery_groups)
-    return _scores_of_ranks(ranks, len(gallery), ks, num_resamples, seed)
+    return score_ranks(ranks, len(gallery), ks, num_resamples, seed)
 
 
 def score_relevant(
@@ -104,7 +115,7 @@ def score_relevant(
     Raises:
         ValueError: Shapes disagree, there are no queries, a vector is not finite, or a query has no positive.
     """
-    return _scores_of_ranks(relevant_ranks(queries, gallery, relevant), len(gallery), ks, num_resamples, seed)
+    return score_ranks(relevant_ranks(queries, gallery, relevant), len(gallery), ks, num_resamples, seed)
 
 
 def self_retrieval(
@@ -133,7 +144,8 @@ def self_retrieval(
     """
     labels = np.asarray(groups)
     owner_of = np.arange(len(labels)) if owners is None else np.asarray(owners)
-    ranks, sizes = [], []
+    ranks: Ranks = []
+    sizes: list[int] = []
     for index in range(len(labels)):
         is_other, query = owner_of != owner_of[index], slice(index, index + 1)
         if (labels[is_other] == labels[index]).any():
@@ -141,95 +153,72 @@ def self_retrieval(
             sizes.append(int(is_other.sum()))
     if not ranks:
         raise ValueError("no vector has another vector of its group")
-    return _scores_of_ranks(ranks, round(float(np.mean(sizes))), ks, num_resamples, seed)
+    return score_ranks(ranks, round(float(np.mean(sizes))), ks, num_resamples, seed)
 
 
-def _scores_of_ranks(
-    ranks: Sequence[npt.NDArray[np.int64]], n_gallery: int, ks: Sequence[int], num_resamples: int, seed: int
+def score_ranks(
+    ranks: Ranks, n_gallery: int, ks: Sequence[int] = (1, 5, 10), num_resamples: int = 1000, seed: int = 0
 ) -> RetrievalScores:
+    """Score rankings by the ranks of the positives of each query.
+
+    Args:
+        ranks: From `relevant_ranks` or `positive_ranks`.
+        n_gallery: Number of gallery items.
+        ks: Cut-offs of recall.
+        num_resamples: Bootstrap resamples of the queries; 0 for intervals without width.
+        seed: Seed of the resamples.
+    """
     n_positives = np.array([len(ranks_of_query) for ranks_of_query in ranks])
-    per_query = np.stack([*(hits_at_k(ranks, k) for k in ks), average_precision_at_k(ranks, MAP_CUTOFF)], axis=1)
+    columns = [*(hits_at_k(ranks, k) for k in ks), *(average_precision_at_k(ranks, k) for k in MAP_CUTOFFS)]
+    per_query = np.stack(columns, axis=1)
     means = per_query.mean(axis=0)
     intervals = bootstrap_intervals(per_query, num_resamples, seed)
+    chance_maps = [_mean_over_counts(n_positives, partial(chance_map, n_gallery=n_gallery, k=k)) for k in MAP_CUTOFFS]
     return RetrievalScores(
         n_queries=len(ranks),
         n_gallery=n_gallery,
         recall={k: float(mean) for k, mean in zip(ks, means, strict=False)},
         chance_recall={k: _mean_over_counts(n_positives, partial(chance_recall, n_gallery=n_gallery, k=k)) for k in ks},
         recall_interval=dict(zip(ks, intervals, strict=False)),
-        map10=float(means[-1]),
-        chance_map10=_mean_over_counts(n_positives, partial(chance_map, n_gallery=n_gallery, k=MAP_CUTOFF)),
-        map10_interval=intervals[-1],
-        median_rank=float(np.median([ranks_of_query[0] for ranks_of_query in ranks])),
+        map10=float(means[-2]),
+        chance_map10=chance_maps[0],
+        map10_interval=intervals[-2],
+        map16=float(means[-1]),
+        chance_map16=chance_maps[1],
+        map16_interval=intervals[-1],
+        median_rank=float(np.median(first_ranks(ranks))),
     )
 
 
-def positive_ranks(
-    queries: FloatArray, gallery: FloatArray, query_groups: npt.ArrayLike, gallery_groups: npt.ArrayLike
-) -> list[npt.NDArray[np.int64]]:
-    """Return for each query the ranks of its positives, ascending from 1.
-
-    A tie counts as an error: see `TIE_TOLERANCE`. Arguments are those of `score_retrieval`, and so are the errors.
-    """
-    query_labels, gallery_labels = np.asarray(query_groups), np.asarray(gallery_groups)
-    if len(queries) != len(query_labels) or len(gallery) != len(gallery_labels):
-        raise ValueError("groups have another length than vectors")
-    members = {label: np.flatnonzero(gallery_labels == label) for label in np.unique(query_labels).tolist()}
-    for label, indices in members.items():
-        if not len(indices):
-            raise ValueError(f"no item of the gallery is a positive of group {label!r}")
-    return relevant_ranks(queries, gallery, [members[label] for label in query_labels.tolist()])
+def first_ranks(ranks: Ranks) -> npt.NDArray[np.int64]:
+    """Return the rank of the best-ranked positive of each query, shape (q,)."""
+    return np.fromiter((ranks_of_query[0] for ranks_of_query in ranks), np.int64, len(ranks))
 
 
-def relevant_ranks(
-    queries: FloatArray, gallery: FloatArray, relevant: Sequence[Sequence[int] | npt.NDArray[np.int64]]
-) -> list[npt.NDArray[np.int64]]:
-    """Return for each query the ranks of its positives, as `positive_ranks` does.
-
-    Arguments are those of `score_relevant`, and so are the errors.
-    """
-    if len(queries) != len(relevant):
-        raise ValueError("relevance has another length than queries")
-    if not len(queries):
-        raise ValueError("no queries to rank")
-    if not (np.isfinite(queries).all() and np.isfinite(gallery).all()):
-        raise ValueError("cannot rank vectors that are not finite")
-    ranks = []
-    for start in range(0, len(queries), _BLOCK_QUERIES):
-        similarities = queries[start : start + _BLOCK_QUERIES] @ gallery.T
-        for row, indices in zip(similarities, relevant[start : start + _BLOCK_QUERIES], strict=True):
-            is_positive = np.zeros(len(gallery), dtype=bool)
-            is_positive[np.asarray(indices, dtype=np.int64)] = True
-            if not is_positive.any():
-                raise ValueError("a query has no positive in the gallery")
-            positives = np.sort(row[is_positive])[::-1]
-            negatives = np.sort(row[~is_positive])
-            before = len(negatives) - np.searchsorted(negatives, positives - row.dtype.type(TIE_TOLERANCE), side="left")
-            ranks.append((np.arange(1, len(positives) + 1) + before).astype(np.int64))
-    return ranks
-
-
-def hits_at_k(ranks: Sequence[npt.NDArray[np.int64]], k: int) -> npt.NDArray[np.float64]:
+def hits_at_k(ranks: Ranks, k: int) -> npt.NDArray[np.float64]:
     """Return 1 for each query with a positive among its first `k` items, else 0, shape (q,): their mean is recall@k."""
-    return np.array([float(ranks_of_query[0] <= k) for ranks_of_query in ranks])
+    return (first_ranks(ranks) <= k).astype(np.float64)
 
 
-def average_precision_at_k(ranks: Sequence[npt.NDArray[np.int64]], k: int) -> npt.NDArray[np.float64]:
+def average_precision_at_k(ranks: Ranks, k: int) -> npt.NDArray[np.float64]:
     """Return the average precision within `k` of each query, shape (q,).
 
     With m positives at ranks r_1 < r_2 < ..., AP@k = (sum of i / r_i over r_i <= k) / min(m, k). Its mean with k = 10
-    is the main metric of language-based audio retrieval in the DCASE challenge.
+    is the main metric of language-based audio retrieval in the DCASE challenges until 2024, with k = 16 and all clips
+    that a caption fits in that of 2025. Of a clip with five captions it is the mAP@10 that papers report from audio to
+    text, whose divisor is 5.
 
     Args:
-        ranks: Ranks of the positives of each query, from `positive_ranks`.
+        ranks: Ranks of the positives of each query, from `positive_ranks` or `relevant_ranks`.
         k: Cut-off.
     """
-    precisions = []
-    for ranks_of_query in ranks:
-        m = len(ranks_of_query)
-        within = ranks_of_query <= k
-        precisions.append(float((np.arange(1, m + 1) / ranks_of_query)[within].sum()) / min(m, k))
-    return np.array(precisions)
+    sizes = np.array([len(ranks_of_query) for ranks_of_query in ranks])
+    flat = np.concatenate(ranks)
+    starts = np.cumsum(sizes) - sizes
+    places = np.arange(1, len(flat) + 1) - np.repeat(starts, sizes)
+    sums = np.add.reduceat(np.where(flat <= k, places / flat, 0.0), starts)
+    precisions: npt.NDArray[np.float64] = sums / np.minimum(sizes, k)
+    return precisions
 
 
 def chance_recall(n_positives: int, n_gallery: int, k: int) -> float:

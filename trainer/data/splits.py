@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from clara_search.datasets.example import Example
@@ -11,31 +10,11 @@ from clara_search.text.normalize import normalize_text
 from trainer.config.evaluation import DigitSuite
 from trainer.config.sections import DataConfig
 from trainer.data.corpus import Corpus
-from trainer.data.text_split import text_split
+from trainer.data.text_split import text_splits, texts_of
 
 log = logging.getLogger(__name__)
 
 _DECLARED = ("train", "valid", "test")
-
-
-class _SharedTexts:
-    """Texts that belong together because a recording has them both, and what belongs to these."""
-
-    def __init__(self) -> None:
-        self._parents = dict[str, str]()
-
-    def first(self, text: str) -> str:
-        """Return the first, in alphabetical order, of all texts that belong to `text`."""
-        while (parent := self._parents.get(text, text)) != text:
-            self._parents[text] = self._parents.get(parent, parent)  # shortens the way for the next one
-            text = parent
-        return text
-
-    def join(self, texts: Sequence[str]) -> None:
-        """Note that texts belong together."""
-        first = min(map(self.first, texts))
-        for text in texts:
-            self._parents[self.first(text)] = first
 
 
 @dataclass(frozen=True)
@@ -74,10 +53,8 @@ def split_corpus(corpus: Corpus, config: DataConfig, suite: DigitSuite | None = 
     """
     words = frozenset[str]() if suite is None else suite.all_words
     splits: dict[str, list[int]] = {"train": [], "valid": [], "test": [], "new_speaker": [], "digits": []}
-    shared = _SharedTexts()
-    for example in corpus.examples:
-        if example.split not in _DECLARED and example.alternatives:
-            shared.join(sorted(_texts_of(example)))
+    undeclared = [index for index, example in enumerate(corpus.examples) if example.split not in _DECLARED]
+    by_text = dict(zip(undeclared, text_splits([texts_of(corpus.examples[i]) for i in undeclared], words), strict=True))
     for index, example in enumerate(corpus.examples):
         if example.split in _DECLARED:
             splits[example.split].append(index)
@@ -87,9 +64,9 @@ def split_corpus(corpus: Corpus, config: DataConfig, suite: DigitSuite | None = 
         elif example.speaker in config.held_out_speakers:
             splits["new_speaker"].append(index)
         else:
-            splits[text_split(shared.first(normalize_text(example.text)), words)].append(index)
+            splits[by_text[index]].append(index)
     train_texts, new_speaker = _texts(corpus, splits["train"]), splits["new_speaker"]
-    splits["new_speaker"] = [i for i in new_speaker if train_texts.isdisjoint(_texts_of(corpus.examples[i]))]
+    splits["new_speaker"] = [i for i in new_speaker if train_texts.isdisjoint(texts_of(corpus.examples[i]))]
     valid, test = splits["valid"], splits["test"]
     held_out = [index for name, indices in splits.items() if name != "train" for index in indices]
     # The texts of digits are no leak: their words are trained on with synthetic voices.
@@ -102,11 +79,7 @@ def split_corpus(corpus: Corpus, config: DataConfig, suite: DigitSuite | None = 
 
 
 def _texts(corpus: Corpus, indices: list[int]) -> set[str]:
-    return {text for index in indices for text in _texts_of(corpus.examples[index])}
-
-
-def _texts_of(example: Example) -> set[str]:
-    return {normalize_text(text) for text in (example.text, *example.alternatives)}
+    return {text for index in indices for text in texts_of(corpus.examples[index])}
 
 
 def _without_leaks(corpus: Corpus, indices: list[int], texts: set[str], held_out: list[int], split: str) -> list[int]:
@@ -116,7 +89,7 @@ def _without_leaks(corpus: Corpus, indices: list[int], texts: set[str], held_out
     captions = _texts(corpus, [index for index in held_out if examples[index].alternatives])
 
     def is_same_text(example: Example) -> bool:
-        own, is_class_name = _texts_of(example), example.kind != "speech" and example.split and not example.alternatives
+        own, is_class_name = texts_of(example), example.kind != "speech" and example.split and not example.alternatives
         return not own.isdisjoint(captions if is_class_name else texts)
 
     same_text = [index for index in indices if is_same_text(examples[index])]

@@ -62,9 +62,9 @@ def evaluate(encoder: Encoder, corpus: Corpus, splits: Splits, recipe: Recipe) -
         embed_corpus(encoder, corpus, indices, mel, max_audio_s)
         for indices in (splits.test, splits.new_speaker, splits.digits)
     )
-    retrieval = score_pairs(encoder, test.examples, test.vectors) if test.examples else {}
+    retrieval = score_pairs(encoder, test.examples, test.vectors, test.hashes) if test.examples else {}
     if new.examples:
-        retrieval["new speakers"] = score_pairs(encoder, new.examples, new.vectors)["all"]
+        retrieval["new speakers"] = score_pairs(encoder, new.examples, new.vectors, new.hashes)["all"]
     return EvaluationReport(
         retrieval,
         {} if config.digits is None else score_digits(encoder, digits, config.digits),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from clara_search.datasets.example import Example
-from clara_search.metrics.retrieval import RetrievalScores, score_relevant
+from clara_search.errors import FormatError
+from clara_search.metrics.ranking import Ranks, not_finite, relevant_ranks
+from clara_search.metrics.retrieval import RetrievalScores, score_ranks
 from clara_search.models.base import Embeddings, Encoder
 from clara_search.text.normalize import normalize_text
 
@@ -18,7 +20,28 @@ Scores = dict[str, dict[str, RetrievalScores]]
 """By the name of a set of queries and their gallery, then "text_to_audio" and "audio_to_text"."""
 
 
-def score_pairs(encoder: Encoder, examples: Sequence[Example], audio: Embeddings) -> Scores:
+@dataclass(frozen=True)
+class Rankings:
+    """The ranks of what is right for each query of a gallery, before they become scores.
+
+    Attributes:
+        queries: numbers of the queries: of recordings, or of texts of a `Captioned`.
+        gallery: numbers of the items of the gallery: of texts, or of recordings.
+        ranks: for each query the ranks of its positives.
+    """
+
+    queries: list[int]
+    gallery: list[int]
+    ranks: Ranks
+
+    def scores(self, num_resamples: int = 1000, seed: int = 0) -> RetrievalScores:
+        """Return the scores; arguments are those of `score_ranks`."""
+        return score_ranks(self.ranks, len(self.gallery), KS, num_resamples, seed)
+
+
+def score_pairs(
+    encoder: Encoder, examples: Sequence[Example], audio: Embeddings, identities: Sequence[Hashable] | None = None
+) -> Scores:
     """Score the retrieval of recordings and their texts, overall and by kind.
 
     A kind is scored twice: in a gallery of its own ("sound"), and as queries to the gallery of all ("sound in all").
@@ -29,31 +52,68 @@ def score_pairs(encoder: Encoder, examples: Sequence[Example], audio: Embeddings
         encoder: gives the vectors of the texts.
         examples: recordings with their texts.
         audio: unit vectors of the recordings, shape (n, dim).
+        identities: what tells a recording from others, such as hashes of contents; None: all differ.
 
     Returns:
         The scores of "all", and, of several kinds, of each kind.
+
+    Raises:
+        FormatError: a vector is not finite; the recordings or texts are named.
     """
-    captions = Captioned.of(examples)
+    captions = Captioned.of(examples, identities)
     texts = embed_texts(encoder, captions.texts, captions.languages)
+    rankings = rank_pairs(captions, examples, texts, audio)
+    return {
+        name: {direction: ranking.scores() for direction, ranking in directions.items()}
+        for name, directions in rankings.items()
+    }
+
+
+def rank_pairs(
+    captions: Captioned, examples: Sequence[Example], texts: Embeddings, audio: Embeddings
+) -> dict[str, dict[str, Rankings]]:
+    """Rank recordings by texts and texts by recordings; sets of queries and directions are those of `score_pairs`.
+
+    Args:
+        captions: of the recordings.
+        examples: recordings with their texts.
+        texts: unit vectors of the texts of `captions`, shape (texts, dim).
+        audio: unit vectors of the recordings, shape (n, dim).
+
+    Raises:
+        FormatError: as `score_pairs`.
+    """
+    _require_finite("recordings", audio, [example.key for example in examples])
+    _require_finite("texts", texts, captions.texts)
     kinds = [example.kind for example in examples]
 
-    def both_directions(queries: Sequence[int], gallery: Sequence[int]) -> dict[str, RetrievalScores]:
-        query_texts, gallery_texts = captions.texts_of(queries), captions.texts_of(gallery)
+    def both_directions(recordings: list[int], gallery: list[int]) -> dict[str, Rankings]:
+        query_texts, gallery_texts = captions.texts_of(recordings), captions.texts_of(gallery)
         to_audio = captions.recordings_of(query_texts, gallery)
-        to_text = captions.positions_of(queries, gallery_texts)
+        to_text = captions.positions_of(recordings, gallery_texts)
         return {
-            "text_to_audio": score_relevant(texts[query_texts], audio[list(gallery)], to_audio, KS),
-            "audio_to_text": score_relevant(audio[list(queries)], texts[gallery_texts], to_text, KS),
+            "text_to_audio": Rankings(
+                query_texts, gallery, relevant_ranks(texts[query_texts], audio[gallery], to_audio)
+            ),
+            "audio_to_text": Rankings(
+                recordings, gallery_texts, relevant_ranks(audio[recordings], texts[gallery_texts], to_text)
+            ),
         }
 
-    everything = range(len(examples))
-    scores = {"all": both_directions(everything, everything)}
+    everything = list(range(len(examples)))
+    rankings = {"all": both_directions(everything, everything)}
     present = sorted(set(kinds))
     for kind in present if len(present) > 1 else []:
         of_kind = [number for number in everything if kinds[number] == kind]
-        scores[kind] = both_directions(of_kind, of_kind)
-        scores[f"{kind} in all"] = both_directions(of_kind, everything)
-    return scores
+        rankings[kind] = both_directions(of_kind, of_kind)
+        rankings[f"{kind} in all"] = both_directions(of_kind, everything)
+    return rankings
+
+
+def _require_finite(what: str, vectors: Embeddings, names: Sequence[str]) -> None:
+    if rows := not_finite(vectors):
+        listed = ", ".join(repr(names[row]) for row in rows[:3]) + (", ..." if len(rows) > 3 else "")
+        raise FormatError(f"the vectors of {len(rows)} {what} are not finite, and cannot be ranked: {listed}")
 
 
 @dataclass(frozen=True)
@@ -71,8 +131,13 @@ class Captioned:
     captions: list[list[int]]
 
     @classmethod
-    def of(cls, examples: Sequence[Example]) -> Captioned:
-        """Return the texts of `examples`: of each its text and its alternatives."""
+    def of(cls, examples: Sequence[Example], identities: Sequence[Hashable] | None = None) -> Captioned:
+        """Return the texts of `examples`: of each its text and its alternatives, and those of its copies.
+
+        Args:
+            examples: recordings with their texts.
+            identities: what tells a recording from others, such as hashes of contents; None: all differ.
+        """
         written: dict[str, tuple[str, str]] = {}
         keys = [[normalize_text(text) for text in (x.text, *x.alternatives)] for x in examples]
         for example, own in zip(examples, keys, strict=True):
@@ -80,7 +145,11 @@ class Captioned:
                 written.setdefault(key, (text, example.text_language))
         number_of = {key: number for number, key in enumerate(sorted(written))}
         ordered = [written[key] for key in number_of]
-        captions = [sorted({number_of[key] for key in own}) for own in keys]
+        owners = range(len(keys)) if identities is None else identities
+        owned: dict[Hashable, set[int]] = {}
+        for owner, own in zip(owners, keys, strict=True):
+            owned.setdefault(owner, set()).update(number_of[key] for key in own)
+        captions = [sorted(owned[owner]) for owner in owners]
         return cls([text for text, _ in ordered], [language for _, language in ordered], captions)
 
     def texts_of(self, recordings: Sequence[int]) -> list[int]:

@@ -81,16 +81,18 @@ class SuiteScores:
 
 @dataclass(frozen=True)
 class EmbeddedCorpus:
-    """Recordings with their vectors, (n, dim), and the statistics of their log-mels, (n, 2 * n_mels)."""
+    """Recordings with their vectors, (n, dim), the statistics of their log-mels, (n, 2 * n_mels), and their hashes."""
 
     examples: Sequence[Example]
     vectors: Embeddings
     statistics: Embeddings
+    hashes: Sequence[str]
 
     def subset(self, rows: Sequence[int]) -> EmbeddedCorpus:
         """Return the recordings in `rows`."""
         rows = list(rows)
-        return EmbeddedCorpus([self.examples[row] for row in rows], self.vectors[rows], self.statistics[rows])
+        examples, hashes = [self.examples[row] for row in rows], [self.hashes[row] for row in rows]
+        return EmbeddedCorpus(examples, self.vectors[rows], self.statistics[rows], hashes)
 
     def of_kind(self, kind: str) -> EmbeddedCorpus:
         """Return the recordings of a kind, such as "speech"."""
@@ -117,7 +119,8 @@ def embed_corpus(
     statistics = np.zeros((len(waveforms), 2 * mel.n_mels), dtype=np.float32)
     for row, waveform in enumerate(waveforms):
         statistics[row] = log_mel_statistics(waveform, mel)
-    return EmbeddedCorpus([corpus.examples[index] for index in indices], encoder.encode_audio(waveforms), statistics)
+    examples, hashes = [corpus.examples[index] for index in indices], [corpus.hashes[index] for index in indices]
+    return EmbeddedCorpus(examples, encoder.encode_audio(waveforms), statistics, hashes)
 
 
 def score_suites(encoder: Encoder, known: EmbeddedCorpus, new: EmbeddedCorpus, config: EvaluationConfig) -> SuiteScores:
@@ -149,7 +152,7 @@ def _retrieval_1000(encoder: Encoder, speech: EmbeddedCorpus) -> RetrievalScores
         return None
     rows = np.random.default_rng(0).permutation(transcribed)[:GALLERY]
     gallery = speech.subset(rows.tolist())
-    captions = Captioned.of(gallery.examples)
+    captions = Captioned.of(gallery.examples, gallery.hashes)
     relevant = captions.recordings_of(range(len(captions.texts)), range(len(gallery.examples)))
     return score_relevant(encoder.encode_text(captions.texts), gallery.vectors, relevant)
 

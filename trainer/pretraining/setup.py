@@ -93,7 +93,7 @@ def set_up(recipe: Recipe, run: Path, dry_run: bool = False) -> RunSetup:
         auxiliary = create_auxiliary_losses(LossContext(recipe, corpus, train, phones), dry_run)
     module = Pretraining(recipe, auxiliary, [example.key for example in corpus.examples])
     positions = recipe.model.text.max_positions
-    module.validated = ValidationCaptions(corpus.examples, splits.valid, tokenizer, positions)
+    module.validated = ValidationCaptions(corpus, splits.valid, tokenizer, positions)
     init_weights(module.model, recipe, phones.all() if phones else [])
     if recipe.init.from_:
         module.loss.load_logit_scales(module.model.audio_logit_scale, module.model.text_logit_scale)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from clara_search.datasets.example import Example
 from clara_search.text.tokenizer import Tokenizer
+from trainer.data.corpus import Corpus
 from trainer.evaluation.retrieval import Captioned
 
 
@@ -16,14 +16,16 @@ class ValidationCaptions:
     """All captions of the validated recordings, and which of them has which.
 
     Args:
-        examples: all recordings of the corpus.
+        corpus: all recordings.
         valid: the indices of those that are validated.
         tokenizer: of the model.
         max_positions: the most tokens of a text.
     """
 
-    def __init__(self, examples: Sequence[Example], valid: Sequence[int], tokenizer: Tokenizer, max_positions: int):
-        self.captions = Captioned.of([examples[index] for index in valid])
+    def __init__(self, corpus: Corpus, valid: Sequence[int], tokenizer: Tokenizer, max_positions: int):
+        self.captions = Captioned.of(
+            [corpus.examples[index] for index in valid], [corpus.hashes[index] for index in valid]
+        )
         self.position_of = {index: position for position, index in enumerate(valid)}
         self._tokenizer, self._max_positions = tokenizer, max_positions
 

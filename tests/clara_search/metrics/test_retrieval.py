@@ -10,6 +10,7 @@ import pytest
 from clara_search.metrics import retrieval as metrics
 from clara_search.metrics.accuracy import accuracy
 from clara_search.metrics.intervals import wilson_interval
+from clara_search.metrics.ranking import relevant_ranks
 
 
 def unit(rows, seed=0, dim=16):
@@ -163,7 +164,7 @@ def test_relevance_is_a_relation_between_queries_and_gallery():
     to_text = metrics.score_relevant(clips, captions, [range(5 * n, 5 * n + 5) for n in range(30)])
     assert (to_text.recall[1], to_text.map10) == (1.0, 1.0)
     shared = metrics.score_relevant(clips[:1], clips, [[0, 7]], num_resamples=0)
-    ranks = metrics.relevant_ranks(clips[:1], clips, [[0, 7]])
+    ranks = relevant_ranks(clips[:1], clips, [[0, 7]])
     assert (shared.recall[1], ranks[0].tolist()) == (1.0, [1, 30])
     with pytest.raises(ValueError, match="no positive"):
         metrics.score_relevant(clips[:1], clips, [[]])

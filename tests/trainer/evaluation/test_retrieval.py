@@ -10,6 +10,7 @@ import pytest
 
 from clara_search.datasets.example import Example
 from clara_search.datasets.readers import read_examples
+from clara_search.errors import FormatError
 from clara_search.models.base import Embeddings
 from trainer.evaluation.retrieval import score_pairs
 
@@ -58,3 +59,21 @@ def test_a_caption_that_two_recordings_share_finds_either() -> None:
     assert scores["text_to_audio"].n_queries == 3
     assert scores["text_to_audio"].recall[1] == 1.0
     assert scores["audio_to_text"].recall[1] == pytest.approx(1.0)
+
+
+def test_copies_of_a_recording_have_each_others_captions() -> None:
+    examples = [Example("a", b"", "clip 0"), Example("b", b"", "again clip 0"), Example("c", b"", "clip 1")]
+    audio = np.eye(3, CLIPS, dtype=np.float32)[[0, 0, 1]]
+    encoder = PerfectEncoder()
+    scores = score_pairs(encoder, examples, audio, ["x", "x", "y"])["all"]  # type: ignore[arg-type]
+    assert scores["text_to_audio"].recall[1] == scores["audio_to_text"].map10 == 1.0
+    apart = score_pairs(encoder, examples, audio)["all"]  # type: ignore[arg-type]
+    assert apart["text_to_audio"].recall[1] == pytest.approx(1 / 3)  # the copy ties, and counts as wrong
+
+
+def test_vectors_that_are_not_finite_are_named() -> None:
+    examples = [Example("a.wav", b"", "clip 0"), Example("b.wav", b"", "clip 1")]
+    audio = np.eye(2, CLIPS, dtype=np.float32)
+    audio[1, 3] = np.nan
+    with pytest.raises(FormatError, match=r"the vectors of 1 recordings are not finite, .*: 'b.wav'"):
+        score_pairs(PerfectEncoder(), examples, audio)  # type: ignore[arg-type]

@@ -63,7 +63,8 @@ def example(text: str, kind: str = "sound", speaker: str | None = None, language
 
 def embedded(encoder: WordEncoder, examples: list[Example]) -> EmbeddedCorpus:
     statistics = np.random.default_rng(0).standard_normal((len(examples), 8)).astype(np.float32)
-    return EmbeddedCorpus(examples, encoder.encode_text([example.text for example in examples]), statistics)
+    vectors, hashes = encoder.encode_text([example.text for example in examples]), [*map(str, range(len(examples)))]
+    return EmbeddedCorpus(examples, vectors, statistics, hashes)
 
 
 def test_an_encoder_that_knows_all_words_scores_1_in_every_suite() -> None:

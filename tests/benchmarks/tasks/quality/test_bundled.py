@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.__main__ import main
-from benchmarks.tasks.bundled import RECORD, differences
+from benchmarks.tasks.quality.bundled import RECORD, differences
 from clara_search.models.registry import describe_model
 
 RECORDED = json.loads(RECORD.read_text())

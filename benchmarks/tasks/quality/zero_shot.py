@@ -7,7 +7,16 @@ from pathlib import Path
 
 import click
 
-from benchmarks.examples import data_option, embed_examples, model_option, select, where_option
+from benchmarks.examples import (
+    data_option,
+    embed_examples,
+    missing_option,
+    model_option,
+    require_complete,
+    select,
+    split_option,
+    where_option,
+)
 from benchmarks.report import markdown, out_option, publish
 from clara_search.classification.labels import read_labels
 from clara_search.classification.prompts import class_embeddings
@@ -26,14 +35,9 @@ from clara_search.models.registry import load_encoder
     "--template", "templates", multiple=True, default=("{}",), help="Sentence with {} for the words; repeatable."
 )
 @click.option("--language", help="Language of the prompts, where the model knows languages.")
-@click.option(
-    "--split",
-    type=click.Choice(["test", "valid", "train", "all"]),
-    default="all",
-    show_default=True,
-    help="Of the texts.",
-)
+@split_option("all")
 @where_option
+@missing_option
 @out_option
 def zero_shot(
     data: str,
@@ -43,6 +47,7 @@ def zero_shot(
     language: str | None,
     split: str,
     where: tuple[str, ...],
+    allow_missing: bool,
     out: Path | None,
 ) -> None:
     """Classify labelled recordings by their nearest prompt.
@@ -50,13 +55,16 @@ def zero_shot(
     Recordings with other labels are left out.
     """
     encoder = load_encoder(model)
-    labelled = [example for example in select(data, split, where) if example.label]
+    problems: list[str] = []
+    labelled = [example for example in select(data, split, where, problems) if example.label]
     words = prompts(labels, {str(example.label) for example in labelled})
     classes = class_embeddings(encoder, list(words.values()), templates, language)
-    examples, audio, failures = embed_examples(encoder, (e for e in labelled if e.label in words))
+    embedded = embed_examples(encoder, (e for e in labelled if e.label in words))
+    failures = [*problems, *embedded.failures]
+    require_complete(failures, allow_missing)
     names = list(words)
-    predicted = [names[position] for position in (audio @ classes.T).argmax(axis=1)]
-    expected = [str(example.label) for example in examples]
+    predicted = [names[position] for position in (embedded.vectors @ classes.T).argmax(axis=1)]
+    expected = [str(example.label) for example in embedded.examples]
     score = accuracy(predicted, expected, len(names))
     low, high = score.interval
     rows = [["all", str(score.n), f"{score.accuracy:.1%} [{low:.1%}, {high:.1%}]", f"{score.chance:.1%}"]]

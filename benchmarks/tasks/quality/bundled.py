@@ -14,15 +14,15 @@ import click
 import numpy as np
 import torch
 
-from benchmarks.examples import data_option, embed_examples, select
+from benchmarks.examples import Embedded, data_option, embed_examples, select
 from benchmarks.report import markdown, out_option, publish
 from clara_search.datasets.example import Example
 from clara_search.errors import FormatError
-from clara_search.models.base import Embeddings, Encoder
+from clara_search.models.base import Encoder
 from clara_search.models.registry import DEFAULT_MODEL, load_encoder
 from trainer.evaluation.retrieval import score_pairs
 
-RECORD = Path(__file__).parent.parent / "results" / DEFAULT_MODEL / "check.json"
+RECORD = Path(__file__).parents[2] / "results" / DEFAULT_MODEL / "check.json"
 """The fingerprint of the shipped weights, and their scores."""
 
 CLIPS = 400
@@ -69,9 +69,9 @@ def bundled(data: str, record: bool, out: Path | None) -> None:
 def measure(precision: str, data: str) -> dict[str, Any]:
     """Return the scores, vectors and times of the bundled model in a precision."""
     encoder = load_encoder(DEFAULT_MODEL, "cpu", precision)
-    examples, audio, failures = embed_examples(encoder, check_clips(list(select(data, "test", ()))))
-    if failures:
-        raise FormatError(f"{data}: {failures[0]}")
+    embedded = embed_examples(encoder, check_clips(list(select(data, "test", ()))))
+    if embedded.failures:
+        raise FormatError(f"{data}: {embedded.failures[0]}")
     clip = np.random.default_rng(0).standard_normal(10 * encoder.sample_rate).astype(np.float32) * 0.1
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -83,8 +83,8 @@ def measure(precision: str, data: str) -> dict[str, Any]:
     return {
         "precision": precision,
         "fingerprint": encoder.fingerprint,
-        "scores": score_clips(encoder, examples, audio),
-        "vectors": audio,
+        "scores": score_clips(encoder, embedded),
+        "vectors": embedded.vectors,
         "clip_ms": clip_ms,
         "text_ms": text_ms,
     }
@@ -96,9 +96,9 @@ def check_clips(examples: Sequence[Example]) -> list[Example]:
     return by_hash[:CLIPS]
 
 
-def score_clips(encoder: Encoder, examples: Sequence[Example], audio: Embeddings) -> dict[str, float]:
+def score_clips(encoder: Encoder, clips: Embedded) -> dict[str, float]:
     """Return R@10 and mAP@10 among the clips, in both directions."""
-    directions = score_pairs(encoder, examples, audio)["all"]
+    directions = score_pairs(encoder, clips.examples, clips.vectors, clips.hashes)["all"]
     return {
         f"{name}, {direction.replace('_', ' ')}": value
         for direction, scores in directions.items()

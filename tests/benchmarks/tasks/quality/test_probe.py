@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.__main__ import main
-from benchmarks.tasks.probe import LogMelStatistics, drop_rare_classes, of_kind, with_groups
+from benchmarks.tasks.quality.probe import LogMelStatistics, drop_rare_classes, of_kind, with_groups
 from clara_search.audio.mel import MelConfig
 from clara_search.datasets.labelled import Clip
 from clara_search.errors import QueryError

@@ -1,0 +1,1 @@
+"""Benchmarks of what a model finds, and of how that is scored."""
