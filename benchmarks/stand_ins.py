@@ -8,13 +8,14 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import soundfile
 
 from clara_search.audio.waveform import Waveform
-from clara_search.models.base import Embeddings, Encoder, max_concurrent_calls
+from clara_search.models.base import Embeddings, Encoder, LoadOptions, max_concurrent_calls
 
 _SAMPLE_RATE = 16_000
 _DIM = 64
@@ -51,14 +52,25 @@ def encode_all(encoder: Encoder, batches: Sequence[Sequence[Waveform]]) -> None:
 class ProjectionEncoder:
     """An encoder without a model: a fixed random projection of a clip's spectrum, after a pause of `pause_s` a clip."""
 
-    name = "slow-projection"
-    fingerprint = hashlib.sha256(b"slow-projection").hexdigest()
-    dim = _DIM
     sample_rate = _SAMPLE_RATE
 
-    def __init__(self, pause_s: float = 0.0) -> None:
+    def __init__(self, pause_s: float = 0.0, dim: int = _DIM) -> None:
+        self.name = f"projection:{dim}"
+        self.fingerprint = hashlib.sha256(self.name.encode()).hexdigest()
+        self.dim = dim
         self._pause_s = pause_s
-        self._matrix = np.random.default_rng(_SEED).standard_normal((257, _DIM))
+        self._matrix = np.random.default_rng(_SEED).standard_normal((257, dim))
+
+    @classmethod
+    def load(cls, source: str | Path, options: LoadOptions) -> ProjectionEncoder:
+        """Return the encoder whose number of dimensions is `source`."""
+        return cls(dim=int(str(source)))
+
+    @classmethod
+    def describe(cls, source: str | Path) -> dict[str, Any]:
+        """Return name, dimensions, sample rate and fingerprint of the encoder with `source` dimensions."""
+        encoder = cls(dim=int(str(source)))
+        return {key: getattr(encoder, key) for key in ("name", "dim", "sample_rate", "fingerprint")}
 
     def encode_audio(self, waveforms: Sequence[Waveform]) -> Embeddings:
         """Return a unit vector for each of `waveforms`, shape (n, dim)."""

@@ -30,6 +30,19 @@ def detached() -> dict[str, Any]:
     return {"start_new_session": True}
 
 
+def is_running(pid: int) -> bool:
+    """Tell whether there is a process of this number; True where that cannot be known."""
+    if sys.platform == "win32":  # where signal 0 ends a process
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # of another user
+        return True
+    return True
+
+
 def sync_file(path: str) -> None:
     """Wait until the content of a file is on the disk; a file that is gone is none.
 

@@ -9,12 +9,13 @@ from collections.abc import Collection
 from contextlib import redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from clara_search.commands.common import device_option, precision_option, print_json
 from clara_search.commands.logs import log_options
+from clara_search.commands.maintenance import upkeep_options
 from clara_search.commands.options import limit_option, name_options, network_options, parse_pairs
 from clara_search.commands.output import echo_line
 
@@ -89,11 +90,7 @@ _log = logging.getLogger(__name__)
 )
 @click.option("--address", metavar="HOST:PORT", help="Of --engine ray: a running cluster.  [default: start one]")
 @click.option("--relative-to", metavar="DIR", help="Store names relative to DIR, which moves with the database.")
-@click.option(
-    "--retain-days",
-    type=click.FloatRange(min=0),
-    help="Age at which old versions and deleted rows leave the disk.  [default: 7]",
-)
+@upkeep_options
 @click.option(
     "--timeline", type=click.Path(dir_okay=False, path_type=Path), help="Image of how busy each stage was over time."
 )
@@ -131,6 +128,7 @@ def index(
     address: str | None,
     relative_to: str | None,
     retain_days: float | None,
+    optimize: Literal["auto", "never"],
     timeline: Path | None,
     strict: bool,
     as_json: bool,
@@ -228,6 +226,7 @@ def index(
             decode_backend=decode_backend,
             relative_to=relative_to,
             retain_days=DEFAULT_RETAIN_DAYS if retain_days is None else retain_days,
+            optimize=optimize,
             engine=Ray(workers or 0, address) if engine == "ray" else None,
             survey=survey,
             progress=report,

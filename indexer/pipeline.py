@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
+from typing import Literal
 
 from clara_search.datasets.manifests import ManifestColumns
 from clara_search.errors import SourceError
@@ -31,7 +32,7 @@ from indexer.sources.base import REPEATED, Selection
 from indexer.sources.columns import parse_types
 from indexer.sources.item import Item, Survey, in_memory_bytes
 from indexer.sources.listing import Source, list_items, resolve_sources, survey_sources
-from indexer.write.compaction import compact_if_worthwhile
+from indexer.write.compaction import Upkeep
 from indexer.write.prune import Listing, PruneResult, prune_rows
 from indexer.write.scope import PruneScope, is_unreachable
 from indexer.write.table import open_or_create_table, resolve_encoder
@@ -108,6 +109,7 @@ def index(
     decode_backend: DecodeBackend = "threads",
     relative_to: str | Path | None = None,
     retain_days: float = DEFAULT_RETAIN_DAYS,
+    optimize: Literal["auto", "never"] = "auto",
     engine: Ray | None = None,
     survey: Survey | None = None,
     progress: Progress | None = None,
@@ -147,6 +149,8 @@ def index(
         relative_to: Folder on this machine; names of recordings in it are stored relative to it, and it is found again
             relative to the database: both can be moved together. None: the table's, or none.
         retain_days: Age in days at which old versions of the table are deleted.
+        optimize: "auto" compacts the table where its state asks for it: before, while and after it is written to;
+            "never" leaves that to `clara-search db optimize`.
         engine: A Ray cluster that decodes and embeds; None: this machine.
         survey: Result of `survey_sources` for these sources, if it is known.
         progress: Called with each item and its status.
@@ -179,12 +183,13 @@ def index(
     corpus, stored = open_or_create_table(database, table, encoder, window_s, hop_s, survey.columns, relative_to)
     ledger, orphans = open_ledger(database, corpus, retry_failed)
     # What the runs before have left: now its versions may be old enough.
-    compact_if_worthwhile(corpus, ledger, "before", retain_days)
+    upkeep = Upkeep(corpus, ledger, retain_days, optimize == "auto")
+    upkeep("before")
     timers, stop = timers or StageTimers(), stop or Event()
     listing = Listing()
     windows = corpus.info.window_s, corpus.info.hop_s
     config = DecodeConfig(encoder.sample_rate, timeout_s, workers, decode_backend, access.state(), *windows)
-    writer = Writer(corpus, ledger, stored, orphans, prune, progress, retain_days, timers.write)
+    writer = Writer(corpus, ledger, stored, orphans, prune, progress, upkeep, timers.write)
     try:
         items = prefetch_iter(
             _deduplicate(list_items(resolved, selection), listing, selection.left_alone),
@@ -206,7 +211,7 @@ def index(
     pruned = PruneResult()
     if not stop.is_set():
         pruned = prune_rows(corpus, ledger, orphans, scope, listing, failures_only=not prune)
-        compact_if_worthwhile(corpus, ledger, "after", retain_days)
+        upkeep("after")
     counts = writer.counts
     return IndexResult(
         indexed=counts["indexed"],

@@ -1,4 +1,4 @@
-"""`clara-search db optimize` and `db purge`: the files of a database."""
+"""The files of a database: `clara-search db optimize` and `db purge`, and the options of `index` for them."""
 
 from __future__ import annotations
 
@@ -16,20 +16,42 @@ if TYPE_CHECKING:
 _COMPACTION = "indexer.write.compaction"
 """Imported by name: the library does not depend on the indexer."""
 
+_retain_option = click.option(
+    "--retain-days",
+    type=click.FloatRange(min=0),
+    help="Age at which old versions and deleted rows leave the disk.  [default: 0.5]",
+)
+
+
+def _refuse_watch(context: click.Context, parameter: click.Parameter, is_given: bool) -> None:
+    if is_given:
+        raise click.UsageError(
+            "There is no --watch: run the same command by cron or a systemd timer, as docs/operations.md shows."
+        )
+
+
+def upkeep_options(command: click.decorators.FC) -> click.decorators.FC:
+    """Add the options of a command that writes again and again to one database."""
+    optimize = click.option(
+        "--optimize",
+        type=click.Choice(["auto", "never"]),
+        default="auto",
+        show_default=True,
+        help="Whether to merge small files and drop old versions where the state of the table asks for it.",
+    )
+    watch = click.option("--watch", is_flag=True, hidden=True, expose_value=False, callback=_refuse_watch)
+    return _retain_option(optimize(watch(command)))
+
 
 @click.command()
 @db_option
 @click.option("--table", help="Only this table.")
-@click.option(
-    "--retain-days",
-    type=click.FloatRange(min=0),
-    default=7,
-    show_default=True,
-    help="Age at which old versions and deleted rows leave the disk.",
-)
-def optimize(db: str, table: str | None, retain_days: float) -> None:
+@_retain_option
+def optimize(db: str, table: str | None, retain_days: float | None) -> None:
     """Merge small files and drop what is no longer needed; `index` does this by itself when it is worth it."""
-    _compact(db, table, retain_days, purge=False)
+    from clara_search.store.keyed_table import DEFAULT_RETAIN_DAYS
+
+    _compact(db, table, DEFAULT_RETAIN_DAYS if retain_days is None else retain_days, purge=False)
 
 
 @click.command()

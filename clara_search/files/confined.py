@@ -16,7 +16,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from clara_search.errors import DatabaseError
+from clara_search.files.holder import describe_holder, forget_holder, note_holder
 from clara_search.files.regular import open_regular
+
+PATIENCE_S = 10.0
+"""Seconds for which a lock is waited for without a word."""
 
 log = logging.getLogger(__name__)
 
@@ -146,10 +150,12 @@ def remove_folder(root: Path, folder: Path) -> None:
 def lock(root: Path, path: Path) -> Iterator[None]:
     """Hold the lock file `path`, which is made unless it exists, among all processes of this machine.
 
+    Waits without a limit; after some seconds a warning says for whom.
+
     Raises:
         DatabaseError: It is a link, symbolic or hard, to another file, or it cannot be made or opened.
     """
-    from filelock import FileLock
+    from filelock import FileLock, Timeout
 
     status = _lstat(root, path)
     if status is not None and (not stat.S_ISREG(status.st_mode) or (status.st_nlink > 1 and status.st_size)):
@@ -157,12 +163,18 @@ def lock(root: Path, path: Path) -> Iterator[None]:
         raise DatabaseError(f"{path}: is no lock file of clara-search: remove it")
     file_lock = FileLock(path)
     try:
-        file_lock.acquire()
+        try:
+            file_lock.acquire(timeout=PATIENCE_S)
+        except Timeout:  # a kind of OSError
+            log.warning("waiting for %s, which %s holds", path, describe_holder(path))
+            file_lock.acquire()
     except OSError as error:
         raise _unusable(error, path) from error
+    note_holder(path)
     try:
         yield
     finally:
+        forget_holder(path)
         file_lock.release()
 
 

@@ -17,9 +17,6 @@ NEVER = timedelta(days=36_525)
 """An age that no version reaches; much greater ages are out of the range of LanceDB's clock."""
 
 _MIN_AGE = timedelta(milliseconds=1)  # for an age of 0 LanceDB warns on stderr
-_SHORT_DAYS = 1 / 24
-"""Retention in days up to which a table that was not written to for that long is compacted without a copy."""
-
 _MOST_FRAGMENTS = 32
 _MOST_DELETED = {"before": 0.1, "after": 0.3}
 """Share of deleted rows. After a run its own versions are kept beside the rewritten files, so the limit is higher."""
@@ -83,8 +80,7 @@ class Layout:
 
     def age_to_delete(self, retain_days: float, now: float) -> timedelta:
         """Return the age from which versions are deleted after this table was compacted."""
-        is_old = self.versions[-1].time <= now - retain_days * 86_400
-        if is_old and retain_days <= _SHORT_DAYS:
+        if self.versions[-1].time <= now - retain_days * 86_400:
             # Compacting commits a version that still needs all of the old files, and that nobody asked to keep.
             return _MIN_AGE
         return max(timedelta(days=min(retain_days, NEVER.days)), _MIN_AGE)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _KEYS_PER_FILTER = 1000
 _ROWS_PER_BATCH = 8192
 
-DEFAULT_RETAIN_DAYS = 7.0
+DEFAULT_RETAIN_DAYS = 0.5
 """Age in days from which `compact` deletes versions of a table."""
 _COMMIT_ATTEMPTS = 6
 _FIRST_RETRY_S = 0.05

@@ -30,6 +30,9 @@ DEFAULT_SAMPLE_SIZE = 16
 _NORM_TOLERANCE = 1e-3
 _MIN_COSINE = 0.99  # other precisions and other BLAS libraries stay well above, another recording far below
 _MAX_ROLLBACK_VERSIONS = 8
+_MAX_DISTURBED = 5
+"""Times that a table is read again since somebody wrote to it meanwhile."""
+
 _SEED = 0
 
 
@@ -142,14 +145,18 @@ def _open_readable(
     folder = database.table_folder(name)
     versions = folder / "_versions" if folder else None
     set_aside: list[Path] = []
+    disturbed = 0
     while True:
+        seen = _manifests(versions)[:1]
         fresh = Database(database.location)  # a connection caches what it read
         try:
             table = KeyedTable(fresh, name, key)
             rows = _read_rows(table, sample_size)
         except DatabaseError as error:
-            # Lance counts down in file names: the newest version comes first.
-            manifests = sorted(versions.glob("[0-9]*.manifest")) if versions else []
+            manifests = _manifests(versions)
+            if manifests[:1] != seen and disturbed < _MAX_DISTURBED:  # a run may have deleted what was being read
+                disturbed += 1
+                continue
             if versions and repair and len(manifests) > 1 and len(set_aside) < _MAX_ROLLBACK_VERSIONS:
                 set_aside.append(confined.rename(database.path, manifests[0], manifests[0].with_suffix(".damaged")))
                 sync_folder(versions)
@@ -162,6 +169,11 @@ def _open_readable(
             detail = f"rolled back {len(set_aside)} version(s), to {table.version}, with {rows.count} rows"
             return (True, f"{detail}; run `clara-search index` again", True), rows
         return (True, f"version {table.version}, {rows.count} rows, all readable"), rows
+
+
+def _manifests(versions: Path | None) -> list[Path]:
+    """Return the manifests of the versions in a folder, the newest first: Lance counts down in file names."""
+    return sorted(versions.glob("[0-9]*.manifest")) if versions else []
 
 
 def _read_rows(table: KeyedTable, sample_size: int) -> _Rows:

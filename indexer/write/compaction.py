@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 
 from clara_search.errors import DatabaseError
 from clara_search.retrieval.ann import index as ann
 from clara_search.store.compaction import Moment
 from clara_search.store.database import Database
+from clara_search.store.keyed_table import DEFAULT_RETAIN_DAYS
 from clara_search.store.table import Table
 from clara_search.store.words import index as words
 from indexer.ledger.failures import stored_ledger
@@ -16,26 +18,44 @@ from indexer.ledger.ledger import Ledger
 _log = logging.getLogger(__name__)
 
 
-def compact_if_worthwhile(table: Table, ledger: Ledger, moment: Moment, retain_days: float) -> bool:
-    """Compact a table and its ledger, each if its state requires it; after a run, the word index takes in its rows.
+@dataclass(frozen=True)
+class Upkeep:
+    """Compacts a table and its ledger during a run, each if its state requires it; at the end, extends the word index.
 
-    If that fails, as on a full disk, the tables stay as they were and a warning is logged.
-
-    Returns:
-        Whether either was compacted.
+    Attributes:
+        table: The corpus table.
+        ledger: Its ledger.
+        retain_days: Age in days at which old versions are deleted.
+        is_on: Whether anything is done.
     """
-    try:
-        with table.connection.commit_lock(table.name):
-            is_compacted = table.compact_if_worthwhile(moment, retain_days)
-            is_compacted |= ledger.compact_if_worthwhile(moment, retain_days)
-            if moment == "after":  # compaction extends it too
-                is_compacted |= words.extend(table)
-    except DatabaseError as error:
-        _log.warning("not compacted: %s", error)
-        return False
-    if is_compacted:
-        _log.info("compacted table '%s'", table.name)
-    return is_compacted
+
+    table: Table
+    ledger: Ledger
+    retain_days: float = DEFAULT_RETAIN_DAYS
+    is_on: bool = True
+
+    def __call__(self, moment: Moment) -> bool:
+        """Compact what its state requires it for at this moment of the run.
+
+        If that fails, as on a full disk, the tables stay as they were and a warning is logged.
+
+        Returns:
+            Whether either was compacted.
+        """
+        if not self.is_on:
+            return False
+        try:
+            with self.table.connection.commit_lock(self.table.name):
+                is_compacted = self.table.compact_if_worthwhile(moment, self.retain_days)
+                is_compacted |= self.ledger.compact_if_worthwhile(moment, self.retain_days)
+                if moment == "after":  # compaction extends it too
+                    is_compacted |= words.extend(self.table)
+        except DatabaseError as error:
+            _log.warning("not compacted: %s", error)
+            return False
+        if is_compacted:
+            _log.info("compacted table '%s'", self.table.name)
+        return is_compacted
 
 
 def compact_now(database: Database, name: str, retain_days: float, purge: bool = False) -> bool:

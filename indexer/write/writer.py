@@ -15,7 +15,6 @@ import pyarrow as pa
 from clara_search.audio.windows import Window
 from clara_search.errors import ClaraError
 from clara_search.files.paths import is_missing
-from clara_search.store.keyed_table import DEFAULT_RETAIN_DAYS
 from clara_search.store.table import Table
 from indexer.embed.batches import EmbeddedItem
 from indexer.ledger.entry import LedgerEntry, LedgerRecord, count_texts, row_ids
@@ -26,7 +25,7 @@ from indexer.runtime.timers import StageTimer
 from indexer.sources.columns import ColumnType, value_type, widen
 from indexer.sources.item import Item, content_hash
 from indexer.sources.values import convert_value
-from indexer.write.compaction import compact_if_worthwhile
+from indexer.write.compaction import Upkeep
 from indexer.write.kept import renamed_rows, with_kept_values
 from indexer.write.widening import widen_columns
 
@@ -71,7 +70,7 @@ class Writer:
         orphans: Orphans | None = None,
         prune: bool = False,
         progress: Progress | None = None,
-        retain_days: float = DEFAULT_RETAIN_DAYS,
+        upkeep: Upkeep | None = None,
         timer: StageTimer | None = None,
     ):
         self.counts: dict[ItemStatus, int] = {"indexed": 0, "unchanged": 0, "failed": 0}
@@ -85,7 +84,7 @@ class Writer:
         self._orphans = orphans or {}
         self._prune = prune
         self._progress = progress
-        self._retain_days = retain_days
+        self._upkeep = upkeep or Upkeep(table, ledger)
         self._timer = timer or StageTimer()
         self._settling = threading.Lock()
         self._gathered: list[EmbeddedItem] = []
@@ -166,7 +165,7 @@ class Writer:
         self._commits += 1
         is_compacted = False
         if self._commits % _COMMITS_BETWEEN_LOOKS == 0:
-            is_compacted = compact_if_worthwhile(self._table, self._ledger, "during", self._retain_days)
+            is_compacted = self._upkeep("during")
         if is_compacted or started_at - self._released_at >= _RELEASE_MEMORY_AFTER_S:
             release_memory()
             self._released_at = started_at

@@ -129,3 +129,25 @@ def test_failures_are_tried_again_without_naming_their_sources(recordings: Path,
     result = run("--retry-failed", "--db", tmp_path / "db", "--json")
     assert json.loads(result.stdout)["indexed"] == 1
     assert "No failed items" in run("--retry-failed", "--db", tmp_path / "db").stdout
+
+
+def test_a_table_is_compacted_where_its_state_asks_for_it_unless_told_not_to(tmp_path: Path) -> None:
+    """A run a file leaves files behind."""
+    counts = dict[str, int]()
+    for how in ("auto", "never"):
+        for number in range(12):
+            write_tone(tmp_path / how / f"{number}.wav", 200 + 50 * number, duration_s=0.2)
+            arguments = ["--db", tmp_path / f"{how}.db", "--optimize", how, "--retain-days", "0"]
+            assert run(tmp_path / how, *arguments).exit_code == 0
+        counts[how] = sum(path.is_file() for path in (tmp_path / f"{how}.db").rglob("*"))
+        assert Database(tmp_path / f"{how}.db").table().count() == 12
+    assert counts["auto"] < 30 < 80 < counts["never"]
+    assert CliRunner().invoke(main, ["db", "optimize", "--db", f"{tmp_path / 'never.db'}"]).exit_code == 0
+    assert run(tmp_path / "never", "--db", tmp_path / "never.db").exit_code == 0
+
+
+def test_there_is_no_watching_and_the_error_says_what_there_is(recordings: Path, tmp_path: Path) -> None:
+    result = run(recordings, "--db", tmp_path / "db", "--watch")
+    assert result.exit_code == 2
+    assert "There is no --watch: run the same command by cron or a systemd timer" in result.stderr
+    assert not (tmp_path / "db").exists()

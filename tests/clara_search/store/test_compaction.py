@@ -101,6 +101,22 @@ def test_versions_younger_than_asked_are_kept(database: Database) -> None:
     assert vectors[0].tobytes() in content(table)
 
 
+def test_a_table_that_nobody_wrote_to_for_long_is_compacted_without_a_copy(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = table_of(database, unit_vectors(2000))
+    table.upsert(rows(unit_vectors(20, seed=1), ids=[f"{number:06d}" for number in range(20)]))
+    _, before = footprint(database.path)
+    tomorrow = time.time() + DAY
+    monkeypatch.setattr("clara_search.store.keyed_table.time.time", lambda: tomorrow)
+    assert table.compact_if_worthwhile("before", retain_days=0.5)
+    _, after = footprint(database.path)
+    assert after < 1.02 * before
+    assert len(table._lance.list_versions()) == 1
+    assert table.count() == 2000
+    assert not table.compact_if_worthwhile("before", retain_days=0.5)
+
+
 def test_row_ids_outlive_the_removal_of_few_rows(database: Database) -> None:
     table = table_of(database, unit_vectors(100))
     before = {table.rows([row])[0]["id"]: row for row in table.row_ids()}

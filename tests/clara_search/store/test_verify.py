@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,11 +13,14 @@ from clara_search.commands.db import verify_all as verify
 from clara_search.commands.main import main
 from clara_search.errors import DatabaseError
 from clara_search.retrieval.ann import index as ann
+from clara_search.store import verify as verify_module
 from clara_search.store.database import Database
+from clara_search.store.keyed_table import KeyedTable
 from clara_search.store.verify import Finding
 from indexer.ledger.failures import ledger_name
 from indexer.pipeline import index
 from tests.helpers import ToneEncoder, write_tone
+from tests.tables import table_of, unit_vectors
 
 
 @pytest.fixture
@@ -134,3 +138,22 @@ def test_the_command_ends_with_1_where_something_is_broken(indexed: Database) ->
     assert result.exit_code == 1
     assert "corpus  files    BROKEN" in result.stdout
     assert "see --repair" in result.stderr
+
+
+def test_a_table_that_is_compacted_while_it_is_read_is_read_again_and_not_rolled_back(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = table_of(database, unit_vectors(10))
+    read_rows = verify_module._read_rows
+
+    def read_what_is_deleted(opened: KeyedTable, sample_size: int) -> Any:
+        monkeypatch.setattr(verify_module, "_read_rows", read_rows)
+        table.delete_ids(["000000"])
+        table.compact(retain_days=0)
+        raise DatabaseError("a file is not there")
+
+    monkeypatch.setattr(verify_module, "_read_rows", read_what_is_deleted)
+    (files, *_) = verify_module.verify(database, "corpus", repair=True, sample_size=0)
+    assert (files.ok, files.repaired) == (True, False)
+    assert "9 rows, all readable" in files.detail
+    assert not list(database.path.rglob("*.damaged"))

@@ -38,7 +38,7 @@ def test_nothing_of_a_deleted_recording_is_left_on_the_disk(tmp_path: Path, data
     secret.unlink()
     (tmp_path / "notes.txt").write_text("another that stays\n")
     index([recordings, tmp_path / "notes.txt"], database, ToneEncoder(), prune=True)
-    assert [holds(database.path, trace) for trace in traces] == [True] * 4  # in versions that are kept for a week
+    assert [holds(database.path, trace) for trace in traces] == [True] * 4  # in versions that are kept for half a day
 
     optimized = run("optimize", "--db", database.path)
     assert optimized.exit_code == 0, optimized.output
