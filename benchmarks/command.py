@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _LOOK_S = 0.05
-_MODULES = ("torch", "numpy", "pyarrow", "soundfile", "clara_search.models.batching", "clara_search.audio.decode")
-"""Imported once for all commands. LanceDB is not: it starts threads."""
+_MODULES = ("indexer.pipeline", "indexer.commands", "clara_search.commands.db", "lance_namespace")
+"""Imported once for all commands, with what they import. LanceDB is not: it starts a thread."""
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ FLOORS = {
         {"__main__"},
     ],
     "benchmarks": [
-        {"examples", "hardware", "memory", "report", "stand_ins", "demo"},
+        {"command", "examples", "hardware", "memory", "report", "stand_ins", "demo"},
         {"fuzzing"},
         {"tasks"},
         {"__main__"},

@@ -9,7 +9,9 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from itertools import takewhile
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import click
@@ -19,6 +21,7 @@ from benchmarks.report import markdown, out_option, publish
 from benchmarks.stand_ins import write_noise
 from benchmarks.tasks.scale import make_clips
 from clara_search.store.keyed_table import DEFAULT_RETAIN_DAYS
+from indexer.runtime.signals import stop_on_signals
 
 _SEED = 0
 _WEEK = 7
@@ -51,15 +54,18 @@ def operations(
     half of these are rewritten, the others are replaced by new files. With --daily old versions are kept as
     long as by default; otherwise all nights happen at once, and old versions are not kept. At the end nothing changes
     for once, the database is verified, and half of all clips are deleted. A fresh index of the same clips is measured
-    for comparison.
+    for comparison. Ctrl-C or SIGTERM ends the nights early.
     """
     with ExitStack() as stack:
+        stop = stack.enter_context(stop_on_signals())
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=folder)))
         clips = folder / "clips" if folder else work / "clips"
         runner = stack.enter_context(commands(compile_clock(work) if daily else None))
-        result = Simulation(runner, work, clips, items, share, dim, daily).run(nights)
+        result = Simulation(runner, work, clips, items, share, dim, daily).run(nights, stop)
     states = {f"night {night['night']}": night for night in result["nights"]}
-    shown = [f"night {night}" for night in (1, 2, 5, 10, 20, 50, 100, 200, nights) if f"night {night}" in states]
+    shown = [
+        f"night {night}" for night in sorted({1, 2, 5, 10, 20, 50, 100, 200, len(states)}) if f"night {night}" in states
+    ]
     rows = [_row(name, states[name]) for name in shown]
     rows += [_row(name, result[name]) for name in result["after"]]
     publish(result, f"{markdown(['', 'files', 'MiB', 's', 'CPU s', 'MiB resident'], rows)}\n\n{_sentence(result)}", out)
@@ -105,14 +111,14 @@ class Simulation:
         self._night = 0
         self._rng = random.Random(_SEED)
 
-    def run(self, nights: int) -> dict[str, Any]:
-        """Run the nights and what follows; return files, bytes, seconds and memory of each."""
+    def run(self, nights: int, stop: Event) -> dict[str, Any]:
+        """Run the nights, until `stop`, and what follows; return files, bytes, seconds and memory of each."""
         make_clips(self._source, self._items)
         # Links: the clips are kept, and a clip that changes is replaced.
         shutil.copytree(self._source, self._folder / "night", copy_function=os.link)
         clips = sorted((self._folder / "night").rglob("*.wav"))
         first = self._index("db")
-        measured = list(self._nights(clips, nights))
+        measured = list(takewhile(lambda _: not stop.is_set(), self._nights(clips, nights)))
         unchanged = self._index("db")
         verified = self._verify("db")
         fresh = self._index("fresh")
