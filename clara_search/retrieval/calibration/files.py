@@ -9,19 +9,25 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from clara_search.config import Between, check_bounds, from_file
 from clara_search.errors import DatabaseError, FormatError
 from clara_search.files import confined
 from clara_search.files.json_reader import parse_object
 from clara_search.retrieval.calibration.model import DEFAULTS, Calibration
+from clara_search.retrieval.snapshot import Snapshot
 from clara_search.store.table import Table
 
 log = logging.getLogger(__name__)
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 FOLDER = "_calibration"
 
 _MAX_BYTES = 1 << 16
+_SAMPLE = 32
+_GROWTH = 1.25
 
 
 @dataclass(frozen=True)
@@ -32,12 +38,14 @@ class StoredCalibration:
         format_version: Version of the format.
         fingerprint: The encoder that embedded the rows.
         num_rows: Number of rows of the table when it was calibrated.
+        sample: Ids of some of them: another table may have taken the name since.
         directions: The calibrations, by direction.
     """
 
     format_version: int
     fingerprint: str
     num_rows: Annotated[int, Between(1, 1 << 40)]
+    sample: tuple[str, ...]
     directions: dict[str, Calibration]
 
     def __post_init__(self) -> None:
@@ -46,6 +54,20 @@ class StoredCalibration:
             raise ValueError(
                 f"format {self.format_version} with {', '.join(self.directions) or 'nothing'} is not known"
             )
+
+    def is_of(self, snapshot: Snapshot) -> bool:
+        """Tell whether a table is still about the one that was calibrated: in size, and with half of its sample."""
+        if not 1 / _GROWTH <= len(snapshot) / self.num_rows <= _GROWTH:
+            return False
+        found = pc.is_in(snapshot.columns["id"], value_set=pa.array(self.sample, pa.string()))
+        return 2 * (pc.sum(found).as_py() or 0) >= max(1, len(set(self.sample)))
+
+    @classmethod
+    def empty(cls, snapshot: Snapshot) -> StoredCalibration:
+        """Return that of a table that has yet to be calibrated."""
+        step = max(1, len(snapshot) // _SAMPLE)
+        sample = tuple(snapshot.columns["id"].to_pylist()[::step][:_SAMPLE])
+        return cls(FORMAT_VERSION, snapshot.table.info.fingerprint, len(snapshot), sample, {})
 
 
 def read(table: Table) -> StoredCalibration | None:

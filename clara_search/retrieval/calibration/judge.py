@@ -25,7 +25,6 @@ log = logging.getLogger(__name__)
 FEWEST_ROWS = 32
 """A smaller table has no probabilities: what it holds says too little about what it does not."""
 
-_GROWTH = 1.25
 _FEWEST_QUERIES = 16
 _DECIMALS = 4
 
@@ -42,6 +41,7 @@ class Judge:
         self._searcher = searcher
         self._encoder = encoder
         self._stored: files.StoredCalibration | None = None
+        self._state: tuple[int, ...] | None = None
         self._failed: set[str] = set()
         self._lock = RLock()
 
@@ -87,10 +87,10 @@ class Judge:
         with self._lock:
             if self._stored is None:
                 self._stored = files.read(snapshot.table)
-            if self._stored is None or not 1 / _GROWTH <= len(snapshot) / self._stored.num_rows <= _GROWTH:
-                fingerprint = snapshot.table.info.fingerprint
-                self._stored = files.StoredCalibration(files.FORMAT_VERSION, fingerprint, len(snapshot), {})
+            if self._state != snapshot.state and not (self._stored and self._stored.is_of(snapshot)):
+                self._stored = files.StoredCalibration.empty(snapshot)
                 self._failed = set()
+            self._state = snapshot.state
             if direction not in self._stored.directions and direction not in self._failed:
                 fitted = self._fit(snapshot, direction)
                 if fitted is None:

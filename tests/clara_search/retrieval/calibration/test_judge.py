@@ -100,6 +100,24 @@ def test_a_table_is_calibrated_once_and_again_when_it_has_grown(database):
     assert stored_file(table).read_bytes() != before
 
 
+def test_a_table_that_is_made_anew_under_the_name_is_calibrated_anew(database):
+    """Of the same size and model: probabilities of the old one would mislead."""
+    old = Index(named_table(database), encoder=NameEncoder())
+    old.search("anything")
+    before = json.loads(stored_file(old.table).read_bytes())
+    database.drop_table("corpus")
+    vectors = unit_vectors(len(WORDS), seed=9)
+    vectors[:, 0] += 2  # where all rows are alike, so are their cosines
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    table_of(database, vectors, ids=[f"other{number}" for number in range(len(WORDS))])
+    for index in (old, Index(Database(database.path).table(), encoder=NameEncoder())):
+        index.search("anything")
+        after = json.loads(stored_file(index.table).read_bytes())
+        assert after["directions"] != before["directions"]
+        assert all(name.startswith("other") for name in after["sample"])
+        stored_file(index.table).write_text(json.dumps(before))
+
+
 def tampered(change):
     def tamper(path):
         values = json.loads(path.read_text())
@@ -122,7 +140,7 @@ def set_direction(**values):
         lambda path: path.write_bytes(path.read_bytes()[:-20]),
         tampered(lambda stored: stored.update(fingerprint="0" * 64)),
         tampered(lambda stored: stored.update(num_rows=10**9)),
-        tampered(lambda stored: stored.update(format_version=2)),
+        tampered(lambda stored: stored.update(format_version=1)),
         tampered(lambda stored: stored.update(further=1)),
         tampered(lambda stored: stored["directions"].update({"smell-audio": stored["directions"]["text-audio"]})),
         set_direction(null_spread=0.0),
