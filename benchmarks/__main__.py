@@ -17,6 +17,7 @@ class Benchmarks(LazyGroup):
         "retrieval": "benchmarks.tasks.quality.retrieval:retrieval",
         "zero-shot": "benchmarks.tasks.quality.zero_shot:zero_shot",
         "probe": "benchmarks.tasks.quality.probe:probe",
+        "report": "benchmarks.tasks.quality.report:report",
         "ranking": "benchmarks.tasks.quality.ranking:ranking",
         "throughput": "benchmarks.tasks.throughput:throughput",
         "formats": "benchmarks.tasks.formats:formats",

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from clara_search.datasets.declarations.catalogue import same_source
-from clara_search.datasets.labelled import Clip
 from clara_search.errors import SourceError
 from clara_search.metrics.classification import (
     NUM_RESAMPLES,
@@ -18,6 +16,7 @@ from clara_search.metrics.classification import (
     score_multi_label,
     score_single_label,
 )
+from trainer.evaluation.contamination import contamination
 from trainer.probing.experiment import FoldPredictions, LabelledSet, ProbeResult
 from trainer.probing.folds import count_shared_speakers
 from trainer.probing.sgd import UNKNOWN
@@ -82,31 +81,6 @@ def _never_trained(target: Tensor, tests: Sequence[FoldPredictions], classes: Se
     return [classes[number] for number in sorted(numbers - {UNKNOWN})]
 
 
-def contamination(
-    clips: Sequence[Clip], tests: Sequence[FoldPredictions], training_sources: Sequence[str] | None
-) -> dict[str, Any]:
-    """Return the tested sources that the model was trained on.
-
-    Args:
-        clips: all clips.
-        tests: the folds whose test splits count.
-        training_sources: those on the model's card; None if it lists none.
-
-    Returns:
-        Facts for the report; "share" is the share of tested clips that come from training sources, None if the card
-        lists none or a clip names no source.
-    """
-    sources = [clips[index].source for test in tests for index in test.fold.test]
-    known = {same_source(name) for name in training_sources or ()}
-    trained = [source for source in sources if source and same_source(source) in known]
-    return {
-        "declared": None if training_sources is None else list(training_sources),
-        "tested": {source: sources.count(source) for source in sorted(set(sources))},
-        "trained_on": sorted(set(trained)),
-        "share": len(trained) / len(sources) if training_sources is not None and all(sources) else None,
-    }
-
-
 def build_report(labelled: LabelledSet, result: ProbeResult, training_sources: Sequence[str] | None) -> dict[str, Any]:
     """Return the part of a report that follows from the clips and the predictions.
 
@@ -119,6 +93,7 @@ def build_report(labelled: LabelledSet, result: ProbeResult, training_sources: S
         The report as JSON takes it.
     """
     folds = labelled.plan.folds
+    tested = [labelled.clips[index].source for test in result.tests for index in test.fold.test]
     by_column: dict[str, Any] = {}
     for column in labelled.columns.classes:
         scores, facts = score_column(labelled, result.tests, column)
@@ -140,7 +115,7 @@ def build_report(labelled: LabelledSet, result: ProbeResult, training_sources: S
         "shared_speakers": {fold.name: count_shared_speakers(fold, labelled.clips) for fold in folds},
         "notes": labelled.plan.notes,
         "labels": by_column,
-        "contamination": contamination(labelled.clips, result.tests, training_sources),
+        "contamination": contamination(tested, training_sources),
         "left_out": labelled.embeddings.problems,
     }
 

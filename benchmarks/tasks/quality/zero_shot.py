@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from pathlib import Path
 
 import click
+import numpy as np
 
 from benchmarks.examples import (
     data_option,
@@ -18,10 +20,13 @@ from benchmarks.examples import (
     where_option,
 )
 from benchmarks.report import markdown, out_option, publish
+from benchmarks.report.query_results import QueryResult, write_queries
+from benchmarks.report.run_facts import contamination_remark, run_facts
 from clara_search.classification.labels import read_labels
 from clara_search.classification.prompts import class_embeddings
 from clara_search.errors import QueryError
 from clara_search.metrics.accuracy import accuracy
+from clara_search.metrics.classification import confusion_matrix
 from clara_search.models.registry import load_encoder
 
 
@@ -54,6 +59,7 @@ def zero_shot(
 
     Recordings with other labels are left out.
     """
+    started = time.perf_counter()
     encoder = load_encoder(model)
     problems: list[str] = []
     labelled = [example for example in select(data, split, where, problems) if example.label]
@@ -71,20 +77,37 @@ def zero_shot(
     counts = Counter(expected)
     hits = Counter(truth for truth, guess in zip(expected, predicted, strict=True) if truth == guess)
     rows += [[f"{name} ({words[name]})", str(n), f"{hits[name] / n:.1%}", ""] for name, n in sorted(counts.items())]
+    majority = counts.most_common(1)[0][1] / len(expected)
+    numbers = {name: number for number, name in enumerate(names)}
+    matrix = confusion_matrix(
+        np.array([numbers[name] for name in expected]), np.array([numbers[name] for name in predicted]), len(names)
+    )
     result = {
-        "benchmark": "zero-shot",
-        "model": encoder.name,
-        "fingerprint": encoder.fingerprint,
-        "data": data,
+        **run_facts("zero-shot", encoder, model, data, embedded),
         "split": split,
         "where": list(where),
         "prompts": words,
         "templates": list(templates),
+        "complete": not failures,
         "failures": failures,
         "scores": score.as_dict(),
+        "majority": majority,
+        "confusion": {"labels": names, "counts": matrix.tolist()},
+        "seconds": {"all": time.perf_counter() - started},
         "per_label": {name: hits[name] / n for name, n in counts.items()},
     }
-    publish(result, markdown(["label", "clips", "accuracy [95 % interval]", "chance"], rows), out)
+    note = f"Majority: {majority:.1%}; {contamination_remark(result['contamination'])}."
+    headings = ["label", "clips", "accuracy [95 % interval]", "chance"]
+    publish(result, f"{markdown(headings, rows)}\n\n{note}", out)
+    if out is not None:
+        answers = zip(embedded.examples, embedded.hashes, expected, predicted, strict=True)
+        write_queries(
+            out,
+            (
+                QueryResult("zero-shot", f"{x.key} {content[:8]}", {"accuracy": float(truth == guess)}, 0, truth, guess)
+                for x, content, truth, guess in answers
+            ),
+        )
 
 
 def prompts(labels: str | None, present: set[str]) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Iterable, Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,14 @@ out_option = click.option("--out", type=click.Path(path_type=Path), help="Write 
 
 
 def machine() -> dict[str, Any]:
-    """Return the processor, the number of cores and the versions that a figure depends on."""
+    """Return the processor, the number of cores and the versions that a figure depends on, or "not installed"."""
     from clara_search.cpu import core_count
 
     return {
         "cpu": _cpu_model(),
         "cores": core_count(),
         "python": platform.python_version(),
-        **{name: version(name) for name in ("torch", "numpy", "lancedb", "faiss-cpu")},
+        **{name: _version(name) for name in ("clara-search", "torch", "numpy", "lancedb", "faiss-cpu")},
     }
 
 
@@ -40,6 +40,13 @@ def publish(result: dict[str, Any], table: str, out: Path | None) -> None:
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps({**result, "machine": facts}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # a missing package must not lose a run
+        return "not installed"
 
 
 def _cpu_model() -> str:
