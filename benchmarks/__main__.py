@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from clara_search.commands.lazy_group import LazyGroup
-from clara_search.commands.options import limit_option
+from clara_search.commands.options import limit_option, network_options_for_data
 
 
 class Benchmarks(LazyGroup):
@@ -33,7 +33,7 @@ class Benchmarks(LazyGroup):
         "fuzz": "benchmarks.fuzzing.command:fuzz",
         "training": "benchmarks.tasks.training:training",
     }
-    options = (limit_option,)
+    options = (limit_option, network_options_for_data)
 
 
 @click.group(cls=Benchmarks)

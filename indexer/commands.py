@@ -16,7 +16,7 @@ import click
 from clara_search.commands.common import device_option, precision_option, print_json
 from clara_search.commands.logs import log_options
 from clara_search.commands.maintenance import upkeep_options
-from clara_search.commands.options import limit_option, name_options, network_options, parse_pairs
+from clara_search.commands.options import name_options, network_options, parse_pairs
 from clara_search.commands.output import echo_line
 
 if TYPE_CHECKING:
@@ -96,7 +96,6 @@ _log = logging.getLogger(__name__)
 )
 @click.option("--strict", is_flag=True, help="Exit with 1 if any file could not be used or pruned.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one line of JSON.")
-@limit_option
 @log_options
 @network_options
 def index(

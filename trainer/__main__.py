@@ -8,7 +8,7 @@ import warnings
 import click
 
 from clara_search.commands.lazy_group import LazyGroup
-from clara_search.commands.options import limit_option
+from clara_search.commands.options import limit_option, network_options_for_data
 from clara_search.commands.output import OneLineFormatter
 
 
@@ -29,7 +29,7 @@ class Trainer(LazyGroup):
         "fit-speech": "trainer.commands.fit_speech:fit_speech_command",
         "fit-sound-head": "trainer.commands.fit_sound_head:fit_sound_head_command",
     }
-    options = (limit_option,)
+    options = (limit_option, network_options_for_data)
 
 
 @click.group(cls=Trainer)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import click
 
 from clara_search.commands.common import db_option, json_option, print_facts, print_json, table_option
-from clara_search.commands.options import limit_option
 from clara_search.commands.output import echo_line
 from clara_search.errors import DatabaseError
 from clara_search.retrieval.ann.registry import AUTO, BACKENDS, IVF_MIN_ROWS
@@ -40,7 +39,6 @@ def ann() -> None:
     help="Recall@10 to reach, measured against exact search.",
 )
 @json_option
-@limit_option
 def build(db: str, table: str, backend: str, target_recall: float, as_json: bool) -> None:
     """Build the index of a table, tuned to a recall that is measured against exact search."""
     from clara_search.retrieval.ann import index as indices
@@ -56,7 +54,6 @@ def build(db: str, table: str, backend: str, target_recall: float, as_json: bool
 @db_option
 @table_option
 @json_option
-@limit_option
 def status(db: str, table: str, as_json: bool) -> None:
     """Show the rows that the index of a table covers, and its measured recall."""
     from clara_search.retrieval.ann import index as indices
@@ -71,7 +68,6 @@ def status(db: str, table: str, as_json: bool) -> None:
 @ann.command()
 @db_option
 @table_option
-@limit_option
 def drop(db: str, table: str) -> None:
     """Delete the index of a table; searches then compare with every row."""
     from clara_search.retrieval.ann import index as indices

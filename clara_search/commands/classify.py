@@ -22,7 +22,7 @@ from clara_search.commands.common import (
     print_table,
     search_options,
 )
-from clara_search.commands.options import limit_option, name_options, network_options
+from clara_search.commands.options import name_options, network_options
 from clara_search.commands.output import echo_line
 from clara_search.errors import AudioError
 from clara_search.files.redact import redact
@@ -73,7 +73,6 @@ _MOST_COUNTS = 10
 @click.option("--window", "window_s", type=float, help="Seconds a window, for files.  [default: 10]")
 @click.option("--hop", "hop_s", type=float, help="Seconds between windows, for files.  [default: 5]")
 @json_option
-@limit_option
 @network_options
 def classify(
     files: tuple[str, ...],

@@ -12,7 +12,7 @@ import click
 from clara_search.commands.common import db_option, device_option, json_option, model_option, print_facts, print_json
 from clara_search.commands.db_rows import delete, relocate
 from clara_search.commands.maintenance import optimize, purge
-from clara_search.commands.options import limit_option, name_options, network_options
+from clara_search.commands.options import name_options, network_options
 from clara_search.commands.output import echo_line
 from clara_search.errors import DatabaseError
 
@@ -41,7 +41,6 @@ for command in (delete, relocate, optimize, purge):
 @click.option("--failures", is_flag=True, help="List the sources that could not be indexed, with the reason.")
 @click.option("--notes", is_flag=True, help="List the recordings that are out of the ordinary, such as damaged ones.")
 @json_option
-@limit_option
 def info(db: str, table: str | None, failures: bool, notes: bool, as_json: bool) -> None:
     """Show the tables of a database: rows, windows, and the model that built them."""
     from clara_search.store.database import Database
@@ -96,7 +95,6 @@ def info(db: str, table: str | None, failures: bool, notes: bool, as_json: bool)
 @model_option
 @device_option
 @json_option
-@limit_option
 @network_options
 def verify(
     db: str,

@@ -25,7 +25,7 @@ class LazyGroup(click.Group):
     """For each command "module:attribute", in the order of `--help`."""
 
     options: ClassVar[Sequence[Callable[[click.Command], click.Command]]] = ()
-    """Decorators that add an option to each command which lacks it."""
+    """Decorators that add options to each command, also to those of a group, or to those that need them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of the commands."""
@@ -38,10 +38,11 @@ class LazyGroup(click.Group):
         module, attribute = self.homes[cmd_name].split(":")
         command = getattr(import_module(module), attribute)
         assert isinstance(command, click.Command)
-        if not getattr(command, "has_group_options", False):
-            for add in self.options:
-                add(command)
-            command.has_group_options = True  # type: ignore[attr-defined]
+        for each in (command, *(command.commands.values() if isinstance(command, click.Group) else ())):
+            if not getattr(each, "has_group_options", False):
+                for add in self.options if not isinstance(each, click.Group) else ():
+                    add(each)
+                each.has_group_options = True  # type: ignore[attr-defined]
         return command
 
     def main(self, *args: Any, **options: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from clara_search.commands.lazy_group import LazyGroup
+from clara_search.commands.options import limit_option
 from clara_search.cpu import limit_threads
 
 
@@ -19,6 +20,7 @@ class Commands(LazyGroup):
         "db": "clara_search.commands.db:db",
         "models": "clara_search.commands.models:models",
     }
+    options = (limit_option,)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import click
 
 from clara_search.commands.common import Align, json_option, print_facts, print_json, print_table
-from clara_search.commands.options import limit_option
 from clara_search.commands.output import echo_line
 
 if TYPE_CHECKING:
@@ -22,7 +21,6 @@ def models() -> None:
 
 @models.command("list")
 @json_option
-@limit_option
 def list_models(as_json: bool) -> None:
     """List the bundled models."""
     from clara_search.models import registry as catalog
@@ -44,7 +42,6 @@ def list_models(as_json: bool) -> None:
 @models.command("show")
 @click.argument("model")
 @json_option
-@limit_option
 def show_model(model: str, as_json: bool) -> None:
     """Show the facts and the card of MODEL, a name, a folder or a hub id."""
     from clara_search.models import registry as catalog
@@ -81,7 +78,6 @@ def show_model(model: str, as_json: bool) -> None:
     show_default=True,
     help="Precision of the stored weights.",
 )
-@limit_option
 def convert_model(
     checkpoint: Path,
     out: Path,
@@ -113,7 +109,6 @@ def convert_model(
 @click.argument("model", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("repository", metavar="ORGANISATION/NAME")
 @click.option("--private", is_flag=True, help="Only for the organisation.")
-@limit_option
 def push_model(model: Path, repository: str, private: bool) -> None:
     """Upload the model of the folder MODEL to the Hugging Face hub, where `--model ORGANISATION/NAME` finds it.
 

@@ -63,7 +63,7 @@ limit_option = click.option(
     callback=_set_limits,
     help="Read larger files: raise a limit, as its error says; repeatable.",
 )
-"""On every command that reads files of other people: holds until the command ends."""
+"""On every command, which a `LazyGroup` sees to: holds until the command ends."""
 
 
 def _allow_private(context: click.Context, parameter: click.Parameter, is_allowed: bool) -> None:
@@ -109,6 +109,13 @@ def network_options(command: Command) -> Command:
     for option in reversed(_NETWORK_OPTIONS):
         command = option(command)
     return command
+
+
+def network_options_for_data(command: click.Command) -> click.Command:
+    """Add the options to a command that reads manifests or shards wherever they are: by --data, or a SOURCE."""
+    names = {name for parameter in command.params for name in parameter.opts}
+    reads = bool({"--data", "source"} & names)
+    return network_options(command) if reads and "--trust" not in names else command
 
 
 def parse_pairs(option: str, form: str, texts: tuple[str, ...]) -> dict[str, str]:

@@ -17,7 +17,7 @@ from clara_search.commands.common import (
     print_json,
     search_options,
 )
-from clara_search.commands.options import limit_option
+from clara_search.commands.options import network_options
 from clara_search.commands.output import echo_line
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ EXPORT_FORMATS = ("raven", "audacity", "csv", "clips")
     help="Write files for other programs: raven, audacity, csv or clips.",
 )
 @json_option
-@limit_option
+@network_options
 def search(
     text: str | None,
     audio: tuple[str, ...],

@@ -11,12 +11,12 @@ from typing import Any
 
 import click
 
-from clara_search.commands.options import network_options
 from clara_search.errors import ConfigError
 from clara_search.files.gate import ForeignUri, admit
 from clara_search.files.paths import is_url
 from clara_search.files.redact import without_credentials
 from trainer.config.recipe import Recipe, load_recipe
+from trainer.config.sections import RunConfig
 
 DEFAULT_RUNS = Path("runs")
 
@@ -55,7 +55,7 @@ def recipe_options(command: Callable[..., Any], subfolder: str = "") -> Callable
         click.argument("recipe", type=click.Path(path_type=Path)),
     ):
         decorated = option(decorated)
-    return network_options(decorated)
+    return decorated
 
 
 def load_settings(
@@ -82,12 +82,24 @@ def load_settings(
         for url in urls if key not in typed else ():
             if is_url(url):
                 admit(ForeignUri(url))
-    tracking = settings.run.tracking_uri
-    if tracking and not tracking.startswith("file:") and ":" in tracking and "run.tracking_uri" not in typed:
+    _check_trackers(recipe, settings.run, typed)
+    if sources:
+        settings = dataclasses.replace(settings, data=dataclasses.replace(settings.data, sources=sources))
+    return settings
+
+
+def _check_trackers(recipe: Path, run: RunConfig, typed: set[str]) -> None:
+    """Raise ConfigError if a recipe itself names a server that would get what the run logs."""
+    tracking = run.tracking_uri
+    # "databricks" is a server too: MLflow looks up its address and the user's key.
+    is_folder = tracking.startswith("file:") or (":" not in tracking and not {"/", "\\"}.isdisjoint(tracking))
+    if tracking and not is_folder and "run.tracking_uri" not in typed:
         raise ConfigError(
             f"{recipe}: names the tracking server {without_credentials(tracking)}, which gets what the run logs: it is "
             "contacted only where it is typed: give it as `overrides` run.tracking_uri=URL"
         )
-    if sources:
-        settings = dataclasses.replace(settings, data=dataclasses.replace(settings.data, sources=sources))
-    return settings
+    if "wandb" in run.loggers and "run.loggers" not in typed:
+        raise ConfigError(
+            f"{recipe}: logs to Weights & Biases, which gets what the run logs: it is contacted only where it is "
+            """typed: give it as `overrides` run.loggers=["wandb"]"""
+        )

@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from clara_search.commands.common import Align, device_option, print_table
-from clara_search.commands.options import network_options
 from clara_search.commands.output import echo_line
 
 DEFAULT_CACHE = Path("runs") / "cache" / "vectors"
@@ -47,7 +46,6 @@ DEFAULT_CACHE = Path("runs") / "cache" / "vectors"
 )
 @click.option("--cache", type=click.Path(file_okay=False, path_type=Path), default=DEFAULT_CACHE, show_default=True)
 @click.option("--logger", "loggers", multiple=True, type=click.Choice(["mlflow", "tensorboard", "wandb"]))
-@network_options
 def probe_command(
     data: str,
     labels: tuple[str, ...],

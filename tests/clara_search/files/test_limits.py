@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
 
 import click
 import pytest
@@ -104,8 +106,43 @@ def test_the_option_sets_limits_for_one_command() -> None:
     assert (refused.exit_code, "did you mean 'audio_seconds'" in refused.output) == (2, True)
 
 
-@pytest.mark.parametrize("program", ["trainer", "benchmarks"])
-def test_every_command_of_the_checkout_can_raise_limits(program: str) -> None:
-    group = import_module(f"{program}.__main__").main
-    commands = [group.get_command(click.Context(group), name) for name in group.homes]
-    assert all([option.name for option in command.params].count("limit") == 1 for command in commands)
+PROGRAMS = {
+    "clara-search": "clara_search.commands.main",
+    **{name: f"{name}.__main__" for name in ("trainer", "benchmarks")},
+}
+
+
+def commands_of(program: str) -> Iterator[tuple[str, set[str]]]:
+    """Yield each command of a program, those of its groups too, with the names of its parameters."""
+    group = import_module(PROGRAMS[program]).main
+    for name in group.homes:
+        command = group.get_command(click.Context(group), name)
+        inner = command.commands if isinstance(command, click.Group) else {"": command}
+        for second, each in inner.items():
+            names = [opt for parameter in each.params for opt in parameter.opts]
+            assert len(names) == len(set(names))
+            yield f"{name} {second}".strip(), set(names)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_every_command_can_raise_limits(program: str) -> None:
+    assert [name for name, options in commands_of(program) if "--limit" not in options] == []
+
+
+def test_every_command_that_opens_urls_out_of_data_can_be_allowed_more() -> None:
+    opens = {name for name, options in commands_of("clara-search") if "--trust" in options}
+    assert opens == {"index", "search", "classify", "db verify"}
+    for program in ("trainer", "benchmarks"):
+        for name, options in commands_of(program):
+            assert ("--trust" in options) == ("--data" in options or name == "make-shards"), name
+            assert {"--allow-private", "--allow-protocol"} <= options or "--trust" not in options
+
+
+def test_a_benchmark_reads_a_private_host_that_a_manifest_names_only_where_it_is_allowed(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("path,text\nhttp://127.0.0.1:9/a.wav,a tone\n")
+    command = import_module("benchmarks.__main__").main
+    arguments = ["retrieval", "--data", str(tmp_path / "m.csv"), "--split", "all"]
+    refused, reached = (CliRunner().invoke(command, [*arguments, *more]) for more in ((), ("--allow-private",)))
+    assert "is not opened" in refused.output
+    assert "is not opened" not in reached.output
+    assert reached.exit_code == refused.exit_code == 1

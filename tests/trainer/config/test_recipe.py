@@ -116,3 +116,23 @@ def test_a_recipe_names_no_protocol_that_only_the_user_may(tmp_path: Path) -> No
     assert load_settings(tmp_path / "r.toml").data.sources == ("s3://b/{00..09}.tar", "local/*.tar")
     assert load_settings(tmp_path / "r.toml", (hostile,)).data.sources == (hostile,)
     assert load_settings(tmp_path / "r.toml", overrides=(f'data.sources=["{hostile}"]',)).data.sources == (hostile,)
+
+
+@pytest.mark.parametrize("uri", ["https://mlflow.example/x", "databricks", "uc", "sqlite:///x.db"])
+def test_a_tracking_server_is_contacted_only_where_it_is_typed(tmp_path: Path, uri: str) -> None:
+    path = tmp_path / "r.toml"
+    path.write_text(f'name = "x"\n[run]\nloggers = ["mlflow"]\ntracking_uri = "{uri}"\n')
+    with pytest.raises(ConfigError, match="contacted only where it is typed"):
+        load_settings(path)
+    assert load_settings(path, overrides=(f"run.tracking_uri={uri}",)).run.tracking_uri == uri
+    for folder in ("", "file:///runs/mlruns", "runs/mlruns"):
+        path.write_text(f'name = "x"\n[run]\nloggers = ["mlflow"]\ntracking_uri = "{folder}"\n')
+        assert load_settings(path).run.tracking_uri == folder
+
+
+def test_weights_and_biases_are_contacted_only_where_they_are_typed(tmp_path: Path) -> None:
+    path = tmp_path / "r.toml"
+    path.write_text('name = "x"\n[run]\nloggers = ["mlflow", "wandb"]\n')
+    with pytest.raises(ConfigError, match=r"logs to Weights & Biases, .* only where it is typed"):
+        load_settings(path)
+    assert load_settings(path, overrides=('run.loggers=["wandb"]',)).run.loggers == ("wandb",)
