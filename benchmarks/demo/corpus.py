@@ -28,6 +28,7 @@ from benchmarks.demo.debian import (
 )
 from clara_search.errors import FormatError
 from clara_search.files.atomic import atomic_path
+from clara_search.files.tables.formulas import guarded, unguarded
 
 CATALOGUE = Path("usr/share/games/openttd/baseset/opensfx/opensfx.cat")
 PROMPTS = Path("usr/share/asterisk/sounds/en_US_f_Allison")
@@ -154,7 +155,9 @@ def read_corpus(manifest: Path) -> Corpus:
     """Return the corpus of a manifest that `prepare` wrote. Raises FormatError if columns are missing."""
     with manifest.open(encoding="utf-8", newline="") as file:
         try:
-            recordings = [Recording(**row) for row in csv.DictReader(file)]
+            recordings = [
+                Recording(**{name: unguarded(value) for name, value in row.items()}) for row in csv.DictReader(file)
+            ]
         except TypeError as error:
             raise FormatError(
                 f"{manifest}: not a manifest of this demo: delete {manifest.parent} to make a new one"
@@ -201,5 +204,7 @@ def _write_corpus(folder: Path, recordings: list[Recording]) -> Corpus:
     with atomic_path(manifest) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(Recording)])
         writer.writeheader()
-        writer.writerows(asdict(recording) for recording in recordings)
+        writer.writerows(
+            {name: guarded(value) for name, value in asdict(recording).items()} for recording in recordings
+        )
     return read_corpus(manifest)

@@ -18,6 +18,7 @@ from benchmarks.stand_ins import BatchRecorder, encode_all
 from clara_search.datasets.example import Example
 from clara_search.datasets.recordings import read_recording
 from clara_search.errors import QueryError
+from clara_search.files.tables.formulas import guarded
 from clara_search.models.registry import load_encoder
 from clara_search.store.database import Database
 
@@ -84,5 +85,5 @@ def write_manifest(examples: Iterable[Example], folder: Path) -> Path:
         for number, example in enumerate(examples):
             path = folder / f"{number:06d}.audio"
             path.write_bytes(read_recording(example.audio))
-            rows.writerow([path.name, example.text])
+            rows.writerow([path.name, guarded(example.text)])
     return manifest

@@ -42,7 +42,7 @@ class LazyGroup(click.Group):
             if not getattr(each, "has_group_options", False):
                 for add in self.options if not isinstance(each, click.Group) else ():
                     add(each)
-                each.has_group_options = True  # type: ignore[attr-defined]
+                each.has_group_options = True
         return command
 
     def main(self, *args: Any, **options: Any) -> Any:

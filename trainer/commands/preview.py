@@ -12,6 +12,7 @@ import soundfile
 
 from clara_search.errors import MissingDependency
 from clara_search.files.atomic import make_folder
+from clara_search.files.tables.formulas import guarded
 from trainer.commands.common import DEFAULT_RUNS, recipe_options
 from trainer.config.recipe import Recipe
 
@@ -50,7 +51,7 @@ def preview_command(settings: Recipe, out: Path, count: int, epoch: int) -> None
             waveform, text = pairs.sample_waveform(index, np.random.default_rng((settings.seed, epoch, draw)))
             name = f"{number:02d}.flac"
             soundfile.write(out / name, np.clip(waveform, -1.0, 1.0), mel.sample_rate)
-            rows.writerow([name, text, setup.corpus.examples[index].text])
+            rows.writerow([name, guarded(text), guarded(setup.corpus.examples[index].text)])
             pair = pairs.sample(index, np.random.default_rng((settings.seed, epoch, draw)))
             duration_s = len(pair.log_mel) * mel.hop_length / mel.sample_rate
             axis.imshow(pair.log_mel.T, origin="lower", aspect="auto", extent=(0, duration_s, 0, mel.n_mels), vmin=-1)

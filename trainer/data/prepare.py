@@ -23,6 +23,7 @@ from clara_search.errors import AudioError, FormatError, OutputError, SourceErro
 from clara_search.files.atomic import atomic_path, atomic_write_text
 from clara_search.files.json_reader import parse_object
 from clara_search.files.paths import stat_file
+from clara_search.files.tables.formulas import guarded
 from trainer.data.corpus import bounded_map
 
 MANIFEST_FILE, SKIPPED_FILE, JOURNAL_FILE = "manifest.csv", "left-out.txt", ".prepared.jsonl"
@@ -164,4 +165,4 @@ def _write_manifest(path: Path, rows: list[dict[str, Any]], dataset: Dataset) ->
     with atomic_path(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, names, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({name: guarded(value) for name, value in row.items()} for row in rows)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from clara_search.errors import ClaraError, FormatError
 from clara_search.files.limits import ROW_BYTES
+from clara_search.files.tables.formulas import unguarded
 from clara_search.files.tables.lines import Line, numbered_lines
 from clara_search.files.tables.rows import Block, OnError, check_width, make_blocks
 
@@ -25,6 +26,8 @@ def read_delimited(
     path: str, suffix: str, report: OnError, encoding: str | None, header: Sequence[str] = ()
 ) -> Iterator[Block]:
     """Yield the rows of a CSV or TSV file. Cells have no blanks around them; an empty one is None.
+
+    An apostrophe that guards a cell against spreadsheets (`formulas.guarded`) is no part of it.
 
     The separator is the suffix's own, or the one of `,`, `;`, tab and `|` that the header has instead. In files with
     tabs and `|`, quotes count as such only where they enclose a cell.
@@ -51,7 +54,7 @@ def read_delimited(
     line, cells, error = first
     if error is not None:
         raise error
-    names = tuple(name.strip() for name in cells)
+    names = tuple(unguarded(name.strip()) for name in cells)
     check_width(names, path)
     if twice := next((name for name in names if name and names.count(name) > 1), None):
         raise FormatError(f"{path}, line {line}: two columns have the same name, {twice!r}")
@@ -64,7 +67,7 @@ def _rows(records: _Records, report: OnError) -> Iterator[tuple[int, Sequence[st
         if error is not None:
             report(error)
         elif cells:
-            yield line, [cell.strip() or None for cell in cells]
+            yield line, [unguarded(cell.strip()) or None for cell in cells]
 
 
 _Record = tuple[int, Sequence[str], ClaraError | None]

@@ -17,10 +17,14 @@ from typing import Any
 
 from clara_search.errors import AudioError, QueryError
 from clara_search.files.atomic import atomic_path, make_folder
+from clara_search.files.tables.formulas import guarded
 from clara_search.retrieval.hits import Hit, Hits
 from clara_search.retrieval.output.text import last_part, one_line
 
 _LONGEST_NAME = 60
+_LONGEST_NAME_BYTES = 180
+"""In characters and in UTF-8, of which a name with its suffix may have 255."""
+
 _RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{name}{n}" for name in ("COM", "LPT") for n in range(1, 10))}
 _HIGHEST_HZ = 8000  # what an encoder of 16 kHz hears
 _RAVEN = ("Selection", "View", "Channel", "Begin Time (s)", "End Time (s)", "Low Freq (Hz)", "High Freq (Hz)")
@@ -70,7 +74,8 @@ def safe_name(name: str) -> str:
     kept = "".join(
         letter if letter.isalnum() or letter in "-_. " else "_" for letter in unicodedata.normalize("NFC", name)
     )
-    kept = " ".join(kept.split()).strip(". ")[:_LONGEST_NAME].strip(". ") or "recording"
+    kept = " ".join(kept.split()).strip(". ")[:_LONGEST_NAME]
+    kept = kept.encode()[:_LONGEST_NAME_BYTES].decode(errors="ignore").strip(". ") or "recording"
     return f"_{kept}" if kept.partition(".")[0].upper() in _RESERVED else kept
 
 
@@ -113,7 +118,9 @@ def _export_raven(hits: Hits, folder: Path, exported: Exported) -> None:
         lines = ["\t".join([*_RAVEN, "Begin File", "Score", "Query", "Text"])]
         for number, hit in enumerate(found, start=1):
             times = f"{hit.start_s:.6f}\t{hit.end_s:.6f}\t0\t{_HIGHEST_HZ}"
-            named = [one_line(last_part(uri)), f"{hit.score:.6f}", _label(hit, hits), one_line(hit.text or "")]
+            texts = (last_part(uri), _label(hit, hits), hit.text or "")
+            name, label, text = (guarded(one_line(part)) for part in texts)
+            named = [name, f"{hit.score:.6f}", label, text]
             lines.append("\t".join([f"{number}\tSpectrogram 1\t1\t{times}", *named]))
         name = _free_name(PurePosixPath(last_part(uri)).stem, ".Table.1.selections.txt", taken)
         _write(folder / name, "\n".join(lines) + "\n", exported)
@@ -122,7 +129,9 @@ def _export_raven(hits: Hits, folder: Path, exported: Exported) -> None:
 def _export_audacity(hits: Hits, folder: Path, exported: Exported) -> None:
     taken: set[str] = set()
     for uri, found in _by_recording(hits, exported).items():
-        lines = [f"{hit.start_s:.6f}\t{hit.end_s:.6f}\t{_label(hit, hits)} {hit.score:.3f}" for hit in found]
+        lines = [
+            f"{hit.start_s:.6f}\t{hit.end_s:.6f}\t{guarded(f'{_label(hit, hits)} {hit.score:.3f}')}" for hit in found
+        ]
         _write(
             folder / _free_name(PurePosixPath(last_part(uri)).stem, ".txt", taken), "\n".join(lines) + "\n", exported
         )
@@ -133,7 +142,7 @@ def _export_csv(hits: Hits, folder: Path, exported: Exported) -> None:
     names = list(dict.fromkeys(name for row in rows for name in row))
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer)
-    writer.writerow(names)
+    writer.writerow(map(guarded, names))
     writer.writerows([[_cell(row.get(name)) for name in names] for row in rows])
     _write(folder / "hits.csv", buffer.getvalue(), exported)
 
@@ -141,7 +150,7 @@ def _export_csv(hits: Hits, folder: Path, exported: Exported) -> None:
 def _cell(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, (list, dict)) else value
+    return guarded(json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, (list, dict)) else value)
 
 
 def _export_clips(hits: Hits, folder: Path, exported: Exported) -> None:

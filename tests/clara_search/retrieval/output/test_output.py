@@ -14,6 +14,7 @@ import pytest
 import soundfile
 
 from clara_search.errors import AudioError, OutputError, QueryError
+from clara_search.files.tables import read_table
 from clara_search.retrieval.hits import Hit, Hits
 from clara_search.retrieval.index import Index
 from clara_search.retrieval.output import display
@@ -167,8 +168,40 @@ def test_csv_and_clips_hold_every_hit(tmp_path, recording):
     assert "not there any more" in exported.skipped[0]
 
 
+FORMULA_START = r"[=+\-@\t\r\n＝＋－＠]"  # noqa: RUF001
+FORMULAS = ["=HYPERLINK(A1)", "+1+1", "-2+3", "@SUM(A1)", "\t=1", "＝1+1", "'=1", "''-x", "=cmd|' /C calc'!A0"]  # noqa: RUF001
+
+
+@pytest.mark.parametrize("text", [*FORMULAS, "-5", "+1e3", "a=b", "'tis", "'", "5-3", "-"])
+def test_a_text_is_no_formula_to_a_spreadsheet_and_reads_back_as_it_was(tmp_path, text):
+    found = hits_of(hit(f"/a/{text.replace('/', '')}", -1.0, 2.0, text, **{text: text, "loudness": -3.5}), label=text)
+    (path,) = export_hits([found], tmp_path / "csv", "csv").files
+    header, row = csv.reader(path.open(encoding="utf-8", newline=""))
+    numbers = {row[header.index("start_s")], row[header.index("loudness")]}
+    assert numbers == {"-1.0", "-3.5"}
+    assert not [cell for cell in {*header, *row} - numbers - {"-5", "+1e3"} if re.match(FORMULA_START, cell)]
+    (read,) = read_table(str(path))
+    assert (read.values["text"], read.values[text.strip()]) == (text.strip(), text.strip())
+    for file_format in ("raven", "audacity"):
+        (path,) = export_hits([found], tmp_path / file_format, file_format).files
+        cells = {cell for line in path.read_text(encoding="utf-8").splitlines() for cell in line.split("\t")}
+        assert not [cell for cell in cells - {"-5", "+1e3", "-1.000000"} if re.match(FORMULA_START, cell)]
+
+
 HOSTILE_NAMES = ["../../evil", "..", ".", "", "/etc/passwd", "a/../b", "C:\\evil", "CON", "nul.txt", "\0", "\x1b[2J"]
-HOSTILE_NAMES += ["a" * 500, "ü\u0308" * 90, "-rf *", "x\ny", "  ", "...", "\u202egpj.exe", "\ud800", "~root", "a:b|c?"]
+HOSTILE_NAMES += [
+    "a" * 500,
+    "\U00020000" * 90,
+    "ü\u0308" * 90,
+    "-rf *",
+    "x\ny",
+    "  ",
+    "...",
+    "\u202egpj.exe",
+    "\ud800",
+    "~root",
+    "a:b|c?",
+]
 
 
 @pytest.mark.parametrize("name", HOSTILE_NAMES, ids=lambda name: repr(name[:12]))
@@ -177,7 +210,7 @@ def test_no_name_leads_out_of_the_folder(tmp_path, name):
     assert safe not in ("", ".", "..")
     assert not set(safe) & set('/\\:*?"<>|\0\n\r\t\x1b\u202e')
     assert not safe.startswith(".")
-    assert len(safe.encode()) <= 250
+    assert len(safe.encode()) <= 181
     before = sorted(tmp_path.rglob("*"))
     uris = [name, f"/{name}.wav", f"https://host/{name}"]
     for file_format in FORMATS:
