@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import soundfile
 import torch
 
 from clara_search.models.registry import WEIGHTS
@@ -164,6 +166,15 @@ def wav_header(path: Path, channels: int, rate: int) -> Path:
     form = struct.pack("<HHIIHH", 1, channels, rate, rate * block & 0xFFFFFFFF, block, 16)
     body = b"WAVEfmt " + struct.pack("<I", 16) + form + b"data" + struct.pack("<I", 1 << 18) + bytes(1 << 18)
     path.write_bytes(b"RIFF" + struct.pack("<I", len(body)) + body)
+    return path
+
+
+def silence(folder: Path) -> Path:
+    """Write a FLAC file with two hours of silence in eight channels, in a tenth of its due size."""
+    path = folder / "a.flac"
+    with soundfile.SoundFile(path, "w", 4000, 8, subtype="PCM_16", format="FLAC") as file:
+        for _ in range(120):
+            file.write(np.zeros((60 * 4000, 8), np.int16))
     return path
 
 

@@ -226,6 +226,7 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "four billion samples a second": by_index(
         "samples a second|not a recording", lambda tmp: files.wav_header(tmp / "b.wav", 1, (1 << 32) - 1)
     ),
+    "hours of eight channels": by_index("seconds of a recording for each", files.silence),
     "a sparse member": by_index("is a sparse file", lambda tmp: files.sparse_tar(tmp / "a.tar")),
     "a member of negative size": by_index(
         "not a readable tar|cut off|negative", lambda tmp: files.tar_of(tmp / "a.tar", {"size": "-4096"})
