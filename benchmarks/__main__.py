@@ -18,6 +18,7 @@ class Benchmarks(LazyGroup):
         "zero-shot": "benchmarks.tasks.quality.zero_shot:zero_shot",
         "probe": "benchmarks.tasks.quality.probe:probe",
         "report": "benchmarks.tasks.quality.report:report",
+        "datasets": "benchmarks.tasks.quality.datasets:datasets",
         "ranking": "benchmarks.tasks.quality.ranking:ranking",
         "throughput": "benchmarks.tasks.throughput:throughput",
         "formats": "benchmarks.tasks.formats:formats",

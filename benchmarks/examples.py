@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,18 +13,24 @@ import numpy as np
 from tqdm import tqdm
 
 from clara_search.audio.windows import DEFAULT_HOP_S, DEFAULT_WINDOW_S, crop, window_spans
+from clara_search.datasets.dataset_examples import read_dataset_examples
+from clara_search.datasets.declarations.catalogue import DATASETS, find_dataset, plain_name
 from clara_search.datasets.example import METADATA_FIELDS, Example
 from clara_search.datasets.readers import read_examples
 from clara_search.datasets.recordings import decode_recording, hash_recording, read_recording
 from clara_search.errors import AudioError, QueryError, SourceError
-from clara_search.files.tables import raise_error
+from clara_search.files.tables import OnError, raise_error
 from clara_search.models.base import Embeddings, Encoder
 from clara_search.models.windows import mean_embedding
 from trainer.config.evaluation import bundled_digits
 from trainer.data.text_split import Split, text_splits, texts_of
 
 data_option = click.option(
-    "--data", required=True, metavar="GLOB", help='Shards or a manifest with path and text, such as "DIR/*.tar".'
+    "--data",
+    required=True,
+    metavar="GLOB",
+    help='Shards or a manifest with path and text, such as "DIR/*.tar", or a copy of a published dataset, such as '
+    '"clotho:DIR".',
 )
 model_option = click.option(
     "--model", default="clara-small", show_default=True, help="Name, folder or hub id of the model."
@@ -58,7 +65,7 @@ def select(pattern: str, split: str, where: Sequence[str], problems: list[str] |
     Splits that the data declares are kept. Other recordings are split as the bundled model's were, by their texts.
 
     Args:
-        pattern: shards or manifests.
+        pattern: shards or manifests, or "NAME:DIR" for a copy of a declared dataset.
         split: "test", "valid", "train" or "all".
         where: conditions FIELD=VALUE, all of which an example has to meet.
         problems: gets a line for each row that cannot be used; None: the first one is an error.
@@ -69,16 +76,23 @@ def select(pattern: str, split: str, where: Sequence[str], problems: list[str] |
     conditions = dict(_condition(condition) for condition in where)
     by_text = iter(_splits_by_text(pattern)) if split != "all" else None
     report = raise_error if problems is None else lambda error: problems.append(str(error))
-    for example in read_examples(pattern, report):
+    for example in _read(pattern, report):
         if by_text is not None and split != (example.split or next(by_text)):
             continue
         if all(str(getattr(example, name)) == value for name, value in conditions.items()):
             yield example
 
 
+def _read(pattern: str, report: OnError) -> Iterator[Example]:
+    name, _, folder = pattern.partition(":")
+    if folder and Path(folder).is_dir() and plain_name(name) in map(plain_name, DATASETS):
+        return read_dataset_examples(find_dataset(name), Path(folder), report)
+    return read_examples(pattern, report)
+
+
 def _splits_by_text(pattern: str) -> list[Split]:
     """Return the split of each recording for which the data declares none."""
-    captions = [texts_of(example) for example in read_examples(pattern, lambda error: None) if example.split is None]
+    captions = [texts_of(example) for example in _read(pattern, lambda error: None) if example.split is None]
     return text_splits(captions, bundled_digits().all_words)
 
 

@@ -14,11 +14,15 @@ class Table:
         delimiter: Character between cells.
         header: Names of the columns, for tables without a header row.
         comment: Prefix of lines to skip; "" for none.
+        line: Regular expression with named groups that each line matches, for tables without a delimiter.
+        each: In JSON and YAML, the name of a list of objects in each record: there is a row for each of them.
     """
 
     delimiter: str = ","
     header: tuple[str, ...] = ()
     comment: str = ""
+    line: str = ""
+    each: str = ""
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,14 @@ class Dataset:
         pattern: Regular expression over the paths of these files, whose named groups are fields; other files are
             skipped.
         columns: Formats of the manifest's columns. `split` and `fold` are those that the dataset publishes.
+        licence: What its publisher allows, in short; "" where that is to be read at its home.
+        citation: The paper to cite.
+        home: Where it is published.
+        counts: Numbers of recordings that the publisher states, or that its tables list: by "all", or by a column and
+            its value such as "split=test". Empty where they differ by version or language.
         labels: Columns that hold labels.
+        captions: Formats of the captions of a recording, where a row holds several: each becomes a row with its `text`.
+        split_lists: For a split the file that lists its recordings; others are "train".
         table: Format of its tables; None where file names hold all fields.
         audio: Formats of the path of a row's recording; the first that exists is used. A path that ends with ".*" is a
             recording of any format.
@@ -50,7 +61,13 @@ class Dataset:
     files: tuple[str, ...]
     pattern: str
     columns: Mapping[str, str]
-    labels: tuple[str, ...]
+    licence: str
+    citation: str
+    home: str
+    counts: Mapping[str, int] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
+    captions: tuple[str, ...] = ()
+    split_lists: Mapping[str, str] = field(default_factory=dict)
     table: Table | None = None
     audio: tuple[str, ...] = ()
     words: Mapping[str, Mapping[str, str]] = field(default_factory=dict)

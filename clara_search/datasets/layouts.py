@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
-from typing import Literal
+from pathlib import Path, PurePosixPath
 
 from clara_search.audio.decode import AUDIO_SUFFIXES
 from clara_search.datasets.dataset import Dataset, Table
 from clara_search.datasets.labelled import SEPARATOR
 from clara_search.datasets.metadata import SPLIT_NAMES
+from clara_search.datasets.published_tables import Fields, table_rows
 from clara_search.errors import FormatError, SourceError
 
 ANY_AUDIO = ".*"
@@ -49,6 +48,7 @@ def read_dataset(dataset: Dataset, root: Path) -> Iterator[DatasetRow]:
         raise SourceError(f"{root}: no such folder")
     files = _files(dataset, root)
     folds = _speaker_folds(dataset, root, files) if dataset.speaker_folds else {}
+    lists = {split: _read_list(root, name) for split, name in dataset.split_lists.items()}
     words = {column: _read_words(root, *table) for column, table in dataset.named_in.items()}
     for audio, name, fields in _recordings(dataset, root, files):
         columns = {"source": dataset.name, "language": dataset.language}
@@ -58,11 +58,14 @@ def read_dataset(dataset: Dataset, root: Path) -> Iterator[DatasetRow]:
             columns[column] = SEPARATOR.join(known.get(code, code) for code in columns[column].split(SEPARATOR))
         if folds:
             columns["fold"] = str(folds[columns["speaker"]])
-        yield DatasetRow(audio, name, {column: value for column, value in columns.items() if value})
+        if lists:
+            columns["split"] = next((split for split, names in lists.items() if name in names), "train")
+        for caption in dataset.captions or ("",):
+            text = {"text": _format(dataset, caption, fields)} if caption else {}
+            yield DatasetRow(audio, name, {column: value for column, value in (columns | text).items() if value})
 
 
-_Fields = dict[str, str]
-_Files = list[tuple[Path, _Fields]]
+_Files = list[tuple[Path, Fields]]
 
 
 def _files(dataset: Dataset, root: Path) -> _Files:
@@ -78,40 +81,21 @@ def _files(dataset: Dataset, root: Path) -> _Files:
     raise SourceError(f"{root}: not laid out as {dataset.name} is published: nothing matches {dataset.files[0]}")
 
 
-def _recordings(dataset: Dataset, root: Path, files: _Files) -> Iterator[tuple[Path | None, str, _Fields]]:
+def _recordings(dataset: Dataset, root: Path, files: _Files) -> Iterator[tuple[Path | None, str, Fields]]:
     """Yield file, name and fields of each recording."""
     for path, path_fields in files:
         if dataset.table is None:
             yield path, path.relative_to(root).as_posix(), _decode_words(dataset, path_fields)
             continue
         path_fields = {**path_fields, "folder": path.parent.relative_to(root).as_posix()}
-        for number, row in enumerate(_table_rows(path, dataset.table)):
+        for number, row in enumerate(table_rows(path, dataset.table)):
             fields = _decode_words(dataset, {**path_fields, **row, "number": str(number)})
             names = [_format(dataset, pattern, fields) for pattern in dataset.audio]
             audio = next((audio for name in names if (audio := _find_audio(root, name)) is not None), None)
-            yield audio, names[0], fields
+            yield audio, PurePosixPath(names[0]).as_posix(), fields
 
 
-def _table_rows(path: Path, table: Table) -> Iterator[_Fields]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = (line for line in file if not table.comment or not line.startswith(table.comment))
-            # A TSV quotes nothing.
-            quoting: Literal[0, 3] = csv.QUOTE_NONE if table.delimiter == "\t" else csv.QUOTE_MINIMAL
-            header: Sequence[str] | None = table.header or None
-            reader = csv.DictReader(lines, header, delimiter=table.delimiter, skipinitialspace=True, quoting=quoting)
-            for row in reader:
-                yield {str(name).strip(): _repair_cell(value) for name, value in row.items() if isinstance(value, str)}
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise FormatError(f"{path}: not a table that can be read ({error})") from error
-
-
-def _repair_cell(cell: str) -> str:
-    """Return a cell without the blanks around it, its control characters read as Windows-1252: MELD garbles them."""
-    return re.sub(r"[\x80-\x9f]", lambda c: c.group().encode("latin-1").decode("cp1252", "ignore"), cell).strip()
-
-
-def _decode_words(dataset: Dataset, fields: _Fields) -> _Fields:
+def _decode_words(dataset: Dataset, fields: Fields) -> Fields:
     """Return `fields` with words for their codes, whatever their case."""
     for name, words in dataset.words.items():
         code = fields.get(name, "")
@@ -119,7 +103,7 @@ def _decode_words(dataset: Dataset, fields: _Fields) -> _Fields:
     return fields
 
 
-def _format(dataset: Dataset, pattern: str, fields: _Fields) -> str:
+def _format(dataset: Dataset, pattern: str, fields: Fields) -> str:
     try:
         return pattern.format_map(fields)
     except KeyError as error:
@@ -147,8 +131,17 @@ def _audio_by_stem(folder: Path) -> dict[str, Path]:
 def _read_words(root: Path, name: str, code: str, word: str) -> dict[str, str]:
     """Return the words for the codes in the table `name`; an empty dict if it is missing."""
     path = next((path for path in (root / name, *sorted(root.glob(f"*/{name}"))) if path.is_file()), None)
-    rows = _table_rows(path, Table()) if path else ()
+    rows = table_rows(path, Table()) if path else ()
     return {row[code]: row[word].replace(SEPARATOR, "") for row in rows if row.get(code) and row.get(word)}
+
+
+def _read_list(root: Path, name: str) -> frozenset[str]:
+    """Return the recordings that a list of a split names, relative to the dataset."""
+    path = next((path for path in (root / name, *sorted(root.glob(f"*/{name}"))) if path.is_file()), None)
+    if path is None:
+        raise SourceError(f"{root}: has no {name}, which lists the recordings of a split")
+    folder = "" if path.parent == root else f"{path.parent.relative_to(root).as_posix()}/"
+    return frozenset(f"{folder}{row['path']}" for row in table_rows(path, Table(line=r"(?P<path>\S+)")))
 
 
 def _speaker_folds(dataset: Dataset, root: Path, files: _Files) -> dict[str, int]:

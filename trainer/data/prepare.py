@@ -36,7 +36,7 @@ class Summary:
 
     Attributes:
         manifest: path of the manifest.
-        listed: recordings in it.
+        listed: recordings in it; one with several captions has several rows.
         converted: those of them that this call converted.
         skipped: recordings that are missing or unreadable.
     """
@@ -63,7 +63,10 @@ def prepare(dataset: Dataset, source: Path, out: Path, rate: int = 16000, worker
         SourceError: `source` is not laid out as declared, or nothing in it can be used.
         OutputError: `out` cannot be written.
     """
-    rows = list(read_dataset(dataset, source))
+    rows: dict[Path | str, list[DatasetRow]] = {}
+    for row in read_dataset(dataset, source):  # a recording with several captions has several
+        rows.setdefault(row.audio or row.name, []).append(row)
+    firsts = [of_recording[0] for of_recording in rows.values()]
     try:
         (out / "audio").mkdir(parents=True, exist_ok=True)
         known = _read_journal(out / JOURNAL_FILE)
@@ -74,10 +77,10 @@ def prepare(dataset: Dataset, source: Path, out: Path, rate: int = 16000, worker
         with (
             (out / JOURNAL_FILE).open("a", encoding="utf-8") as journal,
             ThreadPoolExecutor(workers or 2 * core_count()) as pool,
-            tqdm(total=len(rows), desc=dataset.name, unit="", disable=None) as bar,
+            tqdm(total=len(firsts), desc=dataset.name, unit="", disable=None) as bar,
         ):
             journal.write("\n")  # ends the partial line of a killed run
-            for row, target, entry in bounded_map(pool, converter.convert, converter.targets(rows), prefetch=64):
+            for row, target, entry in bounded_map(pool, converter.convert, converter.targets(firsts), prefetch=64):
                 bar.update()
                 if isinstance(entry, str):
                     problems.append(f"{row.name}: {entry}")
@@ -85,14 +88,15 @@ def prepare(dataset: Dataset, source: Path, out: Path, rate: int = 16000, worker
                 if known.get(target) != entry:
                     converted += 1
                     _append_entry(journal, target, entry)
-                listed.append({"path": target, **row.columns, "duration_s": entry["duration_s"]})
+                facts = {"duration_s": entry["duration_s"]}
+                listed += [{"path": target, **x.columns, **facts} for x in rows[row.audio or row.name]]
         atomic_write_text(out / SKIPPED_FILE, "".join(f"{' '.join(line.split())}\n" for line in problems))
         if not listed:
             raise SourceError(f"{source}: no recording of {dataset.name} can be used; {out / SKIPPED_FILE} says why")
         _write_manifest(out / MANIFEST_FILE, listed, dataset)
     except OSError as error:
         raise OutputError(f"{out}: cannot be written ({error.strerror or error})") from error
-    return Summary(out / MANIFEST_FILE, len(listed), converted, len(problems))
+    return Summary(out / MANIFEST_FILE, len({row["path"] for row in listed}), converted, len(problems))
 
 
 _Entry = dict[str, Any]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from clara_search.datasets.dataset import Dataset
+from clara_search.datasets.declarations.captions import CAPTIONS
 from clara_search.datasets.declarations.emotion import EMOTION
 from clara_search.datasets.declarations.sounds import SOUNDS
 from clara_search.datasets.declarations.speech import SPEECH
 from clara_search.errors import ConfigError
 
-DATASETS: Mapping[str, Dataset] = {dataset.name: dataset for dataset in (*EMOTION, *SOUNDS, *SPEECH)}
+DATASETS: Mapping[str, Dataset] = {dataset.name: dataset for dataset in (*EMOTION, *SOUNDS, *CAPTIONS, *SPEECH)}
 """The declared datasets by name."""
 
 

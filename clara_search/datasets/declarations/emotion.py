@@ -22,6 +22,10 @@ _CREMA_SENTENCES = {
 EMOTION = (
     Dataset(
         "meld",
+        licence="GPL-3.0; the recordings are of a television series",
+        citation="Poria et al., ACL 2019, arXiv:1810.02508",
+        home="https://affective-meld.github.io",
+        counts={"split=train": 9989, "split=valid": 1109, "split=test": 2610},
         files=("*_sent_emo.csv", "*/*_sent_emo.csv"),
         pattern=r"(?:.*/)?(?=(?P<published>train|dev|test))(?P<split>train|dev|test)_sent_emo\.csv",
         table=Table(),
@@ -51,6 +55,10 @@ EMOTION = (
     ),
     Dataset(
         "ravdess",
+        licence="CC BY-NC-SA 4.0",
+        citation="Livingstone and Russo, PLoS ONE 13(5), 2018, doi:10.1371/journal.pone.0196391",
+        home="https://zenodo.org/records/1188976",
+        counts={"channel=speech": 1440},
         files=("Actor_*/*.wav", "*/Actor_*/*.wav"),
         pattern=r".*/03-(?P<channel>\d\d)-(?P<emotion>\d\d)-(?P<intensity>\d\d)-(?P<statement>\d\d)-\d\d-"
         r"(?=(?P<gender>\d\d))(?P<actor>\d\d)\.wav",
@@ -83,6 +91,10 @@ EMOTION = (
     ),
     Dataset(
         "crema-d",
+        licence="Open Database License 1.0",
+        citation="Cao et al., IEEE Transactions on Affective Computing 5(4), 2014, doi:10.1109/TAFFC.2014.2336244",
+        home="https://github.com/CheyneyComputerScience/CREMA-D",
+        counts={"all": 7442},
         files=("AudioWAV/*.wav", "*/AudioWAV/*.wav", "*.wav"),
         pattern=r"(?:.*/)?(?P<actor>\d{4})_(?P<sentence>[A-Z]{3})_(?P<emotion>[A-Z]{3})_(?P<level>[A-Z]{2})\.wav",
         words={
@@ -103,6 +115,9 @@ EMOTION = (
     ),
     Dataset(
         "emov-db",
+        licence="",
+        citation="Adigwe et al., 2018, arXiv:1806.09514",
+        home="https://github.com/numediart/EmoV-DB",
         files=("*/*/*.wav", "*/*.wav"),
         pattern=r"(?i)(?:.*/)?(?P<speaker>bea|jenie|josh|sam)[/_](?:.*/)?(?P<emotion>[a-z]+)_[\d-]+_\d+\.wav",
         words={
@@ -121,6 +136,9 @@ EMOTION = (
     ),
     Dataset(
         "emns",
+        licence="",
+        citation="Noriy, Yang and Zhang, 2023, arXiv:2305.13137",
+        home="https://www.openslr.org/136",
         files=("metadata.csv", "*/metadata.csv"),
         pattern=r".*metadata\.csv",
         table=Table("|"),

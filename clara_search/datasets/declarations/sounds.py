@@ -7,6 +7,10 @@ from clara_search.datasets.dataset import Dataset, Table
 SOUNDS = (
     Dataset(
         "esc-50",
+        licence="CC BY-NC 3.0",
+        citation="Piczak, ACM Multimedia 2015, doi:10.1145/2733373.2806390",
+        home="https://github.com/karolpiczak/ESC-50",
+        counts={"all": 2000, **{f"fold={fold}": 400 for fold in range(1, 6)}},
         files=("meta/esc50.csv", "*/meta/esc50.csv"),
         pattern=r"(?P<root>.*?)/?meta/esc50\.csv",
         table=Table(),
@@ -17,6 +21,10 @@ SOUNDS = (
     ),
     Dataset(
         "urbansound8k",
+        licence="CC BY-NC 3.0",
+        citation="Salamon, Jacoby and Bello, ACM Multimedia 2014, doi:10.1145/2647868.2655045",
+        home="https://urbansounddataset.weebly.com/urbansound8k.html",
+        counts={"all": 8732},
         files=("metadata/UrbanSound8K.csv", "*/metadata/UrbanSound8K.csv"),
         pattern=r"(?P<root>.*?)/?metadata/UrbanSound8K\.csv",
         table=Table(),
@@ -28,6 +36,10 @@ SOUNDS = (
     ),
     Dataset(
         "fsd50k",
+        licence="CC BY 4.0; each recording has a Creative Commons licence of its own",
+        citation="Fonseca et al., IEEE/ACM TASLP 30, 2022, arXiv:2010.00475",
+        home="https://zenodo.org/records/4060432",
+        counts={"split=train": 36796, "split=valid": 4170, "split=test": 10231},
         files=("FSD50K.ground_truth/*.csv", "*/FSD50K.ground_truth/*.csv", "*.csv"),
         pattern=r"(?P<root>.*?)/?(?:FSD50K\.ground_truth/)?(?=(?P<part>dev|eval))(?P<split>dev|eval)\.csv",
         table=Table(),
@@ -39,6 +51,9 @@ SOUNDS = (
     ),
     Dataset(
         "audioset",
+        licence="CC BY 4.0 for the labels; the recordings are of YouTube",
+        citation="Gemmeke et al., ICASSP 2017, doi:10.1109/ICASSP.2017.7952261",
+        home="https://research.google.com/audioset",
         files=("*_segments.csv", "*/*_segments.csv"),
         pattern=r"(?:.*/)?(?P<split>balanced_train|unbalanced_train|eval)_segments\.csv",
         table=Table(header=("ytid", "start_s", "end_s", "mids"), comment="#"),
@@ -54,6 +69,23 @@ SOUNDS = (
         labels=("labels",),
         named_in={"labels": ("class_labels_indices.csv", "mid", "display_name")},
         multi_label=True,
+        language="zxx",
+    ),
+    Dataset(
+        "vggsound",
+        licence="CC BY 4.0 for the labels; the recordings are of YouTube",
+        citation="Chen et al., ICASSP 2020, arXiv:2004.14368",
+        home="https://github.com/hche11/VGGSound",
+        counts={"split=test": 15446},
+        files=("vggsound.csv", "*/vggsound.csv"),
+        pattern=r"(?:.*/)?vggsound\.csv",
+        table=Table(header=("ytid", "start", "label", "split")),
+        audio=tuple(
+            f"{{folder}}/{folder}{{ytid}}_{{start:0>6}}.*"
+            for folder in ("audio/", "{split}/", "audio/{split}/", "video/")
+        ),
+        columns={"label": "{label}", "split": "{split}", "recording": "{ytid}"},
+        labels=("label",),
         language="zxx",
     ),
 )

@@ -6,16 +6,22 @@ from clara_search.datasets.declarations.catalogue import DATASETS, find_dataset,
 from clara_search.datasets.labelled import read_clips
 from clara_search.datasets.layouts import read_dataset
 from clara_search.errors import ConfigError, FormatError, SourceError
-from tests.clara_search.datasets.published import MELD_HEADER, PUBLISHED
+from tests.clara_search.datasets.published import MELD_HEADER
+from tests.clara_search.datasets.published import PUBLISHED as LABELLED
+from tests.clara_search.datasets.published_captions import PUBLISHED_CAPTIONS
 from tests.helpers import write_tone
+
+PUBLISHED = {**LABELLED, **PUBLISHED_CAPTIONS}
 
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_a_collection_is_read_as_it_is_published(name: str, tmp_path: Path) -> None:
     published, dataset = PUBLISHED[name], DATASETS[name]
     rows = list(read_dataset(dataset, published.write(tmp_path)))
-    assert sorted(row.audio.relative_to(tmp_path).as_posix() for row in rows if row.audio) == sorted(published.audio)
-    (first,) = [row for row in rows if row.audio == tmp_path / published.audio[0]]
+    found = {row.audio.relative_to(tmp_path).as_posix() for row in rows if row.audio}
+    assert sorted(found) == sorted(published.audio)
+    assert len(rows) == len(published.audio) * max(len(dataset.captions), 1)
+    first = next(row for row in rows if row.audio == tmp_path / published.audio[0])
     assert dict(first.columns) == {"language": dataset.language, "source": name, **published.first}
     assert set(dataset.labels) <= set(first.columns)
     splits = {row.columns.get("split") for row in rows}
@@ -96,3 +102,45 @@ def test_clips_have_every_column_and_numbers_as_text(tmp_path: Path) -> None:
     (tmp_path / "n.csv").write_text("file,label\na,b\n")
     with pytest.raises(FormatError, match=r"no column that names recordings .*it has file, label"):
         read_clips(tmp_path / "n.csv")
+
+
+def test_a_recording_with_five_captions_has_a_row_for_each(tmp_path: Path) -> None:
+    rows = list(read_dataset(DATASETS["clotho"], PUBLISHED["clotho"].write(tmp_path)))
+    texts = [row.columns["text"] for row in rows if row.columns["split"] == "train"]
+    assert texts == ["one", "two, too", "three", "four", "five"]
+
+
+def test_splits_by_lists_need_the_lists(tmp_path: Path) -> None:
+    folder = PUBLISHED["speech-commands"].write(tmp_path)
+    rows = {row.name: row.columns["split"] for row in read_dataset(DATASETS["speech-commands"], folder)}
+    assert rows == dict(zip(PUBLISHED["speech-commands"].audio, ("train", "valid", "test"), strict=True))
+    (folder / "testing_list.txt").unlink()
+    with pytest.raises(SourceError, match=r"has no testing_list\.txt"):
+        list(read_dataset(DATASETS["speech-commands"], folder))
+
+
+@pytest.mark.parametrize(
+    ("name", "table", "content", "message"),
+    [
+        ("librispeech", "LibriSpeech/dev-other/116/288045/116-288045.trans.txt", "no number\n", "line 1: expected"),
+        ("castella", "json/en/val.json", "[1]", "expected a list of objects"),
+        ("castella", "json/en/val.json", "[{", "not valid JSON|JSON"),
+        ("macs", "MACS.yaml", "files: [", "no YAML"),
+        ("macs", "MACS.yaml", "- !!python/object/apply:os.system [true]", "no YAML"),
+    ],
+)
+def test_broken_tables_are_named(name: str, table: str, content: str, message: str, tmp_path: Path) -> None:
+    folder = PUBLISHED[name].write(tmp_path)
+    (folder / table).write_text(content)
+    with pytest.raises(FormatError, match=message):
+        list(read_dataset(DATASETS[name], folder))
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_a_declaration_says_where_the_data_is_and_what_to_cite(name: str) -> None:
+    dataset = DATASETS[name]
+    assert dataset.home.startswith("https://")
+    assert dataset.citation
+    splits = {key.partition("=")[2] for key in dataset.counts if key.startswith("split=")}
+    assert splits <= {"train", "valid", "test"}
+    assert all(key == "all" or key.partition("=")[0] in (*dataset.columns, "split", "fold") for key in dataset.counts)

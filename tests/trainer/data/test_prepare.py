@@ -5,8 +5,10 @@ import soundfile
 
 from clara_search.datasets.declarations.catalogue import DATASETS
 from clara_search.datasets.labelled import read_clips
+from clara_search.datasets.readers import read_examples
 from clara_search.errors import SourceError
 from tests.clara_search.datasets.published import PUBLISHED
+from tests.clara_search.datasets.published_captions import PUBLISHED_CAPTIONS
 from tests.helpers import write_tone
 from trainer.data.prepare import MANIFEST_FILE, SKIPPED_FILE, prepare
 
@@ -75,3 +77,11 @@ def test_files_that_differ_by_their_suffix_alone_stay_two(tmp_path: Path) -> Non
     done = prepare(DATASETS["audioset"], source, tmp_path / "out")
     assert done.listed == 3
     assert len({clip.audio for clip in read_clips(done.manifest)}) == 3  # type: ignore[misc]
+
+
+def test_a_recording_with_several_captions_is_converted_once_and_keeps_them_all(tmp_path: Path) -> None:
+    done = prepare(DATASETS["clotho"], PUBLISHED_CAPTIONS["clotho"].write(tmp_path / "src"), tmp_path / "out")
+    assert (done.listed, done.converted) == (3, 3)
+    examples = list(read_examples(done.manifest))
+    assert [len((x.text, *x.alternatives)) for x in examples] == [5, 5, 5]
+    assert {x.split for x in examples} == {"train", "valid", "test"}

@@ -59,11 +59,11 @@ def captions(number: int) -> list[str]:
     return [f"caption {k} of clip {number}" for k in range(CAPTIONS)]
 
 
-def invoke(data: Path, *arguments: str) -> Result:
+def invoke(data: Path | str, *arguments: str) -> Result:
     return CliRunner().invoke(main, ["retrieval", "--data", str(data), *arguments])
 
 
-def score(folder: Path, data: Path, *arguments: str) -> dict[str, Any]:
+def score(folder: Path, data: Path | str, *arguments: str) -> dict[str, Any]:
     result = invoke(data, *arguments, "--out", str(folder / "run.json"))
     assert result.exit_code == 0, result.output
     written: dict[str, Any] = json.loads((folder / "run.json").read_text())
@@ -148,3 +148,24 @@ def test_what_is_missing_is_counted_and_marks_the_scores(tmp_path: Path) -> None
     assert any("line 7" in line and "path" in line for line in written["failures"])
     assert written["clips"] == 4
     assert "INCOMPLETE: 2 " in invoke(data, "--split", "all", "--allow-missing").output
+
+
+def test_a_copy_of_a_published_dataset_is_scored_in_its_own_split(tmp_path: Path) -> None:
+    root = tmp_path / "clotho"
+    for part, numbers in (("development", [1]), ("validation", [2]), ("evaluation", [3, 4, 5])):
+        (root / part).mkdir(parents=True)
+        lines = ["file_name,caption_1,caption_2,caption_3,caption_4,caption_5"]
+        for number in numbers:
+            write_clip(root / part, f"{number}.wav", number)
+            lines.append(",".join([f"{number}.wav", *captions(number)]))
+        (root / f"clotho_captions_{part}.csv").write_text("\n".join(lines) + "\n")
+    written = score(tmp_path, f"clotho:{root}")
+    assert (written["clips"], written["captions"], written["split_by"]) == (3, 15, {"the data": 3})
+    assert written["scores"]["all"]["text_to_audio"]["recall"]["1"] == 1.0
+    assert written["contamination"]["tested"] == {"clotho": 3}
+    (root / "evaluation" / "4.wav").unlink()
+    refused = invoke(f"Clotho:{root}")
+    assert refused.exit_code == 1
+    assert "1 recordings or captions are missing" in refused.output
+    assert "evaluation/4.wav: there is no such file" in refused.output
+    assert score(tmp_path, f"Clotho:{root}", "--allow-missing")["clips"] == 2
