@@ -30,6 +30,7 @@ class Benchmarks(LazyGroup):
         "search": "benchmarks.tasks.search_latency:search",
         "answering": "benchmarks.tasks.answers.answering:answering",
         "localisation": "benchmarks.tasks.answers.localisation:localisation",
+        "words": "benchmarks.tasks.answers.words:words",
         "extraction": "benchmarks.tasks.extraction:extraction",
         "fuzz": "benchmarks.fuzzing.command:fuzz",
         "training": "benchmarks.tasks.training:training",

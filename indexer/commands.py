@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
-from collections.abc import Collection
 from contextlib import redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
@@ -16,18 +15,22 @@ import click
 from clara_search.commands.common import device_option, precision_option, print_json
 from clara_search.commands.logs import log_options
 from clara_search.commands.maintenance import upkeep_options
-from clara_search.commands.options import name_options, network_options, parse_pairs
+from clara_search.commands.options import network_options, parse_pairs
 from clara_search.commands.output import echo_line
+from indexer.summary import (
+    FAILURES_SHOWN,
+    left_alone_line,
+    print_failures,
+    summary_line,
+    transcripts_line,
+    unpruned_line,
+)
 
 if TYPE_CHECKING:
-    from clara_search.store.database import Database
     from indexer.decode.processes import DecodeBackend
-    from indexer.pipeline import IndexResult
     from indexer.sources.item import Item
     from indexer.sources.listing import Source
     from indexer.write.writer import ItemStatus
-
-_FAILURES_SHOWN = 20
 
 _log = logging.getLogger(__name__)
 
@@ -88,6 +91,11 @@ _log = logging.getLogger(__name__)
     show_default=True,
     help="Where decoding and embedding run.",
 )
+@click.option(
+    "--transcribe",
+    metavar="FOLDER|NAME",
+    help="Write down what recordings without a text say, by a Whisper model: a CTranslate2 folder, or a hub id.",
+)
 @click.option("--address", metavar="HOST:PORT", help="Of --engine ray: a running cluster.  [default: start one]")
 @click.option("--relative-to", metavar="DIR", help="Store names relative to DIR, which moves with the database.")
 @upkeep_options
@@ -124,6 +132,7 @@ def index(
     workers: int | None,
     decode_backend: DecodeBackend,
     engine: str,
+    transcribe: str | None,
     address: str | None,
     relative_to: str | None,
     retain_days: float | None,
@@ -170,8 +179,11 @@ def index(
     from indexer.sources.base import Selection
     from indexer.sources.columns import parse_types
     from indexer.sources.listing import survey_sources
+    from indexer.transcribe.model import load_transcriber
     from indexer.write.table import table_model
 
+    if engine == "ray" and transcribe is not None:
+        raise click.UsageError("--engine ray does not transcribe: index with it first, then once more without it.")
     if timeline is not None:
         require_matplotlib()  # fail now, not after days of work
     inputs: tuple[Source, ...] = sources or tuple(failed_sources(Database(db), table))
@@ -187,13 +199,14 @@ def index(
     survey = survey_sources(inputs, selection)
     model_to_load = model or table_model(Database(db, create=True), table)
     encoder = load_encoder(model_to_load, device, precision, compile_model)
+    transcriber = None if transcribe is None else load_transcriber(transcribe, device, precision)
     database = Database(db, create=True)  # after the model: if that cannot be loaded, no folder is left
     failed: set[str] = set()
     timers = StageTimers()
 
     def report(item: Item, status: ItemStatus) -> None:
         update(status == "failed")
-        if status == "failed" and len(failed) < _FAILURES_SHOWN:
+        if status == "failed" and len(failed) < FAILURES_SHOWN:
             failed.add(item.uri)
 
     with (
@@ -226,6 +239,7 @@ def index(
             relative_to=relative_to,
             retain_days=DEFAULT_RETAIN_DAYS if retain_days is None else retain_days,
             optimize=optimize,
+            transcribe=transcriber,
             engine=Ray(workers or 0, address) if engine == "ray" else None,
             survey=survey,
             progress=report,
@@ -234,18 +248,20 @@ def index(
         )
     if timeline is not None:
         draw_timeline(timers, summary.seconds, timeline)
-    _log.info("%s", _summary_line(summary, table))
+    _log.info("%s", summary_line(summary, table))
     if as_json:
         print_json([asdict(summary)])
     else:
-        echo_line(_summary_line(summary, table))
+        echo_line(summary_line(summary, table))
+        if transcripts := transcripts_line(summary):
+            echo_line(transcripts)
         if summary.left_alone:
-            echo_line(_left_alone(summary), err=True)
-        _print_failures(summary, database, table, failed)
+            echo_line(left_alone_line(summary), err=True)
+        print_failures(summary, database, table, failed)
         if summary.noted:
             command = f"clara-search db info --db {shlex.quote(database.location)} --table {table} --notes"
             echo_line(f"  {summary.noted:,} recordings with notes: {command}", err=True)
-    unpruned = _unpruned(summary) if prune else None
+    unpruned = unpruned_line(summary) if prune else None
     if unpruned:
         click.echo(unpruned, err=True)
     if summary.stopped:
@@ -256,42 +272,3 @@ def index(
         raise click.ClickException(f"{summary.failed} of {summary.failed + used} items could not be used")
     if unpruned and strict:
         sys.exit(1)
-
-
-def _unpruned(summary: IndexResult) -> str | None:
-    """Return on one line why --prune left rows, if it did."""
-    if summary.unlisted:
-        return f"Nothing was pruned: {summary.unlisted:,} folders or shards could not be listed to their end."
-    if summary.unanswered:
-        return f"{summary.unanswered:,} recordings were not pruned: their store does not say that they are gone."
-    return None
-
-
-def _left_alone(summary: IndexResult) -> str:
-    """Return on one line what the sources hold beside the items."""
-    listed = ", ".join(f"{kind} {count:,}" for kind, count in summary.left_alone.items())
-    return f"{sum(summary.left_alone.values()):,} left alone: {listed}"
-
-
-def _summary_line(summary: IndexResult, table: str) -> str:
-    """Return the counts on one line."""
-    minutes, seconds = divmod(round(summary.audio_s), 60)
-    return (
-        f"{summary.indexed:,} indexed ({minutes:,} min {seconds} s of audio), {summary.unchanged:,} unchanged, "
-        f"{summary.failed:,} failed, {summary.removed:,} rows removed; table '{table}' has {summary.rows:,} rows "
-        f"({summary.seconds:.1f} s)"
-    )
-
-
-def _print_failures(summary: IndexResult, database: Database, table: str, failed: Collection[str]) -> None:
-    """Print the failures of this run on stderr."""
-    from indexer.ledger.failures import failures
-
-    if not summary.failed:
-        return
-    for failure in failures(database, table):
-        if failure["uri"] in failed:
-            echo_line(f"  failed: {failure['uri']}: {name_options(failure['reason'])}", err=True)
-    if summary.failed > len(failed):
-        command = f"clara-search db info --db {shlex.quote(database.location)} --table {table} --failures"
-        echo_line(f"  and {summary.failed - len(failed):,} more: {command}", err=True)

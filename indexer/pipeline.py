@@ -13,7 +13,7 @@ from threading import Event
 from typing import Literal
 
 from clara_search.datasets.manifests import ManifestColumns
-from clara_search.errors import SourceError
+from clara_search.errors import ConfigError, SourceError
 from clara_search.files.network import access
 from clara_search.models.base import Encoder
 from clara_search.store.database import DEFAULT_TABLE, Database
@@ -32,10 +32,13 @@ from indexer.sources.base import REPEATED, Selection
 from indexer.sources.columns import parse_types
 from indexer.sources.item import Item, Survey, in_memory_bytes
 from indexer.sources.listing import Source, list_items, resolve_sources, survey_sources
+from indexer.transcribe.model import Transcriber, load_transcriber
+from indexer.transcribe.stage import TranscribeStage
 from indexer.write.compaction import Upkeep
 from indexer.write.prune import Listing, PruneResult, prune_rows
 from indexer.write.scope import PruneScope, is_unreachable
 from indexer.write.table import open_or_create_table, resolve_encoder
+from indexer.write.transcripts import finish_transcripts
 from indexer.write.writer import Progress, Writer
 
 _LISTING_BUFFER = 256
@@ -63,6 +66,9 @@ class IndexResult:
         unlisted: folders, and ends of shards, that could not be listed; they are failures, and nothing is pruned then.
         unanswered: recordings that are no longer listed, but whose store did not say that they are gone; they stay.
         noted: indexed recordings that are out of the ordinary (`notes`), such as "2 packets damaged".
+        transcribed: recordings that were transcribed now and say something.
+        silent: recordings that were transcribed now and say nothing.
+        untranscribed: recordings that could not be transcribed (`notes` has the reasons); the next run tries again.
         left_alone: what the sources hold beside their items, by kind: files of other kinds by suffix, symbolic links,
             items that an earlier source lists too.
     """
@@ -80,6 +86,9 @@ class IndexResult:
     unlisted: int = 0
     unanswered: int = 0
     noted: int = 0
+    transcribed: int = 0
+    silent: int = 0
+    untranscribed: int = 0
     left_alone: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -111,6 +120,7 @@ def index(
     retain_days: float = DEFAULT_RETAIN_DAYS,
     optimize: Literal["auto", "never"] = "auto",
     engine: Ray | None = None,
+    transcribe: Transcriber | str | Path | None = None,
     survey: Survey | None = None,
     progress: Progress | None = None,
     timers: StageTimers | None = None,
@@ -152,6 +162,9 @@ def index(
         optimize: "auto" compacts the table where its state asks for it: before, while and after it is written to;
             "never" leaves that to `clara-search db optimize`.
         engine: A Ray cluster that decodes and embeds; None: this machine.
+        transcribe: Model that transcribes recordings without a text: a folder with a Whisper model in CTranslate2
+            format, or a model of the hub, as in `load_transcriber`. Recordings that are transcribed already are not
+            again. None: none are; texts that are there stay.
         survey: Result of `survey_sources` for these sources, if it is known.
         progress: Called with each item and its status.
         timers: Timers that can be read during the run.
@@ -165,6 +178,8 @@ def index(
         FormatError: A source is broken, or a column does not fit the table's.
         EncoderMismatch: Another encoder built the table.
         DatabaseError: The table has other windows, or cannot be written.
+        ConfigError: A Ray cluster is to transcribe, which it cannot.
+        UnknownModel: There is no such model.
     """
     started_at = time.monotonic()
     sources = [sources] if isinstance(sources, Source) else list(sources)
@@ -180,8 +195,11 @@ def index(
         raise SourceError(f"{scope}: no recordings found")
     database = database if isinstance(database, Database) else Database(database, create=True)
     encoder = resolve_encoder(encoder, database, table, device)
+    if transcribe is not None and engine is not None:
+        raise ConfigError("a Ray cluster does not transcribe: index with it first, then once more without it")
+    transcriber = load_transcriber(transcribe, device) if isinstance(transcribe, (str, Path)) else transcribe
     corpus, stored = open_or_create_table(database, table, encoder, window_s, hop_s, survey.columns, relative_to)
-    ledger, orphans = open_ledger(database, corpus, retry_failed)
+    ledger, orphans = open_ledger(database, corpus, retry_failed, transcriber is not None)
     # What the runs before have left: now its versions may be old enough.
     upkeep = Upkeep(corpus, ledger, retain_days, optimize == "auto")
     upkeep("before")
@@ -189,6 +207,7 @@ def index(
     listing = Listing()
     windows = corpus.info.window_s, corpus.info.hop_s
     config = DecodeConfig(encoder.sample_rate, timeout_s, workers, decode_backend, access.state(), *windows)
+    stage = None if transcriber is None else TranscribeStage(transcriber, config.windows, timers.transcribe)
     writer = Writer(corpus, ledger, stored, orphans, prune, progress, upkeep, timers.write)
     try:
         items = prefetch_iter(
@@ -203,7 +222,9 @@ def index(
         else:
             stream = engine.load_items(items, ledger.known, config, encoder)
         with closing(items), closing(_until(stop, stream)) as loaded:
-            reused = reuse_vectors(_check_reachable(loaded, scope), ledger, corpus, config.windows)
+            heard = _check_reachable(loaded, scope)
+            heard = heard if stage is None else stage.transcribe_items(heard)
+            reused = reuse_vectors(heard, ledger, corpus, config.windows)
             for embedded in embed_items(reused, encoder, timers.encode):
                 writer.add(embedded)
     finally:  # also after an interruption: embedded items are committed
@@ -212,6 +233,8 @@ def index(
     if not stop.is_set():
         pruned = prune_rows(corpus, ledger, orphans, scope, listing, failures_only=not prune)
         upkeep("after")
+    if stage is not None:
+        finish_transcripts(corpus)
     counts = writer.counts
     return IndexResult(
         indexed=counts["indexed"],
@@ -227,6 +250,9 @@ def index(
         unlisted=listing.unlisted,
         unanswered=pruned.unanswered if prune else 0,
         noted=writer.noted,
+        transcribed=0 if stage is None else stage.transcribed,
+        silent=0 if stage is None else stage.silent,
+        untranscribed=0 if stage is None else stage.failed,
         left_alone=dict(selection.left_alone.most_common()),
     )
 

@@ -20,7 +20,7 @@ from clara_search.models.base import Encoder
 from indexer.decode.prefetch import DecodeConfig, prefetch_items, read_jobs
 from indexer.decode.read import Loaded, LoadedItem
 from indexer.embed.batches import EmbeddedItem, embed_items
-from indexer.ledger.ledger import LedgerSnapshot
+from indexer.ledger.snapshot import LedgerSnapshot
 from indexer.runtime.ray_private import check_private, private_cluster
 from indexer.runtime.signals import restored_handlers
 from indexer.sources.item import Item, in_memory_bytes

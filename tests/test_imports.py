@@ -41,12 +41,14 @@ FLOORS = {
         {"commands"},
     ],
     "indexer": [
+        {"transcript"},
         {"sources", "runtime"},
         {"ledger"},
         {"decode"},
-        {"embed"},
+        {"embed", "transcribe"},
         {"write", "ray_executor"},
         {"pipeline", "import_export"},
+        {"summary"},
         {"commands"},
     ],
     "trainer": [

@@ -149,6 +149,8 @@ def print_facts(facts: Mapping[str, Any]) -> None:
     """Print names and values, one pair a line, aligned; the lines of a "card" stand below it, indented."""
     width = max(len(name) for name in facts)
     for name, value in facts.items():
+        if isinstance(value, Mapping):
+            value = [f"{key}: {count}" for key, count in value.items()]
         text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
         if name == "card" and "\n" in text:
             click.echo(f"{name}:\n{indent(printable_lines(text), '  ')}")

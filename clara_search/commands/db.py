@@ -190,4 +190,5 @@ def describe(table: Table) -> dict[str, Any]:
         "columns": [name for name in table.schema.names if name != "vector"],
         "ann": ann.version_token(table) is not None,
         "words": words.exists(table),
+        "transcribers": import_module(_LEDGER).transcribers(table.connection, table.name),
     }

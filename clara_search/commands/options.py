@@ -35,6 +35,7 @@ OPTIONS = {
     "repair": "--repair",
     "table": "--table",
     "text_column": "--text-column",
+    "transcribe": "--transcribe",
     "trust": "--trust",
 }
 """Errors of the library name arguments in backticks, such as `model`; a command prints --model instead."""

@@ -33,11 +33,12 @@ def is_hub_id(name: str) -> bool:
     return _match(name) is not None
 
 
-def download_model(name: str) -> Path:
+def download_model(name: str, files: Sequence[str] = _DOWNLOADED) -> Path:
     """Download a model from the hub, unless the cache has it. The user's token is sent.
 
     Args:
         name: organisation/name or organisation/name@revision, as the user typed it.
+        files: Names and patterns of the files to download.
 
     Returns:
         The model folder in the cache.
@@ -53,8 +54,8 @@ def download_model(name: str) -> Path:
         raise UnknownModel(f"{name!r} is not a hub id: expected organisation/name or organisation/name@revision")
     repository, revision = match["repository"], match["revision"]
     try:
-        folder = Path(huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=_DOWNLOADED))
-        if not any(folder.glob("*.safetensors")):
+        folder = Path(huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=list(files)))
+        if files is _DOWNLOADED and not any(folder.glob("*.safetensors")):
             huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=_OLD_WEIGHTS)
         return folder
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:

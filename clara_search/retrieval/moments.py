@@ -1,7 +1,8 @@
 """Moments: the windows of one recording that answer a query together, as one span of time.
 
 A moment is a window, the best of its recording, joined with the windows before and after it that touch and score at
-least half way between it and what the query scores on the recordings of the table in general. These scores are computed
+least half way between it and what the query scores on the recordings of the table in general; one that scores no more
+than that stays alone. These scores are computed
 whether the windows were ranked or not: a moment does not depend on how many rows were ranked, or how.
 """
 
@@ -98,6 +99,8 @@ def _extend(snapshot: Snapshot, scores: _Scores, windows: RowPositions, own: int
     """Return the moment around window `own` of a recording's `windows`."""
     starts, ends = snapshot.recordings.starts[windows], snapshot.recordings.ends[windows]
     best = scores[int(windows[own])]
+    if best <= scores.background:  # found by its words: its sound says nothing of its neighbours
+        return Moment(number, float(starts[own]), float(ends[own]), float((starts[own] + ends[own]) / 2))
     level = (best + scores.background) / 2
     first = last = own
     end_s = float(ends[own])

@@ -14,7 +14,8 @@ from clara_search.files.paths import FileStat, stat_file
 from indexer.decode.processes import DecodeBackend, DecodeProcesses
 from indexer.decode.queue import DecodeQueue, SettledEntry
 from indexer.decode.read import DecodeWindows, Loaded, LoadedItem, failure_reason
-from indexer.ledger.ledger import LedgerSnapshot, file_stamp
+from indexer.ledger.ledger import file_stamp
+from indexer.ledger.snapshot import LedgerSnapshot
 from indexer.runtime.pools import AdaptivePool, WorkerThreads
 from indexer.runtime.timers import StageTimer
 from indexer.sources.item import InMemoryWaveform, Item, content_hash

@@ -26,7 +26,8 @@ from clara_search.files.shards import ByteRange
 from clara_search.system import KILLED, detached
 from indexer.decode.memory import limit_memory
 from indexer.decode.read import DecodeWindows, Loaded, LoadedItem, load_items
-from indexer.ledger.ledger import LedgerSnapshot, file_stamp
+from indexer.ledger.ledger import file_stamp
+from indexer.ledger.snapshot import LedgerSnapshot
 from indexer.sources.item import Item
 
 DecodeBackend = Literal["threads", "processes"]

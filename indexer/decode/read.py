@@ -19,8 +19,10 @@ from clara_search.files.paths import FileStat, is_url, read_bytes
 from clara_search.files.redact import redact
 from clara_search.models.base import Embeddings
 from indexer.ledger.entry import LedgerEntry
-from indexer.ledger.ledger import LedgerSnapshot, file_stamp
+from indexer.ledger.ledger import file_stamp
+from indexer.ledger.snapshot import LedgerSnapshot
 from indexer.sources.item import Item, content_hash, decode_item
+from indexer.transcript import Transcript
 
 MEMORY_BYTES = 16 * 2**20
 """Files of this machine of up to this size are read whole; from larger ones the decoder takes what it needs."""
@@ -68,6 +70,7 @@ class LoadedItem:
         moved_from: the entry of the ledger that the item takes the place of.
         kept: for each window the values that its row had there, by column.
         notes: what is out of the ordinary about a recording that was decoded.
+        transcript: what it says; None: it is not known.
     """
 
     item: Item
@@ -81,6 +84,7 @@ class LoadedItem:
     moved_from: LedgerEntry | None = None
     kept: tuple[Mapping[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
+    transcript: Transcript | None = None
 
 
 @dataclass(frozen=True)
@@ -90,10 +94,12 @@ class LoadedWindow:
     Attributes:
         item: the recording, or segment of one.
         waveform: the window, shape (samples,).
+        is_embedded: whether it is to be embedded; else its vector is there, and it is only transcribed.
     """
 
     item: Item
     waveform: Waveform = field(repr=False)
+    is_embedded: bool = True
 
 
 Loaded = LoadedItem | LoadedWindow
@@ -109,11 +115,12 @@ def load_items(items: list[Item], stat: FileStat, known: LedgerSnapshot, windows
         # Rows do not tell which track they are from: only those of the default one are taken over.
         is_duplicate = known.has_content(hash_) and items[0].track is None
         for item in items:
-            loaded = LoadedItem(item, "fresh", hash_, file_stamp(item, stat))
-            if known.is_done(item, hash_):
+            loaded = LoadedItem(item, "duplicate" if is_duplicate else "fresh", hash_, file_stamp(item, stat))
+            lacks_transcript = known.lacks_transcript(item)
+            if known.is_done(item, hash_) and not lacks_transcript:
                 yield replace(loaded, state="touched")
-            elif is_duplicate:
-                yield replace(loaded, state="duplicate")
+            elif is_duplicate and (known.has_transcript(hash_) or not lacks_transcript):
+                yield loaded
             else:
                 pending[item.key] = loaded
         if pending:
@@ -177,7 +184,7 @@ class _Segment:
             for window in self._cutter.add(block[low:high]):
                 self._count += 1
                 WINDOWS.check(self._count, self.loaded.item.uri, AudioError)
-                yield LoadedWindow(self.loaded.item, window)
+                yield LoadedWindow(self.loaded.item, window, self.loaded.state == "fresh")
 
     def finish(self, start: int, end: int, notes: list[str]) -> Iterator[Loaded]:
         """Yield the last window, and the item; the recording lasts from sample `start` to `end`."""
@@ -187,7 +194,7 @@ class _Segment:
             yield LoadedItem(item, "failed", self.loaded.content_hash, self.loaded.stamp, reason=reason)
             return
         for window in self._cutter.finish():
-            yield LoadedWindow(item, window)
+            yield LoadedWindow(item, window, self.loaded.state == "fresh")
         # As the source has it, unless the sound starts later.
         is_exact = item.start_s is not None and self._start == self.first
         start_s = (item.start_s or 0.0) if is_exact else self._start / self._rate

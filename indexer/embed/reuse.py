@@ -22,6 +22,7 @@ from indexer.decode.read import DecodeWindows, Loaded, LoadedItem, reload_item
 from indexer.ledger.entry import LedgerEntry
 from indexer.ledger.ledger import Ledger
 from indexer.sources.item import Item
+from indexer.transcript import Transcript
 
 _LOOKUP_BATCH = 64
 _TEXT_LOOKUP_BATCH = 1000
@@ -99,7 +100,9 @@ class _Duplicates:
         elif not donors:  # another segment, or the rows are gone
             yield from reload_item(item, self._windows)
             return
-        donor = origin or donors[-1]
+        wants_transcript = item.item.lacks_text and item.transcript is None
+        spoken = [entry for entry in donors if entry.transcriber] if wants_transcript else []
+        donor = origin or (spoken or donors)[-1]
         # Captions are a recording's own, unless it was moved and has no others.
         all_rows = list(zip(donor.windows, donor.row_ids, strict=True))
         with_captions = origin is not None and not (item.item.kind == "audio" and item.item.captions)
@@ -111,8 +114,10 @@ class _Duplicates:
             windows=tuple(window for window, _ in kept_rows),
             vectors=np.stack([row["vector"] for row in taken]),
             is_reused=True,
-            notes=donor.notes,
+            notes=item.notes if item.windows else donor.notes,  # windows: it was decoded to be transcribed
         )
+        if wants_transcript and donor.transcriber:
+            reused = replace(reused, transcript=Transcript.of_rows(donor.transcriber, taken))
         if origin is None:
             yield reused
             return

@@ -24,6 +24,7 @@ class LedgerRecord:
         end_s: end of its last window in seconds.
         notes: what is out of the ordinary about a recording.
         captions: number of rows that it has for its texts, if it has several.
+        transcriber: name and fingerprint of the model that transcribed it.
     """
 
     item: Item
@@ -34,6 +35,7 @@ class LedgerRecord:
     end_s: float | None = None
     notes: tuple[str, ...] = ()
     captions: int = 0
+    transcriber: str | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class LedgerEntry:
         file: the recording, or the file that lists the text.
         windows: windows of its rows in the corpus table (None for a text or caption).
         notes: what is out of the ordinary about a recording.
+        transcriber: name and fingerprint of the model that transcribed it.
         stored_uri: `uri` as the table stores it; "": as it is.
     """
 
@@ -60,6 +63,7 @@ class LedgerEntry:
     file: str
     windows: tuple[Window | None, ...]
     notes: tuple[str, ...] = ()
+    transcriber: str | None = None
     stored_uri: str = ""
 
     @property

@@ -1,7 +1,8 @@
-"""The stored ledger of a table, its failures, and its notes on recordings."""
+"""The stored ledger of a table: its failures, its notes on recordings, and who transcribed them."""
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -66,3 +67,12 @@ def failed_sources(database: Connection, table: str = DEFAULT_TABLE) -> list[For
     sources = set(map(Table(database, table).names.show, sources))
     existing = sorted(source for source in sources if is_url(source) or (source and Path(source).exists()))
     return [ForeignUri(source) for source in existing]
+
+
+def transcribers(database: Connection, table: str = DEFAULT_TABLE) -> dict[str, int]:
+    """Return how many recordings of `table` each model transcribed, by its name and fingerprint, the most first."""
+    ledger = stored_ledger(database, table)
+    if ledger is None or "transcriber" not in ledger.schema.names:
+        return {}
+    counts = Counter(ledger.scan(["transcriber"], where="transcriber IS NOT NULL")["transcriber"].to_pylist())
+    return dict(counts.most_common())

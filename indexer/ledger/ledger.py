@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from clara_search.audio.decode.formats import PCM_SUFFIXES
 from clara_search.audio.windows import Window, count_windows, covered_s
@@ -22,57 +21,20 @@ from clara_search.store.table import Table
 from indexer.ledger.digest_map import DigestMap, digest, hex_digest, short_digest
 from indexer.ledger.entry import LedgerEntry, LedgerRecord, segment_windows
 from indexer.ledger.failures import LEDGER_KEY, NOTES_SEPARATOR, ledger_name, split_notes, stored_ledger
+from indexer.ledger.snapshot import LedgerSnapshot, signature
 from indexer.sources.item import Item
 
 _COLUMNS = (
     *("key", "uri", "source", "kind", "status", "reason"),
-    *("content_hash", "signature", "stamp", "start_s", "end_s", "at", "notes", "decoder", "captions"),
+    *("content_hash", "signature", "stamp", "start_s", "end_s", "at", "notes", "decoder", "captions", "transcriber"),
 )
-_ENTRY_COLUMNS = ("key", "uri", "source", "status", "kind", "start_s", "end_s", "notes", "captions")
+_ENTRY_COLUMNS = ("key", "uri", "source", "status", "kind", "start_s", "end_s", "notes", "captions", "transcriber")
 
 DECODER_VERSION = 2
 """Version of the decoder and of the cutting into windows. What an older one read is read again, and embedded again
 unless it is the same: files of samples and FLAC are, unless their last window was a short overhang."""
 
 _SAME_SINCE_1 = PCM_SUFFIXES | {".flac"}
-
-
-class LedgerSnapshot:
-    """Read-only snapshot of a ledger: about 40 bytes an item, picklable for worker processes."""
-
-    def __init__(self, items: DigestMap, contents: npt.NDArray[np.uint64], retry_failed: bool):
-        self._items = items
-        self._contents = contents
-        self._retry_failed = retry_failed
-
-    def is_untouched(self, item: Item, stamp: str) -> bool:
-        """Tell whether the item is done and its file unchanged, so that it need not be read."""
-        known = self._items.get(digest(item.key))
-        return bool(stamp) and known is not None and known[0] == short_digest(stamp) and known[1] != 0
-
-    def would_fail_again(self, item: Item, stamp: str) -> bool:
-        """Tell whether the item failed because of its file, and the file is unchanged."""
-        known = self._items.get(digest(item.key))
-        return not self._retry_failed and bool(stamp) and known == (short_digest(stamp), 0)
-
-    def is_done(self, item: Item, content_hash: str) -> bool:
-        """Tell whether the item is done with this content and its present columns."""
-        known = self._items.get(digest(item.key))
-        return known is not None and known[1] == short_digest(_signature(item, content_hash))
-
-    def has_failed(self, item: Item) -> bool:
-        """Tell whether the item failed in its last run."""
-        known = self._items.get(digest(item.key))
-        return known is not None and known[1] == 0
-
-    def has_content(self, content_hash: str) -> bool:
-        """Tell whether a recording or text with this content is done, under any URI."""
-        wanted = np.uint64(short_digest(content_hash))
-        index = int(np.searchsorted(self._contents, wanted))
-        return index < len(self._contents) and bool(self._contents[index] == wanted)
-
-    def __contains__(self, key: str) -> bool:
-        return digest(key) in self._items
 
 
 class Ledger:
@@ -83,13 +45,13 @@ class Ledger:
         rows: number of rows that the table should have.
     """
 
-    def __init__(self, database: Database, table: Table, retry_failed: bool = False):
+    def __init__(self, database: Database, table: Table, retry_failed: bool = False, transcribe: bool = False):
         self._info = table.info
         self._names = table.names
         self._table = table.name
         self._stored = stored_ledger(database, table.name) or _create(database, table.name)
-        items, contents, self.rows = self._load()
-        self.known = LedgerSnapshot(items, contents, retry_failed)
+        items, contents, spoken, self.rows = self._load()
+        self.known = LedgerSnapshot(items, contents, retry_failed, spoken if transcribe else None)
         self._version = self._stored.version
 
     def with_content(self, content_hashes: Iterable[str]) -> Iterator[tuple[str, LedgerEntry]]:
@@ -160,9 +122,9 @@ class Ledger:
         """Yield the entries that match the SQL filter `where`."""
         return map(self._entry, self._rows(_ENTRY_COLUMNS, where))
 
-    def _load(self) -> tuple[DigestMap, Any, int]:
-        """Return stamp and signature by key, the sorted contents that are done, and the expected number of rows."""
-        known, contents, rows = DigestMap(2), array("Q"), 0
+    def _load(self) -> tuple[DigestMap, Any, Any, int]:
+        """Return digests by key, the sorted contents that are done and that are transcribed, and the number of rows."""
+        known, contents, spoken, rows = DigestMap(3), array("Q"), array("Q"), 0
         for row in self._rows([*_ENTRY_COLUMNS, "stamp", "signature", "content_hash", "decoder"], None):
             rows += self._count_windows(row)
             stamp, signature = short_digest(row["stamp"]), short_digest(row["signature"])
@@ -170,10 +132,13 @@ class Ledger:
                 stamp = 0
                 if row["status"] == "done" and not self._is_same_since_1(row):
                     signature = 1
-            known.put(digest(self._names.show(row["key"])), stamp, signature)
+            transcriber = digest(row["transcriber"]) if row.get("transcriber") else 0
+            known.put(digest(self._names.show(row["key"])), stamp, signature, transcriber)
             if row["status"] == "done" and not is_old:
                 contents.append(short_digest(row["content_hash"] or ""))
-        return known, np.sort(np.array(contents, np.uint64)), rows
+                if transcriber:
+                    spoken.append(contents[-1])
+        return known, np.sort(np.array(contents, np.uint64)), np.sort(np.array(spoken, np.uint64)), rows
 
     def _is_same_since_1(self, row: dict[str, Any]) -> bool:
         """Tell whether a recording that was indexed by an older decoder has the same rows now."""
@@ -201,6 +166,7 @@ class Ledger:
             file=row["uri"] if row["kind"] == "audio" else row["source"],
             windows=self._windows(row),
             notes=split_notes(row.get("notes")),
+            transcriber=row.get("transcriber"),
             stored_uri=stored_uri,
         )
 
@@ -230,10 +196,6 @@ def file_stamp(item: Item, stat: FileStat) -> str:
     return hex_digest(f"{stat.size} {stat.token} {item.details}") if stat.token else ""
 
 
-def _signature(item: Item, content_hash: str) -> str:
-    return hex_digest(f"{content_hash} {item.details}")
-
-
 def _row(record: LedgerRecord, at: datetime) -> dict[str, Any]:
     item, done = record.item, record.reason is None
     return {
@@ -244,7 +206,7 @@ def _row(record: LedgerRecord, at: datetime) -> dict[str, Any]:
         "status": "done" if done else "failed",
         "reason": record.reason,
         "content_hash": record.content_hash,
-        "signature": _signature(item, record.content_hash) if done and record.content_hash else "",
+        "signature": signature(item, record.content_hash) if done and record.content_hash else "",
         "stamp": record.stamp,
         "start_s": record.start_s,
         "end_s": record.end_s,
@@ -252,6 +214,7 @@ def _row(record: LedgerRecord, at: datetime) -> dict[str, Any]:
         "notes": NOTES_SEPARATOR.join(record.notes) or None,
         "decoder": DECODER_VERSION if item.kind == "audio" else None,
         "captions": record.captions or None,
+        "transcriber": record.transcriber,
     }
 
 
@@ -260,7 +223,7 @@ def _schema() -> Any:
 
     seconds = {"start_s": pa.float64(), "end_s": pa.float64()}
     types = {**seconds, "at": pa.timestamp("us", tz="UTC"), "decoder": pa.int32(), "captions": pa.int32()}
-    nullable = {"reason", "content_hash", "start_s", "end_s", "notes", "decoder", "captions"}
+    nullable = {"reason", "content_hash", "start_s", "end_s", "notes", "decoder", "captions", "transcriber"}
     return pa.schema([pa.field(name, types.get(name, pa.string()), nullable=name in nullable) for name in _COLUMNS])
 
 

@@ -11,7 +11,9 @@ Orphans = dict[str, list[str]]
 """Ids of rows without a ledger entry, by uri."""
 
 
-def open_ledger(database: Database, table: Table, retry_failed: bool = False) -> tuple[Ledger, Orphans]:
+def open_ledger(
+    database: Database, table: Table, retry_failed: bool = False, transcribe: bool = False
+) -> tuple[Ledger, Orphans]:
     """Open the ledger of a table and reconcile the two.
 
     A run that is killed between a batch and its ledger entries leaves rows without an entry: indexing their recordings
@@ -22,13 +24,13 @@ def open_ledger(database: Database, table: Table, retry_failed: bool = False) ->
         The ledger, and the rows without an entry.
     """
     with database.commit_lock(table.name):
-        ledger = Ledger(database, table, retry_failed)
+        ledger = Ledger(database, table, retry_failed, transcribe)
         if ledger.rows == table.count():
             return ledger, {}
         orphans, incomplete = _differences(table, ledger)
         if incomplete:
             ledger.forget(incomplete)
-            ledger = Ledger(database, table, retry_failed)
+            ledger = Ledger(database, table, retry_failed, transcribe)
         return ledger, orphans
 
 

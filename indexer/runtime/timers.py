@@ -66,12 +66,14 @@ class StageTimers:
 
     list: StageTimer = field(default_factory=StageTimer)
     decode: StageTimer = field(default_factory=StageTimer)
+    transcribe: StageTimer = field(default_factory=StageTimer)
     encode: StageTimer = field(default_factory=StageTimer)
     write: StageTimer = field(default_factory=StageTimer)
 
     def items(self) -> dict[str, StageTimer]:
-        """Return the timers by the names of their stages."""
-        return {"list": self.list, "decode": self.decode, "encode": self.encode, "write": self.write}
+        """Return the timers by the names of their stages, that of transcribing only if it worked."""
+        heard = {"transcribe": self.transcribe} if self.transcribe.worked_s else {}
+        return {"list": self.list, "decode": self.decode, **heard, "encode": self.encode, "write": self.write}
 
     def seconds(self) -> dict[str, dict[str, float]]:
         """Return the seconds that each stage worked and waited."""

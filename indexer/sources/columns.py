@@ -13,6 +13,7 @@ import pyarrow as pa
 from pyarrow import types
 
 from clara_search.errors import ConfigError
+from clara_search.store.schema import SPOKEN_WORDS
 from indexer.sources.values import MISSING_CELLS, to_unicode
 
 ColumnType: TypeAlias = pa.DataType
@@ -23,7 +24,7 @@ CAPTIONS_COLUMN = "captions"
 
 RESERVED_COLUMNS = frozenset(
     {"id", "kind", "uri", "start_s", "end_s", "text", "language", "content_hash", "vector", "rank", "score", "path"}
-    | {CAPTIONS_COLUMN}
+    | {CAPTIONS_COLUMN, SPOKEN_WORDS}
 )
 """Names that a table or a hit uses itself: a source's own column of that name is kept as `source_NAME`."""
 

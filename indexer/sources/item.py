@@ -136,6 +136,11 @@ class Item:
         captions = self.columns.get(CAPTIONS_COLUMN)
         return tuple(captions) if isinstance(captions, list) else ()
 
+    @property
+    def lacks_text(self) -> bool:
+        """Whether it is a recording without a transcript or caption."""
+        return self.kind == "audio" and not (self.text or "").strip() and not self.captions
+
     @cached_property
     def details(self) -> str:
         """All that a row is made of except the content, as JSON."""

@@ -6,27 +6,26 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
-import numpy as np
 import pyarrow as pa
 
-from clara_search.audio.windows import Window
 from clara_search.errors import ClaraError
 from clara_search.files.paths import is_missing
 from clara_search.store.table import Table
 from indexer.embed.batches import EmbeddedItem
-from indexer.ledger.entry import LedgerEntry, LedgerRecord, count_texts, row_ids
+from indexer.ledger.entry import LedgerEntry, LedgerRecord, count_texts
 from indexer.ledger.ledger import Ledger
 from indexer.ledger.reconcile import Orphans
 from indexer.runtime.allocator import release_memory
 from indexer.runtime.timers import StageTimer
 from indexer.sources.columns import ColumnType, value_type, widen
-from indexer.sources.item import Item, content_hash
+from indexer.sources.item import Item
 from indexer.sources.values import convert_value
 from indexer.write.compaction import Upkeep
 from indexer.write.kept import renamed_rows, with_kept_values
+from indexer.write.rows import extent, make_rows
 from indexer.write.widening import widen_columns
 
 ItemStatus = Literal["indexed", "unchanged", "failed"]
@@ -151,7 +150,7 @@ class Writer:
             done = [item for item in batch if _status(item) == "indexed"]  # without those that a column does not fit
             written: list[str] = []
             if done:
-                rows = _rows(done, columns, self._table.info.dim)
+                rows = make_rows(done, columns, self._table.info.dim)
                 rows = renamed_rows(with_kept_values(rows, done, self._table.schema), self._table.names.store)
                 written = rows["id"].to_pylist()
                 self._table.upsert(rows)
@@ -199,7 +198,7 @@ class Writer:
         status = _status(embedded)
         with self._settling:
             self.counts[status] += 1
-            start_s, end_s = _extent(embedded.windows)
+            start_s, end_s = extent(embedded.windows)
             self.noted += status == "indexed" and bool(embedded.loaded.notes)
             if status == "indexed" and embedded.loaded.is_reused:
                 self.reused += 1
@@ -230,8 +229,13 @@ class Writer:
         windows = embedded.windows if _status(embedded) == "indexed" else ()
         if entry is not None and self._keeps_rows(embedded):
             windows, notes = entry.windows, entry.notes
-        times, captions = _extent(windows), count_texts(windows)
-        return LedgerRecord(loaded.item, loaded.content_hash, loaded.stamp, embedded.reason, *times, notes, captions)
+        times, captions = extent(windows), count_texts(windows)
+        transcriber = None if loaded.transcript is None else loaded.transcript.transcriber
+        if entry is not None and self._keeps_rows(embedded):
+            transcriber = entry.transcriber
+        return LedgerRecord(
+            loaded.item, loaded.content_hash, loaded.stamp, embedded.reason, *times, notes, captions, transcriber
+        )
 
 
 def _is_known_missing(file: str) -> bool:
@@ -245,50 +249,3 @@ def _status(embedded: EmbeddedItem) -> ItemStatus:
     if embedded.reason is not None:
         return "failed"
     return "indexed" if embedded.loaded.state == "fresh" else "unchanged"
-
-
-def _extent(windows: Sequence[Window | None]) -> tuple[float | None, float | None]:
-    """Return start of the first and end of the last window in seconds; None for a text."""
-    audio = [window for window in windows if window is not None]
-    return (audio[0].start_s, audio[-1].end_s) if audio else (None, None)
-
-
-def _row_ids(embedded: EmbeddedItem) -> list[str]:
-    return row_ids(embedded.item.uri, embedded.windows)
-
-
-def _rows(embedded: Sequence[EmbeddedItem], columns: Mapping[str, ColumnType], dim: int) -> pa.Table:
-    """Return the rows of a corpus table: one for each window or text."""
-    rows = [row for item in embedded for row in _rows_of(item)]
-    fields = {"start_s": pa.float64(), "end_s": pa.float64()}
-    table: dict[str, Any] = {
-        "id": [id_ for item in embedded for id_ in _row_ids(item)],
-        **{
-            name: pa.array([row[name] for row in rows], fields.get(name, pa.string()))
-            for name in ("kind", "uri", "start_s", "end_s", "text", "language", "content_hash")
-        },
-        "vector": pa.FixedSizeListArray.from_arrays(np.concatenate([item.vectors for item in embedded]).ravel(), dim),
-    }
-    items = [item.item for item in embedded for _ in item.windows]
-    for name, kind in columns.items():
-        table[name] = pa.array([convert_value(item.columns.get(name), kind) for item in items], kind)
-    return pa.table(table)
-
-
-def _rows_of(embedded: EmbeddedItem) -> Iterator[dict[str, Any]]:
-    """Yield the rows of an item without id, vector and further columns: its windows, then its captions."""
-    item, (start_s, end_s) = embedded.item, _extent(embedded.windows)
-    row = {"kind": item.kind, "uri": item.uri, "text": item.text, "language": item.language}
-    row["content_hash"] = embedded.loaded.content_hash
-    captions = iter(item.captions)
-    for window in embedded.windows:
-        if window is not None:
-            yield {**row, "start_s": window.start_s, "end_s": window.end_s}
-        elif item.captions:
-            text = next(captions)
-            caption = {"kind": "text", "text": text, "content_hash": content_hash(text.encode())}
-            yield {**row, **caption, "start_s": start_s, "end_s": end_s}
-        elif item.kind == "audio":  # a caption that was moved with its recording, and has its text from there
-            yield {**row, "kind": "text", "text": None, "start_s": start_s, "end_s": end_s}
-        else:
-            yield {**row, "start_s": item.start_s, "end_s": item.end_s}

@@ -23,7 +23,7 @@ from indexer.decode.processes import DecodeProcesses
 from indexer.decode.read import Loaded, LoadedItem, LoadedWindow
 from indexer.ledger.digest_map import DigestMap
 from indexer.ledger.failures import failures
-from indexer.ledger.ledger import LedgerSnapshot
+from indexer.ledger.snapshot import LedgerSnapshot
 from indexer.pipeline import index
 from indexer.sources.item import InMemoryBytes, InMemoryWaveform, Item
 from indexer.sources.listing import list_items

@@ -1,0 +1,1 @@
+"""What recordings say: Whisper models that transcribe them while they are indexed."""
