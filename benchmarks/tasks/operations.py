@@ -121,7 +121,7 @@ class Simulation:
         measured = list(takewhile(lambda _: not stop.is_set(), self._nights(clips, nights)))
         unchanged = self._index("db")
         verified = self._verify("db")
-        fresh = self._index("fresh")
+        fresh = self._index("fresh") if nights else first
         for clip in clips[: self._items // 2]:
             clip.unlink()
         half = self._index("db")
