@@ -80,9 +80,10 @@ $(BIN)/python:
 	@.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) uv
 	@grep '^torch==' constraints.txt > .venv-lowest/torch.txt
 	@.venv-lowest/bin/uv pip install --quiet --python .venv-lowest --resolution lowest-direct \
-		--override .venv-lowest/torch.txt --editable '.[clap,pandas,s3]'
-	@.venv-lowest/bin/uv pip install --quiet --python .venv-lowest --override .venv-lowest/torch.txt \
-		hypothesis librosa 'moto[server]' pytest pytest-timeout pytest-xdist
+		--override .venv-lowest/torch.txt --editable '.[clap,pandas,profile,s3]'
+	@.venv-lowest/bin/uv pip freeze --quiet --python .venv-lowest --exclude-editable > .venv-lowest/lowest.txt
+	@.venv-lowest/bin/uv pip install --quiet --python .venv-lowest --constraint .venv-lowest/lowest.txt \
+		hypothesis librosa 'moto[server]' pytest pytest-timeout pytest-xdist torchmetrics
 	@touch $@
 
 clean:

@@ -166,8 +166,8 @@ def index(
     limit_allocator()
     from clara_search.datasets.manifests import ManifestColumns
     from clara_search.models.registry import load_encoder
+    from clara_search.store.compaction import DEFAULT_RETAIN_DAYS
     from clara_search.store.database import Database
-    from clara_search.store.keyed_table import DEFAULT_RETAIN_DAYS
     from indexer import pipeline
     from indexer.decode.prefetch import DEFAULT_TIMEOUT_S
     from indexer.ledger.failures import failed_sources

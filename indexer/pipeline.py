@@ -16,8 +16,8 @@ from clara_search.datasets.manifests import ManifestColumns
 from clara_search.errors import ConfigError, SourceError
 from clara_search.files.network import access
 from clara_search.models.base import Encoder
+from clara_search.store.compaction import DEFAULT_RETAIN_DAYS
 from clara_search.store.database import DEFAULT_TABLE, Database
-from clara_search.store.keyed_table import DEFAULT_RETAIN_DAYS
 from indexer.decode.prefetch import DEFAULT_TIMEOUT_S, DecodeConfig, prefetch_items
 from indexer.decode.processes import DecodeBackend
 from indexer.decode.read import Loaded, LoadedItem
@@ -181,7 +181,7 @@ def index(
         ConfigError: A Ray cluster is to transcribe, which it cannot.
         UnknownModel: There is no such model.
     """
-    started_at = time.monotonic()
+    started_at, since = time.monotonic(), time.time()
     sources = [sources] if isinstance(sources, Source) else list(sources)
     manifest_columns = ManifestColumns(path_column, text_column, columns or {}, encoding)
     types = parse_types(column_types or {})
@@ -201,7 +201,7 @@ def index(
     corpus, stored = open_or_create_table(database, table, encoder, window_s, hop_s, survey.columns, relative_to)
     ledger, orphans = open_ledger(database, corpus, retry_failed, transcriber is not None)
     # What the runs before have left: now its versions may be old enough.
-    upkeep = Upkeep(corpus, ledger, retain_days, optimize == "auto")
+    upkeep = Upkeep(corpus, ledger, since, retain_days, optimize == "auto")
     upkeep("before")
     timers, stop = timers or StageTimers(), stop or Event()
     listing = Listing()

@@ -20,7 +20,7 @@ from benchmarks.command import Commands, Process, commands, compile_clock, footp
 from benchmarks.report import markdown, out_option, publish
 from benchmarks.stand_ins import write_noise
 from benchmarks.tasks.scale import make_clips
-from clara_search.store.keyed_table import DEFAULT_RETAIN_DAYS
+from clara_search.store.compaction import DEFAULT_RETAIN_DAYS
 from indexer.runtime.signals import stop_on_signals
 
 _SEED = 0

@@ -23,6 +23,7 @@ class _AboveBar(logging.StreamHandler):  # type: ignore[type-arg] # it is generi
         from tqdm import tqdm
 
         tqdm.write(self.format(record), file=sys.stderr)
+        sys.stderr.flush()
 
 
 def log_error(message: str) -> None:

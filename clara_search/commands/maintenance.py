@@ -49,7 +49,7 @@ def upkeep_options(command: click.decorators.FC) -> click.decorators.FC:
 @_retain_option
 def optimize(db: str, table: str | None, retain_days: float | None) -> None:
     """Merge small files and drop what is no longer needed; `index` does this by itself when it is worth it."""
-    from clara_search.store.keyed_table import DEFAULT_RETAIN_DAYS
+    from clara_search.store.compaction import DEFAULT_RETAIN_DAYS
 
     _compact(db, table, DEFAULT_RETAIN_DAYS if retain_days is None else retain_days, purge=False)
 

@@ -15,6 +15,8 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
+from clara_search.errors import FormatError
+from clara_search.files.json_reader import parse_object
 from clara_search.files.redact import without_credentials
 from clara_search.system import NO_LINK_FLAGS, is_running
 
@@ -57,10 +59,10 @@ def describe_holder(lock: Path) -> str:
         with os.fdopen(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 return "another process"
-            note = json.loads(file.read(_MAX_BYTES))
+            note = parse_object(file.read(_MAX_BYTES), lock)
         pid, host, command = int(note["pid"]), _shown(note["host"]), _shown(note["command"])
         since = datetime.fromtimestamp(float(note["since"])).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):  # no note, or none of ours
+    except (OSError, FormatError, ValueError, TypeError, KeyError, OverflowError):  # no note, or none of ours
         return "another process"
     has_ended = host == socket.gethostname() and not is_running(pid)
     ended = ", which has ended: another one that left no note holds the lock" if has_ended else ""

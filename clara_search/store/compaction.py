@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -9,6 +10,9 @@ from typing import Any, Literal, NamedTuple
 
 FULL_FRAGMENT_ROWS = 2**20
 """Lance merges fragments up to this size; it rewrites a full one only when a tenth of its rows are deleted."""
+
+DEFAULT_RETAIN_DAYS = 0.5
+"""Age in days at which versions of a table are deleted: a nightly run drops what the one before has left."""
 
 Moment = Literal["before", "during", "after"]
 """When a run considers compaction: before, while or after it writes."""
@@ -56,17 +60,20 @@ class Layout:
         rest = self.rows - self.largest
         return self.fragments >= _GROWING_FRAGMENTS and rest >= min(self.largest, FULL_FRAGMENT_ROWS)
 
-    def wants_compaction(self, moment: Literal["before", "after"], retain_days: float, now: float) -> bool:
+    def wants_compaction(
+        self, moment: Literal["before", "after"], retain_days: float, now: float, since: float = math.inf
+    ) -> bool:
         """Tell whether the table should be compacted.
 
         Reasons are many fragments (slow reads), many deleted rows, many versions older than `retain_days`, rows deleted
-        longer ago than that, and old versions that cost nothing to drop: if the newest version is that old too, no
-        version has to be kept beside the rewritten files.
+        longer ago than that, old versions that cost nothing to drop, since the newest one is that old too, and many
+        versions of the run itself, which cost nothing either if no other has to be kept.
 
         Args:
             moment: Whether a run is about to write or has written.
             retain_days: Age in days up to which versions are kept.
             now: Seconds since the epoch.
+            since: When the run began: its own versions need not be kept.
         """
         oldest_kept = now - retain_days * 86_400
         newest = self.versions[-1]
@@ -75,15 +82,20 @@ class Layout:
             self.fragments - self.rows // FULL_FRAGMENT_ROWS > _MOST_FRAGMENTS
             or newest.deleted_rows > _MOST_DELETED[moment] * self.rows
             or (old > 0 and newest.time <= oldest_kept)
+            or (len(self.versions) > _MOST_OLD_VERSIONS and self._needs_none(oldest_kept, since))
             or (moment == "before" and (old >= _MOST_OLD_VERSIONS or self._has_deleted_before(oldest_kept)))
         )
 
-    def age_to_delete(self, retain_days: float, now: float) -> timedelta:
-        """Return the age from which versions are deleted after this table was compacted."""
-        if self.versions[-1].time <= now - retain_days * 86_400:
+    def age_to_delete(self, retain_days: float, now: float, since: float = math.inf) -> timedelta:
+        """Return the age from which versions are deleted after a run that began `since` has compacted the table."""
+        if self._needs_none(now - retain_days * 86_400, since):
             # Compacting commits a version that still needs all of the old files, and that nobody asked to keep.
             return _MIN_AGE
         return max(timedelta(days=min(retain_days, NEVER.days)), _MIN_AGE)
+
+    def _needs_none(self, oldest_kept: float, since: float) -> bool:
+        """Tell whether each version is old enough to go, or of the run itself, whose beginning nobody asked to keep."""
+        return all(version.time <= oldest_kept or version.time >= since for version in self.versions)
 
     def _has_deleted_before(self, time: float) -> bool:
         """Tell whether rows deleted by `time` are still in the fragments of the newest version."""

@@ -4,8 +4,8 @@ Versions: each commit makes a new version of the table; reads see the newest one
 not disturbed until `compact` deletes it.
 Locks: writes take the table's lock, so that processes of this machine commit one after the other; a conflict with a
 writer outside the lock is retried.
-Durability: a write returns when its commit is on the disk; a store that acknowledged it has it. After a crash the table
-is at its last commit: an upsert is one commit, a deletion of more than 1,000 keys several.
+Durability: a write returns when its commit is on the disk, or acknowledged by a store. After a crash the table is at
+its last commit: an upsert is one commit, a deletion of more than 1,000 keys several.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from clara_search.errors import DatabaseError
-from clara_search.store.compaction import FULL_FRAGMENT_ROWS, NEVER, Layout, Moment, read_layout
+from clara_search.store.compaction import DEFAULT_RETAIN_DAYS, FULL_FRAGMENT_ROWS, NEVER, Layout, Moment, read_layout
 from clara_search.store.filters import filtering, sql_string
 from clara_search.store.fitting import fit_rows, last_of_each, missing_fields
 from clara_search.store.fsync import FolderSync
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
 
 _KEYS_PER_FILTER = 1000
 _ROWS_PER_BATCH = 8192
-
-DEFAULT_RETAIN_DAYS = 0.5
-"""Age in days from which `compact` deletes versions of a table."""
 _COMMIT_ATTEMPTS = 6
 _FIRST_RETRY_S = 0.05
 
@@ -203,12 +201,13 @@ class KeyedTable:
             listed = ", ".join(sql_string(key) for key in keys[start : start + _KEYS_PER_FILTER])
             yield f"{column or self.key} IN ({listed})"
 
-    def compact(self, retain_days: float = DEFAULT_RETAIN_DAYS, purge: bool = False) -> None:
+    def compact(self, retain_days: float = DEFAULT_RETAIN_DAYS, purge: bool = False, since: float = inf) -> None:
         """Merge the small files of many commits and drop deleted rows from them. Row ids stay the same.
 
         Args:
             retain_days: Versions older than this are deleted; a reader that still uses one then fails.
             purge: Whether deleted rows must be gone from files of a million rows too, which are then written anew.
+            since: When the run began that compacts, in seconds since the epoch; its own versions need not be kept.
 
         Raises:
             DatabaseError: The table cannot be written.
@@ -223,15 +222,16 @@ class KeyedTable:
             if purge:  # the newest version may be a deletion, which names what was deleted
                 self._commit(partial(self._lance.delete, "false"))
             # What was joined has to be on the disk before what it was joined from is deleted.
-            for age in (NEVER, layout.age_to_delete(retain_days, time.time())):
+            for age in (NEVER, layout.age_to_delete(retain_days, time.time(), since)):
                 self._commit(partial(self._lance.optimize, cleanup_older_than=age))
 
-    def compact_if_worthwhile(self, moment: Moment, retain_days: float = DEFAULT_RETAIN_DAYS) -> bool:
+    def compact_if_worthwhile(self, moment: Moment, retain_days: float, since: float = inf) -> bool:
         """Compact the table if its state asks for it: fragments, deleted rows, old versions.
 
         Args:
             moment: Whether a run is about to write, writes, or has written.
-            retain_days: As for `compact`.
+            retain_days: As `compact` takes it.
+            since: As `compact` takes it.
 
         Returns:
             Whether it was compacted.
@@ -243,9 +243,9 @@ class KeyedTable:
             if moment == "during":
                 wants = self._layout(versions=False).wants_compaction_while_growing()
             else:
-                wants = self._layout().wants_compaction(moment, retain_days, time.time())
+                wants = self._layout().wants_compaction(moment, retain_days, time.time(), since)
         if wants:
-            self.compact(retain_days)
+            self.compact(retain_days, since=since)
         return wants
 
     def _layout(self, versions: bool = True) -> Layout:

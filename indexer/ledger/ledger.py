@@ -110,10 +110,10 @@ class Ledger:
         for where in self._stored.keys_in(sorted(set(uris)), "uri"):
             yield from self.scan(where)
 
-    def compact_if_worthwhile(self, moment: Moment, retain_days: float) -> bool:
+    def compact_if_worthwhile(self, moment: Moment, retain_days: float, since: float) -> bool:
         """Compact its table as `KeyedTable` does, under the same lock as `record`; tell whether it did."""
         is_alone = self._stored.version == self._version
-        is_compacted = self._stored.compact_if_worthwhile(moment, retain_days)
+        is_compacted = self._stored.compact_if_worthwhile(moment, retain_days, since)
         if is_alone:
             self._version = self._stored.version
         return is_compacted

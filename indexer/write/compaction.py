@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 from clara_search.errors import DatabaseError
 from clara_search.retrieval.ann import index as ann
-from clara_search.store.compaction import Moment
+from clara_search.store.compaction import DEFAULT_RETAIN_DAYS, Moment
 from clara_search.store.database import Database
-from clara_search.store.keyed_table import DEFAULT_RETAIN_DAYS
 from clara_search.store.table import Table
 from clara_search.store.words import index as words
 from indexer.ledger.failures import stored_ledger
@@ -25,12 +24,14 @@ class Upkeep:
     Attributes:
         table: The corpus table.
         ledger: Its ledger.
+        since: When the run began, in seconds since the epoch: versions of its own need not be kept.
         retain_days: Age in days at which old versions are deleted.
         is_on: Whether anything is done.
     """
 
     table: Table
     ledger: Ledger
+    since: float
     retain_days: float = DEFAULT_RETAIN_DAYS
     is_on: bool = True
 
@@ -46,8 +47,8 @@ class Upkeep:
             return False
         try:
             with self.table.connection.commit_lock(self.table.name):
-                is_compacted = self.table.compact_if_worthwhile(moment, self.retain_days)
-                is_compacted |= self.ledger.compact_if_worthwhile(moment, self.retain_days)
+                is_compacted = self.table.compact_if_worthwhile(moment, self.retain_days, self.since)
+                is_compacted |= self.ledger.compact_if_worthwhile(moment, self.retain_days, self.since)
                 if moment == "after":  # compaction extends it too
                     is_compacted |= words.extend(self.table)
         except DatabaseError as error:

@@ -83,7 +83,7 @@ class Writer:
         self._orphans = orphans or {}
         self._prune = prune
         self._progress = progress
-        self._upkeep = upkeep or Upkeep(table, ledger)
+        self._upkeep = upkeep or Upkeep(table, ledger, time.time())
         self._timer = timer or StageTimer()
         self._settling = threading.Lock()
         self._gathered: list[EmbeddedItem] = []

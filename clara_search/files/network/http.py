@@ -80,8 +80,14 @@ def _open_socket(typed_addresses: set[tuple[str, int]], private: bool, addr_info
 
 
 def is_public(address: str) -> bool:
-    """Tell whether an IP address is one of the public internet, as against private, loopback, link-local and so on."""
-    ip = ipaddress.ip_address(address.partition("%")[0])
+    """Tell whether an IP address is one of the public internet, as against private, loopback, link-local and so on.
+
+    What is no address is none: systems connect to forms like 2130706433, which some releases of aiohttp hand on.
+    """
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
     if isinstance(ip, ipaddress.IPv6Address):
         inner = ip.ipv4_mapped or ip.sixtofour
         if inner is None and (ip in _TRANSLATED or ip in _COMPATIBLE):

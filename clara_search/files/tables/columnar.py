@@ -185,7 +185,8 @@ def _values(column: pa.Array) -> list[Any]:
     if is_audio_struct(kind):
         return [_recording(value) for value in column]
     if types.is_floating(kind):
-        column = compute.if_else(compute.is_nan(column), pa.scalar(None, kind), column)
+        wide = column.cast(pa.float32()) if types.is_float16(kind) else column  # older releases of Arrow need it
+        column = compute.if_else(compute.is_nan(wide), pa.scalar(None, wide.type), wide)
     elif types.is_timestamp(kind) and kind.unit == "ns":  # Python's dates end at microseconds
         column = column.cast(pa.timestamp("us", kind.tz), safe=False)
     elif types.is_duration(kind) and kind.unit == "ns":

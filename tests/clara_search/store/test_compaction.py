@@ -41,12 +41,17 @@ def layout(*versions: tuple[float, int], fragments: int = 1, count: int = 1000, 
         (layout((8, 0), (8, 1), (0, 2)), True, False),
         (layout((8, 1), (6, 0), (0, 2)), False, False),
         (layout((8, 1), (0, 2), count=2 * FULL_FRAGMENT_ROWS, largest=FULL_FRAGMENT_ROWS), False, False),
-        (layout(*[(8, 0)] * 64, (0, 0)), True, False),
+        (layout(*[(8, 0)] * 64, (0, 0)), True, True),
         (layout(*[(8, 0)] * 63, (0, 0)), False, False),
+        (layout(*[(0.5, 0)] * 64, (0, 0)), False, False),
+        (layout((8, 0), *[(0, 0)] * 64), False, True),
+        (layout((6, 0), *[(0, 0)] * 64), False, False),
     ],
 )
 def test_what_a_table_is_compacted_for_between_runs(state: Layout, before: bool, after: bool) -> None:
-    assert (state.wants_compaction("before", 7, NOW), state.wants_compaction("after", 7, NOW)) == (before, after)
+    """The run began a tenth of a day ago."""
+    assert state.wants_compaction("before", 7, NOW) == before
+    assert state.wants_compaction("after", 7, NOW, since=NOW - 0.1 * DAY) == after
 
 
 def test_a_table_that_grows_is_written_anew_about_twice_in_all() -> None:
@@ -115,6 +120,28 @@ def test_a_table_that_nobody_wrote_to_for_long_is_compacted_without_a_copy(
     assert len(table._lance.list_versions()) == 1
     assert table.count() == 2000
     assert not table.compact_if_worthwhile("before", retain_days=0.5)
+
+
+def test_what_a_run_itself_replaces_is_not_kept_and_what_was_there_before_is(database: Database) -> None:
+    table = database.create_table("corpus", table_of(database, unit_vectors(1), name="other").info)
+    vectors = unit_vectors(2000)
+    for start in range(0, 2000, 25):
+        table.upsert(rows(vectors[start : start + 25], ids=[f"{number:04}" for number in range(start, start + 25)]))
+    assert footprint(database.path / "corpus.lance")[0] > 200
+    assert table.compact_if_worthwhile("after", retain_days=0.5, since=time.time() - 600)
+    assert footprint(database.path / "corpus.lance")[0] < 8
+    since = time.time()
+    table.delete_ids([f"{number:04}" for number in range(1000)])
+    table.compact(retain_days=0.5)
+    assert vectors[0].tobytes() in content(table)
+    table.compact(retain_days=0.5, since=since)
+    assert vectors[0].tobytes() in content(table)  # the compacted version is from before
+    table.compact(retain_days=0)
+    since = time.time()
+    table.delete_ids([f"{number:04}" for number in range(1000, 2000, 2)])
+    table.compact(retain_days=0.5, since=since - 60)
+    assert vectors[1000].tobytes() not in content(table)
+    assert table.count() == 500
 
 
 def test_row_ids_outlive_the_removal_of_few_rows(database: Database) -> None:

