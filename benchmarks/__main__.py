@@ -19,6 +19,7 @@ class Benchmarks(LazyGroup):
         "probe": "benchmarks.tasks.quality.probe:probe",
         "report": "benchmarks.tasks.quality.report:report",
         "datasets": "benchmarks.tasks.quality.datasets:datasets",
+        "moments": "benchmarks.tasks.quality.moments:moments",
         "ranking": "benchmarks.tasks.quality.ranking:ranking",
         "throughput": "benchmarks.tasks.throughput:throughput",
         "formats": "benchmarks.tasks.formats:formats",

@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from clara_search.audio.windows import DEFAULT_HOP_S, DEFAULT_WINDOW_S, crop, window_spans
+from clara_search.datasets.dataset import Dataset
 from clara_search.datasets.dataset_examples import read_dataset_examples
 from clara_search.datasets.declarations.catalogue import DATASETS, find_dataset, plain_name
 from clara_search.datasets.example import METADATA_FIELDS, Example
@@ -86,8 +87,14 @@ def select(pattern: str, split: str, where: Sequence[str], problems: list[str] |
 def _read(pattern: str, report: OnError) -> Iterator[Example]:
     name, _, folder = pattern.partition(":")
     if folder and Path(folder).is_dir() and plain_name(name) in map(plain_name, DATASETS):
-        return read_dataset_examples(find_dataset(name), Path(folder), report)
+        return read_dataset_examples(*dataset_copy(pattern), report)
     return read_examples(pattern, report)
+
+
+def dataset_copy(data: str) -> tuple[Dataset, Path]:
+    """Return the declaration and the folder of a copy of a dataset, "NAME:DIR". Raises ConfigError for another name."""
+    name, _, folder = data.partition(":")
+    return find_dataset(name), Path(folder)
 
 
 def _splits_by_text(pattern: str) -> list[Split]:
