@@ -29,6 +29,7 @@ class Benchmarks(LazyGroup):
         "operations": "benchmarks.tasks.operations:operations",
         "scale": "benchmarks.tasks.scale:scale",
         "search": "benchmarks.tasks.search_latency:search",
+        "ann": "benchmarks.tasks.ann.tuned:ann_recall",
         "answering": "benchmarks.tasks.answers.answering:answering",
         "localisation": "benchmarks.tasks.answers.localisation:localisation",
         "words": "benchmarks.tasks.answers.words:words",

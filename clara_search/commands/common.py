@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import math
+import sys
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from textwrap import indent
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
@@ -156,3 +158,15 @@ def print_facts(facts: Mapping[str, Any]) -> None:
             click.echo(f"{name}:\n{indent(printable_lines(text), '  ')}")
         else:
             echo_line(f"{name:<{width}}  {text}")
+
+
+def read_texts(name: str) -> list[str]:
+    """Return the texts of a file, or of stdin (-), one a line without empty ones. Raises click.UsageError."""
+    try:
+        content = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        lines = content.decode("utf-8-sig").splitlines()
+    except OSError as error:
+        raise click.UsageError(f"{name}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise click.UsageError(f"{name}: is not UTF-8 ({error.reason})") from error
+    return [line.strip() for line in lines if line.strip()]

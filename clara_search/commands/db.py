@@ -154,6 +154,7 @@ def verify_all(
         The result of each check.
     """
     from clara_search.retrieval.ann.verify import verify_index
+    from clara_search.retrieval.index import Index
     from clara_search.store.verify import verify, verify_files
     from clara_search.store.words.verify import verify_words
 
@@ -166,8 +167,9 @@ def verify_all(
         files = verify_files(database, ledger.ledger_name(name), ledger.LEDGER_KEY, repair)
         yield replace(files, table=name, check="ledger")
     if is_readable:
-        yield verify_index(database.table(name), repair)
-        yield verify_words(database.table(name), repair)
+        opened = Index(database.table(name), model, device=device)
+        yield verify_index(opened.table, repair, lambda texts: (encoder or opened.encoder).encode_text(texts))
+        yield verify_words(opened.table, repair)
 
 
 def describe(table: Table) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from clara_search.commands.common import (
     precision_option,
     print_hits,
     print_json,
+    read_texts,
     search_options,
 )
 from clara_search.commands.options import network_options
@@ -113,19 +113,13 @@ def search(
 
 
 def _texts(text: str | None) -> str | list[str] | None:
-    """Return the text, or those of stdin (-) or of a file (@FILE), one a line without empty ones."""
+    """Return the text, or those of stdin (-) or of a file (@FILE)."""
     if text is None or not (text == "-" or text.startswith("@")):
         return text
     try:
-        content = sys.stdin.buffer.read() if text == "-" else Path(text[1:]).read_bytes()
-        lines = content.decode("utf-8-sig").splitlines()
-    except OSError as error:
-        raise click.UsageError(
-            f"{text[1:]}: {error.strerror or error}; TEXT that starts with @ names a file"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise click.UsageError(f"{text}: is not UTF-8 ({error.reason})") from error
-    return [line.strip() for line in lines if line.strip()]
+        return read_texts(text.removeprefix("@"))
+    except click.UsageError as error:
+        raise click.UsageError(f"{error.message}; TEXT that starts with @ names a file") from None
 
 
 def _one_or_several(values: tuple[str, ...]) -> Any:

@@ -139,12 +139,14 @@ def rank(
     """Rank rows, and fold them, until `wanted` are left of each query or there are no more."""
     vectors = np.stack([query.vector for query in queries])
     snapshot = searcher.snapshot() if hybrid is None else prepared_snapshot(searcher)
+    kinds = {query.modality for query in queries}
+    direction = kinds.pop() if len(kinds) == 1 else None
     allowed = searcher.filter_rows(snapshot, filters.rows)
     depth = max([wanted, *(_depth(option, snapshot, wanted) for option in filters.ranked)])
     depth += max(len(query.exclude) for query in queries)
     while True:
         if hybrid is None:
-            ranked = searcher.search(snapshot, vectors, depth, allowed, exact)
+            ranked = searcher.search(snapshot, vectors, depth, allowed, exact, direction)
         else:
             ranked = hybrid.rank(searcher, snapshot, depth, allowed)
         folded = [_without(snapshot, rows, query.exclude) for query, rows in zip(queries, ranked, strict=True)]

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from clara_search.models.base import Embeddings
 from clara_search.retrieval.ann import index as ann
+from clara_search.retrieval.ann.search import AnnIndex, Coverage
 from clara_search.retrieval.exact.scan import RowPositions, rank_rows, top_k
 from clara_search.retrieval.options.base import RowFilter
 from clara_search.retrieval.query import Query
@@ -37,8 +38,8 @@ class Searcher:
         self.judge: Callable[[Query, Snapshot, RankedRows], RankedRows] | None = None
         self._lock = RLock()
         self._snapshot: Snapshot | None = None
-        self._ann: tuple[bytes | None, ann.AnnIndex | None] = (None, None)
-        self._coverage: tuple[ann.AnnIndex, Snapshot, ann.Coverage] | None = None
+        self._ann: tuple[bytes | None, AnnIndex | None] = (None, None)
+        self._coverage: tuple[AnnIndex, Snapshot, Coverage] | None = None
 
     @property
     def names(self) -> tuple[str, str]:
@@ -52,6 +53,7 @@ class Searcher:
         k: int,
         allowed: RowPositions | None = None,
         exact: bool = False,
+        direction: str | None = None,
     ) -> list[RankedRows]:
         """Rank rows by their cosine with each query; equal scores by id.
 
@@ -61,6 +63,7 @@ class Searcher:
             k: Number of rows for each, at least 1.
             allowed: Positions that may be returned, from `filter_rows`: then the search is exact. None for all.
             exact: Whether to compare with every row.
+            direction: What all queries were made of, "text" or "audio": an ANN index is tuned for either.
 
         Returns:
             The best rows for each query.
@@ -70,7 +73,7 @@ class Searcher:
         """
         index = None if exact or allowed is not None else self.ann_index()
         if index is not None:
-            ranked = index.search(queries, k, snapshot, self._coverage_of(index, snapshot))
+            ranked = index.search(queries, k, snapshot, self._coverage_of(index, snapshot), direction)
         else:
             ranked = _top_k(queries, snapshot, k, allowed)
         return [RankedRows(*rows, allowed=allowed) for rows in ranked]
@@ -88,7 +91,7 @@ class Searcher:
             mask &= row_filter.mask(snapshot.table, snapshot)
         return np.flatnonzero(mask)
 
-    def ann_index(self) -> ann.AnnIndex | None:
+    def ann_index(self) -> AnnIndex | None:
         """Return the table's ANN index, read again only after it was built or dropped."""
         with self._lock:
             token = ann.version_token(self.table)
@@ -113,7 +116,7 @@ class Searcher:
             self._snapshot = None
             return True
 
-    def _coverage_of(self, index: ann.AnnIndex, snapshot: Snapshot) -> ann.Coverage:
+    def _coverage_of(self, index: AnnIndex, snapshot: Snapshot) -> Coverage:
         with self._lock:
             if self._coverage is None or self._coverage[0] is not index or self._coverage[1] is not snapshot:
                 self._coverage = (index, snapshot, index.coverage(snapshot))

@@ -10,7 +10,7 @@ import re
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import pyarrow as pa
 
@@ -21,12 +21,14 @@ from clara_search.files.arrow_bodies import open_batches
 from clara_search.files.json_reader import parse_object
 from clara_search.retrieval.ann.base import AnnBackend
 from clara_search.retrieval.ann.registry import BACKENDS, load_backend
+from clara_search.retrieval.ann.tuning import Direction, Tuning
 from clara_search.retrieval.snapshot import UPDATED_AT
 from clara_search.store.table import ROW_ID, Table
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 META_FILE = "meta.json"
 MAX_META_BYTES = 1 << 16
+MAX_K = 10_000
 OWN_FILE = re.compile(r"meta\.json|[0-9a-f]{32}\.(index|arrow|tmp)")
 """The names that an index gives to files."""
 ROW_COLUMNS = (ROW_ID, UPDATED_AT, "id", "content_hash")
@@ -44,28 +46,24 @@ class AnnMeta:
         format_version: Version of the format of the index's files.
         backend: Name of the backend.
         params: The backend's parameters of the build.
-        effort: The search effort, one of the backend's `efforts`.
         fingerprint: The encoder that embedded the rows.
         table_version: Version of the table that was indexed.
         num_rows: Number of vectors in the index.
-        target_recall: The recall that the effort was tuned to.
-        recall: recall@10 against exact search, measured.
-        measured_with: Kind of the rows that recall was measured with, "audio" or "text".
-        measured_queries: Number of those rows.
+        k: Number of hits that recall counts.
+        target_recall: The recall that efforts were tuned to.
+        tuning: The effort for each kind of query, "text" and "audio", and its recall; one of them may be missing.
         checksums: Sha256 of each file, by name: FAISS loads a damaged file without an error.
     """
 
     format_version: int
     backend: str
     params: dict[str, int]
-    effort: int
     fingerprint: str
     table_version: int
     num_rows: Annotated[int, Between(1, 1 << 40)]
+    k: Annotated[int, Between(1, MAX_K)]
     target_recall: Annotated[float, Between(0, 1)]
-    recall: Annotated[float, Between(0, 1)]
-    measured_with: str
-    measured_queries: int
+    tuning: dict[str, Tuning]
     checksums: dict[str, str]
 
     def __post_init__(self) -> None:
@@ -75,6 +73,13 @@ class AnnMeta:
         names = "\n".join(sorted(self.checksums, key=lambda name: name.endswith(".arrow")))
         if not re.fullmatch(f"{_INDEX_FILE.pattern}\n{_ROWS_FILE.pattern}", names):
             raise ValueError("checksums are of files that no index writes")
+        if not self.tuning or not set(self.tuning) <= set(get_args(Direction)):
+            raise ValueError("tuning is of kinds of queries that there are not")
+
+    def effort(self, direction: str | None) -> int:
+        """Return the search effort for queries made of `direction`; for any other kind the largest effort."""
+        tuned = self.tuning.get(direction) if direction is not None else None
+        return tuned.effort if tuned else max(tuning.effort for tuning in self.tuning.values())
 
 
 def index_folder(table: Table) -> Path:
@@ -140,8 +145,9 @@ def read_files(table: Table, meta_json: bytes) -> tuple[AnnMeta, AnnBackend, pa.
         rows_path, index_path = sorted((folder / name for name in meta.checksums), key=lambda path: path.suffix)
         rows = _read_rows(rows_path, meta.num_rows)
         backend = load_backend(meta.backend).load(index_path, table.info.dim, meta.num_rows, meta.params)
-        if meta.effort not in backend.efforts:
-            raise FormatError(f"{META_FILE} holds effort {meta.effort}, which backend '{meta.backend}' does not have")
+        for tuning in meta.tuning.values():
+            if tuning.effort not in backend.efforts:
+                raise FormatError(f"{META_FILE} has effort {tuning.effort}, which backend '{meta.backend}' has not")
         return meta, backend, rows
     except FileNotFoundError as error:
         raise DatabaseError(

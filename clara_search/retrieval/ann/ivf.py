@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +15,8 @@ from clara_search.retrieval.ann.faiss_files import check_ivf_file, write_index
 from clara_search.retrieval.ann.faiss_search import import_faiss, search_faiss
 
 _MIN_ROWS_PER_LIST = 39  # FAISS wants as many to train a list
+_SAMPLED_ROWS_PER_LIST = 64  # k-means needs no more; with 256, FAISS's default, it takes four times as long
+_ROWS_PER_BLOCK = 8192
 _SEED = 0
 
 
@@ -26,7 +27,7 @@ class IvfBackend:
         self.index = index
         nlist = int(index.nlist)
         self.params = {"nlist": nlist}
-        self.efforts = (*(1 << bit for bit in range((nlist - 1).bit_length())), nlist)
+        self.efforts = range(1, nlist + 1)
 
     @classmethod
     def build(cls, vectors: Embeddings) -> Self:
@@ -36,6 +37,7 @@ class IvfBackend:
         nlist = max(min(round(4 * num_rows**0.5), num_rows // _MIN_ROWS_PER_LIST), 1)
         index = faiss.IndexIVFFlat(faiss.IndexFlatIP(dim), dim, nlist, faiss.METRIC_INNER_PRODUCT)
         index.cp.seed = _SEED
+        index.cp.max_points_per_centroid = _SAMPLED_ROWS_PER_LIST
         index.cp.min_points_per_centroid = 1  # few rows are no reason for a warning: recall is measured
         index.cp.spherical = True  # the vectors are unit vectors
         index.train(vectors)
@@ -75,7 +77,14 @@ class IvfBackend:
 
 
 def _first_equal(vectors: Embeddings) -> Labels:
-    """Return for each row of `vectors`, shape (n, dim), the number of the first row that is equal to it."""
-    first: dict[bytes, int] = {}
-    numbers = (first.setdefault(hashlib.blake2b(row, digest_size=16).digest(), n) for n, row in enumerate(vectors))
-    return np.fromiter(numbers, np.int64, len(vectors))
+    """Return for each row of `vectors`, shape (n, dim), the number of the first row that is equal to it.
+
+    Rows are compared by a sum of 64 bits, which is exact: rows that share one without being equal lose a little recall.
+    """
+    weights = np.random.default_rng(_SEED).integers(1, 1 << 63, vectors.shape[1], dtype=np.uint64)
+    sums = np.empty(len(vectors), dtype=np.uint64)
+    for start in range(0, len(vectors), _ROWS_PER_BLOCK):
+        block = np.ascontiguousarray(vectors[start : start + _ROWS_PER_BLOCK])
+        sums[start : start + _ROWS_PER_BLOCK] = (block.view(np.uint32) * weights).sum(axis=1)
+    _, first, group = np.unique(sums, return_index=True, return_inverse=True)
+    return first[group]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from clara_search.errors import DatabaseError
 from clara_search.retrieval.ann import index as ann
+from clara_search.retrieval.ann.tuning import Encode
 from clara_search.store.table import Table
 from clara_search.store.verify import Finding
 
@@ -13,12 +14,13 @@ _REBUILT_SHARE = 0.1
 """Of an index that is sound, this share of changed rows makes a repair build it anew."""
 
 
-def verify_index(table: Table, repair: bool = False) -> Finding:
+def verify_index(table: Table, repair: bool = False, encode: Encode | None = None) -> Finding:
     """Check that the ANN index of a table is whole. Rows that it does not cover yet are searched exactly.
 
     Args:
         table: The table, with or without an index.
         repair: Whether to build a bad index anew, and one that many rows changed since.
+        encode: As in `ann.index.build`.
 
     Returns:
         The finding of the check "ann".
@@ -40,9 +42,9 @@ def verify_index(table: Table, repair: bool = False) -> Finding:
         if not repair or changed <= _REBUILT_SHARE * max(1, status.num_indexed_rows):
             return Finding(table.name, "ann", True, detail)
         meta = status.meta
-        build = lambda: ann.build(table, meta.backend, meta.target_recall)  # noqa: E731
+        build = lambda: ann.build(table, meta.backend, meta.target_recall, meta.k, encode)  # noqa: E731
     except DatabaseError as error:
-        detail, build = str(error), lambda: ann.build(table)
+        detail, build = str(error), lambda: ann.build(table, encode=encode)
     if not repair:
         return Finding(table.name, "ann", False, detail)
     if table.count():

@@ -27,6 +27,7 @@ from tests.tables import table_of, unit_vectors
 
 ROWS = 400
 VECTORS = unit_vectors(ROWS, clusters=20)
+TUNING = {"effort": 1, "recall": 1.0, "interval": [1.0, 1.0], "queries": 9, "source": "rows of recordings", "curve": []}
 
 
 @pytest.fixture
@@ -226,15 +227,21 @@ def test_a_file_that_is_no_arrow_is_refused(table: Table) -> None:
 @pytest.mark.parametrize(
     "values",
     [
-        {"effort": True},
-        {"effort": 1.0},
+        {"tuning": {}},
+        {"tuning": {"smell": TUNING}},
+        {"tuning": {"audio": {**TUNING, "effort": True}}},
+        {"tuning": {"audio": {**TUNING, "effort": 1.0}}},
+        {"tuning": {"audio": {**TUNING, "recall": float("nan")}}},
+        {"tuning": {"audio": {**TUNING, "interval": [0.5, 2.0]}}},
+        {"tuning": {"audio": {**TUNING, "curve": [{"effort": 1, "recall": -1.0, "latency_ms": 1.0}]}}},
+        {"k": 0},
         {"params": {"nlist": "8"}},
         {"params": {"nlist": True}},
         {"params": [8]},
         {"num_rows": -1},
         {"num_rows": 10**40},
         {"num_rows": 1.5},
-        {"recall": float("nan")},
+        {"target_recall": float("nan")},
         {"backend": "hnsw"},
         {"checksums": {}},
         {"checksums": ["a", "b"]},
@@ -248,11 +255,11 @@ def test_a_description_that_no_index_writes_is_refused(table: Table, values: dic
     assert_refused(table, r"has a broken meta\.json")
 
 
-@pytest.mark.parametrize("effort", [0, -1, 3, 10**9])
+@pytest.mark.parametrize("effort", [0, -1, ROWS, 10**9])
 def test_an_effort_that_the_backend_does_not_have_is_refused(table: Table, effort: int) -> None:
     ann.build(table, "ivf")
-    forge(table, ".index", lambda _: None, effort=effort)
-    assert_refused(table, f"holds effort {effort}, which backend 'ivf' does not have")
+    forge(table, ".index", lambda _: None, tuning={"audio": {**TUNING, "effort": effort}})
+    assert_refused(table, f"has effort {effort}, which backend 'ivf' has not")
 
 
 @pytest.mark.parametrize("backend", ["flat", "ivf"])

@@ -7,10 +7,11 @@ import json
 import numpy as np
 import pytest
 
-from clara_search.errors import DatabaseError, QueryError
+from clara_search.errors import DatabaseError, QueryError, UnknownModel
 from clara_search.retrieval.ann import index as ann
 from clara_search.retrieval.index import Index
 from clara_search.store.database import Database
+from tests.helpers import DIM, ToneEncoder
 from tests.tables import rows, table_of, unit_vectors
 
 QUERIES = unit_vectors(20, seed=99, clusters=20)
@@ -54,8 +55,10 @@ def test_faiss_agrees_with_exact_search(table, backend, k):
 
 def test_the_stated_recall_is_what_search_reaches(table):
     status = ann.build(table, "ivf", target_recall=0.9)
-    assert status.meta.recall >= 0.9
-    assert 1 <= status.meta.effort <= status.meta.params["nlist"]
+    tuning = status.meta.tuning["audio"]
+    assert 0.9 - 0.02 <= tuning.interval[0] <= tuning.recall <= tuning.interval[1]
+    assert (tuning.source, tuning.queries) == ("rows of recordings", 400)
+    assert 1 <= tuning.effort <= status.meta.params["nlist"]
     index = Index(table)
     vectors = unit_vectors(1000, clusters=20)[:200]
     results = (ids_of(index.search_vectors(vectors, 11, exact=exact)) for exact in (False, True))
@@ -63,17 +66,97 @@ def test_the_stated_recall_is_what_search_reaches(table):
     for position, (approximate, exact) in enumerate(zip(*results, strict=True)):
         true = set(exact) - {f"{position:06d}"}
         shares.append(len(true & set(approximate)) / len(true))
-    assert np.mean(shares) == pytest.approx(status.meta.recall, abs=0.05)
+    assert np.mean(shares) == pytest.approx(tuning.recall, abs=0.05)
 
 
 def test_a_low_target_looks_into_fewer_lists(table):
-    assert ann.build(table, "ivf", target_recall=0.3).meta.effort < all_lists(table).meta.effort
+    assert ann.build(table, "ivf", target_recall=0.3).meta.effort("audio") < all_lists(table).meta.effort("audio")
 
 
-def test_recall_is_measured_with_texts_where_there_are_any(database):
+def far_apart():
+    """2,000 recordings near the first axis, and texts at a right angle to it: the list of a text tells little."""
+    generator = np.random.default_rng(4)
+    recordings = generator.normal(size=(2000, DIM))
+    recordings[:, 0] += 8
+    texts = generator.normal(size=(1000, DIM))
+    texts[:, 0] = 0
+    return tuple((x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32) for x in (recordings, texts))
+
+
+def test_texts_and_recordings_are_tuned_each_by_itself(database):
+    recordings, texts = far_apart()
+    table = table_of(database, recordings)
+    asked = []
+
+    def encode(some):
+        asked.extend(some)
+        return texts[: len(some)]
+
+    meta = ann.build(table, "ivf", 0.9, encode=encode).meta
+    assert set(asked) < {f"text {number:06d}" for number in range(2000)}
+    assert len(set(asked)) == 800
+    assert meta.tuning["text"].source == "texts of recordings"
+    assert meta.effort("text") > meta.effort("audio")
+    assert meta.effort(None) == meta.effort("mixed") == meta.effort("text")
+    # What is claimed holds for other texts; the effort below the chosen one misses the target.
+    unseen, index = texts[800:], ann.load(table)
+    exact = unseen @ recordings.T
+    least = np.sort(exact, axis=1)[:, -10]
+    for effort, reaches in ((meta.effort("text"), True), (meta.effort("text") - 2, False)):
+        scores, _ = index.backend.search(unseen, 10, effort)
+        recall = np.mean((scores >= least[:, np.newaxis] - 1e-6).sum(axis=1) / 10)
+        assert (recall >= 0.9 - 0.01) == reaches
+        assert recall < 0.9 + 0.03
+
+
+def test_the_effort_of_a_query_is_that_of_its_kind(database, monkeypatch):
+    recordings, texts = far_apart()
+    table = table_of(database, recordings, text="a")
+    meta = ann.build(table, "ivf", 0.9, encode=lambda some: texts[:400], texts=["given", "texts"]).meta
+    assert meta.tuning["text"].source == "given texts"
+    index = Index(table, encoder=ToneEncoder())
+    efforts = []
+    search = type(ann.load(table).backend).search
+
+    def noted(self, queries, k, effort, subset=None):
+        efforts.append(effort)
+        return search(self, queries, k, effort, subset)
+
+    monkeypatch.setattr(type(ann.load(table).backend), "search", noted)
+    for search_it, direction in (
+        (lambda: index.search("text", k=1), "text"),
+        (lambda: index.search(id="000000", k=1), "audio"),
+        (lambda: index.search_vectors(recordings[:1], k=1), None),
+    ):
+        search_it()
+        assert efforts[0] == meta.effort(direction)
+        efforts.clear()
+
+
+def test_recall_of_texts_is_measured_with_rows_of_texts_where_there_are_any(database):
     kinds = ["audio"] * 180 + ["text"] * 20
     meta = ann.build(table_of(database, unit_vectors(200), kind=kinds)).meta
-    assert (meta.backend, meta.measured_with, meta.measured_queries) == ("flat", "text", 20)
+    assert meta.backend == "flat"
+    assert {kind: (x.source, x.queries) for kind, x in meta.tuning.items()} == {
+        "text": ("rows of texts", 10),
+        "audio": ("rows of recordings", 90),
+    }
+
+
+def test_a_table_whose_encoder_cannot_be_had_is_tuned_by_its_recordings(database, caplog):
+    def encode(texts):
+        raise UnknownModel("no such model")
+
+    meta = ann.build(table_of(database, unit_vectors(200), text="a"), encode=encode).meta
+    assert set(meta.tuning) == {"audio"}
+    assert "searches by texts are not tuned: no such model" in caplog.text
+
+
+@pytest.mark.parametrize("copies", [200, 1])
+def test_a_table_of_equal_rows_is_tuned(database, copies):
+    vectors = np.repeat(unit_vectors(200 // copies), copies, axis=0)[: 200 if copies > 1 else 1]
+    meta = ann.build(table_of(database, vectors), "ivf").meta
+    assert (meta.tuning["audio"].recall, meta.effort("audio")) == (1.0, 1)
 
 
 @pytest.mark.parametrize("backend", ["flat", "ivf"])
@@ -178,8 +261,8 @@ def test_a_missing_file_and_a_later_format_are_named(table):
     ann.build(table, "flat")
     folder = table.connection.path / "_ann" / "corpus"
     meta = json.loads((folder / "meta.json").read_text())
-    (folder / "meta.json").write_text(json.dumps({**meta, "format_version": 2}))
-    with pytest.raises(DatabaseError, match="format 2"):
+    (folder / "meta.json").write_text(json.dumps({**meta, "format_version": 3}))
+    with pytest.raises(DatabaseError, match="format 3"):
         ann.load(table)
     (folder / "meta.json").write_text(json.dumps(meta))
     next(folder.glob("*.arrow")).unlink()
@@ -189,7 +272,7 @@ def test_a_missing_file_and_a_later_format_are_named(table):
 
 def test_an_empty_table_and_a_silly_target_are_refused(database):
     table = table_of(database, unit_vectors(1))
-    assert ann.build(table).meta.recall == 1.0
+    assert ann.build(table).meta.tuning["audio"].recall == 1.0
     with pytest.raises(QueryError, match="between 0 and 1"):
         ann.build(table, target_recall=1.5)
     table.delete_ids(["000000"])

@@ -71,10 +71,10 @@ def ids_of(results):
 @pytest.mark.usefixtures("halves")
 def test_a_backend_of_another_package_is_built_tuned_saved_and_searched(table):
     built = ann.build(table, "halves", target_recall=0.9)
-    assert (built.meta.backend, built.meta.params, built.meta.effort) == ("halves", {"rows_of_half": 500}, 2)
-    assert built.meta.recall == 1.0
+    assert (built.meta.backend, built.meta.params, built.meta.effort("audio")) == ("halves", {"rows_of_half": 500}, 2)
+    assert built.meta.tuning["audio"].recall == 1.0
     cheap = ann.build(table, "halves", target_recall=0.2)
-    assert (cheap.meta.effort, 0.2 <= cheap.meta.recall < 0.9) == (1, True)
+    assert (cheap.meta.effort("audio"), 0.2 <= cheap.meta.tuning["audio"].recall < 0.9) == (1, True)
     index = Index(table)
     first_half = index.search_vectors(QUERIES, 10, exact=True, where="id < '000500'")
     assert ids_of(index.search_vectors(QUERIES, 10)) == ids_of(first_half)
