@@ -42,7 +42,7 @@ class Corpus(NamedTuple):
     other_recordings: Embeddings
 
 
-@click.command()
+@click.command("ann")
 @click.option("--rows", type=click.IntRange(min=1000), default=100_000, show_default=True)
 @click.option("--dim", type=click.IntRange(min=2), default=512, show_default=True)
 @click.option(

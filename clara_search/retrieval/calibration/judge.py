@@ -85,21 +85,19 @@ class Judge:
         if direction not in DEFAULTS or len(snapshot) < FEWEST_ROWS:
             return None
         with self._lock:
-            if self._stored is None:
-                self._stored = files.read(snapshot.table)
-            if self._state != snapshot.state and not (self._stored and self._stored.is_of(snapshot)):
-                self._stored = files.StoredCalibration.empty(snapshot)
-                self._failed = set()
+            stored = self._stored or files.read(snapshot.table)
+            if stored is None or (self._state != snapshot.state and not stored.is_of(snapshot)):
+                stored, self._failed = files.StoredCalibration.empty(snapshot), set()
             self._state = snapshot.state
-            if direction not in self._stored.directions and direction not in self._failed:
+            if direction not in stored.directions and direction not in self._failed:
                 fitted = self._fit(snapshot, direction)
                 if fitted is None:
                     self._failed.add(direction)
                 else:
-                    directions = {**self._stored.directions, direction: fitted}
-                    self._stored = replace(self._stored, directions=directions)
-                    files.write(snapshot.table, self._stored)
-            return self._stored.directions.get(direction)
+                    stored = replace(stored, directions={**stored.directions, direction: fitted})
+                    files.write(snapshot.table, stored)
+            self._stored = stored
+            return stored.directions.get(direction)
 
     def _fit(self, snapshot: Snapshot, direction: str) -> Calibration | None:
         asked, kind = direction.split("-")
