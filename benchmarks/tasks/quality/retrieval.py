@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 import numpy as np
+import numpy.typing as npt
 
 from benchmarks.examples import (
     Embedded,
@@ -26,10 +27,12 @@ from benchmarks.examples import (
 from benchmarks.report import markdown, out_option, publish
 from benchmarks.report.query_results import QueryResult, write_clips, write_queries
 from benchmarks.report.run_facts import contamination_remark, run_facts
+from benchmarks.tasks.quality.with_index import index_table, score_index
 from clara_search.metrics.intervals import Interval
-from clara_search.metrics.retrieval import MAP_CUTOFFS, RULES, average_precision_at_k, first_ranks
+from clara_search.metrics.retrieval import MAP_CUTOFFS, RULES, average_precision_at_k, first_ranks, hits_at_k
 from clara_search.models.base import Embeddings
 from clara_search.models.registry import load_encoder
+from clara_search.retrieval.ann.registry import BACKENDS
 from trainer.evaluation.retrieval import KS, Captioned, Rankings, Scores, embed_texts, rank_pairs
 
 RESAMPLES, SEED = 1000, 0
@@ -46,8 +49,17 @@ _BINS = 80
 @split_option("test")
 @where_option
 @missing_option
+@click.option("--index", "backend", type=click.Choice(list(BACKENDS)), help="Search with this ANN index, too.")
 @out_option
-def retrieval(data: str, model: str, split: str, where: tuple[str, ...], allow_missing: bool, out: Path | None) -> None:
+def retrieval(
+    data: str,
+    model: str,
+    split: str,
+    where: tuple[str, ...],
+    allow_missing: bool,
+    backend: str | None,
+    out: Path | None,
+) -> None:
     """Score retrieval of recordings by texts, and the reverse.
 
     Prints recall@1, @5 and @10, mAP@10 and mAP@16. Every caption is a query. Those that differ only in case and
@@ -87,9 +99,17 @@ def retrieval(data: str, model: str, split: str, where: tuple[str, ...], allow_m
         "cosines": distribution(captions, texts, clips.vectors),
         "seconds": {"embedding": embedded - started, "scoring": time.perf_counter() - embedded},
     }
-    publish(result, table(scores) + remarks(result), out)
+    run = Run(captions, clips, texts)
+    shown = table(scores) + remarks(result)
+    if backend is not None:
+        with_index = {
+            direction: score_index(backend, *run.pairs(ranking, direction), exact_hits(ranking))
+            for direction, ranking in rankings["all"].items()
+        }
+        result["index"] = {"backend": backend, "by_effort": with_index}
+        shown += f"\n\n{index_table(backend, with_index)}\n\nExact search less the index, query by query."
+    publish(result, shown, out)
     if out is not None:
-        run = Run(captions, clips, texts)
         write_queries(out, run.results(rankings))
         write_clips(out, [*run.worst(rankings["all"]["text_to_audio"])])
 
@@ -101,6 +121,18 @@ class Run:
     captions: Captioned
     clips: Embedded
     texts: Embeddings
+
+    def pairs(self, ranking: Rankings, direction: str) -> tuple[Embeddings, Embeddings, list[list[int]]]:
+        """Return the vectors of a ranking's queries and of its gallery, and the positives of each query."""
+        audio = self.clips.vectors
+        if direction == "text_to_audio":
+            relevant = self.captions.recordings_of(ranking.queries, ranking.gallery)
+            return self.texts[ranking.queries], audio[ranking.gallery], relevant
+        return (
+            audio[ranking.queries],
+            self.texts[ranking.gallery],
+            self.captions.positions_of(ranking.queries, ranking.gallery),
+        )
 
     def results(self, rankings: dict[str, dict[str, Rankings]]) -> Iterator[QueryResult]:
         """Yield the result of each query."""
@@ -128,6 +160,11 @@ class Run:
             right, first = max(owners, key=lambda number: cosines[number]), int(cosines.argmax())
             titles = f"right, rank {ranks[row]}: {examples[right].key}", f"found first: {examples[first].text}"
             yield self.captions.texts[text], [*zip(titles, (examples[right], examples[first]), strict=True)]
+
+
+def exact_hits(ranking: Rankings) -> dict[int, npt.NDArray[np.float64]]:
+    """Return by k whether exact search finds a positive of each query among the first k."""
+    return {k: hits_at_k(ranking.ranks, k) for k in KS}
 
 
 def distribution(captions: Captioned, texts: Embeddings, audio: Embeddings) -> dict[str, list[float]]:

@@ -13,7 +13,10 @@ from click.testing import CliRunner, Result
 
 from benchmarks.__main__ import main
 from benchmarks.tasks.quality import retrieval as task
+from benchmarks.tasks.quality.with_index import score_index
 from clara_search.audio.waveform import Waveform
+from clara_search.metrics.ranking import relevant_ranks
+from clara_search.metrics.retrieval import hits_at_k
 from clara_search.models.base import Embeddings
 from trainer.data.text_split import text_split
 
@@ -169,3 +172,27 @@ def test_a_copy_of_a_published_dataset_is_scored_in_its_own_split(tmp_path: Path
     assert "1 recordings or captions are missing" in refused.output
     assert "evaluation/4.wav: there is no such file" in refused.output
     assert score(tmp_path, f"Clotho:{root}", "--allow-missing")["clips"] == 2
+
+
+def test_an_index_is_scored_beside_exact_search(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [{"path": f"{n}-a.wav", "text": captions(n)} for n in range(1, CLIPS + 1)]
+    written = score(tmp_path, write_clips(tmp_path, rows), "--split", "all", "--index", "flat")
+    for by_effort in written["index"]["by_effort"].values():
+        assert by_effort[-1]["recall"] == {"1": 1.0, "5": 1.0, "10": 1.0}
+        assert by_effort[-1]["loss"] == {"1": 0.0, "5": 0.0, "10": 0.0}
+
+
+def test_an_index_loses_at_low_effort_what_it_finds_at_the_highest() -> None:
+    generator = np.random.default_rng(0)
+    gallery = generator.normal(size=(2000, 32)).astype(np.float32)
+    queries = np.repeat(gallery[:400], 2, axis=0) + generator.normal(size=(800, 32)).astype(np.float32)
+    gallery, queries = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (gallery, queries))
+    relevant = [[n // 2] for n in range(800)]
+    exact = {k: hits_at_k(relevant_ranks(queries, gallery, relevant), k) for k in (1, 10)}
+    scored = score_index("ivf", queries, gallery, relevant, exact)
+    assert scored[-1]["loss"] == {1: 0.0, 10: 0.0}
+    assert scored[-1]["recall"][10] == pytest.approx(exact[10].mean())
+    first = scored[0]["loss"]
+    assert first[10] > 0.1
+    assert scored[0]["loss_interval"][10][0] < first[10] < scored[0]["loss_interval"][10][1]
+    assert [facts["loss"][10] for facts in scored] == sorted((x["loss"][10] for x in scored), reverse=True)
