@@ -162,11 +162,13 @@ def print_facts(facts: Mapping[str, Any]) -> None:
 
 def read_texts(name: str) -> list[str]:
     """Return the texts of a file, or of stdin (-), one a line without empty ones. Raises click.UsageError."""
+    from clara_search.errors import SourceError
+    from clara_search.files.tables import read_lines
+
     try:
-        content = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
-        lines = content.decode("utf-8-sig").splitlines()
-    except OSError as error:
-        raise click.UsageError(f"{name}: {error.strerror or error}") from error
+        lines = sys.stdin.buffer.read().decode("utf-8-sig").splitlines() if name == "-" else read_lines(name)
+        return [line.strip() for line in lines if line.strip()]
+    except SourceError as error:
+        raise click.UsageError(str(error)) from error
     except UnicodeDecodeError as error:
         raise click.UsageError(f"{name}: is not UTF-8 ({error.reason})") from error
-    return [line.strip() for line in lines if line.strip()]

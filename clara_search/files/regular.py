@@ -36,7 +36,7 @@ def open_regular(path: str | Path) -> BinaryIO:
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise NotRegular(None, "is no file, but a pipe, a device or a folder", str(path))
-        return os.fdopen(descriptor, "rb")
+        return open(path, "rb", opener=lambda *_: descriptor)  # fdopen forgets the name
     except BaseException:
         os.close(descriptor)
         raise

@@ -148,7 +148,7 @@ class OpenTables:
         for searcher in self._searchers:
             position = searcher.snapshot().positions_of([row])
             if len(position):
-                return searcher, position
+                return searcher, position[:1]  # a table that somebody else wrote may hold an id twice
         raise QueryError(f"there is no row of the id {row!r}")
 
     def _check_process(self) -> None:

@@ -106,8 +106,10 @@ def read_info(schema: pa.Schema, where: str) -> TableInfo:
             format_version=version,
             relative_to=entries.get(_METADATA_PREFIX + "relative_to", ""),
         )
-    except (KeyError, ValueError) as error:
+    except KeyError as error:
         raise DatabaseError(f"{where} was not made by clara-search (its schema lacks {error})") from error
+    except ValueError as error:
+        raise DatabaseError(f"{where} was not made by clara-search (its metadata are broken: {error})") from error
     _check_info(info, schema, where)
     return info
 
@@ -119,6 +121,8 @@ def _check_info(info: TableInfo, schema: pa.Schema, where: str) -> None:
     problem = None
     if max(len(info.model.name), len(info.fingerprint), len(info.relative_to)) > _LONGEST_NAME:
         problem = "its encoder has a name without end"
+    elif info.format_version < 1 or "\0" in info.relative_to:
+        problem = f"its metadata say format {info.format_version} and names relative to {info.relative_to!r}"
     elif not _SHORTEST_HOP_S <= info.hop_s <= info.window_s:
         problem = f"its windows are of {info.window_s:g} s every {info.hop_s:g} s"
     elif missing := [name for name in CORE_COLUMNS if name not in schema.names]:

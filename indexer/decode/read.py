@@ -14,9 +14,10 @@ from clara_search.audio.decode.load import outside
 from clara_search.audio.waveform import Waveform
 from clara_search.audio.windows import Window, WindowCutter
 from clara_search.errors import AudioError, ClaraError
-from clara_search.files.limits import DECODER_BYTES, WINDOWS
+from clara_search.files.limits import AUDIO_BYTES, DECODER_BYTES, WINDOWS
 from clara_search.files.paths import FileStat, is_url, read_bytes
 from clara_search.files.redact import redact
+from clara_search.files.regular import open_regular, size_of
 from clara_search.models.base import Embeddings
 from indexer.ledger.entry import LedgerEntry
 from indexer.ledger.ledger import file_stamp
@@ -150,7 +151,8 @@ def bytes_to_read(item: Item, stat: FileStat) -> int:
 def _read_content(item: Item) -> tuple[bytes | Path, str]:
     """Return the content of a recording, a file that is large as its path, and the hash of the content."""
     if item.content is None and not is_url(item.url) and os.stat(item.url).st_size > MEMORY_BYTES:  # noqa: PTH116
-        with Path(item.url).open("rb") as file:
+        with open_regular(item.url) as file:
+            size_of(file, item.url, AUDIO_BYTES, AudioError)
             return Path(item.url), hashlib.file_digest(file, "sha256").hexdigest()
     content = read_bytes(item.url) if item.content is None else item.content.read()
     return content, content_hash(content)

@@ -10,7 +10,7 @@ import numpy as np
 
 from clara_search.audio.decode.source import AudioSource
 from clara_search.audio.decode.stream import stream_audio
-from clara_search.audio.waveform import Waveform
+from clara_search.audio.waveform import LONGEST_S, Waveform
 from clara_search.errors import AudioError
 from clara_search.files.limits import WAVEFORM_BYTES
 
@@ -69,6 +69,8 @@ def decode_audio(
             than the limits; or the segment starts behind its end. The message names the source.
     """
     stream = stream_audio(source, sample_rate, track)
+    if broken := [time_s for time_s in (start_s, end_s) if time_s is not None and not abs(time_s) < LONGEST_S]:
+        raise AudioError(f"{stream.name}: {broken[0]:g} s is no time in a recording")
     first, last = round((start_s or 0.0) * sample_rate), None if end_s is None else round(end_s * sample_rate)
     blocks, at, kept, start = list[Waveform](), None, 0, 0
     for block in stream:

@@ -9,7 +9,8 @@ from typing import BinaryIO, NamedTuple, cast
 
 from clara_search.errors import ClaraError, ConfigError, FormatError
 from clara_search.files.limits import ROW_BYTES
-from clara_search.files.paths import open_source, unreadable
+from clara_search.files.paths import local_path, open_source, unreadable
+from clara_search.files.regular import size_of
 
 _UTF8_MARK = b"\xef\xbb\xbf"
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
@@ -52,12 +53,24 @@ def numbered_lines(path: str, encoding: str | None = None) -> Iterator[Line]:
         ConfigError: There is no such encoding.
     """
     try:
-        with closing(io.BufferedReader(_Raw(open_source(path)), _BUFFER_BYTES)) as file:
+        with closing(io.BufferedReader(_Raw(_open(path)), _BUFFER_BYTES)) as file:
             encoding = encoding or _detect(file.peek(64))
             lines = _read_utf8(file, path) if encoding is None else _read_encoded(file, path, encoding)
             yield from lines
     except OSError as error:
         raise unreadable(path, error) from error
+
+
+def _open(path: str) -> BinaryIO:
+    """Open a file or URL. A file that is mostly holes is refused: its one line would be read to the end."""
+    file = open_source(path)
+    if local_path(path) is not None:
+        try:
+            size_of(file, path)
+        except BaseException:
+            file.close()
+            raise
+    return file
 
 
 class _Raw(io.RawIOBase):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
+from clara_search.audio.waveform import LONGEST_S
 from clara_search.text.printable import printable
 
 
@@ -33,7 +34,9 @@ def last_part(uri: str) -> str:
 
 
 def format_time(seconds: float) -> str:
-    """Return `seconds` as minutes, seconds and tenths: 75.25 is "1:15.3"."""
+    """Return `seconds` as minutes, seconds and tenths: 75.25 is "1:15.3"; the value of a broken row as it is."""
+    if not abs(seconds) < LONGEST_S:
+        return f"{seconds:g}"
     tenths = int(seconds * 10 + 0.5)
     return f"{tenths // 600}:{tenths % 600 // 10:02d}.{tenths % 10}"
 

@@ -65,7 +65,9 @@ def test_several_texts_come_from_stdin_or_a_file(tmp_path, corpus):
     shown = run("search", f"@{path}", "--db", corpus.path).stdout
     assert all(text in shown for text in texts)
     missing = run("search", "@nothing.txt", "--db", corpus.path, code=2)
-    assert "nothing.txt: No such file or directory; TEXT that starts with @ names a file" in missing.stderr
+    assert "nothing.txt: cannot be read (No such file or directory); TEXT that starts with @ names a" in missing.stderr
+    for endless in ("/dev/zero", "/dev/stdin", "/"):
+        assert "cannot be read" in run("search", f"@{endless}", "--db", corpus.path, code=2).stderr
 
 
 def test_search_by_a_row_with_texts_added_and_taken_away(corpus):

@@ -25,6 +25,12 @@ def test_a_file_is_read_whole(tmp_path: Path) -> None:
         read_regular(path, AUDIO_BYTES, AudioError)
 
 
+def test_an_open_file_knows_its_name(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x")
+    with open_regular(tmp_path / "a") as file:
+        assert (Path(file.name), file.read()) == (tmp_path / "a", b"x")
+
+
 def test_pipes_devices_and_folders_are_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", tmp_path, "/dev/zero", "/dev/null"):

@@ -14,8 +14,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import soundfile
 import torch
 
 from clara_search.models.registry import WEIGHTS
@@ -169,19 +167,11 @@ def wav_header(path: Path, channels: int, rate: int) -> Path:
     return path
 
 
-def silence(folder: Path) -> Path:
-    """Write a FLAC file with two hours of silence in eight channels, in a tenth of its due size."""
-    path = folder / "a.flac"
-    with soundfile.SoundFile(path, "w", 4000, 8, subtype="PCM_16", format="FLAC") as file:
-        for _ in range(120):
-            file.write(np.zeros((60 * 4000, 8), np.int16))
-    return path
-
-
-def holes(path: Path) -> None:
-    """Write a file of 5 GiB that is all hole."""
+def holes(path: Path, size: int = 5 << 30) -> Path:
+    """Write a file that is all hole."""
     with path.open("wb") as file:
-        file.truncate(5 << 30)
+        file.truncate(size)
+    return path
 
 
 def with_base_path(version: bytes, base: str, before: bytes = b"") -> bytes:

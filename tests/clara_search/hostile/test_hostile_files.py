@@ -226,7 +226,9 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "four billion samples a second": by_index(
         "samples a second|not a recording", lambda tmp: files.wav_header(tmp / "b.wav", 1, (1 << 32) - 1)
     ),
-    "hours of eight channels": by_index("seconds of a recording for each", files.silence),
+    "a recording of holes": by_index("is a sparse file", lambda tmp: files.holes(tmp / "a.wav", 3 << 30)),
+    "a recording of more holes": by_index("bytes of a recording's file", lambda tmp: files.holes(tmp / "a.wav")),
+    "a manifest of holes": by_index("is a sparse file", lambda tmp: files.holes(tmp / "m.csv")),
     "a sparse member": by_index("is a sparse file", lambda tmp: files.sparse_tar(tmp / "a.tar")),
     "a member of negative size": by_index(
         "not a readable tar|cut off|negative", lambda tmp: files.tar_of(tmp / "a.tar", {"size": "-4096"})

@@ -52,6 +52,14 @@ def test_several_tables_are_searched_as_one(tmp_path, encoder):
     assert ids(parts.search(id="000006", k=5)) == ids(whole.search(id="000006", k=5))
 
 
+def test_an_id_that_a_foreign_table_holds_twice_stands_for_its_first_row(tmp_path, encoder):
+    table = table_of(Database(tmp_path / "a", create=True), unit_vectors(5))
+    table.connection.lance.open_table("corpus").update(where="id = '000003'", values={"id": "000001"})
+    index = clara_search.open(tmp_path / "a", encoder=encoder)
+    assert index.get("000001").uri in ("/sounds/000001.wav", "/sounds/000003.wav")
+    assert len(index.search(id="000001", k=2)) == 2
+
+
 def test_tables_of_different_models_are_not_searched_together(tmp_path):
     table_of(Database(tmp_path / "a", create=True), unit_vectors(3))
     table_of(Database(tmp_path / "b", create=True), unit_vectors(3), info=OTHER)

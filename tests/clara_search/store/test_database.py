@@ -211,6 +211,11 @@ def test_a_table_of_another_make_or_a_later_format_is_refused(table: Table, data
     database.lance.create_table("later", schema=newer)
     with pytest.raises(DatabaseError, match="format 99"):
         database.table("later")
+    for name, value in (("format_version", "0"), ("dim", "many"), ("relative_to", "a\0b")):
+        broken = table.schema.with_metadata({**table.schema.metadata, f"clara.{name}": value})
+        database.lance.create_table(f"broken_{name}", schema=broken)
+        with pytest.raises(DatabaseError, match=r"was not made by clara-search.* metadata (are broken|say format)"):
+            database.table(f"broken_{name}")
 
 
 def test_a_row_keeps_its_id_for_ever() -> None:

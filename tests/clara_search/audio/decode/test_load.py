@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -177,3 +178,19 @@ def test_hours_of_silence_in_a_small_file_are_refused() -> None:
     with limits(audio_free_seconds=60), pytest.raises(AudioError, match="audio_seconds_per_kb=NUMBER"):
         load_audio(bomb, 16000)
     assert len(load_audio(bomb, 8000)) == 600 * 8000  # ten minutes are free
+
+
+def test_hours_of_eight_silent_channels_end_at_a_limit_in_little_memory(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.flac"
+    with soundfile.SoundFile(path, "w", 4000, 8, subtype="PCM_16", format="FLAC") as file:
+        for _ in range(120):
+            file.write(np.zeros((60 * 4000, 8), np.int16))
+    assert path.stat().st_size < 1_000_000
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(AudioError, match=r"bomb\.flac: .* seconds of a recording for each 1,000 bytes of its file"):
+        load_audio(path, 16_000)
+    with limits(audio_seconds_per_kb=1000):
+        blocks = list(map(len, stream_audio(path, 16_000)))
+    assert sum(blocks) == 7200 * 16_000
+    assert max(blocks) < 20 * 16_000
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500 << 10

@@ -242,3 +242,17 @@ def test_a_recording_in_a_spare_format_is_written_as_it_is_played(tmp_path):
     waveform, rate = hit(path, 0.25, 0.75).audio(44_100)
     assert len(waveform) == 22_050
     assert pitch(waveform, rate) == pytest.approx(500, abs=3)
+
+
+@pytest.mark.parametrize(
+    "times", [(np.nan, 1.0), (0.0, np.nan), (np.inf, np.inf), (-1e308, 5.0), (1e308, np.inf)], ids=str
+)
+def test_times_that_are_none_are_shown_and_cost_only_their_sound(tmp_path, recording, times):
+    found = hits_of(hit(recording, *times))
+    assert recording.name in str(found)
+    assert "is no time in a recording" in found._repr_html_()
+    with pytest.raises(AudioError, match=f"{recording}: .* s is no time in a recording"):
+        found[0].audio()
+    for file_format in FORMATS:
+        exported = export_hits([found], tmp_path / file_format, file_format)
+        assert bool(exported.skipped) == (file_format == "clips")
