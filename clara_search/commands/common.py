@@ -6,7 +6,6 @@ import base64
 import math
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from textwrap import indent
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin

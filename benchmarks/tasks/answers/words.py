@@ -46,11 +46,11 @@ _RESAMPLES = 1000
 @click.option("--transcriber", required=True, metavar="FOLDER|NAME", help="The Whisper model, as of `index`.")
 @click.option("--split", default="all", show_default=True, help="Of the bundled model's split by texts.")
 @where_option
-@click.option("--limit", type=click.IntRange(min=1), default=1000, show_default=True, help="Most recordings.")
+@click.option("--clips", type=click.IntRange(min=1), default=1000, show_default=True, help="Most recordings.")
 @model_option
 @out_option
 def words(
-    data: str, transcriber: str, split: str, where: tuple[str, ...], limit: int, model: str, out: Path | None
+    data: str, transcriber: str, split: str, where: tuple[str, ...], clips: int, model: str, out: Path | None
 ) -> None:
     """Measure search by vectors, by the words of transcripts, and by both, on recordings of known texts.
 
@@ -58,7 +58,7 @@ def words(
     timed: the transcriber, on the recordings and on all of them as one, and queries of a table of 10,000 rows.
     """
     encoder, heard = load_encoder(model), load_transcriber(transcriber)
-    examples = list(islice((example for example in select(data, split, where) if example.text), limit))
+    examples = list(islice((example for example in select(data, split, where) if example.text), clips))
     recordings = [Recording(example.key, load_recording(example, _RATE), _RATE) for example in examples]
     with tempfile.TemporaryDirectory() as folder:
         database = Database(folder, create=True)

@@ -48,7 +48,7 @@ def test_searches_by_texts_are_tuned_with_the_texts_of_a_file(corpus, tmp_path):
     (built,) = json_lines(run("ann", "build", "--db", corpus.path, "--queries", file, "-k", 2, "--json"))
     assert (built["k"], built["tuning"]["text"]["source"]) == (2, "given texts")
     assert (
-        "no-such.txt: No such file"
+        "no-such.txt: cannot be read (No such file"
         in run("ann", "build", "--db", corpus.path, "--queries", "no-such.txt", code=2).stderr
     )
     file.write_text("\n")
