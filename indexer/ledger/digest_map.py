@@ -19,7 +19,7 @@ def hex_digest(text: str) -> str:
 
 def digest(text: str) -> int:
     """Return the first 64 bits of the digest of `text` as a number, never 0."""
-    return short_digest(hex_digest(text))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest()[:8]) or 1
 
 
 def short_digest(hex_digits: str) -> int:

@@ -122,6 +122,14 @@ class Ledger:
         """Yield the entries that match the SQL filter `where`."""
         return map(self._entry, self._rows(_ENTRY_COLUMNS, where))
 
+    def unlisted(self, listed: DigestMap) -> Iterator[LedgerEntry]:
+        """Yield the entries whose keys have no digest among `listed`."""
+        present = [name for name in _ENTRY_COLUMNS if name in self._stored.schema.names]
+        for batch in self._stored.batches(present):
+            keys = map(self._names.show, batch["key"].to_pylist())
+            numbers = [number for number, key in enumerate(keys) if digest(key) not in listed]
+            yield from map(self._entry, batch.take(numbers).to_pylist() if numbers else ())
+
     def _load(self) -> tuple[DigestMap, Any, Any, int]:
         """Return digests by key, the sorted contents that are done and that are transcribed, and the number of rows."""
         known, contents, spoken, rows = DigestMap(3), array("Q"), array("Q"), 0

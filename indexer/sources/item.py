@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -144,14 +144,28 @@ class Item:
     @cached_property
     def details(self) -> str:
         """All that a row is made of except the content, as JSON."""
-        details = [self.text, self.language, self.start_s, self.end_s, self.columns]
-        details += [] if self.track is None else [self.track]
-        return json.dumps(details, sort_keys=True, default=str)
+        plain = self.text, self.language, self.start_s, self.end_s
+        if plain == (None, None, None, None) and not self.columns:
+            return _details_of_a_recording(self.track)
+        return _details([*plain, self.columns], self.track)
 
     @property
     def file(self) -> str:
         """The path or URL of the file that changes when the item does."""
         return self.url if self.content is None else self.source
+
+
+def _details(details: list[Any], track: int | None) -> str:
+    return _ENCODER.encode(details if track is None else [*details, track])
+
+
+@cache
+def _details_of_a_recording(track: int | None) -> str:
+    """Return the details of a recording of which nothing else is known: there are very many."""
+    return _details([None, None, None, None, {}], track)
+
+
+_ENCODER = json.JSONEncoder(sort_keys=True, default=str)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from clara_search.errors import ClaraError
 from clara_search.files.paths import is_missing, is_url
 from clara_search.store.table import Table
-from indexer.ledger.digest_map import DigestMap, digest
+from indexer.ledger.digest_map import DigestMap
 from indexer.ledger.entry import LedgerEntry
 from indexer.ledger.ledger import Ledger
 from indexer.ledger.reconcile import Orphans
@@ -70,8 +70,8 @@ def prune_rows(
     if listing.unlisted:
         return PruneResult()
     proofs = dict[str, list[LedgerEntry]]()
-    for entry in ledger.scan():
-        if digest(entry.key) not in listing.keys and (not failures_only or (entry.failed and not entry.windows)):
+    for entry in ledger.unlisted(listing.keys):
+        if not failures_only or (entry.failed and not entry.windows):
             proof = scope.proof_of_absence(entry)
             if proof is not None:
                 proofs.setdefault(proof, []).append(entry)
