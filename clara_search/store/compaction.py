@@ -26,6 +26,7 @@ _MOST_DELETED = {"before": 0.1, "after": 0.3}
 """Share of deleted rows. After a run its own versions are kept beside the rewritten files, so the limit is higher."""
 
 _MOST_OLD_VERSIONS = 64
+_MOST_OWN_VERSIONS = 8
 _GROWING_FRAGMENTS = 16
 
 
@@ -78,11 +79,12 @@ class Layout:
         oldest_kept = now - retain_days * 86_400
         newest = self.versions[-1]
         old = sum(version.time <= oldest_kept for version in self.versions[:-1])
+        own = sum(version.time >= since for version in self.versions)
         return (
             self.fragments - self.rows // FULL_FRAGMENT_ROWS > _MOST_FRAGMENTS
             or newest.deleted_rows > _MOST_DELETED[moment] * self.rows
             or (old > 0 and newest.time <= oldest_kept)
-            or (len(self.versions) > _MOST_OLD_VERSIONS and self._needs_none(oldest_kept, since))
+            or (own > _MOST_OWN_VERSIONS and self._needs_none(oldest_kept, since))
             or (moment == "before" and (old >= _MOST_OLD_VERSIONS or self._has_deleted_before(oldest_kept)))
         )
 

@@ -4,6 +4,7 @@ import ast
 from pathlib import Path
 
 import click
+import pytest
 
 from clara_search.commands.main import Commands
 from clara_search.commands.options import OPTIONS, name_options
@@ -42,6 +43,7 @@ def test_arguments_in_backticks_become_options():
 
 
 def test_every_option_that_errors_name_exists():
+    pytest.importorskip("pytorch_lightning", reason="commands of the trainer need it")
     assert set(OPTIONS.values()) <= options_of(Commands("clara-search")) | options_of(Trainer("trainer"))
 
 
