@@ -65,6 +65,19 @@ def read_source(folder: Path) -> None:
                     continue
 
 
+def read_dataset_copy(folder: Path) -> None:
+    """Count what each declared dataset whose layout the files have lists, and read its moments."""
+    from clara_search.datasets.completeness import check_dataset
+    from clara_search.datasets.declarations.catalogue import DATASETS
+    from clara_search.datasets.layouts import read_dataset
+
+    dataset = DATASETS[next(folder.iterdir()).name]
+    check_dataset(dataset, folder / dataset.name)
+    for row in read_dataset(dataset, folder / dataset.name):
+        if "\n" in row.name:
+            raise ValueError("a name of several lines")
+
+
 def read_model(folder: Path) -> None:
     """Load a model, and embed a text and a recording."""
     from clara_search.models.registry import describe_model, load_encoder
@@ -180,6 +193,7 @@ READERS: Mapping[str, Reader] = {
     reader.name: reader
     for reader in (
         Reader("manifest", seeds.manifests, read_source),
+        Reader("dataset", seeds.dataset_copies, read_dataset_copy),
         Reader("tar", seeds.tars, read_source, repair=_each(r"\.tar$", repair_tar)),
         Reader("audio", seeds.audio, read_audio, repair=_each(r"\.(ogg|opus)$", repair_ogg)),
         Reader("model", seeds.models, read_model, r".*(config\.json|\.safetensors)"),

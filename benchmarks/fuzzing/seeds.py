@@ -249,3 +249,28 @@ def databases(folder: Path) -> None:
         calibrations.write(table, stored)
         if calibrations.read(table) != stored:
             raise ValueError("the calibration of a seed is not read")
+
+
+def dataset_copies(folder: Path) -> None:
+    """Write copies of published datasets, one for each format of tables, without recordings."""
+    moment = {"local_caption": "a horn", "timestamps": [[27, 28], [289, 290]]}
+    castella = [{"yid": "-0awng26xQ8", "duration": 299, "num_moments": 1, "moments": [moment]}]
+    note = "- filename: a.wav\n  annotations:\n  - annotator_id: 10\n    sentence: talk\n    tags:\n    - &x steps\n"
+    row = {"qid": "1", "query": "water", "duration": 60, "vid": "City_1", "relevant_windows": [[2.5, 27.5]]}
+    tables = {
+        "macs": {"MACS.yaml": f"files:\n{note}    - *x\n"},
+        "castella": {f"json/en/{split}.json": json.dumps(castella) for split in ("train", "val", "test")},
+        "clotho-moment": {"clotho_moment_test_release.jsonl": f"{json.dumps(row)}\n" * 2},
+        "clotho": {
+            "clotho_captions_evaluation.csv": "file_name,caption_1,caption_2,caption_3,caption_4,caption_5\n"
+            'a b.wav,one,"two, too",three,four,five\n'
+        },
+        "librispeech": {"L/dev-other/116/288045/116-288045.trans.txt": "116-288045-0000 AS I APPROACHED\n"},
+        "audioset": {
+            "eval_segments.csv": '# a\n# b\n# YTID\nCCC, 30.000, 40.000, "/m/05tny_"\n',
+            "class_labels_indices.csv": 'index,mid,display_name\n1,/m/05tny_,"Bark"\n',
+        },
+    }
+    for name, files in tables.items():
+        for path, content in files.items():
+            write(folder / name / name / path, content)

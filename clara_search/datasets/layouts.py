@@ -114,11 +114,14 @@ def _format(dataset: Dataset, pattern: str, fields: Fields) -> str:
 def _find_audio(root: Path, name: str) -> Path | None:
     """Return the file `name` below `root`, of any audio suffix if it ends with ".*"; None if it is missing."""
     path = root / name.lstrip("/")
-    if root.resolve() not in path.resolve().parents:  # a table may name only files of its dataset
+    try:
+        if root.resolve() not in path.resolve().parents:  # a table may name only files of its dataset
+            return None
+        if not name.endswith(ANY_AUDIO):
+            return path if path.is_file() else None
+        return _audio_by_stem(path.parent).get(path.name.removesuffix(ANY_AUDIO))
+    except (OSError, ValueError):  # a name that no file can have: too long, or with a NUL
         return None
-    if not name.endswith(ANY_AUDIO):
-        return path if path.is_file() else None
-    return _audio_by_stem(path.parent).get(path.name.removesuffix(ANY_AUDIO))
 
 
 @cache

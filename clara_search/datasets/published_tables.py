@@ -78,7 +78,7 @@ def _yaml(path: Path, content: bytes) -> Any:
         raise MissingDependency(f"{path}: PyYAML is needed to read it: pip install PyYAML") from error
     try:
         return yaml.load(content, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError for a date that is none
         raise FormatError(f"{path}: no YAML ({' '.join(str(error).split())})") from error
 
 
@@ -92,12 +92,16 @@ def _flatten(record: Mapping[str, Any], each: str) -> Iterator[Fields]:
 
 
 def _text(value: Any) -> str:
-    """Return a value as text: of a list the items between commas, of intervals "1-2;5-7"."""
-    if isinstance(value, list) and value and all(isinstance(item, list) for item in value):
-        return ";".join("-".join(map(_text, item)) for item in value)
-    if isinstance(value, list):
-        return ",".join(map(_text, value))
-    return _repair(str(value))
+    """Return a value as text: of a list the items between commas, of intervals "1-2;5-7", of what is deeper nothing."""
+    if not isinstance(value, list):
+        return "" if isinstance(value, dict) else _repair(str(value))
+    if value and all(isinstance(item, list) for item in value):
+        return ";".join("-".join(_scalars(item)) for item in value)
+    return ",".join(_scalars(value))
+
+
+def _scalars(values: list[Any]) -> list[str]:
+    return [_repair(str(value)) for value in values if not isinstance(value, (list, dict))]
 
 
 def _repair(cell: str) -> str:

@@ -144,3 +144,23 @@ def test_a_declaration_says_where_the_data_is_and_what_to_cite(name: str) -> Non
     splits = {key.partition("=")[2] for key in dataset.counts if key.startswith("split=")}
     assert splits <= {"train", "valid", "test"}
     assert all(key == "all" or key.partition("=")[0] in (*dataset.columns, "split", "fold") for key in dataset.counts)
+
+
+@pytest.mark.parametrize("name", ["a\0b.wav", f"{'x' * 300}.wav"])
+def test_a_name_that_no_file_can_have_is_a_missing_file(name: str, tmp_path: Path) -> None:
+    root = PUBLISHED["clotho"].write(tmp_path)
+    header = "file_name,caption_1,caption_2,caption_3,caption_4,caption_5\n"
+    (root / "clotho_captions_evaluation.csv").write_text(f"{header}{name},1,2,3,4,5\n")
+    rows = [row for row in read_dataset(DATASETS["clotho"], root) if row.columns["split"] == "test"]
+    assert [row.audio for row in rows] == [None] * 5
+
+
+def test_what_is_deeper_than_a_list_of_lists_is_left_out(tmp_path: Path) -> None:
+    root = PUBLISHED["macs"].write(tmp_path)
+    pairs = zip("abcdefgh", "bcdefghi", strict=True)
+    lists = "  a: &a [x, x]\n" + "".join(f"  {b}: &{b} [*{a}, *{a}]\n" for a, b in pairs)
+    text = f"files:\n- filename: a.wav\n{lists}  annotations:\n  - annotator_id: *i\n    sentence: *b\n"
+    (root / "MACS.yaml").write_text(text)
+    (row,) = read_dataset(DATASETS["macs"], root)
+    assert row.columns["text"] == "x-x;x-x"
+    assert len(row.columns["annotator"]) < 10
