@@ -100,7 +100,7 @@ def score(index: Index, examples: Sequence[Example]) -> dict[str, list[tuple[flo
     queries = {normalize_text(example.text): example.text for example in examples}
     scores = {}
     for name, weight in WAYS.items():
-        answers = index.search(list(queries.values()), k=10, text_weight=weight)
+        answers = [index.search(query, k=10, text_weight=weight) for query in queries.values()]
         right = [[hit.uri in wanted[text] for hit in hits] for text, hits in zip(queries, answers, strict=True)]
         recalls = np.array([[any(hits[:1]), any(hits)] for hits in right], dtype=np.float64)
         intervals = bootstrap_intervals(recalls, _RESAMPLES, seed=0)
