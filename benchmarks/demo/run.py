@@ -46,7 +46,6 @@ QUERIES = (
     Query("rain", "en", source="opensfx"),
     Query("a door slams", "en", source="opensfx"),
     Query("explosion", "en", source="opensfx"),
-    Query("a cow", "en", source="opensfx"),
     Query("ein Schiffshorn", "de", source="opensfx"),
     Query("a jet plane takes off", "en", source="opensfx"),
     Query("please hold while I connect your call", "en", source="asterisk"),
@@ -176,10 +175,8 @@ def run_indexer(sources: Sequence[Path], folder: Path, encoder: Encoder) -> Inde
 def search_texts(index: Index, queries: Iterable[Query]) -> None:
     """Print the best hits of each query."""
     for query in queries:
-        click.echo(f'\n"{query.text}" ({query.language})')
         hits = index.search(query.text, k=HITS, language=query.language, modality="audio")
-        for note in hits.notes:
-            echo_line(note)
+        click.echo("\n".join((f'\n"{query.text}" ({query.language})', *hits.notes)))
         print_hits(hits)
 
 
