@@ -13,7 +13,9 @@ from clara_search.audio.decode.source import AudioSource
 from clara_search.audio.waveform import LOWEST_RATE
 from clara_search.files.limits import AUDIO_RATE
 
-_BLOCK_BYTES = 1 << 20
+_BLOCK_BYTES = 1 << 18
+"""Larger blocks leave the processor's cache before they are mixed."""
+
 _PCM, _EXTENSIBLE = 1, 0xFFFE
 _PCM_GUID = bytes.fromhex("0100000000001000800000aa00389b71")
 _MOST_CHANNELS = 8
