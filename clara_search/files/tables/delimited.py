@@ -27,7 +27,8 @@ def read_delimited(
 ) -> Iterator[Block]:
     """Yield the rows of a CSV or TSV file. Cells have no blanks around them; an empty one is None.
 
-    An apostrophe that guards a cell against spreadsheets (`formulas.guarded`) is no part of it.
+    An apostrophe that guards a cell against spreadsheets (`formulas.guarded`) is no part of it. Lines with `#` at
+    the top are comments; the last of them is the header if it has several names (AudioSet).
 
     The separator is the suffix's own, or the one of `,`, `;`, tab and `|` that the header has instead. In files with
     tabs and `|`, quotes count as such only where they enclose a cell.
@@ -47,6 +48,7 @@ def read_delimited(
     if header:
         yield from make_blocks(tuple(header), _rows(records, report))
         return
+    records.skip_comments()
     first = next((record for record in records if record[1] or record[2]), None)
     if first is None:
         yield Block((), None, [], [])
@@ -100,6 +102,18 @@ class _Records:
             else:
                 yield self._literal_record(line) or self._quoted_record(line)
 
+    def skip_comments(self) -> None:
+        """Leave out lines with `#` at the top, and the mark of the last one if it is the header."""
+        last: Line | None = None
+        while (line := self._next_line()) is not None and line.text.startswith("#"):
+            last = line
+        self._again.extend([] if line is None else [line])
+        if last is not None and last.text.count(_separator(last.text, self._separator)):
+            names = last.text[1:].lstrip()
+            # A column may be called "#".
+            is_marked = not names.startswith(_separator(last.text, self._separator))
+            self._again.appendleft(last._replace(text=names) if is_marked else last)
+
     def _next_line(self) -> Line | None:
         return self._again.popleft() if self._again else next(self._lines, None)
 
@@ -115,7 +129,14 @@ class _Records:
         csv.field_size_limit(ROW_BYTES.value)
         read = [line]
         try:
-            cells = next(csv.reader(self._texts(read), delimiter=self._separator, strict=True))
+            cells = next(
+                csv.reader(
+                    self._texts(read),
+                    delimiter=self._separator,
+                    strict=True,
+                    skipinitialspace=f'{self._separator} "' in line.text,
+                )
+            )
             record = self._fitted(line, cells)
         except csv.Error as error:
             record = line.number, (), FormatError(f"{self._path}, line {line.number}: {error}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from clara_search.datasets.manifests.names import looks_like_audio_name
@@ -10,6 +11,8 @@ from clara_search.files.tables import read_lines
 from indexer.sources.base import Selection, SourceReader
 from indexer.sources.item import Item, Survey
 
+_CELLS = re.compile(r"[|\t]")
+
 
 class TextReader(SourceReader):
     """UTF-8 text files."""
@@ -17,15 +20,22 @@ class TextReader(SourceReader):
     suffixes = frozenset({".txt"})
 
     def survey(self, path: str, selection: Selection) -> Survey:
-        """Count the lines that are not blank, also of a URL. Raises FormatError if all of them name recordings."""
-        count, names = 0, 0
+        """Count the lines that are not blank, also of a URL. Raises FormatError if all name recordings."""
+        count, names, cells = 0, 0, 1
         for item in self.items(path, selection):
             count += 1
-            names += looks_like_audio_name(item.text or "")
-        if names == count:
+            first = _CELLS.split(item.text or "", maxsplit=1)
+            names += looks_like_audio_name(first[0].strip())
+            cells = max(cells, len(first))
+        if names == count and cells == 1:
             raise FormatError(
                 f"{path}: each line is the name of a recording, and none a text: write 'path' into a first line and "
                 "name the file .csv"
+            )
+        if names == count:
+            raise FormatError(
+                f"{path}: each line begins with the name of a recording: write the names of the columns, such as "
+                "path|text, into a first line and name the file .csv"
             )
         return Survey(count, {})
 

@@ -128,6 +128,11 @@ def test_a_column_of_several_types_is_as_wide_as_its_widest_value(tmp_path: Path
         ("m.parquet", b"PAR1 it is not", "not a readable Parquet file"),
         ("m.txt", " \n\n", "holds no text"),
         ("m.txt", "a.wav\nin/b c.flac\n", "each line is the name of a recording, and none a text"),
+        (
+            "m.txt",
+            "a.wav|hello there\nb.flac\tbye\n",
+            "each line begins with the name of a recording: write .*path|text",
+        ),
         ("m.csv", "a.wav,dog\nb.wav,cat\n", "no line with the names of its columns: its first line has 'a.wav'"),
         ("m.csv", "a.wav|dog\nb.wav|cat\n", "no line with the names of its columns: its first line has 'a.wav'"),
         ("m.docx", "what", "neither a folder, nor a recording"),

@@ -104,11 +104,52 @@ def mixture(path: Path) -> tuple[list[Source], int]:
     return [path / "f" / "m.csv", path / "f"], 4
 
 
+def tables_in_memory(path: Path) -> tuple[list[Source], int]:
+    """An Arrow table and a data frame, each with a file that is not there and a row that names none."""
+    rows = [str(write_tone(path / "a.wav", 300)), str(path / "gone.wav"), None]
+    others = [str(write_tone(path / "b.wav", 400)), str(path / "away.wav"), None]
+    return [pa.table({"path": rows}), pa.table({"path": others}).to_pandas()], 6
+
+
+def lists_of_corpora(path: Path) -> tuple[list[Source], int]:
+    """Kaldi's list with a command and a missing file, LJ Speech's table with a missing one, and AudioSet's."""
+    write_tone(path / "a.wav", 300)
+    (path / "wav.scp").write_text("one a.wav\ntwo sox a.wav -t wav - |\nthree gone.wav\n")
+    write_tone(path / "lj" / "wavs" / "b.wav", 400)
+    (path / "lj" / "metadata.csv").write_text("b|Said.|Said.\ngone|Not there.|Not there.\n")
+    write_tone(path / "set" / "c.wav", 500)
+    (path / "set" / "s.csv").write_text('# made\n# YTID, start, labels\nc, 0.0, "/m/1,/m/2"\ngone, 0.0, x\n')
+    return [path / "wav.scp", path / "lj" / "metadata.csv", path / "set" / "s.csv"], 7
+
+
+def compressed_shards(path: Path) -> tuple[list[Source], int]:
+    wav = write_tone(path / "a.wav", 300).read_bytes()
+    with tarfile.open(path / "s.tar.gz", "w:gz") as archive:
+        for name, content in {"one.wav": wav, "two.wav": b"no sound", "three.jpg": b"x"}.items():
+            _add(archive, name, content)
+    return [path / "s.tar.gz"], 3
+
+
 def accounted(summary: IndexResult) -> int:
     return summary.indexed + summary.unchanged + summary.failed + sum(summary.left_alone.values())
 
 
-@pytest.mark.parametrize("make", [folder, manifest, shards, saved_dataset, patterns, in_memory, texts, mixture])
+@pytest.mark.parametrize(
+    "make",
+    [
+        folder,
+        manifest,
+        shards,
+        compressed_shards,
+        saved_dataset,
+        patterns,
+        in_memory,
+        tables_in_memory,
+        lists_of_corpora,
+        texts,
+        mixture,
+    ],
+)
 def test_all_that_a_source_holds_is_accounted_for(
     tmp_path: Path, database: Database, make: Callable[[Path], tuple[list[Source], int]]
 ) -> None:

@@ -30,6 +30,14 @@ def read(path: Path, content: str | bytes, encoding: str | None = None) -> tuple
         ("m.csv", 'path|label\na|"Yes," he said\n', [["a", '"Yes," he said']]),
         ("m.tsv", "path,label\na,x\n", [["a", "x"]]),
         (
+            "m.csv",
+            '# made in 2017\n# n=1, k=2, l=3\n# id, start_s, labels\na, 0.5, "/m/1,/m/2"\n',
+            [["a", "0.5", "/m/1,/m/2"]],
+        ),
+        ("m.csv", "# what it is\npath,label\na,x\n#b,y\n", [["a", "x"], ["#b", "y"]]),
+        ("m.csv", "#,path\n7,a\n", [["7", "a"]]),
+        ("m.csv", "# only\n# comments\n", []),
+        (
             "m.tsv",
             'path\ttext\na\t"Hello," she said.\nb\t"Yes\nc\tNo "way".\n',
             [["a", '"Hello," she said.'], ["b", '"Yes'], ["c", 'No "way".']],
@@ -101,3 +109,15 @@ def test_reading_holds_no_more_than_a_block(tmp_path: Path) -> None:
     rows = read_table(str(tmp_path / "m.csv"), lambda error: next(numbers))
     assert next(rows).line == 2
     assert next(numbers) == 0  # the last line was not read yet
+
+
+def test_the_header_of_a_file_with_comments_is_their_last_line_or_the_one_after_them(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    for content in ("# about it\n# path, label\na,x\n", "#path,label\na,x\n", "# about it\npath,label\na,x\n"):
+        path.write_text(content)
+        (row,) = read_table(str(path), pytest.fail)
+        assert row.values == {"path": "a", "label": "x"}
+        assert row.line == content.count("\n")
+    path.write_text("#,path\n7,a\n")
+    (row,) = read_table(str(path), pytest.fail)
+    assert row.values == {"#": "7", "path": "a"}
