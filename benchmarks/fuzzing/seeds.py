@@ -245,7 +245,8 @@ def databases(folder: Path) -> None:
         table = database.table()
         ann.build(table, backend)
         fitted = {name: Calibration(0.0, 0.1, *weights, 0.9, 10, 0) for name, weights in DEFAULTS.items()}
-        stored = calibrations.StoredCalibration(calibrations.FORMAT_VERSION, table.info.fingerprint, 8, fitted)
+        ids = tuple(table.scan(["id"])["id"].to_pylist())
+        stored = calibrations.StoredCalibration(calibrations.FORMAT_VERSION, table.info.fingerprint, 8, ids, fitted)
         calibrations.write(table, stored)
         if calibrations.read(table) != stored:
             raise ValueError("the calibration of a seed is not read")

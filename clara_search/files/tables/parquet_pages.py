@@ -73,7 +73,7 @@ def check_pages(metadata: Any, content: Any, where: str) -> PageSizes:
             column, schema = group.column(position), metadata.schema.column(position)
             try:
                 unbacked, longest, values = _column_sizes(column, schema, data, where)
-            except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
+            except (AttributeError, KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
                 raise FormatError(f"{where}: not a readable Parquet file (the header of a page is broken)") from error
             taken += unbacked
             BATCH_BYTES.check(taken, where)
