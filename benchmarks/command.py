@@ -75,11 +75,12 @@ class Commands:
         answer = self._server.stdout.readline()
         has_ended.set()
         watcher.join()
-        code, output, *spent = json.loads(answer or "[1, '']")
+        code, output, seconds, cpu_s, resident_bytes = json.loads(answer or '[1, "", 0, 0, 0]')
         if code:
             raise RuntimeError(f"clara-search {' '.join(arguments)}: exit code {code}")
         footprints.append(footprint(watched))
-        return Process(output, *spent, max(files for files, _ in footprints), max(size for _, size in footprints))
+        most_files, most_bytes = (max(counts) for counts in zip(*footprints, strict=True))
+        return Process(output, seconds, cpu_s, resident_bytes, most_files, most_bytes)
 
 
 @contextmanager
