@@ -9,6 +9,3 @@ Waveform = npt.NDArray[np.float32]
 
 LOWEST_RATE = 100
 """Sample rate in Hz below which a file is refused: resampled to a usual rate it would fill the memory."""
-
-LONGEST_S = 1e9
-"""Seconds, thirty years: a time that lies further from the start, or is no number, is that of a broken row."""

@@ -10,7 +10,8 @@ import numpy as np
 
 from clara_search.audio.decode.source import AudioSource
 from clara_search.audio.decode.stream import stream_audio
-from clara_search.audio.waveform import LONGEST_S, Waveform
+from clara_search.audio.times import LONGEST_S
+from clara_search.audio.waveform import Waveform
 from clara_search.errors import AudioError
 from clara_search.files.limits import WAVEFORM_BYTES
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
-from clara_search.audio.waveform import LONGEST_S
+from clara_search.audio.times import LONGEST_S
 from clara_search.text.printable import printable
 
 
