@@ -91,9 +91,9 @@ def match(
     if not words:
         return np.empty(0, np.int64), np.empty(0)
     with translate_read_errors(_DAMAGED.format(table.name)):
-        query = table._lance.search(
-            MatchQuery(" ".join(form for forms in words for form in forms), COLUMN), query_type="fts"
-        )
+        # The defaults of its fields are not known to the type checker.
+        match = MatchQuery(" ".join(form for forms in words for form in forms), COLUMN)  # type: ignore[call-arg]
+        query = table._lance.search(match, query_type="fts")
         found = query.with_row_id(True).select([ROW_ID, "_score"]).limit(limit).to_arrow()
     scores = found["_score"].to_numpy().astype(np.float64)
     order = np.argsort(-scores, kind="stable")
