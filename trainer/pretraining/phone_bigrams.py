@@ -25,7 +25,7 @@ from trainer.losses.cross_entropy import symmetric_cross_entropy
 
 DEFAULT_BATCH_SIZE = 512
 _ENCODE_BATCH, _TEXT_BATCH = 64, 256
-_LOGIT_SCALE = 20.0
+_LOGIT_SCALE = 15.0
 """Factor of the cosines between the recordings and the transcripts of a batch."""
 
 
@@ -65,9 +65,17 @@ def text_bigrams(model: Clara, texts: Sequence[Sequence[int]]) -> Tensor:
 
 
 def fit_bigram_projection(
-    model: Clara, audio: Tensor, text: Tensor, groups: Tensor, steps: int, lr: float = 1e-3
+    model: Clara,
+    audio: Tensor,
+    text: Tensor,
+    groups: Tensor,
+    steps: int,
+    lr: float = 1e-3,
+    weights: Tensor | None = None,
 ) -> list[float]:
     """Fit the bigram projection of a model with AdamW and a contrastive loss.
+
+    The vectors of the transcripts keep their mean length, so that what the towers add to them keeps its share.
 
     Args:
         model: whose projection is changed in place.
@@ -76,6 +84,7 @@ def fit_bigram_projection(
         groups: (n,) numbers, equal for equal transcripts.
         steps: of `DEFAULT_BATCH_SIZE` pairs each.
         lr: learning rate, decayed linearly to zero.
+        weights: (n,) how often each recording is drawn, relative to the others; None: all alike.
 
     Returns:
         The loss of each step.
@@ -83,11 +92,13 @@ def fit_bigram_projection(
     phone_head = _phone_head(model)
     optimiser = torch.optim.AdamW(phone_head.bigram_projection.parameters(), lr=lr, weight_decay=0.01)
     generator = torch.Generator().manual_seed(0)
+    odds = torch.ones(len(groups)) if weights is None else weights
+    length = _mean_length(phone_head, text)
     losses = []
     for step in trange(steps, desc="fitting", disable=None):
         for group in optimiser.param_groups:
             group["lr"] = lr * (1.0 - step / steps)
-        rows = torch.randint(len(groups), (DEFAULT_BATCH_SIZE,), generator=generator)
+        rows = torch.multinomial(odds, DEFAULT_BATCH_SIZE, replacement=True, generator=generator)
         a, t = (F.normalize(phone_head.embed_bigrams(bigrams[rows].float()), dim=1) for bigrams in (audio, text))
         positives = groups[rows][:, None] == groups[rows][None, :]
         loss = symmetric_cross_entropy(a @ t.T * _LOGIT_SCALE, t @ a.T * _LOGIT_SCALE, positives)
@@ -95,7 +106,16 @@ def fit_bigram_projection(
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         losses.append(loss.item())
+    with torch.no_grad():
+        phone_head.bigram_projection.weight.mul_(length / _mean_length(phone_head, text))
     return losses
+
+
+def _mean_length(phone_head: PhoneHead, bigrams: Tensor) -> float:
+    """Return the mean length of the vectors of bigrams (n, phones * phones + phones)."""
+    with torch.inference_mode():
+        lengths = [phone_head.embed_bigrams(some.float()).norm(dim=1) for some in torch.split(bigrams, 1024)]
+    return float(torch.cat(lengths).mean())
 
 
 def _phone_head(model: Clara) -> PhoneHead:

@@ -30,10 +30,13 @@ class RecognitionConfig:
     Attributes:
         steps: Number of steps.
         batch_s: Seconds of audio in a step of each process, padding included.
-        lr: Peak learning rate: after `warmup` steps, until the last two fifths, in which it falls to zero.
+        lr: Peak learning rate: after `warmup` steps, until the last two fifths of the steps or minutes, in which it
+            falls to zero.
         warmup: See `lr`.
         weight_decay: Of AdamW.
         ema_decay: Of the average of the weights that is kept.
+        minutes: Ends the training after so long, however few steps were made, its learning rate at zero; None: steps
+            alone do.
         synthetic_every: Every n-th step is of synthetic speech; 0: none is.
         checkpoint_steps: Steps between checkpoints.
         seed: Of everything random.
@@ -45,6 +48,7 @@ class RecognitionConfig:
     warmup: int = 200
     weight_decay: float = 0.01
     ema_decay: float = 0.998
+    minutes: float | None = None
     synthetic_every: int = 5
     checkpoint_steps: int = 100
     seed: int = 0

@@ -8,38 +8,36 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from clara_search.errors import ConfigError
-from clara_search.files.atomic import atomic_path, make_folder
-from clara_search.models.clara.checkpoint import copy_optional_files, load_model, save_model
+from clara_search.errors import ConfigError, MissingDependency
+from clara_search.files.atomic import make_folder
+from clara_search.models.clara.checkpoint import copy_optional_files, load_model, read_config, save_model
 from clara_search.models.clara.config import ClaraConfig
-from clara_search.models.clara.text_phones import PRONUNCIATION_FILE, read_pronouncer
+from clara_search.models.clara.text_phones import PRONUNCIATION_FILE, load_pronouncer, read_pronouncer
 from clara_search.models.clara.towers import Clara
 from clara_search.models.folder import read_card
 from clara_search.models.registry import find_model
-from clara_search.text.normalize import normalize_text
 from clara_search.text.pronunciation import LanguageRules, Pronouncer
 from trainer.config.evaluation import bundled_digits
 from trainer.config.sections import DataConfig
 from trainer.data.corpus import Corpus, load_corpus
 from trainer.data.splits import split_corpus
+from trainer.phones.espeak import SpeechError, voice_variants
 from trainer.phones.g2p import PhoneTargets
 from trainer.phones.rules import DEFAULT_WORDS, LANGUAGES, learn_language
-from trainer.pretraining.phone_bigrams import audio_bigrams, fit_bigram_projection, text_bigrams
 from trainer.speech.batches import PhoneBatches, RecognitionConfig, first_process_first, rank_and_world
+from trainer.speech.package import read_phones, write_package
+from trainer.speech.projection import MAX_AUDIO_S, MIN_AUDIO_S, Projection, cached, fit_projection
 from trainer.speech.random_speech import RandomSpeech
 from trainer.speech.recognition import fit_phones, pooled_targets
 
 log = logging.getLogger(__name__)
 
-MAX_AUDIO_S, MIN_AUDIO_S = 10.0, 0.1
 FRAME_KERNEL, SLOTS_PER_FRAME = 5, 3
 """Convolutions and slots that a model without them gets."""
 
@@ -57,19 +55,28 @@ class SpeechFitting:
         weights: How often an epoch draws a recording, by source ("gcin_voice"), language ("es") or kind ("sound").
         recognition: Settings of the second stage; its `steps` may be 0.
         projection_recordings: Recordings that the projection is fitted to.
+        projection_synthetic: Synthetic recordings beside them.
         projection_steps: Steps of the third stage.
-        words: Most frequent words of each language that rules are learned from.
+        words: Most frequent words of each language that rules are learned from; None: the rules of the model stay, or
+            are learned from `DEFAULT_WORDS` where it has none.
         languages: Languages of the rules.
+        phones: File with the phones of the transcripts, out of a package; None: espeak-ng tells them.
+        device: Where the audio tower is trained.
+        workers: Processes that prepare its batches.
     """
 
     held_out: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
     weights: Mapping[str, float] | None = None
     recognition: RecognitionConfig = field(default_factory=RecognitionConfig)
-    projection_recordings: int = 8000
-    projection_steps: int = 200
-    words: int = DEFAULT_WORDS
+    projection_recordings: int = 40_000
+    projection_synthetic: int = 3000
+    projection_steps: int = 900
+    words: int | None = None
     languages: tuple[str, ...] = LANGUAGES
+    phones: Path | None = None
+    device: str = "cpu"
+    workers: int = 1
 
 
 DEFAULT_WEIGHTS: Mapping[str, float] = {
@@ -101,18 +108,23 @@ def fit_speech(source: str, patterns: Sequence[str], settings: SpeechFitting, ou
     folder = find_model(source)
     model, tokenizer = load_model(folder)
     model.float()
-    if model.phone_head is None:
+    phone_head = model.config.phone_head
+    if phone_head is None:
         raise ConfigError(f"{source}: has no phone head")
     make_folder(out)
     with first_process_first():
-        pronouncer = _learn_rules(settings, out)
+        pronouncer = load_pronouncer(folder, model.config.phone_head) if settings.words is None else None
+        pronouncer = pronouncer or _learn_rules(settings, out)
         corpus = load_corpus(patterns, model.config.mel.sample_rate, out.parent / "cache")
     indices, phones = _choose(corpus, settings)
     if settings.recognition.steps:
         model = _recognise(model, corpus, indices, phones, settings, out)
     if rank_and_world()[0] > 0:
         return out / "model"
-    _fit_projection(model, corpus, indices, phones, settings, out)
+    weights = _weights(corpus, indices, settings.weights or DEFAULT_WEIGHTS)
+    speech = _random_speech(phone_head.phones) if settings.projection_synthetic else None
+    projection = Projection(settings.projection_recordings, settings.projection_synthetic, settings.projection_steps)
+    fit_projection(model, corpus, dict(zip(indices, weights, strict=True)), phones, speech, projection, out)
     if not (folder / PRONUNCIATION_FILE).is_file():  # texts were known by their tokens, and are by their phones now
         with torch.no_grad():
             for parameter in model.text_projection.parameters():
@@ -123,12 +135,36 @@ def fit_speech(source: str, patterns: Sequence[str], settings: SpeechFitting, ou
     return out / "model"
 
 
+def pack_speech(source: str, patterns: Sequence[str], settings: SpeechFitting, path: Path, max_bytes: int) -> int:
+    """Write a package of what training phone recognition needs, for a machine with a GPU.
+
+    Args:
+        source: Name or folder of the model.
+        patterns: As of `fit_speech`.
+        settings: Settings.
+        path: The tar file.
+        max_bytes: Its greatest size.
+
+    Returns:
+        The number of recordings in it.
+
+    Raises:
+        ConfigError: There is no such model.
+        OutputError: The file cannot be written.
+    """
+    rate = read_config(find_model(source)).mel.sample_rate
+    corpus = load_corpus(patterns, rate, path.parent / "cache")
+    indices, phones = _choose(corpus, settings)
+    weights = _weights(corpus, indices, settings.weights or DEFAULT_WEIGHTS)
+    return write_package(source, corpus, indices, weights, phones, path, max_bytes, settings.recognition.seed)
+
+
 def _learn_rules(settings: SpeechFitting, out: Path) -> Pronouncer:
     rules = dict[str, LanguageRules]()
     for language in settings.languages:
         path = make_folder(out / "languages") / f"{language}.json"
         if not path.is_file():
-            learned = learn_language(language, settings.words)
+            learned = learn_language(language, settings.words or DEFAULT_WORDS)
             log.info(
                 "%s: %d rules; %.3f edits a phone and %.3f of words right, of %d held out",
                 *(language, len(learned.rules.rules), learned.phone_error_rate, learned.word_accuracy),
@@ -149,8 +185,12 @@ def _choose(corpus: Corpus, settings: SpeechFitting) -> tuple[list[int], dict[in
         if not {examples[index].source, f"{examples[index].source}:{examples[index].language}"} & {*settings.excluded}
         and corpus.duration_s(index) >= MIN_AUDIO_S
     ]
-    targets = PhoneTargets([examples[index] for index in train])
-    phones = {index: targets.of(examples[index]) for index in train}
+    if settings.phones is not None:
+        table = read_phones(settings.phones)
+        phones = {index: table.get(examples[index].language, {}).get(examples[index].text, ()) for index in train}
+    else:
+        targets = PhoneTargets([examples[index] for index in train])
+        phones = {index: targets.of(examples[index]) for index in train}
     return [index for index in train if phones[index] or examples[index].kind != "speech"], phones
 
 
@@ -168,11 +208,11 @@ def _recognise(
     out: Path,
 ) -> Clara:
     with first_process_first():
-        pooled = _cached(out / "pooled.pt", lambda: pooled_targets(model, corpus, indices, MAX_AUDIO_S))
+        pooled = cached(out / "pooled.pt", lambda: pooled_targets(model, corpus, indices, MAX_AUDIO_S))
     weights = _weights(corpus, indices, settings.weights or DEFAULT_WEIGHTS)
     wider = widen(model)
     assert wider.config.phone_head is not None
-    speech = RandomSpeech(wider.config.phone_head.phones) if settings.recognition.synthetic_every else None
+    speech = _random_speech(wider.config.phone_head.phones) if settings.recognition.synthetic_every else None
     batches = PhoneBatches(
         corpus,
         indices,
@@ -184,8 +224,18 @@ def _recognise(
         speech,
         max_audio_s=MAX_AUDIO_S,
     )
-    fit_phones(wider, batches, settings.recognition, out / "checkpoint.pt")
+    fit_phones(wider, batches, settings.recognition, out / "checkpoint.pt", settings.workers, settings.device)
     return wider
+
+
+def _random_speech(inventory: str) -> RandomSpeech | None:
+    """Return synthetic speech, or None, with a warning, where a package for it is missing."""
+    try:
+        voice_variants()  # starts espeak-ng
+        return RandomSpeech(inventory)
+    except (MissingDependency, SpeechError) as error:
+        log.warning("trains without synthetic speech: %s", error)
+        return None
 
 
 def widen(model: Clara) -> Clara:
@@ -209,34 +259,3 @@ def widen(model: Clara) -> Clara:
     wider = Clara(config)
     wider.load_state_dict(weights, strict=False)
     return wider
-
-
-def _fit_projection(
-    model: Clara,
-    corpus: Corpus,
-    indices: list[int],
-    phones: dict[int, Sequence[int]],
-    settings: SpeechFitting,
-    out: Path,
-) -> None:
-    spoken = [index for index in indices if phones[index]]
-    odds = np.array(_weights(corpus, spoken, settings.weights or DEFAULT_WEIGHTS))
-    rng = np.random.default_rng(settings.recognition.seed)
-    count = min(settings.projection_recordings, int((odds > 0).sum()))
-    chosen = sorted(rng.choice(spoken, count, replace=False, p=odds / odds.sum()).tolist())
-    audio = _cached(out / "bigrams.pt", lambda: audio_bigrams(model, corpus, chosen, MAX_AUDIO_S))
-    names = [normalize_text(corpus.examples[index].text) for index in chosen]
-    groups = torch.from_numpy(np.unique(names, return_inverse=True)[1])
-    losses = fit_bigram_projection(
-        model, audio, text_bigrams(model, [phones[index] for index in chosen]), groups, settings.projection_steps
-    )
-    log.info("projection: loss %.3f", float(np.mean(losses[-20:])))
-
-
-def _cached(path: Path, compute: Callable[[], Tensor]) -> Tensor:
-    """Return the tensor at `path`, computed and stored there first if there is none."""
-    if not path.is_file():
-        tensor = compute()
-        with atomic_path(path) as partial:
-            torch.save(tensor, partial)
-    return torch.load(path, weights_only=True)  # type: ignore[no-any-return]

@@ -8,6 +8,7 @@ espeak-ng speaks in a new voice at every step.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from clara_search.models.batching import padding_mask
 from clara_search.models.clara.towers import Clara
 from trainer.data.corpus import Corpus
 from trainer.losses.phones import phone_ctc_loss
-from trainer.speech.batches import PhoneBatches, RecognitionConfig, rank_and_world
+from trainer.speech.batches import PhoneBatch, PhoneBatches, RecognitionConfig, rank_and_world
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,12 @@ def pooled_targets(model: Clara, corpus: Corpus, indices: Sequence[int], max_aud
 
 
 def fit_phones(
-    model: Clara, batches: PhoneBatches, config: RecognitionConfig, checkpoint: Path, workers: int = 1
+    model: Clara,
+    batches: PhoneBatches,
+    config: RecognitionConfig,
+    checkpoint: Path,
+    workers: int = 1,
+    device: str = "cpu",
 ) -> None:
     """Train the audio tower of `model` in place; it ends as the average of its weights. An interrupted run resumes.
 
@@ -70,10 +76,12 @@ def fit_phones(
         config: Settings.
         checkpoint: File that is written every `checkpoint_steps` steps, and resumed from if it exists.
         workers: Processes that prepare batches; 0: this one.
+        device: Where the model is trained ("cpu", "cuda"); it ends on the CPU.
     """
     assert model.phone_head is not None
+    model.to(device)
     classifier = model.phone_head.frame_classifier
-    inner = nn.Linear(classifier.in_features, classifier.out_features)
+    inner = nn.Linear(classifier.in_features, classifier.out_features).to(device)
     inner.load_state_dict(classifier.state_dict())
     named = [(f"audio.{k}", p) for k, p in model.audio.named_parameters()]
     named += [(f"audio_projection.{k}", p) for k, p in model.audio_projection.named_parameters()]
@@ -92,21 +100,42 @@ def fit_phones(
         betas=(0.9, 0.98),
     )
     average = {name: p.detach().clone() for name, p in named}
-    first = 0
+    first, before_s = 0, 0.0
     if checkpoint.is_file():
-        state = torch.load(checkpoint, weights_only=True)
+        state = torch.load(checkpoint, map_location=device, weights_only=True)
         model.load_state_dict(state["model"])
         inner.load_state_dict(state["inner"])
         optimiser.load_state_dict(state["optimiser"])
-        average, first = state["average"], state["step"]
+        average, first, before_s = state["average"], state["step"], state.get("seconds", 0.0)
         log.info("resumes at step %d", first)
     batches.first = first
     scale = float(batches.pooled.norm(dim=1).max().clamp_min(1.0))
     model.train()
     sums = np.zeros(4)
     loader = DataLoader(batches, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None)
-    for step, batch in enumerate(loader, start=first):
-        factor = min((step + 1) / config.warmup, 1.0, (config.steps - step) / (_DECAY_SHARE * config.steps))
+    limit_s, started = 60.0 * config.minutes if config.minutes else float("inf"), time.monotonic() - before_s
+
+    def save(step: int) -> None:
+        if rank_and_world()[0] == 0:
+            state = {
+                "model": model.state_dict(),
+                "inner": inner.state_dict(),
+                "optimiser": optimiser.state_dict(),
+                "average": average,
+                "step": step,
+                "seconds": time.monotonic() - started,
+            }
+            with atomic_path(checkpoint) as partial:
+                torch.save(state, partial)
+
+    for step, on_cpu in enumerate(loader, start=first):
+        seconds = time.monotonic() - started
+        done = max(step / config.steps, seconds / limit_s)
+        if done >= 1.0:
+            save(step)
+            break
+        batch = PhoneBatch(*(tensor.to(device, non_blocking=True) for tensor in on_cpu))
+        factor = min((step + 1) / config.warmup, 1.0, (1.0 - done) / _DECAY_SHARE)
         for group in optimiser.param_groups:
             group["lr"] = config.lr * factor
         frames, mask, inside = _encode(model, batch.log_mels, batch.mask)
@@ -132,18 +161,10 @@ def fit_phones(
         if (step + 1) % _LOG_STEPS == 0:
             log.info("step %d: ctc %.3f, inner %.3f, pooled %.3f", step + 1, *(sums[:3] / sums[3]))
             sums[:] = 0.0
-        if rank_and_world()[0] == 0 and ((step + 1) % config.checkpoint_steps == 0 or step + 1 == config.steps):
-            state = {
-                "model": model.state_dict(),
-                "inner": inner.state_dict(),
-                "optimiser": optimiser.state_dict(),
-                "average": average,
-                "step": step + 1,
-            }
-            with atomic_path(checkpoint) as partial:
-                torch.save(state, partial)
+        if (step + 1) % config.checkpoint_steps == 0 or step + 1 == config.steps:
+            save(step + 1)
     model.load_state_dict(average, strict=False)
-    model.requires_grad_(True).eval()
+    model.to("cpu").requires_grad_(True).eval()
 
 
 def _encode(model: Clara, log_mels: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:

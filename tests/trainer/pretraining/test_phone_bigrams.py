@@ -42,3 +42,23 @@ def test_uncertain_predictions_find_their_transcripts_after_fitting() -> None:
 def test_a_model_without_a_phone_head_is_refused() -> None:
     with pytest.raises(ConfigError, match="no phone head"):
         text_bigrams(Clara(replace(CONFIG, phone_head=None)), [[1]])
+
+
+def test_transcripts_keep_their_length_and_recordings_without_weight_are_not_drawn() -> None:
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    model = Clara(CONFIG)
+    assert model.phone_head is not None
+    text = text_bigrams(model, [rng.integers(1, 16, 6).tolist() for _ in range(40)])
+    audio = text.clone()
+    audio[30:] = float("nan")
+    weights = (torch.arange(40) < 30).float()
+
+    def mean_length() -> float:
+        with torch.inference_mode():
+            return float(model.phone_head.embed_bigrams(text.float()).norm(dim=1).mean())
+
+    before = mean_length()
+    losses = fit_bigram_projection(model, audio, text, torch.arange(40), 5, 5e-3, weights)
+    assert np.isfinite(losses).all()
+    assert mean_length() == pytest.approx(before, rel=1e-3)

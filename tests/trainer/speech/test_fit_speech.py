@@ -93,6 +93,19 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(corpus: Corpus, tmp_path
     assert (whole["audio.frame_convolutions.0.mix.weight"] != 0).any()
 
 
+def test_a_run_whose_time_is_over_ends_with_a_checkpoint(corpus: Corpus, tmp_path: Path) -> None:
+    config = replace(RECOGNITION, steps=10**6, minutes=1e-9)
+    torch.manual_seed(1)
+    model = widen(Clara(CONFIG))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    endless = batches(corpus)
+    endless.config = config
+    fit_phones(model, endless, config, tmp_path / "checkpoint.pt", workers=0)
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 0
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, before[name])
+
+
 def test_a_wider_model_recognises_the_same() -> None:
     torch.manual_seed(0)
     model, mels = Clara(CONFIG).eval(), torch.randn(1, 40, 20)
@@ -114,11 +127,15 @@ def test_a_model_gets_rules_and_a_projection_and_keeps_its_other_weights(folder:
         excluded=("b:es",),
         recognition=replace(RECOGNITION, steps=steps),
         projection_recordings=6,
+        projection_synthetic=4,
         projection_steps=2,
         words=1000,
         languages=("es",),
     )
     out = fit_speech(str(folder / "model"), [str(folder / "tones.csv")], settings, folder / f"run-{steps}")
+    recorded, synthetic = (torch.load(folder / f"run-{steps}" / f"{name}.pt") for name in ("bigrams", "synthetic"))
+    assert (recorded.shape, synthetic.shape) == ((6, 2756), (2, 4, 2756))
+    assert (synthetic[1].sum(dim=1) >= 1).all()
     before, after = load_model(folder / "model")[0].state_dict(), load_model(out)[0].state_dict()
     assert (before["phone_head.bigram_projection.weight"] != after["phone_head.bigram_projection.weight"]).any()
     torch.testing.assert_close(before["text.tokens.weight"], after["text.tokens.weight"], atol=1e-3, rtol=1e-3)
