@@ -18,6 +18,7 @@ from clara_search.audio.decode.formats import (
 )
 from clara_search.audio.decode.headers import find_data, flac_duration_s, is_matroska_cut, mp3_duration_s
 from clara_search.audio.decode.source import AudioSource
+from clara_search.audio.decode.turns import in_turn
 from clara_search.errors import AudioError
 from clara_search.files.limits import AUDIO_CHANNELS
 
@@ -87,9 +88,8 @@ def read_ffmpeg(
             origin = (container.start_time or 0) / 1e6 if is_arbitrary else 0.0
             clock = _Clock(origin, _MAX_CLOCK_GAP_S if is_arbitrary else _MAX_GAP_S)
         decoded = 0.0
-        for block in _Gatherer(source.name, facts, clock).blocks(
-            _unrepeated(_packets(container, stream, facts), source)
-        ):
+        packets = _unrepeated(_packets(container, stream, facts), source)
+        for block in in_turn(_Gatherer(source.name, facts, clock).blocks(packets)):
             decoded += block.samples.shape[1] / block.rate
             yield block
         if data is not None:
