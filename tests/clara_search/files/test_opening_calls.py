@@ -79,7 +79,7 @@ ALLOWED = {
     "trainer/data/shards.py": {"files.paths.stat_file"},  # paths of this machine
     "trainer/embeddings/file_hashes.py": {"files.paths.stat_file"},  # clips: `locate_recording` admitted them
     "trainer/data/teachers.py": {"from_pretrained"},
-    "trainer/speech/build.py": {"torch.load"},  # tensors alone, out of the folder of the run
+    "trainer/speech/projection.py": {"torch.load"},  # tensors alone, out of the folder of the run
     "trainer/speech/recognition.py": {"torch.load"},  # as above
     # Here the hub.
     "clara_search/models/hub.py": {"snapshot_download"},

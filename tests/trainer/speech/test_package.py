@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -81,6 +82,7 @@ def test_the_script_trains_without_the_packages_for_synthetic_speech_and_goes_on
     for name in ("espeakng_loader", "wordfreq"):
         (hidden / f"{name}.py").write_text("raise ImportError('hidden')\n")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(hidden), str(ROOT)])}
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # the script's python
     environment |= {"DEVICE": "cpu", "MINUTES": "60", "BATCH_S": "4", "WORKERS": "0", "PROJECTION_STEPS": "2"}
     script, out = folder / FOLDER / SCRIPT_FILE, folder / "runs" / "speech"
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from benchmarks.__main__ import main
 from benchmarks.tasks.quality import retrieval as task
-from benchmarks.tasks.quality.with_index import score_index
+from benchmarks.tasks.quality.with_index import score_index, some_efforts
 from clara_search.audio.waveform import Waveform
 from clara_search.metrics.ranking import relevant_ranks
 from clara_search.metrics.retrieval import hits_at_k
@@ -196,3 +196,9 @@ def test_an_index_loses_at_low_effort_what_it_finds_at_the_highest() -> None:
     assert first[10] > 0.1
     assert scored[0]["loss_interval"][10][0] < first[10] < scored[0]["loss_interval"][10][1]
     assert [facts["loss"][10] for facts in scored] == sorted((x["loss"][10] for x in scored), reverse=True)
+
+
+def test_the_efforts_of_an_index_are_doubled_up_to_the_last() -> None:
+    assert some_efforts([7]) == [7]
+    assert some_efforts(range(1, 6)) == [1, 2, 4, 5]
+    assert some_efforts(range(1, 9)) == [1, 2, 4, 8]
