@@ -12,6 +12,10 @@ from clara_search.store.database import Database
 from tests.helpers import ToneEncoder, write_tone
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.get_closest_marker("first") is None)
+
+
 @pytest.fixture
 def encoder() -> ToneEncoder:
     return ToneEncoder()

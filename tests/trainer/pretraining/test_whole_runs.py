@@ -209,6 +209,7 @@ def test_workers_make_the_batches_that_the_main_process_makes(folder: Path, tmp_
             torch.testing.assert_close(a, b, atol=1e-5, rtol=0)  # a worker has one thread, and sums in its order
 
 
+@pytest.mark.first
 @pytest.mark.timeout(900)
 def test_tiny_finds_held_out_phrases(tmp_path: Path) -> None:
     """The bundled recipe on fewer voices: phrases of the held-out texts are loaded."""
