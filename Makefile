@@ -32,7 +32,7 @@ demo: .venv/demo.stamp
 	@$(BIN)/python -m benchmarks demo $(if $(AUDIO),--audio "$(AUDIO)")
 
 test: lint
-	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 3 $(PYTEST_ARGS)
 
 test-fast: .venv/dev.stamp
 	$(BIN)/ruff check .
