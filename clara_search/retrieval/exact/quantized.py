@@ -7,17 +7,14 @@ the same.
 
 from __future__ import annotations
 
-from itertools import pairwise
-from threading import Thread
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from clara_search.cpu import core_count
 from clara_search.models.base import Embeddings
 from clara_search.retrieval.ann.faiss_search import import_faiss, search_faiss
-from clara_search.retrieval.exact.scan import MAX_THREADS, TIE, RowPositions
+from clara_search.retrieval.exact.scan import TIE, RowPositions, run_parts, split_rows
 
 _LEVELS = 127
 _ROWS_PER_BLOCK = 8192
@@ -44,10 +41,8 @@ class QuantizedVectors:
         largest = np.maximum(vectors.max(axis=0), -vectors.min(axis=0))
         self._steps = np.where(largest > 0, largest / _LEVELS, 1).astype(np.float32)
         self._rest = self._length = 0.0  # the largest |u| and |c|
-        parts = min(core_count(), MAX_THREADS, len(vectors))
-        bounds = np.linspace(0, len(vectors), parts + 1).astype(np.int64).tolist()
-        self._starts = bounds[:-1]
-        self._parts = [self._scannable(vectors[first:last]) for first, last in pairwise(bounds)]
+        self._rows = split_rows(len(vectors), len(vectors))
+        self._parts = {rows.start: self._scannable(vectors[rows]) for rows in self._rows}
 
     def candidates(
         self, query: npt.NDArray[np.float32], vectors: Embeddings, k: int, allowed: RowPositions | None = None
@@ -89,24 +84,19 @@ class QuantizedVectors:
         self, query: npt.NDArray[np.float32], count: int, subset: npt.NDArray[np.bool_] | None
     ) -> tuple[npt.NDArray[np.float32], RowPositions]:
         """Return the scanned scores of the `count` best rows of each part, unordered, and their positions."""
-        found: dict[int, tuple[npt.NDArray[np.float32], RowPositions]] = {}
+        found: list[tuple[npt.NDArray[np.float32], RowPositions]] = []
 
-        def scan(number: int) -> None:
-            part, start = self._parts[number], self._starts[number]
-            of_part = None if subset is None else subset[start : start + part.ntotal]
+        def scan(rows: slice) -> None:
+            part = self._parts[rows.start]
+            of_part = None if subset is None else subset[rows]
             scores, labels = search_faiss(
                 part, query[np.newaxis], min(count, part.ntotal), import_faiss().SearchParameters(), of_part
             )
             is_row = labels[0] >= 0
-            found[number] = scores[0][is_row], labels[0][is_row] + start
+            found.append((scores[0][is_row], labels[0][is_row] + rows.start))
 
-        threads = [Thread(target=scan, args=(number,)) for number in range(1, len(self._parts))]
-        for thread in threads:
-            thread.start()
-        scan(0)
-        for thread in threads:
-            thread.join()
-        scores, positions = zip(*found.values(), strict=True)
+        run_parts(scan, self._rows)
+        scores, positions = zip(*found, strict=True)
         return np.concatenate(scores), np.concatenate(positions)
 
     def _scannable(self, vectors: Embeddings) -> Any:

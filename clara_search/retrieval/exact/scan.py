@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import pairwise
 from threading import Thread
@@ -23,7 +24,7 @@ TIE = 2 * 10**-SCORE_DECIMALS
 
 _SCORES_PER_BLOCK = 64
 _SIZE_PER_THREAD = 1 << 23  # numbers: 16,000 rows of 512
-MAX_THREADS = 4
+_MAX_THREADS = 4
 _MAX_SCORES_PER_BLOCK = 1 << 24  # 64 MiB of float32, whatever the number of queries
 _MAX_ROWS_PER_PRODUCT = 4096  # of float64
 
@@ -66,24 +67,43 @@ def _products(query: npt.NDArray[np.float32], vectors: Embeddings) -> npt.NDArra
     threads wait for each other; those here meet once, and one core's share of the memory's bandwidth is not all of it.
     """
     products = np.empty(len(vectors), dtype=np.float32)
-    count = min(_cores(), max(vectors.size // _SIZE_PER_THREAD, 1))
-    bounds = np.linspace(0, len(vectors), count + 1).astype(np.int64).tolist()
-    # Threads of a pool would not be there any more in a forked process; starting one takes 50 microseconds.
-    threads = [
-        Thread(target=np.vecdot, args=(vectors[first:last], query, products[first:last]))
-        for first, last in pairwise(bounds[1:])
-    ]
+    parts = split_rows(len(vectors), max(vectors.size // _SIZE_PER_THREAD, 1))
+    run_parts(lambda rows: np.vecdot(vectors[rows], query, products[rows]), parts)
+    return products
+
+
+def split_rows(count: int, parts: int) -> list[slice]:
+    """Return `count` rows in as many equal parts as threads are worth it, at most `parts`."""
+    bounds = np.linspace(0, count, min(_cores(), parts) + 1).astype(np.int64).tolist()
+    return [slice(first, last) for first, last in pairwise(bounds)]
+
+
+def run_parts(run: Callable[[slice], object], parts: Sequence[slice]) -> None:
+    """Run a function on each part of the rows, in a thread each, and raise what one of them raises.
+
+    Threads of a pool would not be there any more in a forked process; starting one takes 50 microseconds.
+    """
+    errors: list[BaseException] = []
+
+    def run_noting(part: slice) -> None:
+        try:
+            run(part)
+        except BaseException as error:  # whatever it is, the caller gets it
+            errors.append(error)
+
+    threads = [Thread(target=run_noting, args=(part,)) for part in parts[1:]]
     for thread in threads:
         thread.start()
-    np.vecdot(vectors[: bounds[1]], query, products[: bounds[1]])
+    run_noting(parts[0])
     for thread in threads:
         thread.join()
-    return products
+    if errors:
+        raise errors[0]
 
 
 @cache
 def _cores() -> int:
-    return min(core_count(), MAX_THREADS)
+    return min(core_count(), _MAX_THREADS)
 
 
 def best_scores(scores: npt.NDArray[np.float32], k: int) -> RowPositions:

@@ -50,6 +50,7 @@ class HybridRanking:
         self._text_weight = text_weight
         self._row_filters = row_filters
         self._exact = exact
+        self._found: dict[tuple[Snapshot, int], list[Parts]] = {}
         for query in queries:
             if not query.words.strip():
                 raise QueryError("hybrid search needs a text, whose words it looks up: give one, or search without")
@@ -81,10 +82,14 @@ class HybridRanking:
         ]
 
     def _parts(self, searcher: Searcher, snapshot: Snapshot, depth: int, allowed: RowPositions | None) -> list[Parts]:
-        vectors = np.stack([query.vector for query in self._queries])
-        ranked = searcher.search(snapshot, vectors, max(depth, POOL), allowed, self._exact)
-        matched = [_match(snapshot, words, max(depth, POOL), allowed) for words in self._words]
-        return [Parts(rows, *match) for rows, match in zip(ranked, matched, strict=True)]
+        """Return both rankings of each query, found once for all depths up to POOL."""
+        depth = max(depth, POOL)
+        if (snapshot, depth) not in self._found:
+            vectors = np.stack([query.vector for query in self._queries])
+            ranked = searcher.search(snapshot, vectors, depth, allowed, self._exact)
+            matched = [_match(snapshot, words, depth, allowed) for words in self._words]
+            self._found[snapshot, depth] = [Parts(rows, *match) for rows, match in zip(ranked, matched, strict=True)]
+        return self._found[snapshot, depth]
 
     @cached_property
     def _rivals(self) -> dict[tuple[str, str], list[Rivals]]:

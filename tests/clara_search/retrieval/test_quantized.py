@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from clara_search.retrieval import snapshot as snapshot_module
 from clara_search.retrieval.exact.quantized import QuantizedVectors
-from clara_search.retrieval.exact.scan import rank_rows, top_k
+from clara_search.retrieval.exact.scan import rank_rows, run_parts, top_k
 from clara_search.retrieval.index import Index
 from clara_search.store.database import Database
 from tests.helpers import ToneEncoder
@@ -57,6 +57,15 @@ def test_a_scan_leaves_few_of_many_rows():
     quantized = QuantizedVectors(vectors)
     left = [quantized.candidates(query, vectors, 10) for query in vectors[:20]]
     assert all(found is not None and len(found) < 1000 for found in left)
+
+
+def test_a_thread_that_fails_fails_the_search():
+    def fail(rows):
+        if rows.start:
+            raise MemoryError("no memory for a thread")
+
+    with pytest.raises(MemoryError, match="for a thread"):
+        run_parts(fail, [slice(0, 5), slice(5, 9)])
 
 
 def test_many_equal_rows_are_left_to_the_scan_of_vectors():
