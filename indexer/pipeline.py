@@ -222,9 +222,9 @@ def index(
         else:
             stream = engine.load_items(items, ledger.known, config, encoder)
         with closing(items), closing(_until(stop, stream)) as loaded:
-            heard = _check_reachable(loaded, scope)
-            heard = heard if stage is None else stage.transcribe_items(heard)
-            reused = reuse_vectors(heard, ledger, corpus, config.windows)
+            reachable = _check_reachable(loaded, scope)
+            texts_known = reachable if stage is None else stage.transcribe_items(reachable)
+            reused = reuse_vectors(texts_known, ledger, corpus, config.windows)
             for embedded in embed_items(reused, encoder, timers.encode):
                 writer.add(embedded)
     finally:  # also after an interruption: embedded items are committed

@@ -72,8 +72,8 @@ class StageTimers:
 
     def items(self) -> dict[str, StageTimer]:
         """Return the timers by the names of their stages, that of transcribing only if it worked."""
-        heard = {"transcribe": self.transcribe} if self.transcribe.worked_s else {}
-        return {"list": self.list, "decode": self.decode, **heard, "encode": self.encode, "write": self.write}
+        transcribe = {"transcribe": self.transcribe} if self.transcribe.worked_s else {}
+        return {"list": self.list, "decode": self.decode, **transcribe, "encode": self.encode, "write": self.write}
 
     def seconds(self) -> dict[str, dict[str, float]]:
         """Return the seconds that each stage worked and waited."""

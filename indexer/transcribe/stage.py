@@ -1,4 +1,4 @@
-"""The stage that transcribes: it hears the windows of recordings without a text as they pass by.
+"""The stage that transcribes: it takes the windows of recordings without a text as they pass by.
 
 Overlapping windows are joined to what they were cut from, and transcribed in blocks of two minutes, each from the
 last pause of the one before: memory does not grow with the length of a recording.
@@ -55,37 +55,37 @@ class TranscribeStage:
         self._timer = timer or StageTimer()
 
     def transcribe_items(self, loaded: Iterable[Loaded]) -> Iterator[Loaded]:
-        """Yield `loaded`, recordings without a text with their transcript; not windows that are only to be heard."""
-        listeners: dict[str, _Listener] = {}
+        """Yield `loaded`, recordings without a text with their transcript; not windows that are only transcribed."""
+        transcribers: dict[str, _RecordingTranscriber] = {}
         for part in loaded:
-            listener = listeners.get(part.item.key)
+            of_recording = transcribers.get(part.item.key)
             if isinstance(part, LoadedWindow):
-                if listener is None and part.item.lacks_text:
-                    listener = listeners[part.item.key] = _Listener(self._transcriber, self._windows)
-                if listener is not None:
+                if of_recording is None and part.item.lacks_text:
+                    of_recording = transcribers[part.item.key] = _RecordingTranscriber(self._transcriber, self._windows)
+                if of_recording is not None:
                     with self._timer.working():
-                        listener.add(part.waveform)
+                        of_recording.add(part.waveform)
                 if part.is_embedded:
                     yield part
                 continue
-            listeners.pop(part.item.key, None)
-            if listener is None or part.state == "failed":
+            transcribers.pop(part.item.key, None)
+            if of_recording is None or part.state == "failed":
                 yield part
             else:
                 with self._timer.working():
-                    heard = self._finish(part, listener)
-                yield heard
+                    finished = self._finish(part, of_recording)
+                yield finished
 
-    def _finish(self, loaded: LoadedItem, listener: _Listener) -> LoadedItem:
+    def _finish(self, loaded: LoadedItem, of_recording: _RecordingTranscriber) -> LoadedItem:
         spans = [span for span in loaded.windows if span is not None]
-        listener.finish(spans)
-        if listener.problem is not None:
+        of_recording.finish(spans)
+        if of_recording.problem is not None:
             self.failed += 1
-            _log.warning("not transcribed: %s: %s", loaded.item.uri, listener.problem)
-            problem = listener.problem.replace(NOTES_SEPARATOR.strip(), ",")
+            _log.warning("not transcribed: %s: %s", loaded.item.uri, of_recording.problem)
+            problem = of_recording.problem.replace(NOTES_SEPARATOR.strip(), ",")
             return replace(loaded, notes=(*loaded.notes, f"not transcribed ({problem})"))
-        words = [word.shifted(spans[0].start_s) for word in listener.words]
-        transcript = Transcript(self._transcriber.label, listener.language, words)
+        words = [word.shifted(spans[0].start_s) for word in of_recording.words]
+        transcript = Transcript(self._transcriber.label, of_recording.language, words)
         if words:
             self.transcribed += 1
             return replace(loaded, transcript=transcript)
@@ -93,8 +93,8 @@ class TranscribeStage:
         return replace(loaded, transcript=transcript, notes=(*loaded.notes, NO_SPEECH))
 
 
-class _Listener:
-    """Hears the windows of one recording in their order.
+class _RecordingTranscriber:
+    """Transcribes the windows of one recording in their order.
 
     Attributes:
         words: the words so far, in seconds from the start of the first window.
@@ -115,20 +115,20 @@ class _Listener:
         self._start = self._end = 0  # of the block, in samples
 
     def add(self, waveform: Waveform) -> None:
-        """Hear the next window. The last one may have been moved back, so that each waits for the next."""
+        """Take the next window. The last one may have been moved back, so that each waits for the next."""
         if self._last is not None:
-            self._hear(self._last, round(self._count * self._hop_s * self._rate))
+            self._append(self._last, round(self._count * self._hop_s * self._rate))
             self._count += 1
         self._last = waveform
 
     def finish(self, spans: list[Window]) -> None:
-        """Hear the last window; `spans` are all of them."""
+        """Transcribe what is left, with the last window; `spans` are all of them."""
         if self._last is not None:
-            self._hear(self._last, round((spans[-1].start_s - spans[0].start_s) * self._rate))
+            self._append(self._last, round((spans[-1].start_s - spans[0].start_s) * self._rate))
         if self._end > self._start:
             self._transcribe(is_last=True)
 
-    def _hear(self, window: Waveform, start: int) -> None:
+    def _append(self, window: Waveform, start: int) -> None:
         part = window[max(self._end - start, 0) :]
         self._block.append(part)
         self._end += len(part)

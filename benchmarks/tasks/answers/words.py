@@ -57,19 +57,19 @@ def words(
     The recordings are indexed without their texts; each text is a query, for which every recording of it is right. Also
     timed: the transcriber, on the recordings and on all of them as one, and queries of a table of 10,000 rows.
     """
-    encoder, heard = load_encoder(model), load_transcriber(transcriber)
+    encoder, whisper = load_encoder(model), load_transcriber(transcriber)
     examples = list(islice((example for example in select(data, split, where) if example.text), clips))
     recordings = [Recording(example.key, load_recording(example, _RATE), _RATE) for example in examples]
     with tempfile.TemporaryDirectory() as folder:
         database = Database(folder, create=True)
-        indexed = index(recordings, database, encoder, transcribe=heard)
+        indexed = index(recordings, database, encoder, transcribe=whisper)
         scores = score(Index(database.table(), encoder=encoder), examples)
-        alone = _transcribe_as_one(recordings, database, encoder, heard)
+        alone = _transcribe_as_one(recordings, database, encoder, whisper)
     latency = {name: float(np.percentile(times, 50)) for name, times in _time_queries().items()}
     speed = {"one by one": _speed(indexed), "as one recording": _speed(alone)}
     result: dict[str, Any] = {
         "benchmark": "words",
-        "transcriber": heard.label,
+        "transcriber": whisper.label,
         "recordings": len(examples),
         "transcribed": indexed.transcribed,
         "silent": indexed.silent,
