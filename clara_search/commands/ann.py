@@ -109,9 +109,10 @@ def show(status: AnnStatus, as_json: bool) -> None:
             f"{tuning.recall:.3f} [{tuning.interval[0]:.3f}, {tuning.interval[1]:.3f}] at effort {tuning.effort}, "
             f"over {tuning.queries} {tuning.source}"
         )
-        facts[f"tried, {kind}"] = "; ".join(
-            f"effort {point.effort}: {point.recall:.3f} in {point.latency_ms:.2f} ms" for point in tuning.curve
-        )
+        if tuning.curve:
+            facts[f"tried, {kind}"] = "; ".join(
+                f"effort {point.effort}: {point.recall:.3f} in {point.latency_ms:.2f} ms" for point in tuning.curve
+            )
     facts |= {
         "indexed": f"{status.num_indexed_rows} rows",
         "added since": f"{status.num_unindexed_rows} rows, searched exactly",
