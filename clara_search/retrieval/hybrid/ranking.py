@@ -57,8 +57,8 @@ class HybridRanking:
         self._words = [query_words(query.words) for query in queries]
         if not sum(prepared_snapshot(searcher).has_texts for searcher in searchers):
             raise QueryError(
-                f"hybrid search needs texts, and no row of table '{searchers[0].table.name}' has one: index captions or "
-                "transcripts (`transcribe`), or search without"
+                f"hybrid search needs texts, and no row of table '{searchers[0].table.name}' has one: index captions "
+                "or transcripts (`transcribe`), or search without"
             )
 
     def rank(
